@@ -1,0 +1,64 @@
+# The study from a fresh machine: `make study`, `make test`; `make help` lists the rest.
+
+PYTHON ?= python3
+PROFILE ?= laptop
+UV := 0.13.8
+
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help study book test test-slow lab serve lock clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@echo "  PROFILE=laptop is what study and book are about; PYTHON=python3 is what .venv is made with"
+
+study: .venv/.installed ## set up, train PROFILE's experiments, execute the notebooks, build the book
+	$(BIN)/python -m sparsity_lib.study run $(PROFILE)
+	$(BIN)/python scripts/notebooks.py -p profile $(PROFILE)
+	@$(BIN)/python scripts/book.py
+
+book: .venv/.installed ## build the book alone, from pages that are up to date
+	@$(BIN)/python scripts/notebooks.py --check -p profile $(PROFILE) || \
+		{ echo "error: the pages above are not what the book would need: make study" >&2; exit 1; }
+	@$(BIN)/python scripts/book.py
+
+test: .venv/.installed ## set up, check style and types, run the quick tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.installed ## run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lab: .venv/.installed ## open JupyterLab on this machine alone (127.0.0.1)
+	$(BIN)/jupyter-lab --ip=127.0.0.1
+
+serve: .venv/.installed ## show the book on http://127.0.0.1:8000
+	@test -f _build/html/index.html || { echo "error: there is no book yet: make study" >&2; exit 1; }
+	@echo "the book is on http://127.0.0.1:8000 (stop with Ctrl-C)"
+	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+lock: .venv/.installed ## pin every dependency of pyproject.toml anew in requirements.lock
+	$(COMPILE) --quiet pyproject.toml --all-extras --output-file requirements.lock
+	echo uv==$(UV) | $(COMPILE) --quiet - --no-annotate --output-file scripts/installer.lock
+
+clean: ## remove what was made: the book, the executed notebooks and your runs
+	rm -rf _build book/experiments runs
+	@echo "kept: .venv, data and the published results"
+
+# uv makes .venv hold what the lock names and nothing else; the project itself needs no network to be installed.
+.venv/.installed: requirements.lock scripts/installer.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "error: $(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) lacks venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up .venv (minutes and 8 GB where nothing is cached)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scripts/installer.lock
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

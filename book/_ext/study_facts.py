@@ -1,0 +1,135 @@
+"""Tables that are made while the book is built, from the files that are there: no number is typed in.
+
+`{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
+`{run-times}` what the runs cost, with the machines and versions that made them.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+PACKAGES = ("torch", "numpy", "xarray", "h5netcdf", "papermill", "jupyter-book", "sphinx", "matplotlib", "seaborn")
+MACHINE = ("device", "threads", "python", "torch")
+
+Row = Sequence[object]
+
+
+def software(root: Path) -> list[str]:
+    """Versions of what executed the notebooks and built the pages, and the lock's digest."""
+    rows: list[Row] = [("Python", platform.python_version())]
+    rows += [(name, version(name)) for name in PACKAGES]
+    lock = root / "requirements.lock"
+    pinned = sum(line[:1].isalnum() for line in lock.read_text(encoding="utf-8").splitlines())
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    return [
+        *table("Versions in use.", ("", "version"), rows),
+        f"The lock pins {pinned} packages by version and hash. Its SHA-256 is `{digest}`.",
+    ]
+
+
+def notebook_settings(root: Path) -> list[str]:
+    """Each executed notebook with the parameters that it was given, and the digest of its source."""
+    rows: list[Row] = []
+    for page in sorted((root / "book" / "experiments").glob("*.ipynb")):
+        made_from = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("made_from", {})
+        given = made_from.get("parameters", {})
+        said = ", ".join(f"`{name} = {value}`" for name, value in given.items()) or "its own defaults"
+        rows.append((page.stem, said, f"`{made_from.get('notebook', 'unknown')}`"))
+    return table("What each notebook was executed with.", ("notebook", "parameters", "source"), rows)
+
+
+def run_times(root: Path) -> list[str]:
+    """What the runs cost, for `runs/` and for each folder of published runs."""
+    local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
+    places = {"Runs trained here": local}
+    places |= {f"Published runs, `{path.name}`": path for path in sorted(root.glob("results/*/"))}
+    lines: list[str] = []
+    for what, folder in places.items():
+        read, unreadable = _provenance(path for path in sorted(folder.glob("*.nc")) if path.name != "curves.nc")
+        if read:
+            minutes = sum(run["seconds"] for run in read) / 60
+            lines += ["", f"**{what}**: {len(read)} runs, {minutes:.0f} minutes of training in all.", ""]
+            lines += table(f"{what}: seconds of training.", _CELL_HEAD, _by_cell(read))
+            lines += table(f"{what}: made with.", _MACHINE_HEAD, _by_machine(read))
+        if unreadable:
+            lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
+    return lines or ["No runs yet: `make study` trains them."]
+
+
+_CELL_HEAD = ("data set", "network", "size", "epochs", "runs", "median", "least", "most")
+_MACHINE_HEAD = ("runs", "device", "threads", "Python", "torch", "code")
+
+
+def _provenance(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Attributes of each run's file, its experiment's fields among them, and the names of damaged files."""
+    read, unreadable = [], []
+    for path in paths:
+        try:
+            with h5py.File(path) as file:
+                facts = {name: np.asarray(file.attrs[name]).item() for name in _KEPT}
+                read.append(json.loads(file.attrs["experiment"]) | facts)
+        except (OSError, KeyError):
+            unreadable.append(path.name)
+    return read, unreadable
+
+
+_KEPT = (*MACHINE, "code_fingerprint", "seconds")
+
+
+def _by_cell(runs: list[dict[str, Any]]) -> list[Row]:
+    cells = _grouped(runs, ("dataset", "network", "size", "epochs"))
+    return [
+        (*cell, len(those), *(f"{f(r['seconds'] for r in those):.0f}" for f in (statistics.median, min, max)))
+        for cell, those in cells.items()
+    ]
+
+
+def _by_machine(runs: list[dict[str, Any]]) -> list[Row]:
+    groups = _grouped(runs, (*MACHINE, "code_fingerprint"))
+    return [(len(those), *key[:-1], f"`{key[-1]}`") for key, those in groups.items()]
+
+
+def _grouped(runs: list[dict[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run[name] for name in by), []).append(run)
+    return dict(sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))))
+
+
+def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
+    """A Markdown table with a caption, as lines."""
+    body = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return ["", f":::{{table}} {caption}", *body, ":::", ""]
+
+
+def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
+    class Generated(SphinxDirective):
+        def run(self) -> list[nodes.Node]:
+            self.env.note_reread()  # files come and go between builds
+            holder = nodes.container()
+            lines = StringList(make(Path(self.env.srcdir).parent), source=make.__name__)
+            self.state.nested_parse(lines, self.content_offset, holder)
+            return holder.children
+
+    return Generated
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("software", _directive(software))
+    app.add_directive("notebook-settings", _directive(notebook_settings))
+    app.add_directive("run-times", _directive(run_times))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,56 @@
+"""Build the book into _build/html, unless nothing it is made from changed; print the path of its first page.
+
+It is built beside and moved into place, so a book that was there stays whole when a build fails.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import origins
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK, BESIDE = ROOT / "_build/html", ROOT / "_build/partial"
+DIGEST = ROOT / "_build/book.digest"
+COMMAND = "jupyter-book build book --config _config.yml --path-output _build/partial -q -W -n --keep-going"
+
+
+def main() -> int:
+    """Build or skip; return 0, or 1 with everything that jupyter-book said."""
+    page, digest = BOOK / "index.html", inputs()
+    if page.exists() and DIGEST.exists() and DIGEST.read_text() == digest:
+        print("book: up to date")
+    else:
+        print("book: building", flush=True)
+        shutil.rmtree(BESIDE, ignore_errors=True)
+        program, *arguments = COMMAND.split()
+        path = Path(sys.executable).with_name(program)
+        build = subprocess.run(
+            [path, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if build.returncode:
+            print(f"{build.stdout}\nerror: the book was not built: {COMMAND}", file=sys.stderr)
+            return 1
+        DIGEST.unlink(missing_ok=True)
+        shutil.rmtree(BOOK, ignore_errors=True)
+        os.replace(BESIDE / "_build/html", BOOK)
+        shutil.rmtree(BESIDE)
+        DIGEST.write_text(digest)
+    print(f"the book's first page: {page}")
+    return 0
+
+
+def inputs() -> str:
+    """One digest of every file that the book can be made from."""
+    folders = [path for name in ("book", "sparsity_lib") for path in (ROOT / name).rglob("*")]
+    files = [ROOT / name for name in ("_config.yml", "README.md", "CITATION.cff", "requirements.lock")]
+    tables = [*ROOT.glob("results/*/*.csv"), *ROOT.glob("results/*/SHA256SUMS")]
+    paths = [*folders, *files, *tables, Path(__file__).resolve()]
+    digests = origins.digests(path for path in paths if "__pycache__" not in path.parts)
+    return origins.combined({**digests, **origins.runs()})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Execute one notebook by papermill, and make a page of it only if every code cell ran to its end."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import origins
+import papermill
+from traitlets.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTIAL = ROOT / "_build/notebooks"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(title: str, source: Path, page: Path, values: dict[str, Any]) -> str | None:
+    """Make `page` from the notebook `source`; return what went wrong, if anything did.
+
+    The executed notebook lies in `_build/notebooks/` until it is accepted, and stays there if it is not.
+    """
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{title}: {text}, {time.monotonic() - start:.0f} s", flush=True)
+
+    partial = PARTIAL / source.name
+    runs = origins.runs()
+    origin = origins.origin(source, values, origins.surroundings(), runs)
+    try:
+        if problem := _run(source, partial, values, say):
+            return problem
+        # A run that the notebook trained counts as it is now, one that was there as the notebook found it.
+        origin["runs"] = origins.combined({**origins.runs(), **runs})
+        _write(partial, page, origin)
+        partial.unlink()
+    except OSError as error:
+        return _line(type(error).__name__, str(error))
+    say("done")
+    return None
+
+
+def _run(source: Path, partial: Path, values: dict[str, Any], say: Callable[[str], None]) -> str | None:
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is returned
+    cells = len(_code_cells(nbformat.read(source, 4))) + bool(values)
+    at = 0
+
+    def progress(**_: Any) -> None:
+        nonlocal at
+        at += 1
+        say(f"code cell {at} of {cells}")
+
+    with tempfile.TemporaryDirectory(prefix="nb") as sockets:
+        # A kernel on TCP can be listened to, and warns of it. A socket's path must be short.
+        ipc = {"transport": "ipc", "connection_file": f"{sockets}/k.json"}
+        try:
+            papermill.execute_notebook(
+                source,
+                partial,
+                values,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                start_timeout=300,
+                iopub_timeout=300,
+                coalesce_streams=True,
+                record_timing=False,
+                on_cell_execute=progress,
+                resources={"metadata": {"path": str(ROOT)}},
+                config=Config({"AsyncKernelManager": ipc}),
+                extra_arguments=["--IPKernelApp.log_level=50"],  # else an interrupted kernel logs a traceback
+            )
+        except papermill.PapermillExecutionError as error:
+            return f"code cell {at} of {cells}: {_line(error.ename, error.evalue)}"
+        except (RuntimeError, TimeoutError) as error:  # the kernel died, or never came up
+            return f"code cell {at} of {cells}: {_line(type(error).__name__, str(error))}"
+    return unfinished(nbformat.read(partial, 4))
+
+
+def unfinished(notebook: Any) -> str | None:
+    """The first code cell that did not run to its end, and why; None if all did.
+
+    papermill alone accepts `sys.exit(0)`, and marks cells that never ran as completed.
+    """
+    cells = _code_cells(notebook)
+    for number, cell in enumerate(cells, 1):
+        here = f"code cell {number} of {len(cells)}"
+        for output in cell.outputs:
+            if output.output_type == "error":
+                return f"{here}: {_line(output.ename, output.evalue)}"
+        if cell.execution_count is None or cell.metadata.get("papermill", {}).get("status") != "completed":
+            return f"{here} was not executed"
+    return None
+
+
+def tidy(notebook: Any) -> Any:
+    """Take out what differs between equal runs (times, paths, ids) and what no page uses (widget state)."""
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+    return notebook
+
+
+def _write(executed: Path, page: Path, origin: dict[str, Any]) -> None:
+    notebook = tidy(nbformat.read(executed, 4))
+    notebook.metadata[origins.KEY] = origin
+    beside = page.with_name(f".{page.name}.partial")
+    try:
+        beside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        os.replace(beside, page)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def _line(name: str, message: str) -> str:
+    return f"{name}: {(message.splitlines() or [''])[0]}".rstrip(": ")

@@ -1,0 +1,95 @@
+"""The parameters of a notebook: read from the cell tagged `parameters`, without executing anything.
+
+papermill passes an unknown name on with a line in its log, and a value of the wrong type as text
+(`-p quick false` is the string "false", which is true). Here both are errors.
+"""
+
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KINDS = {"bool": bool, "int": int, "float": float, "str": str}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A default, the name of its type, and whether None is allowed (`epochs: int | None = None`)."""
+
+    value: Any
+    kind: str
+    optional: bool = False
+
+
+def read(notebook: Path) -> dict[str, Parameter]:
+    """The notebook's parameters by name.
+
+    Raises:
+        ValueError: the file is no notebook, has not exactly one `parameters` cell, or that cell holds
+            something other than assignments of a bool, int, float or string.
+    """
+    cells = load(notebook)["cells"]
+    cells = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"{notebook.name} has {len(cells)} cells tagged 'parameters'; it needs one")
+    try:
+        statements = ast.parse("".join(cells[0]["source"])).body
+    except SyntaxError as error:
+        raise ValueError(f"{notebook.name}: the parameters cell, line {error.lineno}: {error.msg}") from None
+    return dict(_parameter(statement, notebook) for statement in statements)
+
+
+def load(notebook: Path) -> dict[str, Any]:
+    """The notebook's JSON. Raises `ValueError` where it is none."""
+    try:
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        content["cells"][0]["cell_type"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise ValueError(f"{notebook.name} is not a notebook of format 4") from None
+    return content
+
+
+def convert(name: str, text: str, defaults: dict[str, Parameter], notebook: Path) -> Any:
+    """`text` as a value for the parameter `name`. Raises `ValueError` for a wrong name or type."""
+    if name not in defaults:
+        raise ValueError(
+            f"{notebook.name} has no parameter '{name}'; it has: {', '.join(defaults) or 'none'}"
+        )
+    parameter = defaults[name]
+    if parameter.optional and text.lower() == "none":
+        return None
+    try:
+        if parameter.kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        return KINDS[parameter.kind](text)
+    except (ValueError, KeyError):
+        none = " or None" if parameter.optional else ""
+        raise ValueError(
+            f"{notebook.name}: parameter '{name}' is of type {parameter.kind}{none} "
+            f"(default {parameter.value!r}), not '{text}'"
+        ) from None
+
+
+def _parameter(statement: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=node):
+            annotation = ""
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=said, value=ast.expr() as node):
+            annotation = ast.unparse(said)
+        case _:
+            raise ValueError(
+                f"{notebook.name}: the parameters cell, line {statement.lineno}: not NAME = VALUE"
+            )
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        value = ...
+    kind = annotation.removesuffix(" | None") or type(value).__name__
+    optional = annotation.endswith(" | None")
+    if kind not in KINDS or not (isinstance(value, KINDS[kind]) or (optional and value is None)):
+        raise ValueError(
+            f"{notebook.name}: the default of '{name}' must be written out as a bool, int, float or string "
+            "(lists as 'a,b'; None only as NAME: TYPE | None = None)"
+        )
+    return name, Parameter(value, kind, optional)

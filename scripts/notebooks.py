@@ -1,0 +1,173 @@
+"""Execute the notebooks of notebooks/ into pages of the book; a page that is up to date is left alone.
+
+papermill executes; this guards. Parameters are checked against the notebook's `parameters` cell before
+anything starts. A notebook that fails does not become a page: an older page of that name is removed,
+and what was executed is kept in _build/notebooks/ to be read.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import notebook_parameters
+import origins
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES, PAGES = ROOT / "notebooks", ROOT / "book/experiments"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A page that is not what would be made now."""
+
+    source: Path
+    page: Path
+    values: dict[str, Any]
+    reason: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Execute or check; return 0 done, 1 a notebook failed or a page is stale, 2 bad input, 130 stopped."""
+    args = _parser().parse_args(arguments)
+    try:
+        if args.jobs < 1:
+            raise ValueError(f"--jobs must be 1 or more, not {args.jobs}")
+        sources = chosen(args.names)
+        stale = out_of_date(sources, args.parameter, args.out)
+        pages = PAGES.glob("*.ipynb") if args.out == PAGES else []
+        gone = [page for page in pages if not (SOURCES / page.name).exists()]
+        if args.check:
+            return report(stale, gone)
+        for page in gone:
+            page.unlink()
+        args.out.mkdir(parents=True, exist_ok=True)
+        print(f"notebooks: {len(sources) - len(stale)} of {len(sources)} pages are up to date", flush=True)
+        failed = side_by_side(stale, args.jobs)
+        for work in failed:
+            work.page.unlink(missing_ok=True)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the pages that were finished are kept", file=sys.stderr)
+        return 130
+    return 1 if failed else 0
+
+
+def chosen(names: Sequence[str]) -> list[Path]:
+    """The notebooks meant by `names` (path, stem or number; none: all). Raises `ValueError` if unknown."""
+    there = sorted(SOURCES.glob("*.ipynb"))
+    found = []
+    for name in names:
+        stem = Path(name).name.removesuffix(".ipynb")
+        matches = [path for path in there if stem in (path.stem, path.stem.split("-")[0])]
+        if not matches:
+            raise ValueError(
+                f"no notebook '{name}'; there are: {', '.join(path.stem for path in there) or 'none'}"
+            )
+        found += matches
+    return list(dict.fromkeys(found)) if names else there
+
+
+def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
+    """What there is to do, with the reasons. Raises `ValueError` for a parameter of a wrong name or type."""
+    around, runs = origins.surroundings(), origins.runs()
+    stale = []
+    for source in sources:
+        defaults = notebook_parameters.read(source)
+        values = {name: notebook_parameters.convert(name, text, defaults, source) for name, text in texts}
+        values = {name: value for name, value in values.items() if value != defaults[name].value}
+        page = out / source.name
+        if reason := origins.staleness(page, origins.origin(source, values, around, runs)):
+            stale.append(Work(source, page, values, reason))
+    return stale
+
+
+def report(stale: Sequence[Work], gone: Sequence[Path]) -> int:
+    """Print each stale page with its reason; return 1 if there is one."""
+    for work in stale:
+        print(f"stale: {work.page.stem}: {work.reason}")
+    for page in gone:
+        print(f"stale: {page.stem}: its notebook is gone")
+    return 1 if stale or gone else 0
+
+
+def side_by_side(stale: Sequence[Work], jobs: int) -> list[Work]:
+    """Execute in up to `jobs` processes; return what failed. When interrupted, stop them all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["papermill"])  # two seconds, once for all
+    waiting = [(f"[{number} of {len(stale)}] {work.page.stem}", work) for number, work in enumerate(stale, 1)]
+    running: dict[int, tuple[Any, Work]] = {}
+    failed = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                title, work = waiting.pop(0)
+                print(f"{title}: {work.reason}", flush=True)
+                process = context.Process(target=_alone, args=(title, work))
+                process.start()
+                running[process.sentinel] = process, work
+            for sentinel in wait(list(running)):
+                process, work = running.pop(sentinel)
+                process.join()
+                if process.exitcode:
+                    failed.append(work)
+                if process.exitcode not in (0, 1):
+                    print(f"error: {work.source.name}: its process was killed", file=sys.stderr)
+    finally:
+        for process, _ in running.values():
+            process.join(timeout=10)
+            process.kill()
+    return failed
+
+
+def _alone(title: str, work: Work) -> None:
+    try:
+        from execution import PARTIAL, execute
+
+        PARTIAL.mkdir(parents=True, exist_ok=True)
+        if problem := execute(title, work.source, work.page, work.values):
+            kept = PARTIAL.relative_to(ROOT) / work.source.name
+            print(f"error: {work.source.name} is not in the book: {problem} (see {kept})", file=sys.stderr)
+            sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python scripts/notebooks.py", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="01 or 01-monitoring (default: all)")
+    parser.add_argument(
+        "-p",
+        dest="parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PARAMETER", "VALUE"),
+        help="set a parameter of every notebook named; lists as a,b",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=PAGES, metavar="FOLDER", help="where pages go (default: into the book)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="notebooks side by side (default: one a core)",
+    )
+    parser.add_argument("--check", action="store_true", help="list the stale pages and execute nothing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What a page was made from: digests kept in the page's metadata, so that a stale page is seen.
+
+A page depends on its notebook, the parameters, the code (library and runner), the locked environment, the
+published results and the run files. Which runs a notebook opens is not known from outside: any counts.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "made_from"
+REASONS = {
+    "notebook": "the notebook changed",
+    "parameters": "other parameters",
+    "code": "the code changed",
+    "environment": "the locked environment changed",
+    "results": "the published results changed",
+    "runs": "the runs changed",
+}
+
+
+def surroundings() -> dict[str, str]:
+    """Digests of what every page depends on, but for the runs."""
+    code = [*(ROOT / "sparsity_lib").rglob("*"), *(ROOT / "scripts").glob("*.py")]
+    return {
+        "code": combined(digests(path for path in code if "__pycache__" not in path.parts)),
+        "environment": combined(digests([ROOT / "requirements.lock"])),
+        "results": combined(digests((ROOT / "results").glob("*/SHA256SUMS"))),
+    }
+
+
+def runs() -> dict[str, str]:
+    """Digest of each run file, by path."""
+    return digests(Path(os.environ.get("SPARSITY_RUNS") or ROOT / "runs").glob("*.nc"))
+
+
+def origin(
+    source: Path, values: dict[str, Any], around: dict[str, str], runs: dict[str, str]
+) -> dict[str, Any]:
+    """The record for a page made from the notebook `source` with the parameters `values`."""
+    return {
+        "notebook": next(iter(digests([source]).values()))[:16],
+        "parameters": values,
+        **around,
+        "runs": combined(runs),
+    }
+
+
+def staleness(page: Path, now: dict[str, Any]) -> str | None:
+    """Why the page is not what would be made now; None if it is."""
+    if not page.exists():
+        return "no page yet"
+    try:
+        then = json.loads(page.read_text(encoding="utf-8"))["metadata"][KEY]
+    except (ValueError, KeyError, TypeError):
+        return "the page is damaged"
+    return next((why for part, why in REASONS.items() if then.get(part) != now[part]), None)
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each file, by its path from the project's root, in order of path."""
+    found = {}
+    for path in sorted(paths):
+        if path.is_file():
+            with path.open("rb") as file:
+                key = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
+                found[str(key)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def combined(parts: dict[str, str]) -> str:
+    """One short digest of many."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

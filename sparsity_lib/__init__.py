@@ -1,0 +1,39 @@
+"""Activation sparsity and overfitting: measure, monitor and regularise it in any torch model.
+
+```python
+import sparsity_lib as sl
+
+sparsity = sl.SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+with sparsity, sl.ActivationMonitor(model) as monitor:
+    loss = cross_entropy(model(x), y) + sparsity()
+stats = monitor.compute()
+```
+
+The library needs torch and numpy. `sparsity_lib.study` and `HeatmapExplorer` need the extras `study` and
+`book`, and are imported only when asked for.
+"""
+
+from typing import Any
+
+from sparsity_lib import functional
+from sparsity_lib.monitor import ActivationMonitor, LayerStats
+from sparsity_lib.regularizers import DecorrReg, SparsityReg, VarianceReg
+
+__all__ = [
+    "ActivationMonitor",
+    "DecorrReg",
+    "HeatmapExplorer",
+    "LayerStats",
+    "SparsityReg",
+    "VarianceReg",
+    "functional",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "HeatmapExplorer":
+        from sparsity_lib.explorer import HeatmapExplorer
+
+        return HeatmapExplorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

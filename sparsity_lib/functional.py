@@ -1,0 +1,233 @@
+"""Entropy and sparsity of activations, and correlation of filters, as functions of tensors.
+
+Sources: "Targeted Sparsity Regularization" (TSR, arXiv 2002.09237), "Impact of Activation Sparsity on
+Overfitting" (arXiv 2104.06153), OrthoReg (arXiv 1611.01967). Activations are `(N, D, *spatial)`: the D
+channels at one position of one sample are its receptive field activation vector (RFAV). Half precision is
+computed in float32; float64 stays. Entropies are in nats.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = [
+    "CENTERS",
+    "PENALTIES",
+    "decorrelation",
+    "filter_correlation",
+    "perplexity",
+    "perplexity_sparsity",
+    "rfav_entropy",
+    "standardize",
+    "variance",
+]
+
+CENTERS = ("filters", "components", "none")  # T3
+PENALTIES = ("signed", "absolute", "squared", "local")  # T4
+
+
+def rfav_entropy(activations: Tensor, dim: int = 1) -> Tensor:
+    """The entropy of the softmax over channels, at every position (TSR, Eq. 2 and 3).
+
+    Exact to rounding where one channel dominates, and at any offset. The gradient is the closed form
+    -p (ln p + H); what it needs is kept apart from `activations`, which may be overwritten afterwards
+    (an in-place ReLU). Differentiable once.
+
+    **Arguments:**
+
+    - `activations`: finite, `(N, D, *spatial)`, or any shape with the channels along `dim`.
+    - `dim`: the channel axis.
+
+    **Returns:** nats in [0, ln D], `(N, *spatial)`: the shape without `dim`; float32, or float64 for float64.
+
+    **Raises:** `ValueError` for an axis that is not there or has no channels, or for integers.
+    """
+    activations = _real(activations, dim)
+    return _Entropy.apply(activations, dim)
+
+
+def perplexity(entropy: Tensor) -> Tensor:
+    """e^H, the effective number of active channels: in [1, D] for an entropy in nats (TSR, Eq. 4)."""
+    return entropy.exp()
+
+
+def perplexity_sparsity(activations: Tensor, dim: int = 1) -> Tensor:
+    """1 - (perplexity - 1)/(D - 1): 0 for equal channels, 1 where a single one dominates.
+
+    Our measure for the claims of arXiv 2104.06153, whose own is not in its abstract; it is not the share of
+    zeros.
+
+    **Arguments:** as for `rfav_entropy`.
+
+    **Returns:** in [0, 1], `(N, *spatial)`.
+
+    **Raises:** `ValueError` as `rfav_entropy`, and for fewer than two channels.
+    """
+    entropy = rfav_entropy(activations, dim)
+    channels = activations.shape[dim]
+    if channels < 2:
+        raise ValueError(f"perplexity sparsity needs at least 2 channels; axis {dim} has {channels}")
+    return 1 - entropy.expm1() / (channels - 1)
+
+
+def standardize(activations: Tensor, dim: int = 1) -> Tensor:
+    """Zero mean and unit population SD over the channels; a constant vector becomes zeros.
+
+    Its entropy is scale-free: it tells sparsity from a mere growth of the activations.
+
+    **Arguments:** as for `rfav_entropy`.
+
+    **Returns:** the shape of `activations`; float32, or float64 for float64.
+
+    **Raises:** `ValueError` as `rfav_entropy`.
+    """
+    centred = _centred(activations, dim)
+    mean_square = centred.square().mean(dim, keepdim=True)
+    constant = mean_square == 0
+    return centred * mean_square.masked_fill(constant, 1).rsqrt().masked_fill(constant, 0)
+
+
+def variance(activations: Tensor, dim: int = 1) -> Tensor:
+    """The population variance over channels: for small logits H is about ln D - variance/2.
+
+    Like `rfav_entropy` it keeps nothing that an in-place ReLU could overwrite.
+
+    **Arguments:** as for `rfav_entropy`.
+
+    **Returns:** `(N, *spatial)`; float32, or float64 for float64.
+
+    **Raises:** `ValueError` as `rfav_entropy`.
+    """
+    return _centred(activations, dim).square().mean(dim)
+
+
+def filter_correlation(weight: Tensor, center: str = "filters") -> Tensor:
+    """The correlation of each pair of filters (TSR, Eq. 6).
+
+    **Arguments:**
+
+    - `weight`: `(D, ...)`, one filter per row once flattened.
+    - `center`: what is subtracted before normalising (T3): `"filters"`, the mean over filters of each
+      component, as printed; `"components"`, each filter's own mean (Pearson); `"none"` (cosine).
+
+    **Returns:** `(D, D)` in [-1, 1] to rounding. A filter that is zero to rounding once centred has no
+    direction: its row and column are 0, the diagonal included.
+
+    **Raises:** `ValueError` for an unknown `center`, integers, or a weight without filters.
+    """
+    units, _ = _unit_filters(weight, center)
+    with torch.autocast(units.device.type, enabled=False):
+        return units @ units.T
+
+
+def decorrelation(weight: Tensor, center: str = "filters", penalty: str = "signed") -> Tensor:
+    """The decorrelation penalty: over each pair of filters once, a sum of their correlation c (TSR, Eq. 7).
+
+    The signed sum is (|sum of unit filters|^2 - D)/2, at least -D/2, and is computed so: it costs O(D n)
+    and forms no D x D matrix.
+
+    **Arguments:**
+
+    - `weight`, `center`: as for `filter_correlation`.
+    - `penalty`: of a pair (T4): `"signed"` c, as printed; `"absolute"` |c|; `"squared"` c^2; `"local"`
+      ln(1 + exp(10 (c - 1))), OrthoReg's, meant for `center="none"`.
+
+    **Returns:** a scalar; float32, or float64 for float64. Pairs with a filter without direction have c = 0.
+
+    **Raises:** `ValueError` as `filter_correlation`, and for an unknown `penalty`.
+    """
+    one_of("penalty", penalty, PENALTIES)
+    if penalty == "signed":
+        units, directed = _unit_filters(weight, center)
+        return (units.sum(0).square().sum() - directed.sum()) / 2
+    correlation = filter_correlation(weight, center)
+    pairs = torch.ones_like(correlation, dtype=torch.bool).tril(-1)
+    return _OF_A_PAIR[penalty](correlation[pairs]).sum()
+
+
+_OF_A_PAIR: dict[str, Callable[[Tensor], Tensor]] = {
+    "absolute": torch.abs,
+    "squared": torch.square,
+    "local": lambda c: F.softplus(10 * (c - 1)),
+}
+
+
+class _Entropy(torch.autograd.Function):
+    """Entropy of the softmax; saves shifted logits, log-partition and entropy, never its input."""
+
+    @staticmethod
+    def forward(ctx: Any, activations: Tensor, dim: int) -> Tensor:
+        shifted = activations - activations.amax(dim, keepdim=True)
+        log_partition, entropy = entropy_of_shifted(shifted, dim)
+        ctx.dim = dim
+        ctx.save_for_backward(shifted, log_partition, entropy)
+        return entropy.squeeze(dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        shifted, log_partition, entropy = ctx.saved_tensors
+        log_p = shifted - log_partition
+        return log_p.exp().mul_(log_p + entropy).mul_(-gradient.unsqueeze(ctx.dim)), None
+
+
+def entropy_of_shifted(shifted: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Log-partition and entropy of softmax(shifted), whose maximum over `dim` is 0; both keep `dim`.
+
+    With s the sum of e^z without one maximum, H = log1p(s) - sum(z e^z)/(1 + s): two terms >= 0, so that
+    nothing cancels where one logit dominates.
+    """
+    top = shifted.sign().add_(1)  # 1 at each maximum, else 0: several times faster than a mask
+    exp = shifted.exp().sub_(top)
+    rest = exp.sum(dim, keepdim=True) + (top.sum(dim, keepdim=True) - 1)
+    log_partition = rest.log1p()
+    return log_partition, log_partition - exp.mul_(shifted).sum(dim, keepdim=True) / (1 + rest)
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `value` is known, naming what is."""
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")
+
+
+def _real(tensor: Tensor, dim: int) -> Tensor:
+    """As float32 or float64, once dtype and channel axis are seen to be sound."""
+    if not tensor.is_floating_point():
+        raise ValueError(f"activations must be floating point, not {tensor.dtype}")
+    if not -tensor.dim() <= dim < tensor.dim():
+        raise ValueError(f"no axis {dim} in activations of shape {tuple(tensor.shape)}")
+    if tensor.shape[dim] == 0:
+        raise ValueError(f"no channels along axis {dim} of activations of shape {tuple(tensor.shape)}")
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _centred(activations: Tensor, dim: int) -> Tensor:
+    activations = _real(activations, dim)
+    # Less the maximum first: a constant vector becomes exact zeros, and a large offset costs no precision.
+    shifted = activations - activations.amax(dim, keepdim=True).detach()
+    return shifted - shifted.mean(dim, keepdim=True)
+
+
+def _unit_filters(weight: Tensor, center: str) -> tuple[Tensor, Tensor]:
+    """Centred filters scaled to length 1, `(D, n)`, and which of them have a direction, `(D,)`."""
+    one_of("center", center, CENTERS)
+    if not weight.is_floating_point():
+        raise ValueError(f"weight must be floating point, not {weight.dtype}")
+    if weight.dim() < 2 or weight.numel() == 0:
+        raise ValueError(f"weight must be (filters, ...); {tuple(weight.shape)} holds no filters")
+    filters = weight.to(torch.promote_types(weight.dtype, torch.float32)).flatten(1)
+    centred = filters
+    if center == "filters":
+        centred = filters - filters.mean(0)
+    elif center == "components":
+        centred = filters - filters.mean(1, keepdim=True)
+    square = centred.square().sum(1)
+    # Equal filters leave rounding errors, not exact zeros, when their mean is subtracted.
+    rounding = (4 * torch.finfo(filters.dtype).eps) ** 2 * filters.detach().square().sum(1)
+    directed = square > rounding
+    scale = torch.where(directed, square, 1).rsqrt() * directed
+    return centred * scale[:, None], directed

@@ -1,0 +1,244 @@
+"""ActivationMonitor: what happens inside a network, streaming, on any torch model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsity_lib._layers import LAYERS, Attachable, in_backward, named_layers, select
+from sparsity_lib.functional import entropy_of_shifted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ActivationMonitor", "LayerStats"]
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 512  # of entropy over [0, ln D], from which the quantiles are read: exact to ln D / 512
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStats:
+    """What one layer put out. Entropies are in nats; averages are over samples and positions.
+
+    **Fields:**
+
+    - `samples`: how many; `positions`: per sample (1 without spatial axes; rounded down if sizes vary);
+        `channels`: D.
+    - `entropy`: mean RFAV entropy (TSR, Eq. 3); `entropy_quantiles`: by probability,
+        over samples and positions.
+    - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
+    - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
+    - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1].
+    - `dead_channels`: channels that were never above zero.
+    - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
+        positions, in [1, D]; 0 where nothing varies.
+    - `maps`: entropy of the first samples, `(n, *spatial)` float32, or None if none were asked for.
+    """
+
+    samples: int
+    positions: int
+    channels: int
+    entropy: float
+    entropy_quantiles: dict[float, float]
+    scale_free_entropy: float
+    perplexity_sparsity: float
+    mean: float
+    sd: float
+    max: float
+    zero_share: float
+    dead_channels: int
+    effective_rank: float
+    maps: np.ndarray | None
+
+
+class ActivationMonitor(Attachable):
+    """Statistics of layers' outputs over all forward passes while attached.
+
+    ```python
+    with ActivationMonitor(model, layers=["conv*", "fc1"]) as monitor:  # one monitor per set of images
+        model(x)
+    stats = monitor.compute()
+    ```
+
+    Nothing is kept per batch: sums stay on the layer's device until `compute`. It sees a layer's output
+    before an in-place ReLU can overwrite it, changes neither outputs nor random state, and works under
+    `no_grad` and in training. What activation checkpointing repeats in backward is not counted again.
+    torch.compile breaks its graph at each of the layers (with fullgraph=True it refuses); nn.DataParallel is
+    refused.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str | nn.Module] | None = None,
+        *,
+        every: int = 1,
+        maps: int = 0,
+        dim: int | None = None,
+    ) -> None:
+        """**Arguments:**
+
+        - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
+        - `layers`: dotted names, modules, or globs over convolution, linear and norm layers; `None`: all of
+            those but the last linear layer.
+        - `every`: each layer's first, then every n-th output counts.
+        - `maps`: of how many samples, from the first on, the entropy maps are kept.
+        - `dim`: the channel axis of all these layers' outputs; `None` follows the module: the last axis of
+            linear and layer norm, else 1.
+
+        **Raises:** `ValueError` for an unknown layer, `every` < 1 or `maps` < 0; `TypeError` for
+        `nn.DataParallel`.
+        """
+        if every < 1 or maps < 0:
+            raise ValueError(f"every must be at least 1 and maps at least 0, not {every} and {maps}")
+        super().__init__(_chosen(model, layers), dim)
+        self._every = every
+        self._maps = maps
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything seen so far."""
+        self._sums: dict[str, _Sums] = {}
+        self._seen = dict.fromkeys(self._modules, 0)
+
+    def compute(self) -> dict[str, LayerStats]:
+        """The statistics since the last reset, by layer in the network's order.
+
+        **Raises:** `RuntimeError` naming the layers that did not run.
+        """
+        if missing := [name for name in self._modules if name not in self._sums]:
+            raise RuntimeError(f"no output was seen from {', '.join(missing)}: the model did not run them")
+        return {name: self._sums[name].stats() for name in self._modules}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """`compute()` as a pandas table, a row per layer; quantiles as columns, maps left out."""
+        import pandas as pd
+
+        rows = {}
+        for layer, stats in self.compute().items():
+            row = {f.name: getattr(stats, f.name) for f in fields(stats)}
+            del row["maps"]
+            quantiles = row.pop("entropy_quantiles")
+            rows[layer] = row | {f"entropy_q{100 * q:02.0f}": value for q, value in quantiles.items()}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
+
+    @torch.no_grad()
+    def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
+        if in_backward():
+            return
+        self._seen[name] += 1
+        if (self._seen[name] - 1) % self._every or not output.numel():
+            return
+        # In pieces that stay in a CPU's cache (twice as fast), and that bound the memory elsewhere.
+        elements = 2**18 if output.device.type == "cpu" else 2**26
+        for samples in output.movedim(axis, -1).split(max(1, elements // output[0].numel())):
+            if name not in self._sums:
+                self._sums[name] = _Sums(samples.float(), self._maps)
+            self._sums[name].add(samples.float())
+
+
+class _Sums:
+    """Running sums of one layer, on its device."""
+
+    def __init__(self, first: Tensor, maps: int) -> None:
+        """`first` are the first of the activations that `add` takes."""
+        zeros = partial(torch.zeros, dtype=torch.float64, device=first.device)
+        self.channels = channels = first.shape[-1]
+        self.samples = self.vectors = 0
+        self.entropy, self.scale_free, self.perplexity_less_1 = zeros(()), zeros(()), zeros(())
+        self.histogram = zeros(BINS, dtype=torch.int64)
+        self.nonzeros = zeros((), dtype=torch.int64)
+        self.alive = zeros(channels, dtype=torch.bool)
+        self.max = torch.tensor(-math.inf, device=first.device)
+        # Sums of squares lose precision where the mean is large, so they are taken about the first mean.
+        self.shift = first.flatten(0, -2).mean(0)
+        self.sum, self.products = zeros(channels), zeros(channels, channels)
+        self.maps_wanted = maps
+        self.maps: list[Tensor] = []
+
+    def add(self, activations: Tensor) -> None:
+        """Take activations `(N, *spatial, D)`, float32."""
+        x = activations.reshape(-1, self.channels)  # (vectors, D)
+        self.samples += len(activations)
+        self.vectors += len(x)
+        top = x.amax(1, keepdim=True)
+        self._add_entropy(x - top, activations.shape[:-1])
+        self.max = torch.maximum(self.max, top.max())
+        self.nonzeros += x.count_nonzero()
+        self.alive |= x.relu().sum(0) > 0  # several times faster than the channels' maxima
+        x = x - self.shift
+        self.sum += x.sum(0)
+        self.products += x.T @ x
+
+    def _add_entropy(self, shifted: Tensor, shape: torch.Size) -> None:
+        """Take vectors less their maximum, `(vectors, D)`, of activations `(*shape, D)`."""
+        entropy = entropy_of_shifted(shifted, 1)[1].squeeze(1)
+        self.entropy += entropy.sum(dtype=torch.float64)
+        self.perplexity_less_1 += entropy.expm1().sum(dtype=torch.float64)
+        bins = self._bin(entropy)
+        self.histogram.index_add_(0, bins, torch.ones_like(bins))
+        if (missing := self.maps_wanted - sum(len(part) for part in self.maps)) > 0:
+            self.maps.append(entropy.view(shape)[:missing].clone())
+        # Standardised activations less their maximum are the shifted ones over their SD.
+        centred = shifted - shifted.mean(1, keepdim=True)
+        sd = centred.square_().mean(1, keepdim=True).sqrt()
+        standard = shifted.div_(sd.masked_fill(sd == 0, 1))
+        self.scale_free += entropy_of_shifted(standard, 1)[1].sum(dtype=torch.float64)
+
+    def _bin(self, entropy: Tensor) -> Tensor:
+        width = max(math.log(self.channels), 1e-9) / BINS
+        return (entropy / width).long().clamp(0, BINS - 1)
+
+    def stats(self) -> LayerStats:
+        """The statistics of what was added."""
+        n, d = self.vectors, self.channels
+        rest = self.sum / n  # of the means, after the shift
+        means = self.shift + rest
+        covariance = self.products / n - rest.outer(rest)
+        rounding = (2 * torch.finfo(torch.float32).eps) ** 2 * means.square().sum()
+        trace = covariance.trace()
+        varies = bool(trace > rounding)
+        return LayerStats(
+            samples=self.samples,
+            positions=n // self.samples,
+            channels=d,
+            entropy=(self.entropy / n).item(),
+            entropy_quantiles=self._quantiles(),
+            scale_free_entropy=(self.scale_free / n).item(),
+            perplexity_sparsity=1 - (self.perplexity_less_1 / n).item() / (d - 1) if d > 1 else math.nan,
+            mean=means.mean().item(),
+            sd=(trace.clamp_min(0) / d + means.var(correction=0)).sqrt().item(),
+            max=self.max.item(),
+            zero_share=1 - self.nonzeros.item() / (n * d),
+            dead_channels=d - int(self.alive.sum()),
+            effective_rank=(trace.square() / covariance.square().sum()).item() if varies else 0.0,
+            maps=torch.cat(self.maps).cpu().numpy() if self.maps_wanted else None,
+        )
+
+    def _quantiles(self) -> dict[float, float]:
+        """Read off the histogram, linearly within a bin."""
+        cumulative = np.concatenate([[0], np.cumsum(self.histogram.cpu().numpy())])
+        edges = np.linspace(0, math.log(self.channels), BINS + 1)
+        return {q: float(np.interp(q * self.vectors, cumulative, edges)) for q in QUANTILES}
+
+
+def _chosen(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:
+    """The layers asked for, by name in the network's order."""
+    known = named_layers(model)
+    if layers is None:
+        default = {name: module for name, module in known.items() if isinstance(module, LAYERS)}
+        linear = [name for name, module in default.items() if isinstance(module, nn.Linear)]
+        wanted = {module: name for name, module in default.items() if name not in linear[-1:]}
+    else:
+        if isinstance(layers, str):
+            raise TypeError(f"layers must be a list of names, such as [{layers!r}], not a string")
+        wanted = {module: name for key in layers for name, module in select(known, key).items()}
+    if not wanted:
+        raise ValueError("there is no layer to monitor")
+    return {name: module for name, module in known.items() if wanted.get(module) == name}

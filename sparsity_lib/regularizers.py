@@ -1,0 +1,190 @@
+"""Penalties to add to a loss: on the activations (SparsityReg, VarianceReg) or the filters (DecorrReg)."""
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+from sparsity_lib import functional
+from sparsity_lib._layers import CONVOLUTIONS, Attachable, in_backward, named_layers, select
+
+__all__ = ["DecorrReg", "SparsityReg", "VarianceReg"]
+
+Layers = Mapping[str | nn.Module, float] | Mapping[str, float] | Mapping[nn.Module, float]
+
+
+class _ActivationPenalty(Attachable):
+    """A penalty on layers' outputs; a subclass says what it is at each position."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Layers,
+        *,
+        reduction: str = "mean",
+        include_bias: bool = True,
+        dim: int | None = None,
+    ) -> None:
+        """**Arguments:**
+
+        - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
+        - `layers`: `{layer: strength}`, a layer by dotted name, module, or a glob over convolution, linear
+            and norm layers. Strengths are at least 0.
+        - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
+            `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
+        - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
+            Eq. 1 (T1).
+        - `dim`: the channel axis of all these layers' outputs; `None` follows the module: the last axis of
+            linear and layer norm, else 1.
+
+        **Raises:** `ValueError` for an unknown or repeated layer, strength or reduction; `TypeError` for
+        `nn.DataParallel`.
+        """
+        functional.one_of("reduction", reduction, ("mean", "sum"))
+        self._strengths, modules = _strengths(model, layers)
+        super().__init__(modules, dim)
+        self._reduction = reduction
+        self._include_bias = include_bias
+        self._collected: dict[str, Tensor] = {}
+        self.losses: dict[str, Tensor] = {}
+
+    def __call__(self) -> Tensor:
+        """The penalty of the forward passes since the last call: a scalar to add to the loss.
+
+        Each forward pass counts with the mean over its samples; several are added. `losses` then holds the
+        layers' parts.
+
+        **Raises:** `RuntimeError` if not attached, or if a layer did not run with gradients enabled.
+        """
+        if not self._handles:
+            raise RuntimeError(
+                f"{type(self).__name__} is not attached: run the model inside `with` or attach()"
+            )
+        collected, self._collected = self._collected, {}
+        if missing := [name for name in self._modules if name not in collected]:
+            raise RuntimeError(
+                f"nothing was collected from {', '.join(missing)}: no forward pass with gradients enabled "
+                "since the last call (reentrant checkpointing disables them: use use_reentrant=False)"
+            )
+        self.losses = {name: collected[name] for name in self._modules}
+        return torch.stack([*self.losses.values()]).sum()
+
+    def remove(self) -> None:
+        """Stop listening, drop what was collected, and leave nothing on the model."""
+        super().remove()
+        self._collected = {}
+
+    def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
+        if not torch.is_grad_enabled():
+            return
+        bias = getattr(module, "bias", None)
+        if not self._include_bias and bias is not None:
+            exact = torch.promote_types(output.dtype, torch.float32)
+            output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
+        penalty = self._penalty(output, axis)  # (N, *positions)
+        count = penalty.numel() if self._reduction == "mean" else len(penalty)
+        part = penalty.sum() * (self._strengths[name] / max(count, 1))
+        # Checkpointing needs the same operations when it repeats the forward pass, but they count once.
+        if not in_backward():
+            self._collected[name] = self._collected[name] + part if name in self._collected else part
+
+    def _penalty(self, activations: Tensor, dim: int) -> Tensor:
+        """The penalty at each position, `(N, D, *spatial) -> (N, *spatial)`."""
+        raise NotImplementedError
+
+
+class SparsityReg(_ActivationPenalty):
+    """-sum of strength x RFAV entropy over the layers (TSR, Eq. 5): it rewards entropy, so it is negative.
+
+    ```python
+    sparsity = SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    with sparsity:
+        loss = cross_entropy(model(x), y) + sparsity()
+        loss.backward()
+    ```
+
+    It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
+    With non-reentrant activation checkpointing, run backward before detaching. torch.compile breaks its graph
+    at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
+    """
+
+    def _penalty(self, activations: Tensor, dim: int) -> Tensor:
+        return -functional.rfav_entropy(activations, dim)
+
+
+class VarianceReg(_ActivationPenalty):
+    """Sum of strength x Var(a)/2 over the layers: SparsityReg for small logits, where H is ln D - Var(a)/2.
+
+    Used and limited as `SparsityReg`, it tells what entropy does from what scale does.
+    """
+
+    def _penalty(self, activations: Tensor, dim: int) -> Tensor:
+        return functional.variance(activations, dim) / 2
+
+
+class DecorrReg:
+    """Sum of strength x decorrelation penalty of the layers' filters (TSR, Eq. 6 and 7).
+
+    Reads the weights when called; needs no hook and no forward pass.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Layers, *, center: str = "filters", penalty: str = "signed"
+    ) -> None:
+        """**Arguments:**
+
+        - `model`, `layers`: as for `SparsityReg`; every layer needs a weight of at least two filters.
+        - `center`, `penalty`: the reading, as for `functional.decorrelation` (T3, T4).
+
+        **Raises:** `ValueError` for an unknown layer, strength or reading; `TypeError` for `nn.DataParallel`.
+        """
+        functional.one_of("center", center, functional.CENTERS)
+        functional.one_of("penalty", penalty, functional.PENALTIES)
+        self._strengths, self._modules = _strengths(model, layers)
+        self._center = center
+        self._penalty = penalty
+        self.losses: dict[str, Tensor] = {}
+        for name, module in self._modules.items():
+            weight = getattr(module, "weight", None)
+            if weight is None or weight.dim() < 2 or len(_filters(module)) < 2:
+                raise ValueError(
+                    f"layer {name!r}, {type(module).__name__}, has no two filters to decorrelate"
+                )
+
+    def __call__(self) -> Tensor:
+        """The penalty of the weights as they are: a scalar to add to the loss. `losses` holds the parts."""
+        self.losses = {
+            name: functional.decorrelation(_filters(module), self._center, self._penalty)
+            * self._strengths[name]
+            for name, module in self._modules.items()
+        }
+        return torch.stack([*self.losses.values()]).sum()
+
+
+def _filters(module: nn.Module) -> Tensor:
+    """The weight with one filter per row; a transposed convolution keeps them along axis 1 of each group."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    if isinstance(module, tuple(CONVOLUTIONS)) and module.transposed:
+        return weight.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return weight
+
+
+def _strengths(model: nn.Module, layers: Layers) -> tuple[dict[str, float], dict[str, nn.Module]]:
+    """Strengths and modules by layer name, once each is seen to be sound."""
+    if not isinstance(layers, Mapping):
+        raise TypeError(f"layers must map each layer to its strength, not be a {type(layers).__name__}")
+    if not layers:
+        raise ValueError("no layer is named; give {layer: strength}")
+    known = named_layers(model)
+    strengths: dict[str, float] = {}
+    modules: dict[str, nn.Module] = {}
+    for key, strength in layers.items():
+        for name, module in select(known, key).items():
+            if module in modules.values():
+                raise ValueError(f"layer {name!r} is named twice")
+            if not isinstance(strength, Real) or not (math.isfinite(strength) and strength >= 0):
+                raise ValueError(f"the strength of layer {name!r} must be a number >= 0, not {strength!r}")
+            strengths[name], modules[name] = float(strength), module
+    return strengths, modules

@@ -1,0 +1,12 @@
+"""The study: experiments, their training, their runs, and what the book draws from them.
+
+from sparsity_lib import study
+run = study.load_or_train(study.Experiment(network="sr2Net", dataset="digits", lr=0.1))
+"""
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.runs import Run, find, load
+from sparsity_lib.study.training import NonFiniteLoss, load_or_train, train
+
+__all__ = ["Experiment", "NonFiniteLoss", "Run", "StudyError", "find", "load", "load_or_train", "train"]

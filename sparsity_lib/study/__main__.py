@@ -1,0 +1,143 @@
+"""python -m sparsity_lib.study train | run | status | publish | verify: the study from a shell."""
+
+import argparse
+import itertools
+import json
+import sys
+from typing import Any
+
+from sparsity_lib.study import results, runs
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.grid import run_queue
+from sparsity_lib.study.profiles import PROFILES, experiments, profile
+from sparsity_lib.study.selection import parse_seeds
+from sparsity_lib.study.training import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit code: 0 done, 1 something is wrong or unfinished, 2 bad input."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _train(args: argparse.Namespace) -> int:
+    experiment = Experiment(**dict(_field(text) for text in args.fields))
+
+    def report(record: dict[str, Any]) -> None:
+        loss, accuracy = float(record["val_loss"]), float(record["val_accuracy"])
+        print(f"epoch {record['epoch']} of {experiment.epochs}: val loss {loss:.4f}, accuracy {accuracy:.4f}")
+
+    print(train(experiment, report, args.out).path)
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    public = results.published_ids(args.profile)
+    queue = [e for e in experiments(args.profile, parse_seeds(args.seeds)) if e.id not in public]
+    print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs", flush=True)
+    outcome = run_queue(queue, args.jobs, args.seconds, args.out)
+    print(
+        f"{args.profile}: {len(outcome.already)} runs were there, {len(outcome.done)} trained, "
+        f"{len(outcome.out_of_time)} out of time, {len(outcome.failed)} failed"
+    )
+    for run, error in outcome.failed.items():
+        print(f"failed: {run}: {error}")
+    return 1 if outcome.failed or outcome.out_of_time else 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    for name in [args.profile] if args.profile else PROFILES:
+        queue = experiments(name, parse_seeds(args.seeds))
+        public = results.published(name)
+        cost = {} if public is None else dict(zip(public.run.values, public.seconds.values, strict=True))
+        for experiment in queue:
+            if experiment.id not in cost and (run := runs.find(experiment, args.out)):
+                cost[experiment.id] = run.provenance["seconds"]
+        missing = [experiment for experiment in queue if experiment.id not in cost]
+        print(f"{name}: {len(queue)} runs, {len(missing)} missing")
+        rest, unknown = 0.0, 0
+        for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
+            members = list(group)
+            done = [cost[e.id] for e in members if e.id in cost]
+            each = sum(done) / len(done) if done else None
+            left = len(members) - len(done)
+            told = "cost unknown" if each is None else f"{each:.0f} s each"
+            print(f"  {cell}: {len(done)} done, {left} missing, {told}")
+            rest, unknown = rest + left * (each or 0), unknown + (left if each is None else 0)
+        if missing:
+            print(
+                f"  the rest costs about {rest / 60:.0f} min of one job, and {unknown} runs of unknown cost"
+            )
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    print(f"{results.publish(args.profile, args.out)} runs added to {results.folder_of(args.profile)}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    wrong = results.verify(args.profile)
+    print("\n".join(wrong) if wrong else f"{args.profile}: every published file is as listed")
+    return 1 if wrong else 0
+
+
+def _cell(experiment: Experiment) -> str:
+    parts = [results.label(experiment), experiment.size, experiment.dataset_name]
+    parts += [f"noise {experiment.label_noise:g}"] if experiment.label_noise else []
+    parts += [experiment.optimizer] if experiment.optimizer != "sgd" else []
+    return " ".join([*parts, f"{experiment.epochs} epochs"])
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise StudyError(f"'{text}' is not FIELD=VALUE, as in network=sr2Net")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sparsity_lib.study", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, what: Any, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=what)
+        sub.add_argument("--out", metavar="FOLDER", help="the folder of runs (default: the project's runs/)")
+        return sub
+
+    one = command("train", _train, "train one experiment, or resume it")
+    one.add_argument(
+        "fields", nargs="*", metavar="FIELD=VALUE", help="fields of the experiment: network=sr2Net"
+    )
+
+    many = command("run", _run, "train what is missing of a profile")
+    many.add_argument("profile", help=", ".join(PROFILES))
+    many.add_argument(
+        "--jobs", type=int, metavar="K", help="runs side by side (default: one a core; 1 on a GPU)"
+    )
+    many.add_argument("--seconds", type=float, metavar="N", help="stop, resumable, after this time")
+    many.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
+
+    status = command("status", _status, "what is done, missing, and the cost of the rest")
+    status.add_argument("profile", nargs="?", help=", ".join(PROFILES))
+    status.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
+
+    command("publish", _publish, "put finished confirmatory runs into results/").add_argument("profile")
+    command("verify", _verify, "check the published runs against their digests").add_argument("profile")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

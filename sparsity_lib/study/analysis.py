@@ -1,0 +1,226 @@
+"""What the curves say: moments of overfitting, accuracies, one table of them all.
+
+Everything takes `study.curves(runs)`, a data set with dimensions run, layer, split and epoch; an empty one is
+a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.ndimage import gaussian_filter1d
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.networks import NETWORKS, SIZES
+
+LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
+SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
+LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
+
+# What networks must share to be set side by side; a network's own strengths and seed come on top.
+SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs", "data_seed")
+
+# Of each curve: whether lower is better, and the run file's name for how much worse the end is.
+_CURVES = {"val_loss": (1, "val_loss_rise"), "val_accuracy": (-1, "val_accuracy_drop")}
+
+
+def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:
+    """The runs with these values, as in `only(curves, label_noise=0.3)`; a list allows several.
+
+    Raises `StudyError` if none has them, naming the values that there are.
+    """
+    for name, wanted in fields.items():
+        if name not in curves.coords or curves[name].dims != ("run",):
+            known = ", ".join(str(coordinate) for coordinate in identity(curves))
+            raise StudyError(f"runs are not described by '{name}'; they are by {known}")
+        allowed = wanted if isinstance(wanted, list | tuple) else [wanted]
+        chosen = curves.isel(run=[value in allowed for value in curves[name].to_numpy().tolist()])
+        if not chosen.sizes["run"]:
+            there = ", ".join(str(value) for value in np.unique(curves[name]))
+            raise StudyError(f"no run with {name} = {wanted}; there are runs with {there}")
+        curves = chosen
+    return curves
+
+
+def identity(curves: xr.Dataset) -> list[str]:
+    """The names of what describes a run, its id first."""
+    return ["run", *(str(n) for n, c in curves.coords.items() if c.dims == ("run",) and n != "run")]
+
+
+def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
+    """The curves by what their networks share (data set, size, noise, ...), each with a short title."""
+    trained(curves)
+    fields = [name for name in SETTING if name in curves.coords]
+    frame = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
+    told = {"dataset", "size"} | {name for name in fields if frame[name].nunique() > 1}
+    found = []
+    order = frame.assign(size=frame["size"].map(list(SIZES).index)).sort_values(fields)
+    for _, group in frame.loc[order.index].groupby(fields, sort=False):
+        first = group.iloc[0].to_dict()
+        title = _title(
+            {name: value for name, value in first.items() if name in told or name == "label_noise"}
+        )
+        found.append((title, curves.isel(run=group.index.to_numpy())))
+    return found
+
+
+def matching(curves: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
+    """The runs of `curves` in the same setting as the first run of `like`; there may be none."""
+    same = np.ones(curves.sizes["run"], dtype=bool)
+    for name in SETTING:
+        if name in curves.coords and name in like.coords:
+            same &= (curves[name] == like[name][0]).to_numpy()
+    return curves.isel(run=same)
+
+
+def _title(setting: dict[str, object]) -> str:
+    words = {
+        "limit": "{} images",
+        "optimizer": "{}",
+        "lr": "learning rate {}",
+        "epochs": "{} epochs",
+        "data_seed": "data seed {}",
+    }
+    noise = float(str(setting.get("label_noise", 0)))
+    parts = [f"{setting['dataset']}, {setting['size']}"]
+    parts += [f"{noise:.0%} of labels redrawn".replace("%", " %")] if noise else []
+    return ", ".join(parts + [words[name].format(value) for name, value in setting.items() if name in words])
+
+
+def labels(curves: xr.Dataset) -> list[str]:
+    """The networks' labels in the order of TSR's Table 2; the literal strength before a scaled one."""
+    order = {name: i for i, name in enumerate(NETWORKS)}
+    names = [str(name) for name in np.unique(curves["label"])]
+    return sorted(names, key=lambda name: (order.get(name.split()[0], len(order)), name))
+
+
+def trained(curves: xr.Dataset) -> xr.Dataset:
+    """The curves from epoch 0 on; `StudyError` if there are no runs or no epochs."""
+    if not curves.sizes.get("run") or not (curves["epoch"] >= 0).any():
+        raise StudyError("there are no trained epochs to analyse; choose at least one finished run")
+    return curves.sel(epoch=curves["epoch"] >= 0)
+
+
+def smoothed(values: xr.DataArray, sigma: float = SMOOTHING) -> xr.DataArray:
+    """Gaussian smoothing along `epoch` with the ends held (T9); NaN after a shorter run's end stay.
+
+    `sigma` is in epochs; 0 leaves the values as they are.
+    """
+    if sigma < 0:
+        raise StudyError(f"smoothing = {sigma}: give a width of 0 or more epochs")
+    if sigma == 0:
+        return values
+
+    def smooth(curve: np.ndarray) -> np.ndarray:
+        known = np.isfinite(curve)
+        result = np.full(curve.shape, np.nan)
+        result[known] = gaussian_filter1d(curve[known], sigma, mode="nearest")
+        return result
+
+    along = [["epoch"]]
+    return xr.apply_ufunc(
+        smooth, values.astype(float), input_core_dims=along, output_core_dims=along, vectorize=True
+    )
+
+
+def best_epoch(curves: xr.Dataset, quantity: str = "val_loss", smoothing: float = SMOOTHING) -> xr.DataArray:
+    """(run): the epoch at which the smoothed validation loss is lowest (or `val_accuracy` highest)."""
+    sign, _ = _curve(quantity)
+    return (sign * smoothed(trained(curves)[quantity], smoothing)).idxmin("epoch")
+
+
+def moment_of_overfitting(
+    curves: xr.Dataset,
+    quantity: str = "val_loss",
+    smoothing: float = SMOOTHING,
+    threshold: Literal["bootstrap"] | float = "bootstrap",
+) -> xr.DataArray:
+    """The epoch after which validation loss (or accuracy) gets worse for good (T10).
+
+    **Arguments:**
+
+    - `quantity`: `"val_loss"` or `"val_accuracy"`.
+    - `smoothing`: width of the Gaussian in epochs; epoch -1 is left out.
+    - `threshold`: `"bootstrap"` counts a moment only if the end is worse by more than the 95 % bootstrap
+      interval over validation images; a number, only if it is worse by more than that share of the value at
+      that epoch (0.02 is 2 %).
+
+    **Returns:** (run), in epochs; NaN ("censored") for a run that does not get worse, or whose best epoch is
+    among the last five, which are the end.
+    """
+    _, worse = _curve(quantity)
+    epoch = best_epoch(curves, quantity, smoothing)
+    if threshold == "bootstrap":
+        lasts = _at(curves, f"{worse}_low", epoch, smoothing) > 0
+    elif isinstance(threshold, float | int) and threshold >= 0:
+        lasts = _at(curves, worse, epoch, smoothing) > threshold * _at(curves, quantity, epoch, smoothing)
+    else:
+        raise StudyError(f"threshold = {threshold!r}: give 'bootstrap', or a share such as 0.02")
+    return epoch.where(lasts & (epoch < curves["epochs"] - LAST))
+
+
+def _at(curves: xr.Dataset, name: str, epoch: xr.DataArray, smoothing: float = SMOOTHING) -> xr.DataArray:
+    # Smoothed as the loss is: in a single epoch the loss can jump by more than the rise to be judged. The
+    # smoothed ends of the epochs' intervals are, if anything, wider than the smoothed loss's own interval.
+    return smoothed(trained(curves)[name], smoothing).sel(epoch=epoch).drop_vars("epoch")
+
+
+def _curve(quantity: str) -> tuple[int, str]:
+    if quantity not in _CURVES:
+        raise StudyError(f"unknown quantity '{quantity}'; known: {', '.join(_CURVES)}")
+    return _CURVES[quantity]
+
+
+def best_accuracy(curves: xr.Dataset) -> xr.DataArray:
+    """(run): the highest validation accuracy of all epochs, TSR's Table 2 (T18); optimistic."""
+    return trained(curves)["val_accuracy"].max("epoch")
+
+
+def last_five_accuracy(curves: xr.Dataset) -> xr.DataArray:
+    """(run): the mean validation accuracy of the last five epochs (T18)."""
+    accuracy = trained(curves)["val_accuracy"]
+    return accuracy.where(accuracy["epoch"] >= curves["epochs"] - LAST).mean("epoch")
+
+
+def chosen_accuracy(curves: xr.Dataset) -> xr.DataArray:
+    """(run): validation accuracy at the epoch chosen on the monitor images (T18), the study's primary one.
+
+    The choice: highest monitor accuracy; of several, the lowest monitor loss; of several, the earliest.
+    """
+    held_out = trained(curves).sel(split="monitor")
+    accuracy, loss = held_out["monitor_accuracy"], held_out["monitor_loss"]
+    contenders = loss.where(accuracy == accuracy.max("epoch")).fillna(np.inf)
+    return held_out["val_accuracy"].isel(epoch=contenders.argmin("epoch"))
+
+
+def summary(curves: xr.Dataset) -> pd.DataFrame:
+    """One row per run: what it is, its accuracies, losses (nats), onsets (epochs) and layers.
+
+    `best_epoch` is where the smoothed loss is lowest; `val_loss_rise` and `val_accuracy_drop`, with their
+    bootstrap intervals, are how much worse the end is than there (for accuracy: where it is highest). A
+    layer's columns are `<quantity>_<moment>:<layer>` with the moments `start` (before training), `best` (that
+    epoch) and `end` (last epoch), on held-out monitor images.
+    """
+    after = trained(curves)
+    loss_epoch, accuracy_epoch = best_epoch(curves), best_epoch(curves, "val_accuracy")
+    columns = {name: curves[name] for name in identity(curves)}
+    columns |= {
+        "best_accuracy": best_accuracy(curves),
+        "chosen_accuracy": chosen_accuracy(curves),
+        "last_five_accuracy": last_five_accuracy(curves),
+        "min_val_loss": after["val_loss"].min("epoch"),
+        "last_val_loss": curves["val_loss"].sel(epoch=curves["epochs"] - 1),
+        "best_epoch": loss_epoch,
+        "onset_loss": moment_of_overfitting(curves),
+        "onset_accuracy": moment_of_overfitting(curves, "val_accuracy"),
+    }
+    for worse, at in (("val_loss_rise", loss_epoch), ("val_accuracy_drop", accuracy_epoch)):
+        columns |= {name: _at(curves, name, at) for name in (worse, f"{worse}_low", f"{worse}_high")}
+    moments = {"start": -1, "best": loss_epoch, "end": curves["epochs"] - 1}
+    for quantity in LAYER_QUANTITIES:
+        for moment, epoch in moments.items():
+            there = curves[quantity].sel(split="monitor").sel(epoch=epoch)
+            for layer in curves["layer"].to_numpy():
+                columns[f"{quantity}_{moment}:{layer}"] = there.sel(layer=layer)
+    return pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})

@@ -1,0 +1,94 @@
+"""Data sets as uint8 tensors, divided once and alike for all runs that share a `data_seed`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsity_lib.study.data import sources, splits
+from sparsity_lib.study.data.sources import DATASETS
+from sparsity_lib.study.errors import StudyError
+
+__all__ = ["DATASETS", "Data", "Split", "load"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, H, W) and their labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory. `train`, `monitor` and `validation` have no image in common.
+
+    `train_monitor` is a part of `train` as large as `monitor` (or all of it). `digest` is a SHA-256 of
+    the whole data set as it is stored, whatever part of it is used.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    digest: str
+    train: Split
+    train_monitor: Split
+    monitor: Split
+    validation: Split
+
+
+def load(
+    dataset: str,
+    *,
+    limit: int | None = None,
+    image_size: int | None = None,
+    label_noise: float = 0.0,
+    data_seed: int = 0,
+    root: Path | str | None = None,
+) -> Data:
+    """Load a data set, from the cache if it was decoded before.
+
+    `dataset` is one of `DATASETS` or `"folder:PATH"`, PATH holding `train/<class>/` and `val/<class>/`
+    (or `test/<class>/`). `limit` keeps that many training images, in proportion to the classes;
+    `image_size` (pixels) scales images to a square, antialiased bilinear; `label_noise` is the share of
+    training labels redrawn uniformly over all classes (held-out labels are never touched); `data_seed`
+    settles all these choices. Data lie in `root`: by default the folder that the environment variable
+    SPARSITY_DATA names, or else the project's `data`.
+
+    Monitor and validation images are divided as T8 says. Raises `StudyError` for a name, number or file
+    that cannot be used.
+    """
+    if data_seed < 0:
+        raise StudyError(f"data_seed={data_seed}: it is 0 or more")
+    if image_size is not None and image_size < 1:
+        raise StudyError(f"image_size={image_size}: it is a number of pixels, 1 or more")
+    name, digest, content = sources.read(dataset, image_size, root)
+    images, labels = content.images, content.labels
+    division = splits.divide(
+        labels, content.train_count, has_own_split=content.has_own_split, limit=limit, data_seed=data_seed
+    )
+    noisy = splits.redrawn(labels[division.train], len(content.classes), label_noise, data_seed)
+    train = Split(_rows(images, division.train), torch.from_numpy(noisy))
+
+    def held_out(indices: np.ndarray) -> Split:
+        return Split(_rows(images, indices), torch.from_numpy(labels[indices]))
+
+    return Data(
+        name=name,
+        classes=content.classes,
+        digest=digest,
+        train=train,
+        train_monitor=Split(train.images[division.train_monitor], train.labels[division.train_monitor]),
+        monitor=held_out(division.monitor),
+        validation=held_out(division.validation),
+    )
+
+
+def _rows(images: Tensor, indices: np.ndarray) -> Tensor:
+    """The images at sorted or unsorted indices; a view where these are consecutive, to spare memory."""
+    start, stop = int(indices[0]), int(indices[0]) + len(indices)
+    if np.array_equal(indices, np.arange(start, stop)):
+        return images[start:stop]
+    return images[torch.from_numpy(indices)]

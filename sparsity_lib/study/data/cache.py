@@ -1,0 +1,153 @@
+"""Decode a data set once: uint8 arrays on disk, named by the digest of the files they come from.
+
+A record (JSON) beside each array holds labels, classes and the array's CRC-32. It is written last, so an
+array without a record was cut off and is made again.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsity_lib.study import files
+from sparsity_lib.study.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a data set holds: images uint8 (N, C, H, W), labels int64 (N,), indices into `classes`."""
+
+    images: Tensor
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    train_count: int  # images for training
+    has_own_split: bool = True  # whether those come first, or are still to be drawn
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as files: the `paths` below `folder` that its digest covers, and how they are decoded.
+
+    `decode` takes the wanted image size in pixels (None is the images' own).
+    """
+
+    name: str
+    folder: Path
+    paths: list[str]
+    decode: Callable[[int | None], Content]
+
+
+def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, Content]:
+    """The digest and the content of a data set, decoded now if `folder` has no sound copy of it.
+
+    Raises `StudyError` for a file that is missing or cannot be read or written.
+    """
+    kind = source.name.split(":")[0]
+    with files.lock(folder / kind):  # a second process waits instead of decoding the same
+        digest = _digest(source, folder)
+        path = folder / f"{kind}-{digest[:16]}{f'-{image_size}px' if image_size else ''}.npy"
+        content = _read_sound(path)
+        if content is None:
+            _write(path, source.decode(image_size))
+            content = _read(path)
+    return digest, content
+
+
+def _write(path: Path, content: Content) -> None:
+    with files.written_whole(path) as partial, partial.open("wb") as file:
+        np.save(file, content.images.numpy(), allow_pickle=False)
+    record = {
+        "labels": content.labels.tolist(),
+        "classes": list(content.classes),
+        "train_count": content.train_count,
+    }
+    _write_json(_record_of(path), record | {"crc32": _crc32(path, record)})
+
+
+def _read_sound(path: Path) -> Content | None:
+    """What is stored at `path`; None if nothing is. What is damaged is set aside."""
+    record = _record_of(path)
+    if not record.exists():
+        return None
+    try:
+        return _read(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        for damaged in (path, record):
+            if damaged.exists():
+                files.set_aside(damaged, error)
+        return None
+
+
+def _read(path: Path) -> Content:
+    """The arrays, mapped into memory; one of several errors if they are not what was written."""
+    record = json.loads(_record_of(path).read_text())
+    expected = record.pop("crc32")
+    found = _crc32(path, record)
+    if found != expected:
+        raise ValueError(f"CRC-32 {found:08x} instead of {expected:08x}")
+    # "c": changes stay in memory, and only the pages in use are read.
+    images = np.load(path, mmap_mode="c", allow_pickle=False)
+    return Content(
+        images=torch.from_numpy(images),
+        labels=np.array(record["labels"], dtype=np.int64),
+        classes=tuple(record["classes"]),
+        train_count=record["train_count"],
+    )
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _crc32(path: Path, record: dict[str, Any]) -> int:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return zlib.crc32(content, zlib.crc32(json.dumps(record).encode()))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with files.written_whole(path) as partial:
+        partial.write_text(json.dumps(content))
+
+
+def _digest(source: Source, folder: Path) -> str:
+    """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
+    remembered = folder / f"manifest-{_fingerprint(source)[:16]}.json"
+    try:
+        return json.loads(remembered.read_text())["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        digest = hashlib.sha256()
+        for name in sorted(source.paths):
+            content = _bytes(source.folder / name)
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
+        _write_json(remembered, {"digest": digest.hexdigest()})
+        return digest.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _fingerprint(source: Source) -> str:
+    """SHA-256 of the files' names, sizes and times of change: cheap, and good on this machine only."""
+    folder = str(source.folder.resolve())
+    lines = [folder]
+    try:
+        for name in source.paths:
+            found = os.stat(f"{folder}/{name}")
+            lines.append(f"{name}\t{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}")
+    except FileNotFoundError as error:
+        raise StudyError(f"{source.name}: {error.filename} is missing; unpack the data set again") from None
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

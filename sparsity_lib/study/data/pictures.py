@@ -1,0 +1,89 @@
+"""Image files to tensors."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparsity_lib.study import files
+from sparsity_lib.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+_GREY = ("1", "L", "LA")  # Pillow's names of modes
+_DEEP = ("I", "F")  # and those of more than 8 bits a channel: converting them to 8 would clip
+_CHUNK = 256
+
+
+def scaled(images: Tensor, size: int | None) -> Tensor:
+    """uint8 images (N, C, H, W) as squares of `size` pixels, antialiased bilinear; unchanged for None."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def read_all(paths: Sequence[Path], size: int | None, mode: str | None = "RGB") -> Tensor:
+    """Image files to uint8 (N, C, H, W): 3 channels for `mode="RGB"`, 1 for "L".
+
+    For None, 1 channel if all of the files are grey, else 3. Raises `StudyError` naming the file that cannot
+    be read, or whose size differs from the first one's.
+    """
+    wanted = mode or ("L" if all(_is_grey(path) for path in paths) else "RGB")
+    first = scaled(_read(paths[0], wanted), size)
+    images = torch.empty(len(paths), *first.shape[1:], dtype=torch.uint8)
+
+    def read(start: int) -> None:
+        for index, path in enumerate(paths[start : start + _CHUNK], start):
+            image = scaled(_read(path, wanted), size)
+            if image.shape != first.shape:
+                raise StudyError(
+                    f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {path}; "
+                    "give image_size= to scale them"
+                )
+            images[index] = image[0]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        list(pool.map(read, range(0, len(paths), _CHUNK)))
+    return images
+
+
+def _read(path: Path, mode: str) -> Tensor:
+    with _open(path) as image:
+        if image.mode.startswith(_DEEP):
+            raise StudyError(f"{path} has pixels of mode {image.mode}; store it with 8 bits a channel")
+        try:
+            pixels = np.array(image.convert(mode))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _unreadable(path, error) from None
+    return torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], -1).movedim(-1, 1)
+
+
+def _is_grey(path: Path) -> bool:
+    with _open(path) as image:
+        return image.mode in _GREY
+
+
+def _open(path: Path) -> "Image.Image":
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> StudyError:
+    return StudyError(f"{path} (SHA-256 {files.sha256(path)}) cannot be read as an image: {error}")
+
+
+def _pixels(image: Tensor) -> str:
+    return f"{image.shape[-2]} x {image.shape[-1]}"

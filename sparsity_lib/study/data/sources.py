@@ -1,0 +1,61 @@
+"""The data sets by name."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sparsity_lib.study import files
+from sparsity_lib.study.data import folders, official
+from sparsity_lib.study.data.cache import Content, Source, cached
+from sparsity_lib.study.data.pictures import scaled
+from sparsity_lib.study.errors import StudyError
+
+_SOURCES: dict[str, Callable[[Path], Source]] = {
+    "cifar10": partial(official.cifar, "cifar10"),
+    "cifar100": partial(official.cifar, "cifar100"),
+    "tiny-imagenet": folders.tiny_imagenet,
+    "cifar10-jpeg": folders.cifar10_jpeg,
+    "tiny32-100": folders.tiny32_100,
+}
+DATASETS = ("digits", *_SOURCES)
+
+_FOLDER = "folder:"
+_DIGITS_TRAIN = 1000
+
+
+def read(dataset: str, image_size: int | None, root: Path | str | None) -> tuple[str, str, Content]:
+    """A whole data set's name, digest and content, each image a square of `image_size` pixels if given.
+
+    Raises `StudyError` for a name that is unknown, and for data that are missing or damaged.
+    """
+    if dataset == "digits":
+        return "digits", *_digits(image_size)
+    root = files.folder("data", "SPARSITY_DATA") if root is None else Path(root)
+    if dataset.startswith(_FOLDER):
+        source = folders.own_folder(dataset.removeprefix(_FOLDER))
+    elif dataset in _SOURCES:
+        source = _SOURCES[dataset](root)
+    else:
+        raise StudyError(f"unknown data set '{dataset}': there are {', '.join(DATASETS)} and {_FOLDER}PATH")
+    return source.name, *cached(source, image_size, root / "cache")
+
+
+def _digits(image_size: int | None) -> tuple[str, Content]:
+    """scikit-learn's digits: 1,797 images of 8 x 8 with values v from 0 to 16, stored as round(255 v/16)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * 255 / 16).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    content = Content(
+        images=scaled(torch.from_numpy(images), image_size),
+        labels=labels,
+        classes=tuple(str(name) for name in bunch.target_names),
+        train_count=_DIGITS_TRAIN,
+        has_own_split=False,
+    )
+    return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(), content

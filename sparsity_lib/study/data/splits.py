@@ -1,0 +1,87 @@
+"""Which image goes where: seeded, stratified choices of indices, so that no image is in two splits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsity_lib.study.errors import StudyError
+
+Indices = np.ndarray  # int64, one dimension
+
+MONITOR_SHARE = 4  # T8: a quarter of the held-out images watches the network inside,
+MONITOR_MOST = 1000  # and at most as many as in TSR, section 4.1
+
+# One stream of random numbers per choice: changing `limit` must not change who is held out.
+_POOL, _LIMIT, _HELD_OUT, _TRAIN_MONITOR, _NOISE = range(5)
+
+
+@dataclass(frozen=True)
+class Division:
+    """Indices into a data set's images: `train`, `monitor` and `validation` have none in common."""
+
+    train: Indices
+    train_monitor: Indices  # positions within `train`
+    monitor: Indices
+    validation: Indices
+
+
+def stratified_order(labels: np.ndarray, seed: tuple[int, int]) -> Indices:
+    """A random order of (N,) labels, every prefix of which holds the classes in proportion.
+
+    The r-th image of a class of n comes at (r + 1/2)/n (Sainte-Laguë), ties at random: so a larger
+    prefix only adds to a smaller one.
+    """
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    within = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.empty(len(labels))
+    place[by_class] = (within + 0.5) / np.repeat(counts, counts)
+    return shuffled[np.argsort(place[shuffled], kind="stable")]
+
+
+def divide(
+    labels: np.ndarray, train_count: int, *, has_own_split: bool, limit: int | None, data_seed: int
+) -> Division:
+    """Divide (N,) labelled images into those trained on and those held out (T8).
+
+    `train_count` images are for training: the first ones where the data set has a split of its own, a
+    stratified draw where it has not. `limit` keeps a stratified part of them.
+    Raises `StudyError` if `limit` asks for more than exist.
+    """
+    if limit is not None and not 1 <= limit <= train_count:
+        raise StudyError(f"limit={limit}: there are {train_count:,} training images; take 1 to {train_count}")
+    order = np.arange(len(labels)) if has_own_split else stratified_order(labels, (data_seed, _POOL))
+    pool, held_out = np.sort(order[:train_count]), order[train_count:]
+    if limit is None:
+        train = pool
+    else:
+        train = pool[np.sort(stratified_order(labels[pool], (data_seed, _LIMIT))[:limit])]
+    held_out = held_out[stratified_order(labels[held_out], (data_seed, _HELD_OUT))]
+    if len(held_out) < 2:
+        raise StudyError(f"{len(held_out)} held-out image: two or more are needed, to watch and to validate")
+    watched = min(max(len(held_out) // MONITOR_SHARE, 1), MONITOR_MOST)
+    return Division(
+        train=train,
+        train_monitor=stratified_order(labels[train], (data_seed, _TRAIN_MONITOR))[:watched],
+        monitor=held_out[:watched],
+        validation=np.sort(held_out[watched:]),
+    )
+
+
+def redrawn(labels: np.ndarray, classes: int, share: float, data_seed: int) -> np.ndarray:
+    """A copy of (N,) labels of which `share` are redrawn uniformly over all classes, their own included.
+
+    A larger share redraws the same labels to the same classes, and more. Raises `StudyError` for a share
+    outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise StudyError(f"label_noise={share}: it is a share of the training labels, from 0 to 1")
+    random = np.random.default_rng((data_seed, _NOISE))
+    changed = random.permutation(len(labels))
+    drawn = random.integers(classes, size=len(labels))
+    count = round(share * len(labels))
+    noisy = labels.copy()
+    noisy[changed[:count]] = drawn[:count]
+    return noisy

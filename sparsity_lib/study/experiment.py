@@ -1,0 +1,201 @@
+"""One training run, described: a frozen, validated record whose hash names the run's file."""
+
+import difflib
+import hashlib
+import json
+import math
+import re
+from pathlib import PurePath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sparsity_lib.study.data import DATASETS
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.networks import LAYERS, NETWORKS, SIZES
+
+Strengths = dict[str, float]
+
+# What says where and how fast a run is computed, not what is computed: left out of the run's identity.
+MACHINE_FIELDS = frozenset({"device", "deterministic"})
+
+
+class Experiment(BaseModel):
+    """One training run of the study: what is trained, on what, with which penalties and readings.
+
+    Frozen and validated. Defaults are TSR's settings (arXiv 2002.09237, section 4) and, where the paper
+    is silent, the readings T1..T19 of the book's page "What the papers leave open". `sr1Net`, `sr2Net`,
+    `sr3Net` and `varNet` are recipes: vanillaNet with strengths per layer, which `sparsity`, `variance`
+    and `decorrelation` may also give explicitly.
+
+    Raises `StudyError` (one line) for an unknown field or value, naming what exists.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    network: str = "vanillaNet"  # one of NETWORKS, or "package.module:factory"
+    size: str = "s"  # widths of TSR's Table 1
+    dataset: str = "digits"  # see sparsity_lib.study.data.DATASETS, or "folder:PATH"
+    seed: int = Field(0, ge=0)  # initialisation, order of the samples, dropout
+    data_seed: int = Field(0, ge=0)  # subset, label noise and split: the same for all runs of a comparison
+    limit: int | None = Field(None, ge=1)  # training images; None is all of them
+    label_noise: float = Field(0.0, ge=0, le=1)  # share of training labels redrawn uniformly
+    image_size: int | None = Field(None, ge=4)  # pixels; None is the data set's own (T11)
+    input_scaling: Literal["unit", "standardize"] = "unit"  # T7
+    init: Literal["glorot", "pytorch"] = "glorot"  # T6
+
+    epochs: int = Field(100, ge=1)  # section 4
+    optimizer: Literal["sgd", "adam"] = "sgd"  # section 4: SGD without momentum
+    lr: float | None = Field(None, gt=0)  # None is 0.01 for SGD (section 4), 0.001 for Adam (T13)
+    batch_size: int = Field(64, ge=1)  # section 4
+
+    lambda_: float = Field(0.001, ge=0)  # SparsityReg's strength (section 4), for the recipes
+    lambda_conv_scale: float = Field(
+        1.0, ge=0
+    )  # times lambda_ on conv layers, where Eq. 5 sums over positions
+    kappa: float = Field(1.0, ge=0)  # DecorrReg's strength (section 4), for the recipes
+    sparsity: Strengths | None = None  # {layer: lambda}; None is the network's recipe
+    variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, entropy's small-logit twin
+    decorrelation: Strengths | None = None  # {layer: kappa}
+    include_bias: bool = True  # T1
+    activation: Literal["before", "after"] = "before"  # T1: before or after the ReLU
+    reduction: Literal["sum", "mean"] = "sum"  # T2: over positions
+    center: Literal["filters", "components", "none"] = "filters"  # T3
+    decorrelation_penalty: Literal["signed", "absolute", "squared", "local"] = "signed"  # T4
+
+    norm_placement: Literal["block", "convolution"] = "block"  # T5, normNet
+    batch_norm: Literal["pytorch", "keras"] = "pytorch"  # T15: momentum and epsilon
+    dropout_placement: Literal["block", "convolution"] = "block"  # T5, dropNet
+    dropout: float = Field(0.25, ge=0, lt=1)  # section 4, dropNet
+
+    precision: Literal["float32", "bf16"] = "float32"
+    deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
+    device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise StudyError(_one_line(error, type(self))) from None
+
+    @field_validator("network")
+    @classmethod
+    def _known_network(cls, name: str) -> str:
+        if name not in NETWORKS and ":" not in name:
+            raise ValueError(
+                f"unknown network '{name}'; known: {', '.join(NETWORKS)}, "
+                "or your own as 'package.module:factory'"
+            )
+        return name
+
+    @field_validator("size")
+    @classmethod
+    def _known_size(cls, size: str) -> str:
+        if size not in SIZES:
+            raise ValueError(f"unknown size '{size}'; known: {', '.join(SIZES)} (TSR, Table 1)")
+        return size
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        if name not in DATASETS and not (name.startswith("folder:") and len(name) > len("folder:")):
+            raise ValueError(f"unknown data set '{name}'; known: {', '.join(DATASETS)}, or 'folder:PATH'")
+        return name
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:N, mps")
+        return device
+
+    @model_validator(mode="after")
+    def _known_layers(self) -> "Experiment":
+        for field in ("sparsity", "variance", "decorrelation"):
+            for layer, strength in (getattr(self, field) or {}).items():
+                if self.network in NETWORKS and layer not in LAYERS:
+                    raise ValueError(
+                        f"{field}: unknown layer '{layer}'; {self.network} has {', '.join(LAYERS)}"
+                    )
+                if not (math.isfinite(strength) and strength >= 0):
+                    raise ValueError(
+                        f"{field}: the strength of '{layer}' is {strength}; it must be 0 or more"
+                    )
+        return self
+
+    @property
+    def architecture(self) -> str:
+        """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net and varNet."""
+        return NETWORKS[self.network].architecture if self.network in NETWORKS else self.network
+
+    def strengths(self) -> dict[str, Strengths]:
+        """The penalties' strengths, `{"sparsity" | "variance" | "decorrelation": {layer: strength}}`.
+
+        Explicit fields win over the network's recipe; layers of strength 0 are left out.
+        """
+        recipe = NETWORKS.get(self.network)
+        result = {}
+        for field, scale in (
+            ("sparsity", self.lambda_),
+            ("variance", self.lambda_),
+            ("decorrelation", self.kappa),
+        ):
+            chosen = getattr(self, field)
+            if chosen is None:
+                conv_scale = 1.0 if field == "decorrelation" else self.lambda_conv_scale
+                layers = getattr(recipe, field) if recipe else ()
+                chosen = {
+                    layer: scale * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers
+                }
+            result[field] = {layer: strength for layer, strength in chosen.items() if strength > 0}
+        return result
+
+    def learning_rate(self) -> float:
+        """The learning rate in force: `lr`, or the optimizer's default."""
+        return self.lr if self.lr is not None else {"sgd": 0.01, "adam": 0.001}[self.optimizer]
+
+    def describe(self) -> dict[str, Any]:
+        """All fields as JSON-able values; a folder data set by its name, never by its path."""
+        return self.model_dump() | {"dataset": self.dataset_name}
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set's name: `folder:<last part>` for a folder."""
+        if self.dataset.startswith("folder:"):
+            return "folder:" + PurePath(self.dataset.removeprefix("folder:")).name
+        return self.dataset
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits of the resolved description: what is computed, not where.
+
+        Fields at their default do not enter, so that a field added later leaves old runs' names alone.
+        """
+        resolved = self.describe() | self.strengths()
+        resolved |= {"network": self.architecture, "lr": self.learning_rate()}
+        for inert in ("lambda_", "lambda_conv_scale", "kappa"):  # in the strengths already
+            resolved.pop(inert)
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        defaults |= {"lr": 0.01, "sparsity": {}, "variance": {}, "decorrelation": {}}
+        told = {k: v for k, v in resolved.items() if k not in MACHINE_FIELDS and v != defaults[k]}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def id(self) -> str:
+        """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
+        parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)
+        return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, model.model_fields, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"unknown parameter '{name}'; {hint}known: {', '.join(model.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return (
+        message if not name or first["type"] == "value_error" else f"{name} = {first['input']!r}: {message}"
+    )

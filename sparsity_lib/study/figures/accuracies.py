@@ -1,0 +1,112 @@
+"""TSR's Table 2 as a picture and as a table: best, chosen and last-five accuracy of each network."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sparsity_lib.study import paper
+from sparsity_lib.study.analysis import labels, matching, settings, summary
+from sparsity_lib.study.comparison import describe, prediction_interval
+from sparsity_lib.study.figures.style import WIDTH, figure, line_style
+
+KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
+_MARKERS = dict(zip(KINDS, "^os", strict=True))
+_OFFSETS = dict(zip(KINDS, (-0.26, 0.0, 0.26), strict=True))
+
+
+@figure
+def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figure:
+    """A tick per seed, the mean and its 95 % t interval, of each network's three accuracies (T18).
+
+    With `published`, bars show where one new run falls with 95 % probability, told from the published ones.
+    """
+    panels = settings(curves)
+    rows = [labels(group) for _, group in panels]
+    fig, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(WIDTH, 1.0 + sum(0.5 + 0.52 * len(names) for names in rows)),
+        height_ratios=[0.5 + 0.52 * len(names) for names in rows],
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax, (title, group), names in zip(axes.flat, panels, rows, strict=True):
+        table = summary(group)
+        theirs = matching(published, group) if published is not None else None
+        peers = summary(theirs) if theirs is not None and theirs.sizes["run"] else table.iloc[:0]
+        for y, label in enumerate(names):
+            for kind in KINDS:
+                _row(ax, y + _OFFSETS[kind], table[table["label"] == label][kind], label, kind)
+                if (of_peers := peers[peers["label"] == label][kind]).size > 1:
+                    low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
+                    ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.set_title(title)
+    fig.supxlabel("validation accuracy")
+    handles: list[Artist] = [
+        *(
+            Line2D([], [], color="0.3", marker=_MARKERS[kind], linestyle="", label=KINDS[kind])
+            for kind in KINDS
+        ),
+        Line2D([], [], color="0.3", linewidth=1.4, label="mean's 95 % interval"),
+        Line2D([], [], color="0.3", marker="|", linestyle="", label="a seed"),
+    ]
+    if published is not None:
+        handles.append(Patch(color="0.86", label="published: 95 % prediction"))
+    fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
+    return fig
+
+
+def _row(ax: Axes, y: float, values: pd.Series, label: str, kind: str) -> None:
+    color, told = line_style(label)["color"], describe(values)
+    if told.n > 1:
+        ax.plot(np.clip([told.low, told.high], 0, 1), [y, y], color=color, linewidth=1.4)
+    ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
+    ax.scatter([told.mean], [y], s=42, color=color, marker=_MARKERS[kind], zorder=3)
+
+
+def accuracy_table(curves: xr.Dataset, published_table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Networks as rows: n, the three accuracies as mean ± SD, and the paper's Table 2 beside `best`.
+
+    The paper's value is given where data set, size, optimizer and epochs are the paper's, with all labels as
+    they are and the literal strength; it is blank elsewhere, so also for stand-ins.
+
+    `published_table` is `paper.accuracies()` by default.
+    """
+    theirs = paper.accuracies() if published_table is None else published_table
+    rows = []
+    for title, group in settings(curves):
+        table = summary(group)
+        for label in labels(group):
+            mine = table[table["label"] == label]
+            cells = {KINDS[kind]: _mean_and_sd(mine[kind]) for kind in KINDS}
+            rows.append(
+                {"setting": title, "network": label, "n": len(mine)}
+                | cells
+                | {"paper": _papers(mine, theirs)}
+            )
+    return pd.DataFrame(rows).set_index(["setting", "network"])
+
+
+def _mean_and_sd(values: pd.Series) -> str:
+    told = describe(values)
+    return f"{told.mean:.4f} ± {told.sd:.4f}" if told.n > 1 else f"{told.mean:.4f}"
+
+
+def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> str:
+    run = runs.iloc[0]
+    usual = {"epochs": paper.EPOCHS, "label_noise": 0.0}
+    if any(run[name] != value for name, value in usual.items()):
+        return ""
+    same = (theirs["network"] == run["label"]) & np.logical_and.reduce(
+        [theirs[name] == run[name] for name in ("dataset", "size", "optimizer")]
+    )
+    return f"{theirs[same]['accuracy'].iloc[0]:.4f}" if same.any() else ""

@@ -1,0 +1,185 @@
+"""Curves over epochs: validation loss, entropies by layer, validation against training loss."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sparsity_lib.study.analysis import (
+    labels,
+    matching,
+    moment_of_overfitting,
+    only,
+    settings,
+    smoothed,
+    trained,
+)
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
+
+BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
+
+
+@figure
+def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figure:
+    """TSR's Figure 3: validation loss (cross-entropy alone) by epoch, one panel per size and noise level.
+
+    Smoothed for drawing (T9). Lines are means over seeds; bands go from the lowest to the highest seed: of
+    the published runs where they are given, else of these.
+    """
+    panels = settings(curves)
+    fig, axes = _panels(len(panels))
+    for ax, (title, group) in zip(axes, panels, strict=True):
+        banded = group if published is None else matching(published, group)
+        for label in labels(group):
+            if label in banded["label"]:
+                _band(ax, smoothed(trained(only(banded, label=label))["val_loss"]), label)
+            _line(ax, smoothed(trained(only(group, label=label))["val_loss"]), label)
+        ax.set_title(title)
+        ax.set_ylim(0, _top(group))
+    fig.supxlabel("epoch")
+    fig.supylabel("validation loss (nats)")
+    band = "published seeds, lowest to highest" if published is not None else "lowest to highest seed"
+    legend(fig, labels(curves), (BAND, band))
+    return fig
+
+
+@figure
+def entropy_curves(curves: xr.Dataset, layers: list[str] | None = None) -> Figure:
+    """TSR's Figure 5 with what it lacks: entropy, scale-free entropy and SD of the activations, by layer.
+
+    Means over seeds on held-out images; bands from the lowest to the highest seed. Vertical lines: the median
+    moment of overfitting, where at least half of a network's seeds have one. Entropies share one scale, and
+    ln D is the faint line above. What follows a norm layer is drawn in the column of the layer before it.
+
+    Raises `StudyError` if the runs are of several settings.
+    """
+    (title, group), *more = settings(curves)
+    if more:
+        titles = "; ".join(title for title, _ in settings(curves))
+        raise StudyError(
+            f"entropy curves show one setting, not {1 + len(more)} ({titles}); use analysis.only"
+        )
+    columns, moments = _columns(group, layers), _moments(group)
+    rows = {
+        "entropy": "entropy (nats)",
+        "scale_free_entropy": "scale-free\nentropy (nats)",
+        "sd": "SD of\nactivations",
+    }
+    fig, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(WIDTH, 6.2),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax, quantity in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(rows[quantity])
+    for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(layer)
+        for ax, quantity in zip(column, rows, strict=True):
+            _layer_panel(ax, group, quantity, layer, norm)
+            for style, moment in moments:
+                ax.axvline(moment, **style | {"linewidth": 0.9}, alpha=0.8)
+    lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
+    for ax in axes[:2, 0]:  # one scale, so that the two entropies can be compared by eye
+        ax.set_ylim(max(lowest, 0), float(np.log(group["channels"].max())) * 1.04)
+    axes[2, 0].set_ylim(bottom=0)
+    fig.supxlabel("epoch")
+    extra = [(Line2D([], [], color="0.55", linestyle=":"), "ln D"), (BAND, "lowest to highest seed")]
+    if any(columns.values()):
+        extra.append((Line2D([], [], color="0.4", linewidth=0.9), "after the norm (thin)"))
+    legend(fig, labels(group), *extra, title=title)
+    return fig
+
+
+@figure
+def validation_against_training(curves: xr.Dataset) -> Figure:
+    """Validation against training loss, both in evaluation mode: less overfitted, or only slower?
+
+    One line per network, the mean over seeds, smoothed for drawing; time runs from left to right, and a dot
+    is the last epoch. Where lines are apart at the same training loss, the networks generalise differently.
+    """
+    panels = settings(curves)
+    fig, axes = _panels(len(panels), share=False)
+    for ax, (title, group) in zip(axes, panels, strict=True):
+        for label in labels(group):
+            runs = trained(only(group, label=label))
+            x = smoothed(runs["monitor_loss"].sel(split="train")).mean("run")
+            y = smoothed(runs["val_loss"]).mean("run")
+            ax.plot(x, y, **line_style(label))
+            last = int(y.notnull().sum("epoch")) - 1
+            ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
+        ax.set_xscale("log")
+        ax.invert_xaxis()
+        ax.set_ylim(bottom=0)
+        ax.set_title(title)
+    fig.supxlabel("training loss (nats), falling to the right")
+    fig.supylabel("validation loss (nats)")
+    legend(fig, labels(curves), (Line2D([], [], color="0.4", marker="o", linestyle=""), "last epoch"))
+    return fig
+
+
+def _panels(n: int, share: bool = True) -> tuple[Figure, list[Axes]]:
+    columns = min(n, 2 if n in (2, 4) else 3)
+    rows = -(-n // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, 0.9 + 2.9 * rows), sharex=share, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[n:]:
+        ax.remove()
+    return fig, list(axes.flat[:n])
+
+
+def _top(curves: xr.Dataset) -> float:
+    # The first fifth of the epochs may leave the panel: what it starts from is not what is compared.
+    late = curves["epoch"] >= curves["epochs"].max() / 5
+    return 1.08 * float(smoothed(trained(curves)["val_loss"]).where(late).max())
+
+
+def _band(ax: Axes, values: xr.DataArray, label: str) -> None:
+    # values (run, epoch), one network's seeds
+    color = line_style(label)["color"]
+    low, high = values.min("run"), values.max("run")
+    ax.fill_between(values["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
+
+
+def _line(ax: Axes, values: xr.DataArray, label: str, **style: Any) -> None:
+    ax.plot(values["epoch"], values.mean("run"), **line_style(label) | style)
+
+
+def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
+    # the layers to draw, each with the norm layer that follows it, if any
+    order = [str(name) for name in curves["layer"].to_numpy()]
+    chosen = layers or [name for name in order if not name.startswith("norm")]
+    if unknown := [name for name in chosen if name not in order]:
+        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(order)}")
+    following = dict(zip(order, [*order[1:], ""], strict=True))
+    return {name: following[name] if following[name].startswith("norm") else None for name in chosen}
+
+
+def _moments(curves: xr.Dataset) -> list[tuple[dict[str, Any], float]]:
+    # each network's style and median moment, where a run without one counts as never
+    moments = moment_of_overfitting(curves).fillna(np.inf)
+    medians = {label: float(moments.isel(run=curves["label"] == label).median()) for label in labels(curves)}
+    return [(line_style(label), moment) for label, moment in medians.items() if np.isfinite(moment)]
+
+
+def _layer_panel(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, norm: str | None) -> None:
+    values = curves[quantity].sel(split="monitor")
+    for label in labels(curves):
+        mine = values.isel(run=curves["label"] == label)
+        _band(ax, mine.sel(layer=layer), label)
+        _line(ax, mine.sel(layer=layer), label)
+        if norm:
+            _line(ax, mine.sel(layer=norm), label, linewidth=0.8)
+    if quantity != "sd":
+        maximum = float(np.log(curves["channels"].sel(layer=layer).max()))
+        ax.axhline(maximum, color="0.55", linestyle=":", linewidth=1)

@@ -1,0 +1,159 @@
+"""Inside the network: entropy maps of an image over epochs, and histograms of filter correlations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.style import WIDTH, figure
+from sparsity_lib.study.results import label
+from sparsity_lib.study.runs import Run
+
+SHOWN = (-1, 0, 1, 2, 5, 10, 20, 50)  # epochs of a strip, and the last
+_GUIDE: dict[str, Any] = {
+    "color": "black",
+    "linewidth": 1,
+    "path_effects": [withStroke(linewidth=2.5, foreground="white", alpha=0.6)],
+}
+
+
+@figure
+def heatmap_strip(
+    run: Run, image: int = 0, epochs: Sequence[int] | None = None, layers: Sequence[str] | None = None
+) -> Figure:
+    """TSR's Figures 1 and 4: entropy maps of one image, layers as rows and saved epochs as columns.
+
+    The image itself is on the left. Each layer has one colour scale for all epochs, in nats; it starts at the
+    first percentile of what is shown, so that a single position does not take all colours.
+
+    Raises `StudyError` for an image, epoch or layer that the run does not keep, naming what it keeps.
+    """
+    layers = list(layers or run.layers)
+    pictures, saved = run.root["images"], run.root["saved_epoch"].to_numpy().tolist()
+    if not 0 <= image < pictures.sizes["image"]:
+        raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
+    shown = list(epochs) if epochs is not None else [e for e in SHOWN if e < saved[-1]] + [saved[-1]]
+    if missing := [epoch for epoch in shown if epoch not in saved]:
+        raise StudyError(
+            f"run {run.id} has no maps of epoch {missing[0]}; it has {', '.join(map(str, saved))}"
+        )
+    step, left, head = 1.08, 2.0, 0.85  # maps are 1 x 1, right of the image and the layers' names
+    width, height = left + step * len(shown) + 0.85, head + step * len(layers)
+    fig, ax = plt.subplots(figsize=(WIDTH, WIDTH * height / width))
+    fig.subplots_adjust(left=0, right=1, bottom=0, top=1)
+    ax.axis("off")
+    _picture(ax, pictures.isel(image=image).to_numpy())
+    for column, epoch in enumerate(shown):
+        text = f"epoch {epoch}" if column == 0 else str(epoch)
+        ax.text(left + step * column + 0.5, -0.08, text.replace("-", "−"), ha="center", va="bottom")
+    title = f"{label(run.experiment)}, {run.experiment.dataset_name}, {run.experiment.size}"
+    ax.text(left, -0.5, title, va="bottom", fontsize="large")
+    ax.text(left + step * len(shown) + 0.06, -0.08, "nats", va="bottom")
+    for row, layer in enumerate(layers):
+        maps = run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown)
+        norm = Normalize(float(maps.quantile(0.01)), float(maps.max()))
+        top = step * row
+        ax.text(left - 0.1, top + 0.5, layer, ha="right", va="center")
+        for column, values in enumerate(maps.to_numpy()):
+            x = left + step * column
+            colours = ax.imshow(values, cmap="viridis", norm=norm, extent=(x, x + 1, top + 1, top))
+        beside = ((left + step * len(shown) + 0.06) / width, 1 - (top + 0.97 + head) / height)
+        bar = fig.colorbar(colours, cax=fig.add_axes((*beside, 0.12 / width, 0.94 / height)))
+        bar.ax.tick_params(labelsize=8, length=2, pad=1)
+        bar.ax.yaxis.set_major_locator(MaxNLocator(3))
+    ax.set(xlim=(0, width), ylim=(height - head, -head), aspect="equal")
+    return fig
+
+
+@figure
+def correlation_histograms(
+    runs: Run | Sequence[Run], center: str = "filters", layers: Sequence[str] | None = None
+) -> Figure:
+    """TSR's Figure 7: how the filters' pairwise correlations are distributed, epoch by epoch (T19).
+
+    Colour is the share of pairs on a logarithmic scale; white is none. One column per run, one row per layer.
+    Dashed lines: what |c| is on average for random filters of n weights, sqrt(2/(pi n)). Dotted lines: where
+    there are more filters D than weights n, the rms correlation cannot be below sqrt((D-n)/(n(D-1))) (Welch).
+    For `components`, which takes each filter's own mean away, n is one less.
+
+    Raises `StudyError` for an unknown layer or center, or runs that lack a layer's histogram.
+    """
+    chosen = [runs] if isinstance(runs, Run) else list(runs)
+    if not chosen:
+        raise StudyError("there are no runs to draw; choose at least one finished run")
+    if center not in (known := chosen[0].root["center"].to_numpy().tolist()):
+        raise StudyError(f"no histograms for center = '{center}'; there are those for {', '.join(known)}")
+    names = list(layers or [name for name in chosen[0].layers if "fan_in" in chosen[0].layer(name).attrs])
+    panels = [(name, run, _shares(run, name, center)) for name in names for run in chosen]
+    norm = LogNorm(*np.nanquantile(np.concatenate([s.to_numpy().ravel() for *_, s in panels]), [0, 1]))
+    columns = len(chosen) if len(chosen) > 1 else min(3, len(names))
+    rows = -(-len(panels) // columns)
+    size = (WIDTH, 1.1 + 1.75 * rows)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    drawn = list(axes.flat[: len(panels)])
+    titles = _run_titles(chosen)
+    for i, (ax, (name, run, shares)) in enumerate(zip(drawn, panels, strict=True)):
+        colours = ax.pcolormesh(
+            shares["epoch"], shares["bin"], shares, cmap="YlGnBu", norm=norm, rasterized=True
+        )
+        _guides(ax, run.layer(name), center)
+        ax.set_title(f"{name}, {titles[run.id]}" if len(chosen) > 1 else name)
+        ax.tick_params(labelbottom=i + columns >= len(panels))
+    fig.colorbar(colours, ax=drawn, label="share of filter pairs", aspect=40, pad=0.01)
+    fig.supxlabel("epoch")
+    fig.supylabel("correlation")
+    random = Line2D([], [], **_GUIDE, linestyle="--", label="random filters, mean |c|")
+    welch = Line2D([], [], **_GUIDE, linestyle=":", label="Welch: rms |c| is at least this")
+    fig.legend(handles=[random, welch], loc="outside upper left", ncols=2)
+    return fig
+
+
+def _shares(run: Run, name: str, center: str) -> xr.DataArray:
+    # (bin, epoch): the share of all pairs of filters; NaN for none
+    layer = run.layer(name)
+    if "fan_in" not in layer.attrs:
+        raise StudyError(f"layer '{name}' of run {run.id} has no filters to correlate")
+    counts = layer["correlation_histogram"].sel(center=center).transpose("bin", "epoch")
+    filters = layer.attrs["channels"]
+    return counts.where(counts > 0) / (filters * (filters - 1) / 2)
+
+
+def _guides(ax: Axes, layer: xr.Dataset, center: str) -> None:
+    filters, n = layer.attrs["channels"], layer.attrs["fan_in"] - (center == "components")
+    heights = {"--": np.sqrt(2 / (np.pi * n))}
+    if filters > n:
+        heights[":"] = np.sqrt((filters - n) / (n * (filters - 1)))
+    for style, height in heights.items():
+        for sign in (-1, 1):
+            ax.axhline(sign * height, **_GUIDE, linestyle=style)
+    ax.set_ylim(-1.005, 1.005)
+    ax.grid(visible=False)
+
+
+def _run_titles(runs: Sequence[Run]) -> dict[str, str]:
+    # the label, and the seed where two runs share it
+    names = [label(run.experiment) for run in runs]
+    return {
+        run.id: name if names.count(name) == 1 else f"{name}, seed {run.experiment.seed}"
+        for run, name in zip(runs, names, strict=True)
+    }
+
+
+def _picture(ax: Axes, pixels: np.ndarray) -> None:
+    # pixels (y, x, channel) uint8
+    shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    ax.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
+    ax.text(0.5, -0.08, "image", ha="center", va="bottom")

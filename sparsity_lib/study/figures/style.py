@@ -1,0 +1,82 @@
+"""How every figure looks: one colour per network, white ground, sizes that a narrow page still shows."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+WIDTH = 7.4  # inches; 740 px of the book's text at 100 px an inch
+
+# Okabe and Ito's palette, told apart by colour-blind readers and in grey.
+COLORS = {
+    "vanillaNet": "#000000",
+    "dropNet": "#E69F00",
+    "normNet": "#009E73",
+    "sr1Net": "#56B4E9",
+    "sr2Net": "#0072B2",
+    "sr3Net": "#CC79A7",
+    "varNet": "#D55E00",
+}
+OTHER = "#7F7F7F"  # networks that are not the paper's
+
+_SETTINGS: dict[str, Any] = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "figure.dpi": 150,
+    "figure.facecolor": "white",
+    "figure.labelsize": 11,
+    "font.size": 10.5,
+    "grid.color": "#E4E4E4",
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+}
+
+P = ParamSpec("P")
+
+
+def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the book's style, and take the figure from pyplot so that a notebook shows it once."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        before = set(plt.get_fignums())
+        with plt.rc_context(sns.axes_style("whitegrid") | _SETTINGS):
+            try:
+                return draw(*args, **kwargs)
+            finally:
+                for number in set(plt.get_fignums()) - before:
+                    plt.close(number)
+
+    return drawn
+
+
+def line_style(label: str) -> dict[str, Any]:
+    """A network's colour; dashes where its strength is not the paper's (`sr2Net ×16`)."""
+    network, _, scale = label.partition(" ")
+    return {"color": COLORS.get(network, OTHER), "linestyle": (0, (4, 1.6)) if scale else "-"}
+
+
+def legend(figure: Figure, labels: list[str], *others: tuple[Artist, str], title: str = "") -> None:
+    """One legend above all panels: the networks, then whatever else is drawn."""
+    lines = [Line2D([], [], **line_style(label)) for label in labels]
+    figure.legend(
+        [*lines, *(handle for handle, _ in others)],
+        [*labels, *(text for _, text in others)],
+        title=title,
+        title_fontsize=11,
+        alignment="left",
+        loc="outside upper left",
+        ncols=4,
+        columnspacing=1.4,
+        handlelength=2.2,
+    )

@@ -1,0 +1,111 @@
+"""The networks of "Targeted Sparsity Regularization" (TSR, arXiv 2002.09237, Figure 2 and Table 1)."""
+
+import importlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from sparsity_lib.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from sparsity_lib.study.experiment import Experiment
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")
+
+# TSR, Table 1: filters of conv1 to conv4 and neurons of fc1.
+SIZES = {
+    "s": (16, 16, 32, 32, 64),
+    "m": (64, 64, 128, 128, 256),
+    "xxl": (256, 256, 512, 512, 1024),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network's architecture and the layers each penalty acts on."""
+
+    architecture: str
+    sparsity: tuple[str, ...] = ()
+    variance: tuple[str, ...] = ()
+    decorrelation: tuple[str, ...] = ()
+
+
+_TARGETED = ("conv3", "conv4", "fc1")  # section 4.2: the layers whose entropy changes at overfitting
+
+NETWORKS = {
+    "vanillaNet": Recipe("vanillaNet"),
+    "dropNet": Recipe("dropNet"),
+    "normNet": Recipe("normNet"),
+    "sr1Net": Recipe("vanillaNet", sparsity=LAYERS[:-1]),
+    "sr2Net": Recipe("vanillaNet", sparsity=_TARGETED),
+    "sr3Net": Recipe("vanillaNet", sparsity=_TARGETED, decorrelation=("conv1",)),
+    # Ours: sr2Net with Var(a)/2 in entropy's place, to tell sparsity from scale.
+    "varNet": Recipe("vanillaNet", variance=_TARGETED),
+}
+
+
+def build(experiment: "Experiment", in_channels: int, image_size: tuple[int, int], classes: int) -> nn.Module:
+    """The experiment's network for inputs of shape `(N, in_channels, *image_size)`, returning `(N, classes)`.
+
+    Draws its initial weights from torch's global generator. Architectures of the paper draw the same
+    weights from the same seed, so that networks are compared as pairs. A network of one's own,
+    `"package.module:factory"`, is called as `factory(in_channels, image_size, classes)` and keeps its own
+    initialisation.
+
+    Raises `StudyError` if the factory cannot be imported or the images are smaller than 4 x 4.
+    """
+    if experiment.architecture in NETWORKS:
+        model = _conv_conv_pool(experiment, in_channels, image_size, classes)
+        if experiment.init == "glorot":  # T6
+            for module in model.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    nn.init.xavier_uniform_(module.weight)
+                    nn.init.zeros_(module.bias)
+        return model
+    module_name, _, factory_name = experiment.network.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise StudyError(f"network '{experiment.network}' cannot be imported: {error}") from None
+    return factory(in_channels, image_size, classes)
+
+
+def _conv_conv_pool(
+    experiment: "Experiment", in_channels: int, image_size: tuple[int, int], classes: int
+) -> nn.Sequential:
+    """TSR's Figure 2: two conv-conv-pool blocks and two dense layers, with norm or dropout where asked."""
+    if min(image_size) < 4:
+        raise StudyError(
+            f"images of {image_size[0]} x {image_size[1]} are too small; two poolings need 4 x 4 or more"
+        )
+    norm = experiment.architecture == "normNet"
+    drop = experiment.architecture == "dropNet"
+    # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
+    norm_settings = {"pytorch": {}, "keras": {"momentum": 0.01, "eps": 1e-3}}[experiment.batch_norm]
+    *filters, hidden = SIZES[experiment.size]
+
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, width in enumerate(filters, start=1):
+        block, ends_block = (i + 1) // 2, i % 2 == 0
+        modules[f"conv{i}"] = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)  # T14
+        if norm and experiment.norm_placement == "convolution":
+            modules[f"norm{i}"] = nn.BatchNorm2d(width, **norm_settings)
+        elif norm and ends_block:
+            modules[f"norm{block}"] = nn.BatchNorm2d(width, **norm_settings)
+        modules[f"conv{i}_relu"] = nn.ReLU()
+        if drop and experiment.dropout_placement == "convolution" and not ends_block:
+            modules[f"dropout{i}"] = nn.Dropout(experiment.dropout)
+        if ends_block:
+            modules[f"pool{block}"] = nn.MaxPool2d(2)
+            if drop:  # after the pool in either placement, as the second convolution's own
+                modules[f"dropout{i if experiment.dropout_placement == 'convolution' else block}"] = (
+                    nn.Dropout(experiment.dropout)
+                )
+        in_channels = width
+    modules["flatten"] = nn.Flatten()
+    modules["fc1"] = nn.Linear(filters[-1] * (image_size[0] // 4) * (image_size[1] // 4), hidden)
+    modules["fc1_relu"] = nn.ReLU()
+    modules["fc2"] = nn.Linear(hidden, classes)
+    return nn.Sequential(modules)

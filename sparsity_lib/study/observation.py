@@ -1,0 +1,141 @@
+"""What is looked at after each epoch: losses, layer statistics, filters, the penalties' pull."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lib import ActivationMonitor, LayerStats, functional
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.preparation import Prepare
+
+SPLITS = ("monitor", "train")  # held-out images, and as many training images
+CENTERS = ("filters", "components")  # T19: Figure 7 is drawn for both readings of Eq. 6
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 201  # correlations rounded to two decimals, from -1.00 to 1.00 (TSR, Figure 7)
+STATISTICS = (
+    "entropy",
+    "scale_free_entropy",
+    "perplexity_sparsity",
+    "mean",
+    "sd",
+    "max",
+    "zero_share",
+    "dead_channels",
+    "effective_rank",
+)
+assert set(STATISTICS) <= {field.name for field in fields(LayerStats)}
+
+Record = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Per-image results of a pass over images: `loss` (N,) cross-entropy in nats, `correct` (N,) bool."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+def batches(split: Split, prepare: Prepare, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The split's images, prepared, and labels, in order and in pieces of `size`."""
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
+        yield prepare(images), labels
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, prepare: Prepare, size: int = 512) -> Outcome:
+    """Evaluation mode: every image's cross-entropy, and whether it is classified correctly."""
+    model.eval()
+    losses, correct = [], []
+    for x, y in batches(split, prepare, size):
+        logits = model(x).float()
+        losses.append(F.cross_entropy(logits, y, reduction="none"))
+        correct.append(logits.argmax(1) == y)
+    return Outcome(torch.cat(losses), torch.cat(correct))
+
+
+def observe_activations(
+    model: nn.Module, monitors: Sequence[ActivationMonitor], splits: Sequence[Split], prepare: Prepare
+) -> Record:
+    """Layer statistics, loss and accuracy on each of the splits (T16), stacked along a first axis of SPLITS.
+
+    The record also has `<layer>/maps`, (images, *spatial) in nats, of the first split's first images.
+    """
+    record: Record = {}
+    stats: list[dict[str, LayerStats]] = []
+    outcomes = []
+    for monitor, split in zip(monitors, splits, strict=True):
+        monitor.reset()
+        with monitor:
+            outcomes.append(evaluate(model, split, prepare))
+        stats.append(monitor.compute())
+    record["monitor_loss"] = torch.stack([outcome.loss.mean() for outcome in outcomes])
+    record["monitor_accuracy"] = torch.stack([outcome.correct.float().mean() for outcome in outcomes])
+    for layer in stats[0]:
+        of_layer = [by_layer[layer] for by_layer in stats]
+        for name in STATISTICS:
+            record[f"{layer}/{name}"] = torch.tensor([float(getattr(s, name)) for s in of_layer])
+        record[f"{layer}/entropy_quantile"] = torch.tensor(
+            [[s.entropy_quantiles[q] for q in QUANTILES] for s in of_layer]
+        )
+        if of_layer[0].maps is not None:
+            record[f"{layer}/maps"] = torch.from_numpy(of_layer[0].maps)
+    return record
+
+
+@torch.no_grad()
+def observe_filters(weights: dict[str, Tensor]) -> Record:
+    """Histograms of pairwise filter correlations (TSR, Figure 7; T19), and the filters' norms.
+
+    `<layer>/correlation_histogram` is (CENTERS, BINS), counts over the lower triangle without diagonal.
+    """
+    record: Record = {}
+    for layer, weight in weights.items():
+        histograms = []
+        for center in CENTERS:
+            correlation = functional.filter_correlation(weight.float(), center=center)
+            below = torch.tril(torch.ones_like(correlation, dtype=torch.bool), diagonal=-1)
+            bins = (correlation[below].clamp(-1, 1) * 100).round().long() + 100
+            histograms.append(torch.bincount(bins, minlength=BINS))
+        norms = weight.float().flatten(1).norm(dim=1)
+        record[f"{layer}/correlation_histogram"] = torch.stack(histograms)
+        record[f"{layer}/filter_norm_mean"] = norms.mean()
+        record[f"{layer}/filter_norm_sd"] = norms.std(correction=0)
+    return record
+
+
+def observe_gradients(
+    model: nn.Module, penalty: Callable[[], Tensor], weights: dict[str, Tensor], x: Tensor, y: Tensor
+) -> Record:
+    """`<layer>/penalty_gradient_ratio`: |d penalty / d W| over |d loss / d W| on a batch, evaluation mode."""
+    model.eval()
+    loss = F.cross_entropy(model(x).float(), y)
+    of_penalty = torch.autograd.grad(penalty(), weights.values(), retain_graph=True)
+    of_loss = torch.autograd.grad(loss, weights.values())
+    return {
+        f"{layer}/penalty_gradient_ratio": p.norm() / q.norm()
+        for layer, p, q in zip(weights, of_penalty, of_loss, strict=True)
+    }
+
+
+def rise_to_end(values: Tensor, sign: float, last: int = 5, resamples: int = 1000) -> Tensor:
+    """How much worse the end is than each epoch, with a 95 % bootstrap interval over images (T10).
+
+    **Arguments:** `values` (epochs, images), a loss (`sign=1`) or correctness (`sign=-1`) of each image.
+
+    **Returns:** (3, epochs): the mean over images of `sign * (mean of the last epochs - this epoch)`, and the
+    interval's two ends. Images are redrawn with a fixed seed.
+    """
+    values = values.double().cpu()
+    worse = sign * (values[-last:].mean(0) - values)  # (epochs, images)
+    images = worse.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(images, (resamples, images), generator=generator)
+    counts = torch.zeros(resamples, images, dtype=torch.double)
+    counts.scatter_add_(1, drawn, torch.ones_like(counts))
+    means = counts @ worse.T / images  # (resamples, epochs)
+    ends = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
+    return torch.cat([worse.mean(1)[None], ends])

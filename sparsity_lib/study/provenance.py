@@ -1,0 +1,82 @@
+"""How a run was made: the code, the data, the versions and the machine."""
+
+import ast
+import datetime
+import functools
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sparsity_lib
+from sparsity_lib.study.files import PROJECT
+
+# The study's modules that decide a run's numbers; with the library's own they make the code fingerprint.
+# What the data are is told by their digest.
+_NUMERICAL = ("networks", "data/splits", "data/pictures", "preparation", "observation", "training")
+
+
+def provenance(data_digest: str, device: torch.device, seconds: float) -> dict[str, Any]:
+    """How a run was made: code, data, versions, machine."""
+    commit, dirty = _commit()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "sparsity_lib": sparsity_lib.__version__,
+        "commit": commit,
+        "dirty": int(dirty),
+        "code_fingerprint": code_fingerprint(),
+        "data_digest": data_digest,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "xarray": version("xarray"),
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 2),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _commit() -> tuple[str, bool]:
+    def git(*command: str) -> str:
+        answer = subprocess.run(
+            ["git", "-C", str(PROJECT), *command], capture_output=True, text=True, check=True
+        )
+        return answer.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """Eight hex digits of the modules that decide a run's numbers; comments and docstrings do not count."""
+    library = Path(sparsity_lib.__file__).parent
+    modules = [path for path in library.glob("*.py") if path.name != "__init__.py"]
+    modules += [library / "study" / f"{name}.py" for name in _NUMERICAL]
+    digest = hashlib.sha256()
+    for path in sorted(modules):
+        digest.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+    return digest.hexdigest()[:8]
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:]
+    return tree

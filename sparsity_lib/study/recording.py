@@ -1,0 +1,127 @@
+"""From what was observed epoch by epoch to the contents of a run's file."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.observation import BINS, CENTERS, QUANTILES, SPLITS
+
+
+class Log:
+    """What was observed, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs."""
+
+    def __init__(self, state: dict[str, list[Tensor]] | None = None) -> None:
+        self._values: dict[str, list[Tensor]] = state or {}
+
+    def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
+        """Add an epoch's record; what begins later is NaN until then."""
+        for name, value in record.items():
+            if name.endswith("/maps"):
+                if is_saved(epoch) or last:
+                    self._values.setdefault(name, []).append(value)
+            else:
+                column = self._values.setdefault(name, [])
+                if gap := epoch + 1 - len(column):  # nothing is trained before epoch 0
+                    column.extend([torch.full_like(value, torch.nan)] * gap)
+                column.append(value)
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The log as `torch.save` takes it and `Log(state)` gives it back."""
+        return self._values
+
+    def stacked(self) -> dict[str, Tensor]:
+        """Every name's values with epochs as the first axis."""
+        return {name: torch.stack(values) for name, values in self._values.items()}
+
+
+def is_saved(epoch: int) -> bool:
+    """Whether entropy maps are kept at this epoch: up to 10, then every fifth (and the last)."""
+    return epoch <= 10 or epoch % 5 == 0
+
+
+def as_tree(
+    experiment: Experiment,
+    log: Mapping[str, Tensor],
+    layers: Mapping[str, nn.Module],
+    shown: Split,
+    classes: Sequence[str],
+) -> xr.DataTree:
+    """The run file's contents; the book's page on the run file lists them."""
+    epochs = range(-1, experiment.epochs)
+    root: dict[str, Any] = {
+        "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),
+        "saved_epoch": (
+            "saved_epoch",
+            np.array([e for e in epochs if is_saved(e) or e == epochs[-1]], "int32"),
+        ),
+        "split": ("split", list(SPLITS), {"long_name": "held-out monitor images; as many training images"}),
+        "center": ("center", list(CENTERS)),
+        "quantile": ("quantile", np.array(QUANTILES)),
+        "bin": ("bin", np.linspace(-1, 1, BINS).round(2)),
+        "images": (
+            ("image", "image_y", "image_x", "image_channel"),
+            shown.images.permute(0, 2, 3, 1).numpy(),
+        ),
+        "image_label": ("image", shown.labels.numpy().astype("int32")),
+    }
+    groups: dict[str, dict[str, Any]] = {layer: {} for layer in layers}
+    for name, values in log.items():
+        layer, _, quantity = name.rpartition("/")
+        target = groups[layer] if layer else root
+        if quantity == "maps":
+            target["heatmap"] = _heatmap(values, _channels(layers[layer]))
+        else:
+            target[quantity] = _variable(quantity, values)
+    tree = {"/": xr.Dataset(root)}
+    for layer, variables in groups.items():
+        attrs = {"channels": _channels(layers[layer]), "kind": type(layers[layer]).__name__}
+        if hasattr(layers[layer], "weight") and layers[layer].weight.dim() > 1:
+            attrs["fan_in"] = layers[layer].weight[0].numel()
+        tree[layer] = xr.Dataset(variables, attrs=attrs)
+    result = xr.DataTree.from_dict(tree)
+    result.attrs = {"experiment": json.dumps(experiment.describe()), "classes": json.dumps(list(classes))}
+    result.attrs["layers"] = json.dumps(list(layers))
+    return result
+
+
+_UNITS = {"loss": "nats", "entropy": "nats", "seconds": "s", "quantile": "nats"}
+_DIMS = {
+    "entropy_quantile": ("split", "epoch", "quantile"),
+    "correlation_histogram": ("center", "epoch", "bin"),
+}
+
+
+def _variable(quantity: str, values: Tensor) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    dims = _DIMS.get(quantity, ("split", "epoch") if values.dim() == 2 else ("epoch",))
+    array = values.transpose(0, 1) if len(dims) > 1 else values  # the log has epochs first
+    kind = "int32" if quantity == "correlation_histogram" else "float32"
+    units = next((unit for word, unit in _UNITS.items() if word in quantity), None)
+    return dims, array.numpy().astype(kind), {"units": units} if units else {}
+
+
+def _heatmap(maps: Tensor, channels: int) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
+    """Entropies of 0 to ln D as bytes 0 to 255; readers of netCDF decode them to nats."""
+    array = maps.reshape(*maps.shape[:2], *(maps.shape[2:] if maps.dim() == 4 else (-1, 1))).numpy()
+    scale = math.log(channels) / 255 if channels > 1 else 1.0
+    attrs = {
+        "units": "nats",
+        "long_name": "RFAV entropy by position",
+        "scale_factor": scale,
+        "add_offset": 0.0,
+    }
+    return ("saved_epoch", "image", "y", "x"), (array / scale).round().clip(0, 255).astype("uint8"), attrs
+
+
+def _channels(layer: nn.Module) -> int:
+    for name in ("out_channels", "out_features", "num_features", "num_channels"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    return int(layer.normalized_shape[-1])  # type: ignore[index,union-attr]  # LayerNorm

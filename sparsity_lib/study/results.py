@@ -1,0 +1,184 @@
+"""Many runs at once: their curves as one data set, and the published ones in `results/<profile>/`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from sparsity_lib.study import runs
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import PROJECT, sha256, written_whole
+from sparsity_lib.study.observation import SPLITS
+from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.runs import Run
+
+PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
+PUBLISHED_FILES = 3  # seeds of a cell whose files are published; of the others, the curves
+
+_BY_EPOCH = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop") for end in ("", "_low", "_high")),
+)
+_BY_SPLIT = ("monitor_loss", "monitor_accuracy")
+_BY_LAYER = ("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share")
+_IDENTITY = (
+    "network",
+    "size",
+    "seed",
+    "label_noise",
+    "lambda_conv_scale",
+    "optimizer",
+    "epochs",
+    "data_seed",
+)
+_PROVENANCE = ("commit", "code_fingerprint", "data_digest", "seconds")
+
+
+def curves(which: Sequence[Run]) -> xr.Dataset:
+    """The runs' curves in one data set with dimensions run, layer, split and epoch.
+
+    A network that lacks a layer, and a run that is shorter, have NaN there. The coordinates of `run` say what
+    was trained and by what code; `label` tells the cells of a comparison apart.
+    """
+    if not which:
+        raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
+    longest = max((run.layers for run in which), key=len)
+    layers = [*longest, *dict.fromkeys(name for run in which for name in run.layers if name not in longest)]
+    epochs = max(run.experiment.epochs for run in which) + 1
+
+    def empty(*shape: int) -> np.ndarray:
+        return np.full((len(which), *shape, epochs), np.nan, "float32")
+
+    by_run = {name: empty() for name in _BY_EPOCH} | {name: empty(len(SPLITS)) for name in _BY_SPLIT}
+    by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
+    channels = np.full((len(which), len(layers)), np.nan, "float32")
+    for i, run in enumerate(which):
+        with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
+            for name, values in by_run.items():
+                found = file[name][...]
+                values[i, ..., : found.shape[-1]] = found
+            for layer in run.layers:
+                j = layers.index(layer)
+                channels[i, j] = file[layer].attrs["channels"]
+                for name, values in by_layer.items():
+                    found = file[layer][name][...]
+                    values[i, j, :, : found.shape[-1]] = found
+
+    dims = dict.fromkeys(_BY_EPOCH, ("run", "epoch")) | dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
+    dims |= dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch"))
+    variables = {name: (dims[name], values) for name, values in (by_run | by_layer).items()}
+    axes = {"layer": _text(layers), "split": _text(SPLITS), "epoch": np.arange(-1, epochs - 1, dtype="int32")}
+    return xr.Dataset(variables | {"channels": (("run", "layer"), channels)}, _identity(which) | axes)
+
+
+def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.ndarray]:
+    described = [run.experiment for run in which]
+    columns: dict[str, list[Any]] = {name: [getattr(e, name) for e in described] for name in _IDENTITY}
+    columns |= {"dataset": [e.dataset_name for e in described], "lr": [e.learning_rate() for e in described]}
+    columns |= {"label": [label(e) for e in described]}
+    columns |= {name: [run.provenance[name] for run in which] for name in _PROVENANCE}
+    coordinates = {
+        name: ("run", _text(values) if isinstance(values[0], str) else np.array(values))
+        for name, values in columns.items()
+    }
+    return {"run": _text([run.id for run in which])} | coordinates
+
+
+def _text(values: Sequence[str]) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+def label(experiment: Experiment) -> str:
+    """The network's name, and the factor on the conv layers' lambda where it is not 1: `sr2Net ×16`."""
+    scaled = any(
+        layer.startswith("conv")
+        for kind in ("sparsity", "variance")
+        for layer in experiment.strengths()[kind]
+    )
+    scale = experiment.lambda_conv_scale
+    return f"{experiment.network} ×{scale:g}" if scaled and scale != 1 else experiment.network
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a profile's published runs."""
+    profile(name)
+    return PROJECT / "results" / name
+
+
+def published(name: str) -> xr.Dataset | None:
+    """The curves of a profile's published runs, or None if there are none."""
+    path = folder_of(name) / "curves.nc"
+    return xr.load_dataset(path, engine="h5netcdf") if path.exists() else None
+
+
+def published_runs(name: str) -> list[Path]:
+    """The files of a profile's published runs: those of its first seeds, whose maps are shown."""
+    return sorted(path for path in folder_of(name).glob("*.nc") if path.name != "curves.nc")
+
+
+def published_ids(name: str) -> set[str]:
+    """The ids of all of a profile's published runs."""
+    together = published(name)
+    return set() if together is None else set(together.run.values)
+
+
+def publish(name: str, source: str | Path | None = None) -> int:
+    """Put the profile's finished confirmatory runs into `results/<name>/`; return how many are new.
+
+    The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of the first
+    PUBLISHED_FILES seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
+    uncommitted code are refused.
+    """
+    from sparsity_lib.study.analysis import summary
+
+    target, before, seeds = folder_of(name), published(name), profile(name).published_seeds
+    known = published_ids(name)
+    new = [
+        run
+        for experiment in experiments(name, seeds)
+        if experiment.id not in known and (run := runs.find(experiment, source))
+    ]
+    for run in new:
+        if run.provenance["dirty"] or run.provenance["commit"] == "unknown":
+            raise StudyError(f"{run.id} was trained from uncommitted code; commit, and train it again")
+    if not new:
+        return 0
+    together = curves(new) if before is None else xr.concat([before, curves(new)], "run", join="outer")
+    for run in new:
+        if run.experiment.seed in seeds[:PUBLISHED_FILES]:
+            with xr.open_datatree(run.path, engine="h5netcdf") as tree:
+                shown = tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").load()
+                runs.write(shown, target / run.path.name)
+    runs.write(xr.DataTree(together), target / "curves.nc")
+    with written_whole(target / "summary.csv") as partial:
+        summary(together).to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+    with written_whole(target / "SHA256SUMS") as partial:
+        partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _listed(target)))
+    return len(new)
+
+
+def _listed(target: Path) -> list[Path]:
+    return [*sorted(target.glob("*.nc")), target / "summary.csv"]
+
+
+def verify(name: str) -> list[str]:
+    """What is wrong with `results/<name>/`, one line each: files missing, changed or unlisted."""
+    target = folder_of(name)
+    sums = target / "SHA256SUMS"
+    if not sums.exists():
+        return [f"{sums}: missing; there are no published runs of '{name}'"]
+    expected = {line[66:]: line[:64] for line in sums.read_text().splitlines()}
+    present = {path.name for path in _listed(target) if path.exists()}
+    wrong = [f"{target / file}: missing" for file in sorted(expected.keys() - present)]
+    wrong += [f"{target / file}: not in SHA256SUMS" for file in sorted(present - expected.keys())]
+    for file in sorted(present & expected.keys()):
+        if (digest := sha256(target / file)) != expected[file]:
+            wrong.append(f"{target / file}: its SHA-256 is {digest[:12]}…, not {expected[file][:12]}…")
+    return wrong

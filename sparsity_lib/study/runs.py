@@ -1,0 +1,119 @@
+"""A run's file: what was trained, what came out and how it was made, in netCDF that explains itself.
+
+`xarray.open_datatree(path)` is all that a reader needs; `Run` is a thin view of it.
+"""
+
+import contextlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import xarray as xr
+from xarray.backends import H5NetCDFStore
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import folder, set_aside, written_whole
+from sparsity_lib.study.provenance import code_fingerprint
+
+
+class Run:
+    """A finished run, read from its file as it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with h5py.File(path) as file:
+            attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in file.attrs.items()}
+        self.experiment = Experiment(**json.loads(attrs.pop("experiment")))
+        self.layers: list[str] = json.loads(attrs.pop("layers"))
+        self.classes: list[str] = json.loads(attrs.pop("classes"))
+        self.provenance = attrs
+
+    def __repr__(self) -> str:
+        return f"Run({self.id})"
+
+    @property
+    def id(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @cached_property
+    def _tree(self) -> xr.DataTree:
+        return xr.open_datatree(self.path, engine="h5netcdf")
+
+    @cached_property
+    def root(self) -> xr.Dataset:
+        """Curves over epochs, and the images shown."""
+        return self._tree.to_dataset().load()
+
+    def layer(self, name: str) -> xr.Dataset:
+        """What was observed in one layer; `StudyError` naming the run's layers for any other."""
+        if name not in self.layers:
+            raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
+        return self._tree[name].to_dataset(inherit=True).load()
+
+    @property
+    def by_other_code(self) -> bool:
+        """Whether the modules that decide a run's numbers have changed since."""
+        return self.provenance["code_fingerprint"] != code_fingerprint()
+
+
+def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
+    """Where the experiment's run is kept: in `where`, or `runs/` (environment: SPARSITY_RUNS)."""
+    return Path(where or folder("runs", "SPARSITY_RUNS")) / f"{experiment.id}.nc"
+
+
+def save(tree: xr.DataTree, path: Path) -> Run:
+    """Write a run's file and open it."""
+    write(tree, path)
+    return load(path)
+
+
+def write(tree: xr.DataTree, path: Path) -> None:
+    """Write netCDF whole, every variable compressed and with a checksum."""
+    with written_whole(path) as partial, contextlib.closing(_store(partial)) as store:
+        for node in tree.subtree:
+            dataset = node.to_dataset(inherit=False)
+            encoding = {
+                name: {"zlib": True, "complevel": 9, "shuffle": True, "fletcher32": True}
+                for name, variable in dataset.variables.items()
+                if variable.ndim and variable.dtype.kind in "iuf"
+            }
+            group = store if node.path == "/" else store.get_child_store(node.path)
+            dataset.drop_encoding().dump_to_store(group, encoding=encoding)
+
+
+def _store(path: Path) -> H5NetCDFStore:
+    # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
+    # each compressed variable, more than half of a run's file.
+    return H5NetCDFStore.open(str(path), mode="w", driver_kwds={"libver": "latest"})
+
+
+def load(path: str | Path) -> Run:
+    """Open a run's file; `StudyError` if it is missing, truncated or no run's file."""
+    path = Path(path)
+    if not path.exists():
+        raise StudyError(f"no run at {path}")
+    try:
+        return Run(path)
+    except StudyError:
+        raise
+    except Exception as error:  # whatever a truncated or foreign file makes the reader raise
+        raise StudyError(f"{path} is damaged or no run's file: {str(error).splitlines()[0]}") from None
+
+
+def find(experiment: Experiment, where: str | Path | None = None) -> Run | None:
+    """The experiment's finished run, or None; a damaged one, or one by other code, is set aside."""
+    path = path_of(experiment, where)
+    path = next(iter(sorted(path.parent.glob(f"*-{experiment.digest}.nc"))), path)
+    if not path.exists():
+        return None
+    try:
+        run = load(path)
+        if run.by_other_code:
+            raise StudyError("it was made by another version of the numerical code")
+    except StudyError as error:
+        set_aside(path, error)
+        return None
+    return run

@@ -1,0 +1,102 @@
+"""What a notebook's parameters ask for, as experiments: a profile's cells, with the values that are said."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.networks import NETWORKS
+from sparsity_lib.study.profiles import profile as profile_of
+
+Listed = str | int | float | Sequence[str | int | float]
+
+
+def select(
+    profile: str,
+    networks: Listed = "",
+    *,
+    dataset: str = "",
+    sizes: Listed = "",
+    seeds: Listed = "",
+    label_noise: Listed = "",
+    epochs: int = 0,
+    limit: int = 0,
+    device: str = "auto",
+) -> list[Experiment]:
+    """The experiments of a profile, narrowed or changed by what is said; empty or 0 is the profile's own.
+
+    Lists are comma-separated text, as papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
+    `seeds="0,1"`, or `seeds="100-104"`. A value that the profile has selects its cells; one that it has not
+    is put in the place of the profile's own.
+
+    Raises `StudyError` (one line) for what is unknown or of the wrong type.
+    """
+    grid = profile_of(profile)
+    cells = [dict(cell) for cell in grid.cells]
+    wanted: dict[str, list[Any]] = {
+        "network": _items("networks", networks, str),
+        "dataset": _items("dataset", dataset, str),
+        "size": _items("sizes", sizes, str),
+        "label_noise": _items("label_noise", label_noise, float),
+    }
+    for field, values in wanted.items():
+        if values:
+            cells = _narrow(cells, field, values)
+    for field, value in (("epochs", epochs), ("limit", limit)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise StudyError(f"{field} = {value!r}: give a whole number above 0, or 0 for the profile's own")
+        if value:
+            cells = [cell | {field: value} for cell in cells]
+    chosen_seeds = parse_seeds(seeds) or list(grid.seeds)
+    found = {
+        (experiment := Experiment(**cell, seed=seed, device=device)).digest: experiment
+        for seed in chosen_seeds
+        for cell in cells
+    }
+    return list(found.values())
+
+
+def _narrow(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[dict[str, Any]]:
+    default = Experiment.model_fields[field].default
+    present = {cell.get(field, default) for cell in cells}
+    narrowed = []
+    for value in values:
+        if value in present:
+            narrowed += [cell for cell in cells if cell.get(field, default) == value]
+        elif field == "network" and value in NETWORKS:
+            raise StudyError(f"the profile has no cell with {value}; it has {', '.join(sorted(present))}")
+        else:
+            narrowed += [cell | {field: value} for cell in cells]
+    return narrowed
+
+
+def _items(name: str, value: Listed, kind: type) -> list[Any]:
+    if isinstance(value, str):
+        parts: list[Any] = [part.strip() for part in value.split(",") if part.strip()]
+    else:
+        parts = list(value) if isinstance(value, Sequence) else [value]
+    try:
+        if kind is int and any(isinstance(part, float) for part in parts):
+            raise TypeError
+        return [kind(part) for part in parts]
+    except (TypeError, ValueError):
+        raise StudyError(
+            f"{name} = {value!r}: give comma-separated {'text' if kind is str else 'numbers'}"
+        ) from None
+
+
+def parse_seeds(value: Listed) -> list[int]:
+    """Seeds said as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
+    if not isinstance(value, str):
+        return _items("seeds", value, int)
+    seeds: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not part.strip():
+            continue
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise StudyError(
+                f"seeds = {value!r}: give comma-separated whole numbers or ranges, as in 0,1,2 or 100-104"
+            )
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return seeds

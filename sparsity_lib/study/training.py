@@ -1,0 +1,280 @@
+"""Train one experiment and write down what happened. Read `train`, then `_Training`, from top to bottom.
+
+    run = train(Experiment(network="sr2Net", dataset="digits", lr=0.1))
+
+Runs are bit-for-bit repeatable on a CPU at the same number of threads, also across an interruption: every
+random choice of an epoch is drawn from a stream named by the seed and the epoch.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lib import ActivationMonitor, DecorrReg
+from sparsity_lib.study import networks, observation, runs
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import lock, set_aside, written_whole
+from sparsity_lib.study.preparation import device_of, load_on, penalties, scaling
+from sparsity_lib.study.provenance import code_fingerprint, provenance
+from sparsity_lib.study.recording import Log, as_tree
+
+MAPS = 16  # images whose entropy maps are kept
+CHECKPOINT_SECONDS = 120.0  # at most one checkpoint in this time, and at most one an epoch
+
+EpochRecord = dict[str, Tensor | int]  # "epoch", and everything observed after it by its name in the run file
+
+
+class NonFiniteLoss(StudyError):
+    """Training diverged: the loss became infinite or NaN."""
+
+
+class OutOfTime(StudyError):
+    """The time given was over before the training was; its checkpoint is written."""
+
+
+def train(
+    experiment: Experiment,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    folder: str | Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    deadline: float | None = None,
+) -> runs.Run:
+    """Train the experiment, or go on from its last checkpoint; a finished run is returned as it is.
+
+    **Arguments:**
+
+    - `on_epoch`: called after each epoch (first with epoch -1, before training) with what was observed:
+      names as in the run file, a layer's as `"conv1/entropy"`.
+    - `folder`: where runs are kept; the project's `runs/` by default.
+    - `checkpoint_seconds`: the shortest time between two checkpoints.
+    - `deadline`: a `time.time()` after which to write a checkpoint and stop with `OutOfTime`.
+
+    **Returns:** the finished `Run`, read from its file.
+
+    **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a layer the network lacks, missing
+    data, or a device that is not there.
+    """
+    path = runs.path_of(experiment, folder)
+    with lock(path):
+        if run := runs.find(experiment, folder):
+            return run
+        device = device_of(experiment.device)
+        with _reproducible(experiment, device):
+            training = _Training(experiment, device)
+            training.restore(path.with_suffix(".ckpt"))
+            saved_at = time.monotonic()
+            while training.epoch < experiment.epochs:
+                record = training.next_epoch()
+                if on_epoch:
+                    on_epoch(record)
+                out_of_time = deadline is not None and time.time() >= deadline
+                if training.epoch < experiment.epochs and (
+                    out_of_time or time.monotonic() - saved_at >= checkpoint_seconds
+                ):
+                    training.save(path.with_suffix(".ckpt"))
+                    saved_at = time.monotonic()
+                    if out_of_time:
+                        raise OutOfTime(
+                            f"{experiment.id}: stopped after epoch {training.epoch - 1}; resumes from there"
+                        )
+        run = training.finish(path)
+        path.with_suffix(".ckpt").unlink(missing_ok=True)
+        return run
+
+
+def load_or_train(experiment: Experiment, on_epoch: Callable[[EpochRecord], None] | None = None) -> runs.Run:
+    """The experiment's run from `runs/` if it is there, else trained now; never a published one."""
+    return runs.find(experiment) or train(experiment, on_epoch)
+
+
+class _Training:
+    """The state of one training: network, optimizer, and the log of what was observed so far."""
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self.experiment, self.device = experiment, device
+        self.data = load_on(device, experiment)
+        self.epoch = -1  # the next epoch to do; -1 only observes, before training (T16)
+        self.log = Log()
+        self.seconds = 0.0
+
+        images = self.data.train.images
+        torch.manual_seed(_stream(experiment.seed, "initialisation"))
+        self.model = networks.build(
+            experiment, images.shape[1], tuple(images.shape[2:]), len(self.data.classes)
+        )
+        self.model = self.model.to(device, memory_format=torch.channels_last)
+        self.prepare = scaling(experiment, images)
+
+        try:
+            self.penalties, regularised = penalties(self.model, experiment)
+            self.monitors = [ActivationMonitor(self.model, maps=MAPS), ActivationMonitor(self.model)]
+        except ValueError as error:
+            raise StudyError(f"{experiment.network}: {error}") from None
+        modules = dict(self.model.named_modules())
+        self.layers = {name: modules[name] for name in self.monitors[0].layers}
+        self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
+        self.regularised = {name: modules[name].weight for name in regularised}
+
+        optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[experiment.optimizer]
+        self.optimizer = optimizer(self.model.parameters(), lr=experiment.learning_rate())
+
+    def next_epoch(self) -> EpochRecord:
+        """Train one epoch (none before epoch 0), then observe."""
+        start = time.monotonic()
+        record = self._train_epoch() if self.epoch >= 0 else {}
+        trained = time.monotonic()
+        record |= self._observe()
+        record["epoch_seconds"] = torch.tensor(trained - start)
+        record["monitor_seconds"] = torch.tensor(time.monotonic() - trained)
+        self.seconds += time.monotonic() - start
+        self.log.append(self.epoch, record, last=self.epoch == self.experiment.epochs - 1)
+        self.epoch += 1
+        return {"epoch": self.epoch - 1} | record
+
+    def _train_epoch(self) -> dict[str, Tensor]:
+        images, labels = self.data.train.images, self.data.train.labels
+        generator = torch.Generator().manual_seed(_stream(self.experiment.seed, "order", self.epoch))
+        order = (
+            torch.randperm(len(labels), generator=generator).to(self.device).split(self.experiment.batch_size)
+        )
+        torch.manual_seed(_stream(self.experiment.seed, "noise", self.epoch))  # dropout
+
+        names = ["loss", *self.penalties]
+        terms = torch.empty(
+            len(order), len(names), device=self.device
+        )  # read once an epoch: no wait per step
+        correct = torch.zeros((), device=self.device)
+        self.model.train()
+        with self._attached():
+            for step, batch in enumerate(order):
+                x, y = self.prepare(images[batch]), labels[batch]
+                with self._autocast():
+                    logits = self.model(x)
+                loss = F.cross_entropy(logits.float(), y)
+                parts = [loss, *(penalty() for penalty in self.penalties.values())]
+                self.optimizer.zero_grad(set_to_none=True)
+                sum(parts).backward()
+                self.optimizer.step()
+                terms[step] = torch.stack(parts).detach()
+                correct += (logits.detach().argmax(1) == y).sum()
+
+        self._refuse_non_finite(terms, names)
+        shares = torch.tensor([len(batch) for batch in order], device=self.device) / len(labels)
+        means = shares @ terms
+        record = {"train_loss": means[0], "train_accuracy": correct / len(labels)}
+        return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
+
+    def _observe(self) -> dict[str, Tensor]:
+        with self._autocast():
+            validation = observation.evaluate(self.model, self.data.validation, self.prepare)
+            splits = (self.data.monitor, self.data.train_monitor)
+            record = observation.observe_activations(self.model, self.monitors, splits, self.prepare)
+        record |= observation.observe_filters(self.weights)
+        record |= {"val_loss": validation.loss.mean(), "val_accuracy": validation.correct.float().mean()}
+        record |= {"val_image_loss": validation.loss, "val_image_correct": validation.correct}
+        if self.regularised:
+            x, y = next(
+                observation.batches(self.data.train_monitor, self.prepare, self.experiment.batch_size)
+            )
+            with self._attached(), self._autocast():
+                record |= observation.observe_gradients(
+                    self.model, lambda: sum(p() for p in self.penalties.values()), self.regularised, x, y
+                )
+        return {name: value.detach().cpu() for name, value in record.items()}
+
+    def _refuse_non_finite(self, terms: Tensor, names: list[str]) -> None:
+        finite = terms.isfinite().all(1)
+        if finite.all():
+            return
+        step = int((~finite).nonzero()[0])
+        values = ", ".join(
+            f"{name} {value:.4g}" for name, value in zip(names, terms[step].tolist(), strict=True)
+        )
+        raise NonFiniteLoss(
+            f"{self.experiment.id}: the loss is not finite at epoch {self.epoch}, step {step} ({values}); "
+            f"try a smaller learning rate than {self.experiment.learning_rate()} or weaker penalties"
+        )
+
+    @contextlib.contextmanager
+    def _attached(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for penalty in self.penalties.values():
+                if not isinstance(penalty, DecorrReg):  # reads weights: nothing to attach
+                    stack.enter_context(penalty)
+            yield
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16")
+
+    def save(self, path: Path) -> None:
+        """Write the state after the last finished epoch; whole, or not at all."""
+        state = {
+            "fingerprint": _fingerprint(self.experiment),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log": self.log.state(),
+        }
+        with written_whole(path) as partial:
+            torch.save(state, partial)
+
+    def restore(self, path: Path) -> None:
+        """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside."""
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            if state["fingerprint"] != _fingerprint(self.experiment):
+                raise ValueError("it was written by other code or for another experiment")
+        except Exception as error:  # whatever a truncated or foreign file makes the reader raise
+            set_aside(path, error)
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log = Log(state["log"])
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+
+    def finish(self, path: Path) -> runs.Run:
+        """Write the run's file."""
+        log = self.log.stacked()
+        for name, sign in (("loss_rise", 1.0), ("accuracy_drop", -1.0)):
+            per_image = log.pop("val_image_loss" if sign > 0 else "val_image_correct")
+            for suffix, values in zip(
+                ("", "_low", "_high"), observation.rise_to_end(per_image, sign), strict=True
+            ):
+                log[f"val_{name}{suffix}"] = values
+        shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
+        tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes)
+        tree.attrs |= provenance(self.data.digest, self.device, self.seconds)
+        return runs.save(tree, path)
+
+
+def _stream(seed: int, purpose: str, epoch: int = 0) -> int:
+    """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
+
+
+def _fingerprint(experiment: Experiment) -> str:
+    return f"{experiment.digest}/{code_fingerprint()}/{torch.get_num_threads()}"
+
+
+@contextlib.contextmanager
+def _reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
+    """Leave the caller's random state and torch's settings as they were."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.use_deterministic_algorithms(experiment.deterministic or deterministic)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,263 @@
+"""CIFAR and Tiny ImageNet in their official formats, from a server on this machine."""
+
+import contextlib
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_folders import contents, make_tiny, splits_of
+from PIL import Image
+
+from sparsity_lib.study import StudyError, data
+from sparsity_lib.study.data import folders, official
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content` under any name; `sent` of its bytes, though it announces all of them."""
+
+    content = b""
+    sent: int | None = None
+    requests = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        self.do_HEAD()
+        self.wfile.write(self.server.content[: self.server.sent])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+def packed(name: str, files: dict[str, bytes]) -> bytes:
+    """An archive of `files`, zip or tar.gz by its name."""
+    archive = io.BytesIO()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(archive, "w") as zipped:
+            for file, content in files.items():
+                zipped.writestr(file, content)
+    else:
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            for file, content in files.items():
+                member = tarfile.TarInfo(file)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def publish(server: Server, name: str, files: dict[str, bytes], folder: str) -> official.Archive:
+    """Serve an archive of `files`."""
+    server.content = packed(name, files)
+    return official.Archive(f"http://127.0.0.1:{server.server_port}/{name}", md5(server.content), folder)
+
+
+def cifar_files(name: str) -> dict[str, bytes]:
+    """The official pickles' names and keys, with 10 training and 8 held-out images of 2 classes."""
+    random = np.random.default_rng(0)
+    key, names_key = ("labels", "label_names") if name == "cifar10" else ("fine_labels", "fine_label_names")
+
+    def batch(count: int) -> bytes:
+        pixels = random.integers(0, 256, (count, 3072), dtype=np.uint8)
+        return pickle.dumps({"data": pixels, key: [number % 2 for number in range(count)]})
+
+    if name == "cifar100":
+        files = {"train": batch(10), "test": batch(8)}
+    else:
+        files = {f"data_batch_{number}": batch(2) for number in range(1, 6)} | {"test_batch": batch(8)}
+    return files | {
+        "batches.meta" if name == "cifar10" else "meta": pickle.dumps({names_key: ["cat", "dog"]})
+    }
+
+
+def publish_cifar(name: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let torchvision take a tiny CIFAR on the server for the published one."""
+    from torchvision import datasets
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    files = cifar_files(name)
+    in_folder = {f"{kind.base_folder}/{file}": content for file, content in files.items()}
+    archive = publish(server, kind.filename, in_folder, kind.base_folder)
+    monkeypatch.setattr(kind, "url", archive.url)
+    monkeypatch.setattr(kind, "tgz_md5", archive.md5)
+    for attribute in ("train_list", "test_list"):
+        parts = [[file, md5(files[file])] for file, _ in getattr(kind, attribute)]
+        monkeypatch.setattr(kind, attribute, parts)
+    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(files[kind.meta["filename"]])})
+    return name
+
+
+def publish_tiny(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let us take a tiny Tiny ImageNet, made in `folder`, for the published one."""
+    made = make_tiny(folder / "tiny-imagenet-200")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in made.rglob("*.*")}
+    archive = publish(server, "tiny-imagenet-200.zip", files, "tiny-imagenet-200")
+    monkeypatch.setattr(official, "TINY", archive)
+    monkeypatch.setattr(folders, "TINY_IMAGES_PER_CLASS", (1, 1))
+    return "tiny-imagenet"
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def cifar(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a CIFAR whose published archive is a tiny one on the server."""
+    return publish_cifar(request.param, server, monkeypatch)
+
+
+@pytest.fixture
+def tiny(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Tiny ImageNet's name; its published archive is a tiny one on the server."""
+    return publish_tiny(tmp_path / "made", server, monkeypatch)
+
+
+@pytest.fixture(params=["cifar10", "cifar100", "tiny-imagenet"])
+def published(
+    request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> str:
+    """Each of the three names."""
+    if request.param == "tiny-imagenet":
+        return publish_tiny(tmp_path / "made", server, monkeypatch)
+    return publish_cifar(request.param, server, monkeypatch)
+
+
+def test_cifar_is_downloaded_once(cifar: str, server: Server, tmp_path: Path) -> None:
+    loaded = data.load(cifar, root=tmp_path)
+    assert loaded.name == cifar
+    assert loaded.classes == ("cat", "dog")
+    assert loaded.train.images.shape == (10, 3, 32, 32)
+    assert [len(split.images) for split in splits_of(loaded)] == [10, 2, 6]
+    first = pickle.loads(cifar_files(cifar)["train" if cifar == "cifar100" else "data_batch_1"])
+    assert np.array_equal(loaded.train.images[0].flatten(), first["data"][0])
+    assert loaded.train.labels.tolist() == [0, 1] * 5
+    assert len(set.union(*map(contents, splits_of(loaded)))) == 18
+    requests = server.requests
+    assert data.load(cifar, root=tmp_path, image_size=16).train.images.shape == (10, 3, 16, 16)
+    assert server.requests == requests
+
+
+def test_tiny_imagenet_is_downloaded_once(tiny: str, server: Server, tmp_path: Path) -> None:
+    loaded = data.load(tiny, root=tmp_path)
+    assert loaded.train.images.shape == (102, 3, 64, 64)
+    assert [len(split.images) for split in splits_of(loaded)] == [102, 25, 77]
+    grey = loaded.train.images[0]
+    assert torch.equal(grey[0], grey[2])
+    assert len(set.union(*map(contents, splits_of(loaded)))) == 204
+    made = tmp_path / "made" / "tiny-imagenet-200" / "val" / "images"
+    pixels = {np.array(Image.open(made / f"val_{n}.JPEG")).tobytes(): n for n in range(102)}
+    for split in (loaded.monitor, loaded.validation):
+        numbers = [pixels[image.movedim(0, -1).contiguous().numpy().tobytes()] for image in split.images]
+        assert numbers == split.labels.tolist()
+    requests = server.requests
+    assert data.load(tiny, root=tmp_path, image_size=32).train.images.shape == (102, 3, 32, 32)
+    assert server.requests == requests
+
+
+def visible(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if not path.name.endswith(".lock")]
+
+
+def test_a_cut_off_download_leaves_nothing_and_can_be_tried_again(
+    published: str, server: Server, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    server.sent = len(server.content) // 2
+    cut_off, whole = md5(server.content[: server.sent]), md5(server.content)
+    with pytest.raises(StudyError, match=f"{cut_off}, not {whole}; try again"):
+        data.load(published, root=root)
+    assert visible(root) == []
+    server.sent = None
+    assert data.load(published, root=root).name == published
+
+
+def test_a_server_without_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    monkeypatch.setattr(Handler, "do_HEAD", lambda handler: handler.send_error(404))
+    publish_tiny(tmp_path / "made", server, monkeypatch)
+    with pytest.raises(
+        StudyError, match=r"cannot download http.*tiny-imagenet-200\.zip \(HTTP Error 404.*put"
+    ):
+        data.load("tiny-imagenet", root=tmp_path / "root")
+    assert visible(tmp_path / "root") == []
+
+
+def test_an_archive_put_there_is_used_if_it_is_the_published_one(
+    tiny: str, server: Server, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    archive = root / "tiny-imagenet-200.zip"
+    archive.write_bytes(server.content[:-5])
+    with pytest.raises(
+        StudyError, match=f"{archive} .*{md5(server.content[:-5])}, not {md5(server.content)}"
+    ):
+        data.load(tiny, root=root)
+    assert visible(root) == [archive.name]
+    archive.write_bytes(server.content)
+    assert data.load(tiny, root=root).name == tiny
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize("name", ["bad.zip", "bad.tar.gz"])
+def test_an_archive_cannot_write_outside_its_folder(name: str, server: Server, tmp_path: Path) -> None:
+    files = {"good/inside.txt": b"x", "../../escaped.txt": b"x", f"{tmp_path}/escaped.txt": b"x"}
+    with contextlib.suppress(StudyError):  # tar's filter refuses such a file, zip's renames it
+        official.fetched(publish(server, name, files, "good"), tmp_path / "deep" / "root")
+    assert server.requests
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+class Trap:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_is_opened_only_if_it_is_the_published_one(cifar: str, tmp_path: Path) -> None:
+    data.load(cifar, root=tmp_path)
+    (batch,) = tmp_path.glob(f"cifar*/{'test' if cifar == 'cifar100' else 'test_batch'}")
+    batch.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(
+        StudyError, match=f"{batch} is damaged.*{md5(batch.read_bytes())}, not [0-9a-f]{{32}}"
+    ):
+        data.load(cifar, root=tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_missing_file_is_named(cifar: str, tmp_path: Path) -> None:
+    data.load(cifar, root=tmp_path)
+    (batch,) = tmp_path.glob(f"cifar*/{'test' if cifar == 'cifar100' else 'test_batch'}")
+    batch.unlink()
+    with pytest.raises(StudyError, match=f"{batch} is missing"):
+        data.load(cifar, root=tmp_path)

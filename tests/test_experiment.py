@@ -1,0 +1,91 @@
+"""Experiments: what is accepted, what is refused and how, and what makes two of them the same run."""
+
+import pytest
+from pydantic import ValidationError
+
+from sparsity_lib.study import Experiment, StudyError
+from sparsity_lib.study.networks import NETWORKS
+from sparsity_lib.study.profiles import PROFILES, experiments
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"network": "sr4Net"}, ["sr4Net", "sr3Net", "package.module:factory"]),
+        ({"size": "l"}, ["'l'", "s, m, xxl"]),
+        ({"dataset": "mnist"}, ["mnist", "digits", "folder:PATH"]),
+        ({"lamda_": 0.1}, ["lamda_", "did you mean 'lambda_'"]),
+        ({"epochs": 0}, ["epochs", "0"]),
+        ({"epochs": -3}, ["epochs", "-3"]),
+        ({"epochs": "many"}, ["epochs", "many"]),
+        ({"lr": float("nan")}, ["lr", "nan"]),
+        ({"optimizer": "rmsprop"}, ["optimizer", "rmsprop", "sgd", "adam"]),
+        ({"sparsity": {"conv9": 0.1}}, ["conv9", "conv1, conv2"]),
+        ({"sparsity": {"conv1": -0.1}}, ["conv1", "-0.1"]),
+        ({"label_noise": 1.5}, ["label_noise", "1.5"]),
+        ({"device": "gpu"}, ["gpu", "cuda"]),
+    ],
+)
+def test_bad_input_is_one_line_naming_what_is_wrong_and_what_exists(fields, named):
+    with pytest.raises(StudyError) as caught:
+        Experiment(**fields)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in named:
+        assert part in message
+
+
+def test_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment().epochs = 3
+
+
+def test_recipes_are_the_papers():
+    strengths = Experiment(network="sr1Net").strengths()
+    assert strengths["sparsity"] == dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "fc1"), 0.001)
+    strengths = Experiment(network="sr3Net").strengths()
+    assert strengths["sparsity"] == dict.fromkeys(("conv3", "conv4", "fc1"), 0.001)
+    assert strengths["decorrelation"] == {"conv1": 1.0}
+    assert Experiment(network="varNet").strengths()["variance"].keys() == strengths["sparsity"].keys()
+    for plain in ("vanillaNet", "dropNet", "normNet"):
+        assert not any(Experiment(network=plain).strengths().values())
+
+
+def test_conv_scale_touches_conv_layers_only():
+    sparsity = Experiment(network="sr2Net", lambda_conv_scale=16).strengths()["sparsity"]
+    assert sparsity == {"conv3": 0.016, "conv4": 0.016, "fc1": 0.001}
+
+
+def test_the_digest_is_of_what_is_computed():
+    recipe = Experiment(network="sr2Net", lr=0.01)
+    explicit = Experiment(sparsity={"conv3": 1e-3, "conv4": 1e-3, "fc1": 1e-3}, decorrelation={"conv1": 0.0})
+    assert recipe.digest == explicit.digest
+    assert recipe.digest == Experiment(network="sr2Net", device="cpu", deterministic=True).digest
+    assert Experiment(network="vanillaNet", lambda_=0.5).digest == Experiment().digest
+    different = [{}, {"seed": 1}, {"epochs": 99}, {"network": "varNet"}, {"network": "normNet"}, {"lr": 0.1}]
+    assert len({Experiment(**fields).digest for fields in different}) == len(different)
+
+
+def test_ids_name_the_run_and_are_file_names():
+    assert Experiment(network="sr2Net", size="m", seed=3).id.startswith("sr2Net-m-digits-s3-")
+    folder = Experiment(dataset="folder:/secret/place/birds & bees")
+    assert folder.id.startswith("vanillaNet-s-folder-birds-bees-s0-")
+    assert "secret" not in folder.model_copy().describe()["dataset"]
+    assert folder.digest == Experiment(dataset="folder:/other/birds & bees").digest
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_are_queues_of_distinct_runs_seed_by_seed(name):
+    queue = experiments(name)
+    assert len({experiment.digest for experiment in queue}) == len(queue)
+    assert [experiment.seed for experiment in queue] == sorted(experiment.seed for experiment in queue)
+
+
+def test_the_laptop_has_every_network_with_and_without_noise():
+    cells = {(e.network, e.label_noise) for e in experiments("laptop")}
+    assert cells == {(network, noise) for network in NETWORKS for noise in (0.0, 0.3)}
+
+
+def test_unknown_profile_names_the_known():
+    with pytest.raises(StudyError, match="unknown profile 'tablet'; known: laptop, desktop, paper"):
+        experiments("tablet")

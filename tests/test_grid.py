@@ -1,0 +1,105 @@
+"""The grid from a shell: what is missing is trained, in a time budget, and failures are named."""
+
+import pytest
+
+from sparsity_lib import study
+from sparsity_lib.study import profiles, results
+from sparsity_lib.study.__main__ import main
+from sparsity_lib.study.grid import run_queue
+
+SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
+
+
+@pytest.fixture
+def tiny_profile(monkeypatch, runs_folder, tmp_path):
+    """A profile of two cells, with runs and results in folders of its own."""
+    cells = ({"network": "vanillaNet", **SMALL}, {"network": "sr3Net", **SMALL})
+    grid = profiles.Profile("two cells", cells, seeds=(0,), published_seeds=(100, 101))
+    monkeypatch.setitem(profiles.PROFILES, "tiny", grid)
+    monkeypatch.setattr(results, "PROJECT", tmp_path)
+    return runs_folder
+
+
+def test_side_by_side_then_nothing_left_to_do(tiny_profile, capsys):
+    assert main(["run", "tiny", "--jobs", "2"]) == 0
+    assert "2 trained" in capsys.readouterr().out
+    assert main(["run", "tiny", "--jobs", "2"]) == 0
+    assert "2 runs were there, 0 trained" in capsys.readouterr().out
+    assert main(["status", "tiny"]) == 0
+    assert "2 runs, 0 missing" in capsys.readouterr().out
+
+
+def test_a_failure_is_named_and_the_others_finish(runs_folder):
+    good = study.Experiment(**SMALL)
+    bad = study.Experiment(**SMALL | {"lr": 1e12})
+    outcome = run_queue([bad, good], jobs=1)
+    assert outcome.done == [good.id]
+    assert list(outcome.failed) == [bad.id]
+    assert "not finite" in outcome.failed[bad.id]
+
+
+def test_out_of_time_is_resumed_by_the_same_call(runs_folder):
+    experiment = study.Experiment(**SMALL)
+    assert run_queue([experiment], jobs=1, seconds=1e-3).out_of_time == [experiment.id]
+    assert run_queue([experiment], jobs=1).done == [experiment.id]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["run", "tablet"], "unknown profile 'tablet'; known: laptop"),
+        (["run", "laptop", "--jobs", "0"], "jobs and seconds must be more than 0"),
+        (["train", "network=sr9Net"], "unknown network 'sr9Net'"),
+        (["train", "epochs"], "'epochs' is not FIELD=VALUE"),
+        (["train", "epochs=0"], "epochs"),
+    ],
+)
+def test_bad_input_is_one_line(command, said, capsys, runs_folder):
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
+
+
+def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    for experiment in profiles.experiments("tiny", (100, 101)):
+        study.train(experiment)
+    assert results.publish("tiny") == 4
+    assert results.publish("tiny") == 0
+    assert main(["verify", "tiny"]) == 0
+    curves = results.published("tiny")
+    assert curves.sizes["run"] == 4
+    assert sorted(set(curves.seed.values)) == [100, 101]
+    run = study.load(results.published_runs("tiny")[0])
+    assert run.root.sizes["image"] == results.PUBLISHED_IMAGES
+    assert main(["status", "tiny", "--seeds", "100-101"]) == 0
+    assert "4 runs, 0 missing" in capsys.readouterr().out
+
+    damaged = results.published_runs("tiny")[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    assert main(["verify", "tiny"]) == 1
+    assert damaged.name in capsys.readouterr().out
+
+
+def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
+    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, True))
+    study.train(profiles.experiments("tiny", (100,))[0])
+    with pytest.raises(study.StudyError, match="uncommitted"):
+        results.publish("tiny")
+
+
+def test_curves_join_networks_of_different_layers(tiny_runs):
+    curves = results.curves(tiny_runs)
+    assert curves.sizes["run"] == len(tiny_runs)
+    assert curves.layer.values.tolist() == ["conv1", "conv2", "norm1", "conv3", "conv4", "norm2", "fc1"]
+    vanilla = curves.entropy.sel(layer="norm1").isel(run=curves.network.values == "vanillaNet")
+    assert vanilla.isnull().all()
+    first = tiny_runs[0]
+    assert curves.val_loss.sel(run=first.id).values == pytest.approx(first.root.val_loss.values)
+
+
+def test_no_runs_to_draw():
+    with pytest.raises(study.StudyError, match="no runs"):
+        results.curves([])

@@ -1,0 +1,81 @@
+"""The paper's networks: shapes, widths, placements, initialisation."""
+
+import pytest
+import torch
+from torch import nn
+
+from sparsity_lib.study import Experiment, StudyError
+from sparsity_lib.study.networks import SIZES, build
+
+
+def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
+    torch.manual_seed(seed)
+    return build(Experiment(**fields), in_channels, image_size, classes)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_widths_are_table_1(size):
+    layers = dict(network(size=size).named_children())
+    widths = tuple(layers[f"conv{i}"].out_channels for i in range(1, 5)) + (layers["fc1"].out_features,)
+    assert widths == SIZES[size]
+
+
+@pytest.mark.parametrize("name", ["vanillaNet", "dropNet", "normNet", "sr3Net"])
+@pytest.mark.parametrize("image", [(1, 4, 4), (1, 8, 8), (3, 33, 47), (3, 64, 64)])
+def test_any_input_size_and_class_count(name, image):
+    model = network(image[0], image[1:], classes=7, network=name)
+    assert model(torch.rand(2, *image)).shape == (2, 7)
+
+
+def test_too_small_images_are_refused():
+    with pytest.raises(StudyError, match="3 x 8 are too small"):
+        network(image_size=(3, 8))
+
+
+def test_the_same_seed_gives_every_network_the_same_weights():
+    reference = network(network="vanillaNet").state_dict()
+    for name in ("dropNet", "normNet", "sr1Net", "varNet"):
+        state = network(network=name).state_dict()
+        assert all(torch.equal(state[key], value) for key, value in reference.items())
+    other = network(network="vanillaNet", seed=1).state_dict()
+    assert not torch.equal(other["conv1.weight"], reference["conv1.weight"])
+
+
+def test_glorot_and_zero_bias():
+    layer = network(size="m").conv3
+    bound = (6 / (layer.weight[0].numel() + 128 * 9)) ** 0.5
+    assert layer.weight.abs().max() <= bound
+    assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
+    assert not layer.bias.any()
+    assert network(init="pytorch").conv3.bias.any()
+
+
+@pytest.mark.parametrize(("placement", "count"), [("block", 2), ("convolution", 4)])
+def test_placements(placement, count):
+    norm = network(network="normNet", norm_placement=placement)
+    drop = network(network="dropNet", dropout_placement=placement)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in norm) == count
+    assert sum(isinstance(m, nn.Dropout) for m in drop) == count
+    names = [name for name, _ in norm.named_children()]
+    for name in names:
+        if name.startswith("norm"):  # between a convolution and its ReLU
+            assert names[names.index(name) - 1].startswith("conv")
+            assert names[names.index(name) + 1].endswith("_relu")
+
+
+def test_keras_batch_norm():
+    module = network(network="normNet", batch_norm="keras").norm1
+    assert (module.momentum, module.eps) == (0.01, 1e-3)
+
+
+def factory(in_channels, image_size, classes):
+    hidden = nn.Linear(in_channels * image_size[0] * image_size[1], 8)
+    return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(8, classes))
+
+
+def test_a_network_of_ones_own():
+    assert network(network=f"{__name__}:factory")(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    with pytest.raises(StudyError, match="nowhere"):
+        network(network="nowhere.at.all:factory")
+    with pytest.raises(StudyError, match="missing"):
+        network(network=f"{__name__}:missing")

@@ -1,0 +1,62 @@
+"""What a notebook's parameters select, as papermill and people write them."""
+
+import pytest
+
+from sparsity_lib.study import StudyError
+from sparsity_lib.study.selection import parse_seeds, select
+
+
+def test_empty_is_the_profiles_own():
+    chosen = select("laptop", "vanillaNet,normNet")
+    assert {e.network for e in chosen} == {"vanillaNet", "normNet"}
+    assert {e.seed for e in chosen} == {0, 1, 2}
+    assert {e.label_noise for e in chosen} == {0.0, 0.3}
+    assert {e.lr for e in chosen} == {0.1}
+    assert len(chosen) == 12
+
+
+@pytest.mark.parametrize(
+    ("value", "seeds"),
+    [("0,1,2", [0, 1, 2]), (3, [3]), ("100-102, 7", [100, 101, 102, 7]), ([4, 5], [4, 5]), ("", [])],
+)
+def test_seeds(value, seeds):
+    assert parse_seeds(value) == seeds
+
+
+def test_values_the_profile_has_narrow_it_and_others_replace():
+    narrowed = select("desktop", "vanillaNet", dataset="cifar10-jpeg", sizes="s", seeds=0)
+    assert [(e.network, e.dataset, e.size, e.limit, e.seed) for e in narrowed] == [
+        ("vanillaNet", "cifar10-jpeg", "s", 10_000, 0)
+    ]
+    replaced = select(
+        "desktop", "vanillaNet", dataset="folder:/data/birds", sizes="s", seeds="0", epochs=3, limit=20
+    )
+    assert [(e.dataset, e.epochs, e.limit) for e in replaced] == [("folder:/data/birds", 3, 20)]
+    assert {e.label_noise for e in select("laptop", "normNet", label_noise=0.3)} == {0.3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"networks": "sr9Net"}, "unknown network 'sr9Net'; known: vanillaNet"),
+        ({"sizes": "s,q"}, "unknown size 'q'; known: s, m, xxl"),
+        ({"dataset": "mnist"}, "unknown data set 'mnist'; known: digits"),
+        ({"seeds": "0;1"}, "seeds = '0;1'"),
+        ({"seeds": 0.5}, "seeds = 0.5"),
+        ({"label_noise": "much"}, "label_noise = 'much'"),
+        ({"epochs": "ten"}, "epochs = 'ten'"),
+        ({"epochs": -1}, "epochs = -1"),
+        ({"epochs": True}, "epochs = True"),
+        ({"profile": "phone"}, "unknown profile 'phone'; known: laptop"),
+    ],
+)
+def test_bad_values_are_one_line(fields, named):
+    with pytest.raises(StudyError) as caught:
+        select(**{"profile": "laptop"} | fields)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_a_profile_lacks():
+    with pytest.raises(StudyError, match="the profile has no cell with varNet"):
+        select("paper", "varNet")

@@ -1,0 +1,143 @@
+"""What stands around the code says the same everywhere: commands, lock, citation, notebooks, book."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `make ...` says and returns in a folder, also when make itself runs the tests."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A checkout in which nothing was set up."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "scripts/installer.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    said = re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[:2]
+    targets = re.search(r"^for target in (.*); do$", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE)
+    assert said == ["study", "test"]
+    assert targets
+    assert targets[1].split() == [*said, "test-slow"]
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_help_lists_every_target() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    listed = re.findall(r"^  make ([a-z-]+) ", make(ROOT, "help").stdout, flags=re.MULTILINE)
+    assert phony
+    assert sorted(listed) == sorted(phony[1].split())
+
+
+def test_an_unfit_python_is_one_clear_line(bare: Path) -> None:
+    result = make(bare, "test", "PYTHON=no-such-python")
+    assert result.returncode == 2
+    assert "error: no-such-python is not Python 3.11 or newer" in result.stderr
+    assert len([line for line in result.stderr.splitlines() if not line.startswith("make")]) == 1
+    assert not (bare / ".venv").exists()
+
+
+def test_clean_keeps_what_was_not_made_here(bare: Path) -> None:
+    kept = [".venv/x", "data/x", "results/laptop/x", "book/index.md"]
+    made = ["_build/html/x", "book/experiments/x", "runs/x"]
+    for name in kept + made:
+        (bare / name).parent.mkdir(parents=True, exist_ok=True)
+        (bare / name).write_text("")
+    assert make(bare, "clean").returncode == 0
+    assert all((bare / name).exists() for name in kept)
+    assert not any((bare / name).exists() for name in made)
+
+
+def test_the_lock_is_hashed_and_names_no_host() -> None:
+    for name in ("requirements.lock", "scripts/installer.lock"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert "--index" not in text
+        assert "--find-links" not in text
+        pins = re.findall(r"^[a-z0-9._\[\]-]+==.*(?:\n    --hash=.*)*", text, flags=re.MULTILINE)
+        assert pins
+        assert all("--hash=sha256:" in pin for pin in pins)
+
+
+def test_the_lock_holds_every_direct_dependency() -> None:
+    pinned = re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
+    wanted = [PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"].values()]
+    assert {re.split(r"[><=~!\[ ]", each)[0] for group in wanted for each in group} <= set(pinned)
+
+
+def test_conda_installs_the_same_lock() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == "sparsity"
+    assert environment["dependencies"][-1] == {"pip": ["-r requirements.lock"]}
+
+
+def test_the_citation_is_complete() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "type", "authors", "version", "license"} <= citation.keys()
+    assert citation["version"] == PYPROJECT["version"]
+    assert citation["license"] == PYPROJECT["license"]
+    assert citation["authors"] == [{"name": "the sparsity_lib authors"}]
+    assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+
+
+def test_the_workflow_asks_for_no_more_than_it_needs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert any(".ci/run" in step.get("run", "") for step in workflow["jobs"]["build"]["steps"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_parameters_and_no_outputs(path: Path) -> None:
+    assert re.fullmatch(r"\d\d-[a-z0-9-]+", path.stem)
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@pytest.mark.slow
+def test_a_book_is_built_whole_or_not_at_all(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (tmp_path / "_config.yml").write_text("title: A book\n")
+    page, html = tmp_path / "book/index.md", tmp_path / "_build/html/index.html"
+
+    def build(text: str) -> subprocess.CompletedProcess[str]:
+        page.write_text(text)
+        command = [sys.executable, "scripts/book.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    first = build("# One\n")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout == f"book: building\nthe book's first page: {html}\n"
+    assert build("# One\n").stdout == f"book: up to date\nthe book's first page: {html}\n"
+    broken = build("# Two\n\n{ref}`nowhere`\n")
+    assert broken.returncode == 1
+    assert "nowhere" in broken.stderr
+    assert broken.stderr.endswith("-W -n --keep-going\n")
+    assert "One" in html.read_text()
+    assert "Two" in (build("# Two\n"), html.read_text())[1]
+    assert sorted(path.name for path in (tmp_path / "_build").iterdir()) == ["book.digest", "html"]
