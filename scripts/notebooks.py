@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the pages that were finished are kept", file=sys.stderr)
         return 130
+    if failed:
+        print(f"failed: {', '.join(work.page.stem for work in failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.module_tracker import ModuleTracker
 
 CONVOLUTIONS = {
@@ -171,7 +172,8 @@ class Attachable:
                     "nn.DataParallel is not supported; use torch.nn.parallel.DistributedDataParallel"
                 )
             axis = channel_axis(name, module, output, self._dim)
-            with torch.autocast(output.device.type, enabled=False):
+            # Selective checkpointing is a mode: it would mix up our operations with the model's.
+            with torch.autocast(output.device.type, enabled=False), _disable_current_modes():
                 self._receive(name, module, output, axis)
 
         return receive

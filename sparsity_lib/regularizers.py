@@ -54,7 +54,7 @@ class _ActivationPenalty(Attachable):
         """The penalty of the forward passes since the last call: a scalar to add to the loss.
 
         Each forward pass counts with the mean over its samples; several are added. `losses` then holds the
-        layers' parts.
+        layers' parts, detached.
 
         **Raises:** `RuntimeError` if not attached, or if a layer did not run with gradients enabled.
         """
@@ -68,8 +68,8 @@ class _ActivationPenalty(Attachable):
                 f"nothing was collected from {', '.join(missing)}: no forward pass with gradients enabled "
                 "since the last call (reentrant checkpointing disables them: use use_reentrant=False)"
             )
-        self.losses = {name: collected[name] for name in self._modules}
-        return torch.stack([*self.losses.values()]).sum()
+        self.losses = {name: collected[name].detach() for name in self._modules}
+        return torch.stack([*collected.values()]).sum()
 
     def remove(self) -> None:
         """Stop listening, drop what was collected, and leave nothing on the model."""
@@ -154,13 +154,14 @@ class DecorrReg:
                 )
 
     def __call__(self) -> Tensor:
-        """The penalty of the weights as they are: a scalar to add to the loss. `losses` holds the parts."""
-        self.losses = {
+        """The penalty of the weights as they are: a scalar to add to the loss. `losses` holds the parts, detached."""
+        parts = {
             name: functional.decorrelation(_filters(module), self._center, self._penalty)
             * self._strengths[name]
             for name, module in self._modules.items()
         }
-        return torch.stack([*self.losses.values()]).sum()
+        self.losses = {name: part.detach() for name, part in parts.items()}
+        return torch.stack([*parts.values()]).sum()
 
 
 def _filters(module: nn.Module) -> Tensor:

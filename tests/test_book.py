@@ -1,39 +1,249 @@
-"""The book: it builds without a warning, asks nothing of the network, and can be read by everyone."""
+"""The book builds without a warning, asks nothing of the network, runs what it prints, and can be read by all."""
 
+import ast
+import base64
+import inspect
 import io
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.image
 import nbformat
 import numpy as np
+import pytest
+import yaml
+from bs4 import BeautifulSoup, Tag
+
+from sparsity_lib import study
+from sparsity_lib.study.__main__ import _field, _parser
+from sparsity_lib.study.analysis import moment_of_overfitting
+from sparsity_lib.study.networks import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ("01-monitoring", "02-sr1", "03-sr2", "04-sr3")
+BOOK = ROOT / "book"
+CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+PHONE, DESK = 360, 1280  # pixels
+
+
+def toc() -> list[str]:
+    """The pages of the table of contents, by name."""
+    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    return [contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])]
 
 
 def stand_in(name: str) -> nbformat.NotebookNode:
-    """An executed notebook as the runner leaves it: a wide figure, a table of many columns, a piece of HTML."""
-    v4 = nbformat.v4
-    png = io.BytesIO()
+    """An executed notebook as the runner leaves it: a wide figure, a wide table, and a piece of HTML."""
+    v4, png = nbformat.v4, io.BytesIO()
     matplotlib.image.imsave(png, np.tile(np.linspace(0, 1, 900), (300, 1)), format="png")
-    import base64
-
-    figure = v4.new_output("display_data", data={"image/png": base64.b64encode(png.getvalue()).decode()})
-    about = {"figure": {"name": f"fig-{name}", "caption": "A stand-in."}, "image": {"alt": "A grey ramp."}}
-    html = v4.new_output("display_data", data={"text/html": '<p id="explorer">An explorer.</p>'})
+    image = {"image/png": base64.b64encode(png.getvalue()).decode()}
+    about = {"figure": {"name": f"fig-{name}", "caption": "A ramp."}, "image": {"alt": "Dark to light."}}
     wide = "<table><tr>" + "<td>a wide cell</td>" * 30 + "</tr></table>"
-    table = v4.new_output("display_data", data={"text/html": wide})
+    text = f"# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`, [T10](#t10)."
     cells = [
-        v4.new_markdown_cell(f"# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`."),
-        v4.new_code_cell("figure", execution_count=1, outputs=[figure], metadata={"mystnb": about}),
-        v4.new_code_cell("explorer", execution_count=2, outputs=[html]),
-        v4.new_code_cell("table", execution_count=3, outputs=[table]),
+        v4.new_markdown_cell(text),
+        v4.new_code_cell("figure", outputs=[v4.new_output("display_data", data=image)], metadata={"mystnb": about}),
+        *(
+            v4.new_code_cell("page", outputs=[v4.new_output("display_data", data={"text/html": html})])
+            for html in (wide, '<p class="explorer">An explorer.</p>')
+        ),
     ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    made_from = {"notebook": "0123456789abcdef", "parameters": {"profile": "desktop"}}
+    language = {"name": "python", "pygments_lexer": "ipython3"}
+    return v4.new_notebook(cells=cells, metadata={"language_info": language, "made_from": made_from})
 
 
-if __name__ == "__main__":
-    (ROOT / "book/experiments").mkdir(exist_ok=True)
-    for n in NOTEBOOKS:
-        nbformat.write(stand_in(n), ROOT / f"book/experiments/{n}.ipynb")
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
+    """The folder of pages, built by the documented command from stand-in notebooks, a run and a damaged file."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "__pycache__"))
+    for name in ("_config.yml", "requirements.lock"):
+        shutil.copy(ROOT / name, root)
+    for page in toc():
+        if page.startswith("experiments/"):
+            path = root / "book" / f"{page}.ipynb"
+            path.parent.mkdir(exist_ok=True)
+            nbformat.write(stand_in(path.stem), path)
+    (root / "runs").mkdir()
+    shutil.copy(tiny_run.path, root / "runs")
+    (root / "runs/damaged.nc").write_bytes(tiny_run.path.read_bytes()[:3000])
+
+    first_line = (ROOT / "_config.yml").read_text().splitlines()[0]
+    program, *arguments = shlex.split(first_line.removeprefix("# Build: "))
+    environment = {k: v for k, v in os.environ.items() if k != "SPARSITY_RUNS"}
+    result = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=root,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stdout
+    return root / "_build/html"
+
+
+@pytest.fixture(scope="module")
+def pages(book: Path) -> dict[str, BeautifulSoup]:
+    return {name: BeautifulSoup((book / f"{name}.html").read_bytes(), "html.parser") for name in toc()}
+
+
+def test_every_page_is_in_the_contents() -> None:
+    written = {path.stem for path in BOOK.glob("*.md")}
+    assert written == {name for name in toc() if "/" not in name}
+
+
+def test_pages_load_nothing_from_elsewhere(book: Path) -> None:
+    loading = re.compile(r"<(?:script|img|iframe|link|source|video)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+    for path in book.rglob("*.html"):
+        assert not loading.findall(path.read_text()), path
+    for path in book.rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)]*", path.read_text()), path
+    assert (book / "_static/tex-svg.js").exists()
+
+
+def test_images_have_alternative_text_and_figures_a_caption(pages: dict[str, BeautifulSoup]) -> None:
+    seen = 0
+    for name, page in pages.items():
+        for image in article(page).find_all("img"):
+            seen += 1
+            alternative = str(image.get("alt", "")).strip()
+            assert alternative, f"{name}: {image}"
+            assert not alternative.endswith(".png"), f"{name}: a file's name is no text"
+            figure = image.find_parent("figure")
+            assert figure is not None, f"{name}: {image}"
+            assert figure.figcaption is not None and figure.figcaption.get_text(strip=True)
+    assert seen >= 4
+
+
+def test_environment_page_shows_what_is_there(pages: dict[str, BeautifulSoup], tiny_run: study.Run) -> None:
+    text = article(pages["environment"]).get_text(" ", strip=True)
+    for fact in (tiny_run.provenance["code_fingerprint"], "damaged.nc", "profile = desktop", "vanillaNet"):
+        assert fact in text
+    assert f"torch {tiny_run.provenance['torch'].partition('+')[0]}" in text
+
+
+def article(page: BeautifulSoup) -> Tag:
+    found = page.find("article")
+    assert isinstance(found, Tag)
+    return found
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The page's code blocks in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (BOOK / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["own-network", "penalties"])
+def test_printed_python_runs(page: str) -> None:
+    namespace: dict[str, object] = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, f"{page}.md", "exec"), namespace)
+    assert namespace
+
+
+def test_printed_commands_are_understood() -> None:
+    commands = 0
+    for page in (path.stem for path in BOOK.glob("*.md")):
+        for line in "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
+            _, is_ours, rest = line.partition("python -m sparsity_lib.study ")
+            if is_ours:
+                commands += 1
+                arguments = _parser().parse_args(shlex.split(rest, comments=True))
+                study.Experiment(**dict(map(_field, getattr(arguments, "fields", []))))
+    assert commands >= 6
+
+
+def test_parameters_on_the_page_of_readings_exist() -> None:
+    text = (BOOK / "readings.md").read_text()
+    ours, analysis = study.Experiment.model_fields, inspect.signature(moment_of_overfitting).parameters
+    named = {}
+    for name, value in re.findall(r"`([a-z_]+)(?:=([^`]+))?`", text):
+        assert name in ours or name in analysis, name
+        named[name] = value
+        if value and name in ours:
+            study.Experiment(**{name: ast.literal_eval(value)})
+    assert len(named) > 15
+    assert [int(n) for n in re.findall(r"^## T(\d+) ·", text, re.MULTILINE)] == list(range(1, 20))
+    assert set(re.findall(r"\]\(#(t\d+)\)", text)) == {f"t{n}" for n in range(1, 20)}
+
+
+def test_table_of_strengths_is_right() -> None:
+    """λ R ln D at λ = 0.001: R falls by four with each pooling, to 1 in fc1."""
+    text = (BOOK / "penalties.md").read_text()
+    rows = re.findall(r"\* - (\d+) × \d+, (\w+)\n((?:  - [\d.]+\n){5})", text)
+    for side, size, cells in rows:
+        positions = [int(side) ** 2] * 2 + [int(side) ** 2 // 4] * 2 + [1]
+        expected = [0.001 * r * math.log(d) for r, d in zip(positions, SIZES[size], strict=True)]
+        assert [float(cell) for cell in re.findall(r"[\d.]+", cells)] == pytest.approx(expected, abs=5e-4)
+    assert len(rows) == 3
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.browser
+def test_pages_in_a_browser(book: Path, browser) -> None:  # type: ignore[no-untyped-def]
+    """Opened from the disk, as after `make study`: nothing asked of elsewhere, no error, nothing too wide."""
+    page = browser.new_page(viewport={"width": DESK, "height": 800})
+    outside: list[str] = []
+    errors: list[str] = []
+
+    def guard(route) -> None:  # type: ignore[no-untyped-def]
+        if route.request.url.startswith((book.as_uri(), "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", guard)
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name in toc():
+        page.goto(f"{book.as_uri()}/{name}.html", wait_until="load")
+        formulas = page.locator(".bd-article .math").count()
+        page.wait_for_function(f"document.querySelectorAll('.bd-article .math mjx-container').length >= {formulas}")
+        for width in (DESK, PHONE):
+            page.set_viewport_size({"width": width, "height": 800})
+            for theme in ("light", "dark"):
+                page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+                root = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+                assert root[0] <= root[1], f"{name} is {root[0]} pixels wide at {width}, {theme}"
+                assert contrast(page) > 7, f"{name}, {theme}"
+    page.goto(f"{book.as_uri()}/search.html?q=perplexity", wait_until="load")
+    page.wait_for_selector("ul.search li a")
+    assert not outside
+    assert not [error for error in errors if "search" not in error and "Access to fetch" not in error]
+
+
+def contrast(page) -> float:  # type: ignore[no-untyped-def]
+    """The ratio of luminances (WCAG) of the first paragraph's text and the page behind it."""
+    script = """() => [getComputedStyle(document.querySelector('.bd-article p')).color,
+                       getComputedStyle(document.body).backgroundColor]"""
+
+    def luminance(colour: str) -> float:
+        channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(map(luminance, page.evaluate(script)))
+    return (high + 0.05) / (low + 0.05)

@@ -95,9 +95,8 @@ def cifar_files(name: str) -> dict[str, bytes]:
         files = {"train": batch(10), "test": batch(8)}
     else:
         files = {f"data_batch_{number}": batch(2) for number in range(1, 6)} | {"test_batch": batch(8)}
-    return files | {
-        "batches.meta" if name == "cifar10" else "meta": pickle.dumps({names_key: ["cat", "dog"]})
-    }
+    names_file = "meta" if name == "cifar100" else "batches.meta"
+    return files | {names_file: pickle.dumps({names_key: ["cat", "dog"]})}
 
 
 def publish_cifar(name: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -110,9 +109,8 @@ def publish_cifar(name: str, server: Server, monkeypatch: pytest.MonkeyPatch) ->
     archive = publish(server, kind.filename, in_folder, kind.base_folder)
     monkeypatch.setattr(kind, "url", archive.url)
     monkeypatch.setattr(kind, "tgz_md5", archive.md5)
-    for attribute in ("train_list", "test_list"):
-        parts = [[file, md5(files[file])] for file, _ in getattr(kind, attribute)]
-        monkeypatch.setattr(kind, attribute, parts)
+    for parts in ("train_list", "test_list"):
+        monkeypatch.setattr(kind, parts, [[file, md5(files[file])] for file, _ in getattr(kind, parts)])
     monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(files[kind.meta["filename"]])})
     return name
 
@@ -144,9 +142,9 @@ def published(
     request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> str:
     """Each of the three names."""
-    if request.param == "tiny-imagenet":
-        return publish_tiny(tmp_path / "made", server, monkeypatch)
-    return publish_cifar(request.param, server, monkeypatch)
+    if request.param.startswith("cifar"):
+        return publish_cifar(request.param, server, monkeypatch)
+    return publish_tiny(tmp_path / "made", server, monkeypatch)
 
 
 def test_cifar_is_downloaded_once(cifar: str, server: Server, tmp_path: Path) -> None:
@@ -246,18 +244,17 @@ class Trap:
 
 def test_a_pickle_is_opened_only_if_it_is_the_published_one(cifar: str, tmp_path: Path) -> None:
     data.load(cifar, root=tmp_path)
-    (batch,) = tmp_path.glob(f"cifar*/{'test' if cifar == 'cifar100' else 'test_batch'}")
+    (batch,) = tmp_path.glob("cifar*/test*")
     batch.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(
-        StudyError, match=f"{batch} is damaged.*{md5(batch.read_bytes())}, not [0-9a-f]{{32}}"
-    ):
+    found = md5(batch.read_bytes())
+    with pytest.raises(StudyError, match=f"{batch} is damaged.*{found}, not [0-9a-f]{{32}}"):
         data.load(cifar, root=tmp_path)
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_missing_file_is_named(cifar: str, tmp_path: Path) -> None:
     data.load(cifar, root=tmp_path)
-    (batch,) = tmp_path.glob(f"cifar*/{'test' if cifar == 'cifar100' else 'test_batch'}")
+    (batch,) = tmp_path.glob("cifar*/test*")
     batch.unlink()
     with pytest.raises(StudyError, match=f"{batch} is missing"):
         data.load(cifar, root=tmp_path)

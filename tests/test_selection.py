@@ -59,4 +59,4 @@ def test_bad_values_are_one_line(fields, named):
 
 def test_networks_a_profile_lacks():
     with pytest.raises(StudyError, match="the profile has no cell with varNet"):
-        select("paper", "varNet")
+        select("paper", "varNet", dataset="tiny-imagenet")

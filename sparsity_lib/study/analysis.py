@@ -18,7 +18,8 @@ LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop u
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
 LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
 
-# What networks must share to be set side by side; a network's own strengths and seed come on top.
+# What networks must share to be set side by side; a network's own strengths and seed come on top. A limit of
+# 0 is all images.
 SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs", "data_seed")
 
 # Of each curve: whether lower is better, and the run file's name for how much worse the end is.
@@ -53,16 +54,12 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     trained(curves)
     fields = [name for name in SETTING if name in curves.coords]
     frame = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
-    told = {"dataset", "size"} | {name for name in fields if frame[name].nunique() > 1}
-    found = []
-    order = frame.assign(size=frame["size"].map(list(SIZES).index)).sort_values(fields)
-    for _, group in frame.loc[order.index].groupby(fields, sort=False):
-        first = group.iloc[0].to_dict()
-        title = _title(
-            {name: value for name, value in first.items() if name in told or name == "label_noise"}
-        )
-        found.append((title, curves.isel(run=group.index.to_numpy())))
-    return found
+    told = {"dataset", "size", "label_noise"} | {name for name in fields if frame[name].nunique() > 1}
+    order = frame.assign(size=frame["size"].map(list(SIZES).index)).sort_values(fields).index
+    return [
+        (_title(frame.loc[group.index[0], sorted(told)]), curves.isel(run=group.index.to_numpy()))
+        for _, group in frame.loc[order].groupby(fields, sort=False)
+    ]
 
 
 def matching(curves: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
@@ -74,18 +71,14 @@ def matching(curves: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
     return curves.isel(run=same)
 
 
-def _title(setting: dict[str, object]) -> str:
-    words = {
-        "limit": "{} images",
-        "optimizer": "{}",
-        "lr": "learning rate {}",
-        "epochs": "{} epochs",
-        "data_seed": "data seed {}",
-    }
-    noise = float(str(setting.get("label_noise", 0)))
+def _title(setting: pd.Series) -> str:
     parts = [f"{setting['dataset']}, {setting['size']}"]
-    parts += [f"{noise:.0%} of labels redrawn".replace("%", " %")] if noise else []
-    return ", ".join(parts + [words[name].format(value) for name, value in setting.items() if name in words])
+    if setting["label_noise"]:
+        parts.append(f"{100 * setting['label_noise']:g} % of labels redrawn")
+    if "limit" in setting:
+        parts.append(f"{setting['limit']:,} images" if setting["limit"] else "all images")
+    words = {"optimizer": "", "lr": "learning rate ", "epochs": "epochs ", "data_seed": "data seed "}
+    return ", ".join(parts + [f"{word}{setting[name]}" for name, word in words.items() if name in setting])
 
 
 def labels(curves: xr.Dataset) -> list[str]:

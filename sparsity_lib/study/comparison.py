@@ -76,7 +76,7 @@ def paired(
     unless they are to be dropped, and for two runs that differ in nothing the table says.
     """
     table = _table(runs)
-    _known("quantity", quantity, [name for name in table.columns if table[name].dtype.kind == "f"])
+    _known("quantity", quantity, list(table.columns))
     for label in (a, b):
         _known("network", label, sorted(table["label"].unique()))
     setting = _setting(table)
@@ -149,4 +149,5 @@ def _setting(table: pd.DataFrame) -> list[str]:
 
 def _known(what: str, name: str, known: list[str]) -> None:
     if name not in known:
-        raise StudyError(f"unknown {what} '{name}'; known: {', '.join(known)}")
+        told = [each for each in known if ":" not in each]  # not every layer's
+        raise StudyError(f"unknown {what} '{name}'; known: {', '.join(told)}")

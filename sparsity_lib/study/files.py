@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import warnings
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ def lock(path: Path) -> Iterator[None]:
 
 def set_aside(path: Path, reason: object) -> Path:
     """Rename a file that cannot be used, so that nothing is lost, and say so in a warning."""
-    aside = path.with_name(path.name + ".set-aside")
+    names = (path.with_name(f"{path.name}.set-aside{number or ''}") for number in itertools.count())
+    aside = next(name for name in names if not name.exists())
     os.replace(path, aside)
     warnings.warn(f"{path.name} was set aside as {aside.name}: {str(reason).splitlines()[0]}", stacklevel=2)
     return aside

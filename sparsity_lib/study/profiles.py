@@ -44,8 +44,8 @@ _DESKTOP = tuple(
     for cell in _cells(NETWORKS, dataset=dataset, size=size, limit=10_000)
 )
 _PAPER = (
-    *_cells(SIX, dataset="cifar10", size="xxl"),
-    *(cell for size in ("s", "m", "xxl") for cell in _cells(SIX, dataset="cifar100", size=size)),
+    *_cells(NETWORKS, dataset="cifar10", size="xxl"),
+    *(cell for size in ("s", "m", "xxl") for cell in _cells(NETWORKS, dataset="cifar100", size=size)),
     *_cells(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
     *_cells(SIX, dataset="cifar100", size="xxl", epochs=200),
     *_cells(SIX, dataset="tiny-imagenet", size="xxl"),

@@ -82,7 +82,7 @@ def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.nda
     described = [run.experiment for run in which]
     columns: dict[str, list[Any]] = {name: [getattr(e, name) for e in described] for name in _IDENTITY}
     columns |= {"dataset": [e.dataset_name for e in described], "lr": [e.learning_rate() for e in described]}
-    columns |= {"label": [label(e) for e in described]}
+    columns |= {"label": [label(e) for e in described], "limit": [e.limit or 0 for e in described]}  # 0: all
     columns |= {name: [run.provenance[name] for run in which] for name in _PROVENANCE}
     coordinates = {
         name: ("run", _text(values) if isinstance(values[0], str) else np.array(values))

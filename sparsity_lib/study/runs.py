@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import io
 import json
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,11 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         with h5py.File(path) as file:
-            attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in file.attrs.items()}
+            attrs = {
+                name: getattr(value, "item", lambda v=value: v)()
+                for name, value in file.attrs.items()
+                if name[0] != "_"
+            }
         self.experiment = Experiment(**json.loads(attrs.pop("experiment")))
         self.layers: list[str] = json.loads(attrs.pop("layers"))
         self.classes: list[str] = json.loads(attrs.pop("classes"))
@@ -72,7 +77,11 @@ def save(tree: xr.DataTree, path: Path) -> Run:
 
 def write(tree: xr.DataTree, path: Path) -> None:
     """Write netCDF whole, every variable compressed and with a checksum."""
-    with written_whole(path) as partial, contextlib.closing(_store(partial)) as store:
+    content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
+    # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
+    # each compressed variable, more than half of a run's file.
+    store = H5NetCDFStore.open(content, mode="w", driver_kwds={"libver": "latest"})
+    with contextlib.closing(store):
         for node in tree.subtree:
             dataset = node.to_dataset(inherit=False)
             encoding = {
@@ -82,12 +91,8 @@ def write(tree: xr.DataTree, path: Path) -> None:
             }
             group = store if node.path == "/" else store.get_child_store(node.path)
             dataset.drop_encoding().dump_to_store(group, encoding=encoding)
-
-
-def _store(path: Path) -> H5NetCDFStore:
-    # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
-    # each compressed variable, more than half of a run's file.
-    return H5NetCDFStore.open(str(path), mode="w", driver_kwds={"libver": "latest"})
+    with written_whole(path) as partial:
+        partial.write_bytes(content.getbuffer())
 
 
 def load(path: str | Path) -> Run:

@@ -19,6 +19,7 @@ def select(
     sizes: Listed = "",
     seeds: Listed = "",
     label_noise: Listed = "",
+    optimizer: str = "",
     epochs: int = 0,
     limit: int = 0,
     device: str = "auto",
@@ -38,15 +39,15 @@ def select(
         "dataset": _items("dataset", dataset, str),
         "size": _items("sizes", sizes, str),
         "label_noise": _items("label_noise", label_noise, float),
+        "optimizer": _items("optimizer", optimizer, str),
     }
-    for field, values in wanted.items():
-        if values:
-            cells = _narrow(cells, field, values)
     for field, value in (("epochs", epochs), ("limit", limit)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise StudyError(f"{field} = {value!r}: give a whole number above 0, or 0 for the profile's own")
-        if value:
-            cells = [cell | {field: value} for cell in cells]
+        wanted[field] = [value] if value else []
+    for field, values in wanted.items():
+        if values:
+            cells = _narrow(cells, field, values)
     chosen_seeds = parse_seeds(seeds) or list(grid.seeds)
     found = {
         (experiment := Experiment(**cell, seed=seed, device=device)).digest: experiment

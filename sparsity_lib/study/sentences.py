@@ -46,17 +46,17 @@ def caption(curves: xr.Dataset, published: xr.Dataset | None = None) -> str:
 
 
 def _seeds(curves: xr.Dataset) -> str:
-    counts = np.unique([runs.sizes["run"] for _, runs in _lines(curves)])
+    counts = np.unique([len(table) for _, table in _tables(curves)])
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _lines(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
-    # every network of every setting, named; the setting is told where there are several
-    found = settings(curves)
+def _tables(curves: xr.Dataset) -> list[tuple[str, pd.DataFrame]]:
+    # the summary of every network in every setting, named; the setting is told where there are several
+    found = [(title, summary(group), labels(group)) for title, group in settings(curves)]
     return [
-        (f"{title}: {label}" if len(found) > 1 else label, group.isel(run=group["label"] == label))
-        for title, group in found
-        for label in labels(group)
+        (f"{title}: {label}" if len(found) > 1 else label, table[table["label"] == label])
+        for title, table, names in found
+        for label in names
     ]
 
 
@@ -66,8 +66,7 @@ def onsets(curves: xr.Dataset) -> list[str]:
     Only what gets worse for good counts (T10); the runs in which nothing does are counted, not averaged in.
     """
     sentences = []
-    for name, runs in _lines(curves):
-        table = summary(runs)
+    for name, table in _tables(curves):
         loss = _onset(table["onset_loss"], table["val_loss_rise"], "lowest", "nats higher")
         accuracy = _onset(table["onset_accuracy"], table["val_accuracy_drop"], "highest", "lower")
         sentences.append(f"{name}: validation loss {loss}; validation accuracy {accuracy}.")
@@ -97,13 +96,12 @@ def entropy_changes(curves: xr.Dataset, layers: Sequence[str] = TARGETED, since:
     when = {"start": "before training", "best": "where validation loss is lowest"}
     if since not in when:
         raise StudyError(f"unknown since = '{since}'; known: {', '.join(when)}")
+    there = [str(layer) for layer in curves["layer"].to_numpy()]
+    if unknown := [layer for layer in layers if layer not in there]:
+        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(there)}")
     sentences = []
-    for name, runs in _lines(curves):
-        table = summary(runs)
+    for name, table in _tables(curves):
         for layer in layers:
-            if f"entropy_end:{layer}" not in table:
-                there = ", ".join(str(known) for known in curves["layer"].to_numpy())
-                raise StudyError(f"no layer '{layer}' in these runs; there are {there}")
             parts = [
                 f"{words} {_change(table[f'{quantity}_{since}:{layer}'], table[f'{quantity}_end:{layer}'])}"
                 for quantity, words in QUANTITIES.items()

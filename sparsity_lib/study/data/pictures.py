@@ -1,8 +1,6 @@
 """Image files to tensors."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from sparsity_lib.study import files
 from sparsity_lib.study.errors import StudyError
@@ -21,7 +20,6 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 _GREY = ("1", "L", "LA")  # Pillow's names of modes
 _DEEP = ("I", "F")  # and those of more than 8 bits a channel: converting them to 8 would clip
-_CHUNK = 256
 
 
 def scaled(images: Tensor, size: int | None) -> Tensor:
@@ -40,19 +38,15 @@ def read_all(paths: Sequence[Path], size: int | None, mode: str | None = "RGB") 
     wanted = mode or ("L" if all(_is_grey(path) for path in paths) else "RGB")
     first = scaled(_read(paths[0], wanted), size)
     images = torch.empty(len(paths), *first.shape[1:], dtype=torch.uint8)
-
-    def read(start: int) -> None:
-        for index, path in enumerate(paths[start : start + _CHUNK], start):
-            image = scaled(_read(path, wanted), size)
-            if image.shape != first.shape:
-                raise StudyError(
-                    f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {path}; "
-                    "give image_size= to scale them"
-                )
-            images[index] = image[0]
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        list(pool.map(read, range(0, len(paths), _CHUNK)))
+    # No threads: for small images Python's own work dominates, and its lock lets one thread at a time do it.
+    for index, path in enumerate(tqdm(paths, "decoding", unit=" images", disable=None, leave=False, delay=1)):
+        image = scaled(_read(path, wanted), size)
+        if image.shape != first.shape:
+            raise StudyError(
+                f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {path}; "
+                "give image_size= to scale them"
+            )
+        images[index] = image[0]
     return images
 
 

@@ -1,0 +1,119 @@
+/** What is shown: the choice of network, image, layer and epoch. Each part is {element, update(now)}. */
+
+import { change, mapOf, shown } from "./data.js";
+import { epochName, html, svg } from "./dom.js";
+import { paintImage, paintMap } from "./paint.js";
+
+/** The network, by its label. */
+export function runChoice({ model, data }) {
+  const options = data.runs.map(({ label }, index) => html("option", { value: index }, label));
+  const select = html("select", {}, ...options);
+  select.addEventListener("change", () => change(model, { run: Number(select.value) }));
+  return {
+    element: html("label", { class: "run" }, html("span", { class: "legend" }, "Network"), select),
+    update: () => (select.value = model.get("run")),
+  };
+}
+
+/** Radio buttons that are small pictures; `options` is remade where what there is to choose from changes. */
+function pictureChoice(title, { sourceOf, optionsOf, chosenOf, choose, paint }) {
+  const list = html("div", { class: "options" });
+  const element = html("fieldset", { class: title.toLowerCase() }, html("legend", { class: "legend" }, title), list);
+  let source;
+  let options = [];
+  const option = (text, index) => {
+    const radio = html("input", { type: "radio", name: title, value: index });
+    const canvas = html("canvas", { "aria-hidden": "true" });
+    radio.addEventListener("change", () => choose(index));
+    list.append(html("label", { title: text }, radio, canvas, html("span", {}, text)));
+    return { radio, canvas };
+  };
+  const update = (now) => {
+    const fresh = sourceOf(now) !== source;
+    if (fresh) {
+      source = sourceOf(now);
+      list.replaceChildren();
+      options = optionsOf(now).map(option);
+    }
+    options.forEach(({ radio, canvas }, index) => {
+      radio.checked = index === chosenOf(now);
+      paint(canvas, now, index, fresh);
+    });
+  };
+  return { element, update };
+}
+
+/** The input image, by its picture. */
+export function imageChoice({ model, decoded }) {
+  return pictureChoice("Image", {
+    sourceOf: ({ images }) => images,
+    optionsOf: ({ images }) => images.names,
+    chosenOf: ({ image }) => image,
+    choose: (image) => change(model, { image }),
+    paint: (canvas, { images }, image, fresh) => fresh && paintImage(canvas, decoded, images, image),
+  });
+}
+
+/** The layer, by its map of the image at the epoch. */
+export function layerChoice({ model, decoded, colours }) {
+  return pictureChoice("Layer", {
+    sourceOf: ({ run }) => run,
+    optionsOf: ({ run }) => run.layers.map(({ name }) => name),
+    chosenOf: ({ run, layer }) => run.layers.indexOf(layer),
+    choose: (index) => change(model, { layer: shown(model).run.layers[index].name }),
+    paint: (canvas, now, index) => {
+      const layer = now.run.layers[index];
+      paintMap(canvas, mapOf(decoded, now, layer), layer, colours);
+    },
+  });
+}
+
+const PLAY = "M4 2.5v11l9-5.5z";
+const PAUSE = "M4 2.5h3v11h-3zM9 2.5h3v11h-3z";
+
+/** The epoch: a slider over those with a map, and a button that plays them. */
+export function epochChoice({ model }) {
+  const path = svg("path");
+  const word = html("span");
+  const button = html("button", { type: "button" }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, path), word);
+  const slider = html("input", { type: "range", min: 0, step: 1, "aria-label": "Epoch" });
+  const label = html("output");
+  button.addEventListener("click", () => change(model, { playing: !model.get("playing") }));
+  slider.addEventListener("input", () => {
+    change(model, { epoch: shown(model).run.saved[slider.value], playing: false });
+  });
+  const update = ({ run, epoch, step, playing }) => {
+    path.setAttribute("d", playing ? PAUSE : PLAY);
+    word.textContent = playing ? "Pause" : "Play";
+    slider.max = run.saved.length - 1;
+    slider.value = step;
+    slider.setAttribute("aria-valuetext", epochName(epoch));
+    const name = epochName(epoch);
+    label.textContent = name[0].toUpperCase() + name.slice(1) + (epoch < 0 ? "" : ` of ${run.epochs.at(-1)}`);
+  };
+  return { element: html("div", { class: "epoch" }, button, slider, label), update };
+}
+
+/** Step through the epochs while `playing`, to the last one; slowly where little motion is preferred. */
+export function play(model) {
+  const pause = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 250; // milliseconds
+  let timer;
+  const step = () => {
+    const { run, step } = shown(model);
+    const next = Math.min(step + 1, run.saved.length - 1);
+    change(model, { epoch: run.saved[next], playing: next < run.saved.length - 1 });
+  };
+  const update = () => {
+    clearInterval(timer);
+    if (!model.get("playing")) return;
+    const { run, epoch } = shown(model);
+    if (epoch === run.saved.at(-1)) change(model, { epoch: run.saved[0] });
+    timer = setInterval(step, pause);
+  };
+  model.on("change:playing", update);
+  update();
+  return () => {
+    clearInterval(timer);
+    model.off("change:playing", update);
+  };
+}

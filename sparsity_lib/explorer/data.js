@@ -1,0 +1,68 @@
+/** From the page's data to bytes, and from the model's wishes to what can be shown. */
+
+/** Base64 of gzipped bytes -> Uint8Array. */
+async function unpacked(text) {
+  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** Per-epoch differences -> bytes (epoch, image, y, x); sums wrap around as the differences did. */
+function summed(bytes, perEpoch) {
+  for (let i = perEpoch; i < bytes.length; i++) bytes[i] += bytes[i - perEpoch];
+  return bytes;
+}
+
+/** All bytes of the data: a Map from each layer and each set of images (objects of `data`) to a Uint8Array. */
+export async function decode(data) {
+  const layers = data.runs.flatMap((run) =>
+    run.layers.map(async (layer) => {
+      const perEpoch = data.images[run.images].names.length * layer.height * layer.width;
+      return [layer, summed(await unpacked(layer.maps), perEpoch)];
+    }),
+  );
+  const images = data.images.map(async (images) => [images, await unpacked(images.pixels)]);
+  return new Map(await Promise.all([...layers, ...images]));
+}
+
+/** The colour table: 256 times red, green, blue. */
+export function colourTable(data) {
+  return Uint8Array.from(atob(data.colours), (character) => character.charCodeAt(0));
+}
+
+/**
+ * What the model asks for, as far as it exists: another run may lack a layer or an epoch, and its parts may
+ * arrive one by one. `step` counts the epochs with a map, `at` all epochs.
+ */
+export function shown(model) {
+  const data = model.get("data");
+  const run = data.runs[model.get("run")];
+  const layer = run.layers.find(({ name }) => name === model.get("layer")) ?? run.layers[0];
+  const images = data.images[run.images];
+  const image = Math.min(model.get("image"), images.names.length - 1);
+  const distance = (epoch) => Math.abs(epoch - model.get("epoch"));
+  const epoch = run.saved.reduce((best, epoch) => (distance(epoch) < distance(best) ? epoch : best));
+  const playing = model.get("playing");
+  return { data, run, layer, images, image, epoch, playing, step: run.saved.indexOf(epoch), at: run.epochs.indexOf(epoch) };
+}
+
+/** Ask the model for something, and leave nothing in it that does not exist. */
+export function change(model, wish) {
+  const set = (values) => Object.entries(values).forEach(([name, value]) => model.set(name, value));
+  set(wish);
+  const { layer, image, epoch } = shown(model);
+  set({ layer: layer.name, image, epoch });
+  model.save_changes();
+}
+
+/** The map shown, a view of the layer's bytes (y, x). */
+export function mapOf(decoded, { images, image, step }, layer) {
+  const size = layer.height * layer.width;
+  const start = (step * images.names.length + image) * size;
+  return decoded.get(layer).subarray(start, start + size);
+}
+
+/** Byte -> nats: 0 to 255 stand for 0 to ln D. */
+export function nats(byte, layer) {
+  return (byte / 255) * Math.log(layer.channels);
+}

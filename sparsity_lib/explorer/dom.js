@@ -1,0 +1,47 @@
+/** Elements without markup: text given here stays text. */
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** An HTML element with attributes and children. */
+export function html(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** An SVG element with attributes and children. */
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+/** A number with a true minus sign. */
+export function signed(number) {
+  return String(number).replace("-", "−");
+}
+
+/** "epoch 3", and for epoch -1 that nothing is trained yet. */
+export function epochName(epoch) {
+  return epoch < 0 ? `epoch ${signed(epoch)}, before training` : `epoch ${epoch}`;
+}
+
+/** Keep the `dark` attribute as the page's theme says: the book's, JupyterLab's, else the system's. */
+export function followTheme(host) {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const update = () => {
+    const book = document.documentElement.dataset.theme;
+    const lab = document.body.dataset.jpThemeLight;
+    const dark = book ? book === "dark" : lab ? lab === "false" : system.matches;
+    host.toggleAttribute("dark", dark);
+  };
+  const observer = new MutationObserver(update);
+  observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  system.addEventListener("change", update);
+  update();
+  return () => {
+    observer.disconnect();
+    system.removeEventListener("change", update);
+  };
+}

@@ -1,0 +1,70 @@
+"""Curves made up for tests: what the analysis should see is known, since it was put in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+LAYERS = ("conv1", "conv3", "norm1", "fc1")
+CHANNELS = (16.0, 32.0, 32.0, 64.0)
+
+
+def curve(start: float, best: float, end: float, at: int, epochs: int = 41) -> np.ndarray:
+    """From `start` to `best` at epoch `at`, then to `end`; straight lines, epoch -1 first."""
+    return np.concatenate([[start], np.interp(np.arange(epochs), [0, at, epochs - 1], [start, best, end])])
+
+
+def valley(at: int, slope: float = 0.05, epochs: int = 41) -> np.ndarray:
+    """A loss that is 1 at epoch `at` and rises alike on both sides, so that smoothing does not move it."""
+    return 1 + slope * np.abs(np.arange(-1, epochs) - at)
+
+
+def one(label: str = "vanillaNet", seed: int = 0, **given: object) -> xr.Dataset:
+    """One run's curves: loss falls to 1 at epoch 20 and rises to 2; accuracy rises to 0.6 at 25, and falls.
+
+    `given` replaces a curve (an array over epochs from -1 on), a layer quantity (a pair: where the loss is
+    lowest, at the end) or a coordinate (anything else).
+    """
+    loss = np.asarray(given.pop("val_loss", valley(20)), dtype=float)
+    accuracy = np.asarray(given.pop("val_accuracy", 1.6 - valley(25, slope=0.01)), dtype=float)
+    monitor = np.asarray(given.pop("monitor_accuracy", accuracy), dtype=float)
+    monitor_loss = np.asarray(given.pop("monitor_loss", loss), dtype=float)
+    epochs = len(loss) - 1
+    doubt = float(given.pop("doubt", 0.05))  # half width of the bootstrap intervals
+    rise, drop = loss[-5:].mean() - loss, accuracy - accuracy[-5:].mean()
+    by_epoch = {"val_loss": loss, "val_accuracy": accuracy, "train_loss": loss, "train_accuracy": accuracy}
+    for name, values in (("val_loss_rise", rise), ("val_accuracy_drop", drop)):
+        by_epoch |= {name: values, f"{name}_low": values - doubt, f"{name}_high": values + doubt}
+    variables = {name: (("run", "epoch"), values[None]) for name, values in by_epoch.items()}
+    for name, values in (("monitor_loss", monitor_loss), ("monitor_accuracy", monitor)):
+        variables[name] = (("run", "split", "epoch"), np.stack([values, values / 2])[None])
+    ends = {"entropy": (3.0, 2.0), "scale_free_entropy": (2.5, 2.5), "sd": (1.0, 3.0)}
+    for name, (best, end) in {name: given.pop(name, values) for name, values in ends.items()}.items():
+        values = curve(best, best, end, at=epochs // 2, epochs=epochs)
+        stacked = np.broadcast_to(values, (1, len(LAYERS), 2, epochs + 1)).copy()
+        if label != "normNet":
+            stacked[:, LAYERS.index("norm1")] = np.nan
+        variables[name] = (("run", "layer", "split", "epoch"), stacked)
+    variables["channels"] = (("run", "layer"), np.array([CHANNELS]))
+    identity = {
+        "network": label.split()[0],
+        "size": "s",
+        "seed": seed,
+        "dataset": "digits",
+        "label_noise": 0.0,
+        "lambda_conv_scale": 1.0,
+        "optimizer": "sgd",
+        "epochs": epochs,
+        "lr": 0.01,
+        "data_seed": 0,
+        "label": label,
+    } | given
+    name = "-".join(str(value) for value in identity.values())
+    coordinates = {key: ("run", [value]) for key, value in (identity | {"run": name}).items()}
+    axes = {"layer": list(LAYERS), "split": ["monitor", "train"], "epoch": np.arange(-1, epochs)}
+    return xr.Dataset(variables, coordinates | axes)
+
+
+def many(runs: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Several runs' curves as one data set; shorter ones end in NaN."""
+    return xr.concat(runs, "run", join="outer", coords="minimal", compat="override")

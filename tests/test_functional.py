@@ -1,0 +1,281 @@
+"""Entropy, its relatives and decorrelation: precision, bounds, gradients, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sparsity_lib import functional as f
+
+CHANNELS = (2, 3, 16, 512)
+
+
+def entropy_float64(activations: Tensor, dim: int = 1) -> Tensor:
+    log_p = activations.double().log_softmax(dim)
+    return -(log_p.exp() * log_p).sum(dim)
+
+
+def dominated(channels: int, offset: float) -> Tensor:
+    """(2000, channels): one logit leads by 0 to 30, the rest spread by up to 1e4, all shifted by offset."""
+    generator = torch.Generator().manual_seed(channels)
+    spread = 10 ** (6 * torch.rand(2000, 1, generator=generator) - 2)
+    logits = -spread * torch.rand(2000, channels, generator=generator)
+    logits[:, 0] = 30 * torch.rand(2000, generator=generator)
+    return logits + offset
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
+def test_float32_entropy_is_exact_to_1e_5_wherever_it_exceeds_1e_6(channels: int, offset: float) -> None:
+    logits = dominated(channels, offset)
+    expected = entropy_float64(logits)
+    seen = expected > 1e-6
+    assert seen.sum() > 200
+    assert (expected[seen] < 1e-4).any()
+    relative = (f.rfav_entropy(logits).double() - expected).abs() / expected
+    assert relative[seen].max() < 1e-5
+
+
+@pytest.mark.parametrize("channels", [1, *CHANNELS, 4096])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e4])
+def test_entropy_lies_between_0_and_ln_d(channels: int, scale: float) -> None:
+    logits = scale * torch.randn(200, channels) + 1e4 * torch.randn(200, 1)
+    entropy = f.rfav_entropy(logits)
+    assert entropy.min() >= -1e-6
+    assert entropy.max() <= math.log(channels) + 1e-6
+    assert f.rfav_entropy(torch.zeros(1, channels)).item() == pytest.approx(math.log(channels), abs=1e-6)
+
+
+@pytest.mark.parametrize("ties", [1, 2, 5])
+def test_tied_maxima_share_the_entropy(ties: int) -> None:
+    logits = torch.full((3, 8), -1e4)
+    logits[:, :ties] = 7.0
+    torch.testing.assert_close(f.rfav_entropy(logits), torch.full((3,), math.log(ties)))
+
+
+def test_entropy_passes_gradcheck_also_with_ties_and_a_dominant_logit() -> None:
+    logits = torch.randn(4, 6, 2, 3, dtype=torch.float64)
+    logits[0, :2] = 1.0
+    logits[1, 3] = 25.0
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(f.rfav_entropy, (logits,))
+    assert torch.autograd.gradcheck(lambda a: f.rfav_entropy(a, dim=-1), (logits,))
+
+
+def test_float32_gradient_agrees_with_float64() -> None:
+    logits = dominated(16, 1e4).requires_grad_()
+    exact = logits.detach().double().requires_grad_()
+    f.rfav_entropy(logits).sum().backward()
+    entropy_float64(exact).sum().backward()
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_gradient_survives_an_in_place_relu() -> None:
+    weight = torch.randn(5, 6, requires_grad=True)
+    x = torch.randn(10, 5)
+    for measure in (f.rfav_entropy, f.variance):
+        (expected,) = torch.autograd.grad(measure(x @ weight).sum(), weight)
+        activations = x @ weight
+        measured = measure(activations)
+        activations.relu_()
+        (gradient,) = torch.autograd.grad(measured.sum(), weight)
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_one_copy_is_saved_and_never_the_input() -> None:
+    activations = torch.randn(4, 6, 5, requires_grad=True)
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        f.rfav_entropy(activations)
+    assert sorted(t.numel() for t in saved) == [20, 20, 120]
+    assert all(t.untyped_storage().data_ptr() != activations.untyped_storage().data_ptr() for t in saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_reduced_in_float32(dtype: torch.dtype) -> None:
+    activations = (3 * torch.randn(5, 64, 7)).to(dtype).requires_grad_()
+    entropy = f.rfav_entropy(activations)
+    assert entropy.dtype == torch.float32
+    torch.testing.assert_close(entropy.double(), entropy_float64(activations), rtol=1e-5, atol=1e-6)
+    entropy.sum().backward()
+    assert activations.grad.dtype == dtype
+
+
+def test_autocast_changes_nothing() -> None:
+    activations, weight = torch.randn(5, 8, 3), torch.randn(6, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        measured = [f.rfav_entropy(activations), f.standardize(activations), f.variance(activations)]
+        measured += [f.filter_correlation(weight)] + [f.decorrelation(weight, penalty=p) for p in f.PENALTIES]
+    expected = [f.rfav_entropy(activations), f.standardize(activations), f.variance(activations)]
+    expected += [f.filter_correlation(weight)] + [f.decorrelation(weight, penalty=p) for p in f.PENALTIES]
+    for a, b in zip(measured, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5), (4, 6, 5, 3), (4, 6, 2, 3, 2)])
+def test_every_axis_can_hold_the_channels(shape: tuple[int, ...]) -> None:
+    activations = torch.randn(shape)
+    for measure in (f.rfav_entropy, f.perplexity_sparsity, f.variance):
+        first = measure(activations)
+        assert first.shape == (shape[0], *shape[2:])
+        torch.testing.assert_close(measure(activations.movedim(1, -1), dim=-1), first)
+    torch.testing.assert_close(
+        f.standardize(activations.movedim(1, -1), dim=-1), f.standardize(activations).movedim(1, -1)
+    )
+
+
+def test_memory_format_does_not_matter() -> None:
+    activations = torch.randn(4, 6, 5, 3)
+    last = activations.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(f.rfav_entropy(last), f.rfav_entropy(activations))
+
+
+def test_one_channel_has_no_entropy_and_no_gradient() -> None:
+    activations = torch.randn(3, 1, 4, requires_grad=True)
+    entropy = f.rfav_entropy(activations)
+    entropy.sum().backward()
+    assert torch.equal(entropy, torch.zeros(3, 4))
+    assert torch.equal(activations.grad, torch.zeros(3, 1, 4))
+
+
+def test_small_logits_lose_half_their_variance() -> None:
+    activations = 0.01 * torch.randn(10, 32, dtype=torch.float64)
+    approximation = math.log(32) - f.variance(activations) / 2
+    torch.testing.assert_close(f.rfav_entropy(activations), approximation, rtol=0, atol=1e-6)
+
+
+def test_perplexity_counts_equal_channels_and_its_sparsity_runs_from_0_to_1() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1e4, -1e4], [0.0, -1e4, -1e4, -1e4]])
+    torch.testing.assert_close(f.perplexity(f.rfav_entropy(logits)), torch.tensor([4.0, 2.0, 1.0]))
+    torch.testing.assert_close(f.perplexity_sparsity(logits), torch.tensor([0.0, 2 / 3, 1.0]))
+
+
+def test_standardized_vectors_ignore_scale_and_offset() -> None:
+    activations = torch.randn(20, 32, 3)
+    standard = f.standardize(activations)
+    torch.testing.assert_close(standard.mean(1), torch.zeros(20, 3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(standard.std(1, correction=0), torch.ones(20, 3))
+    torch.testing.assert_close(f.standardize(1e-6 * activations), standard)
+    torch.testing.assert_close(f.standardize(100 * activations + 3), standard, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(f.variance(activations), activations.var(1, correction=0))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e4 / 3])
+def test_a_constant_vector_is_standardized_to_zeros(value: float) -> None:
+    activations = torch.full((2, 27), value, requires_grad=True)
+    standard = f.standardize(activations)
+    assert torch.equal(standard, torch.zeros(2, 27))
+    standard.sum().backward()
+    assert activations.grad.isfinite().all()
+
+
+def pairwise(weight: Tensor, center: str, penalty: str) -> float:
+    """The penalty by an explicit loop over pairs, in float64."""
+    w = weight.detach().double().flatten(1).numpy()
+    mean = {"filters": w.mean(0), "components": w.mean(1, keepdims=True), "none": 0.0}[center]
+    u = w - mean
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    of_pair = {
+        "signed": lambda c: c,
+        "absolute": abs,
+        "squared": lambda c: c**2,
+        "local": lambda c: math.log(1 + math.exp(10 * (c - 1))),
+    }[penalty]
+    return sum(of_pair(float(u[d] @ u[e])) for d in range(len(u)) for e in range(d))
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_decorrelation_is_the_explicit_sum_over_pairs(center: str, penalty: str) -> None:
+    for shape in ((2, 5), (40, 3, 3, 3), (64, 9)):
+        weight = torch.randn(shape) * torch.rand(shape[0], *[1] * (len(shape) - 1)) + 0.3
+        expected = pairwise(weight, center, penalty)
+        assert f.decorrelation(weight, center, penalty).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_decorrelation_passes_gradcheck(center: str, penalty: str) -> None:
+    weight = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: f.decorrelation(w, center, penalty), (weight,))
+
+
+def test_signed_decorrelation_forms_no_matrix_of_pairs() -> None:
+    weight = torch.randn(200_000, 3, requires_grad=True)  # the matrix would take 160 GB
+    f.decorrelation(weight).backward()
+    assert weight.grad.isfinite().all()
+
+
+def test_signed_decorrelation_is_bounded_below_and_sits_there_at_initialisation() -> None:
+    weight = torch.nn.init.xavier_uniform_(torch.empty(256, 3, 3, 3))
+    assert -128 - 1e-3 <= f.decorrelation(weight).item() < -126
+
+
+def test_correlation_is_pearsons_for_components_and_cosine_for_none() -> None:
+    weight = torch.randn(12, 3, 3, 3)
+    flat = weight.flatten(1)
+    torch.testing.assert_close(
+        f.filter_correlation(weight, "components"), torch.corrcoef(flat), rtol=0, atol=1e-6
+    )
+    cosine = torch.nn.functional.cosine_similarity(flat[:, None], flat[None], dim=2)
+    torch.testing.assert_close(f.filter_correlation(weight, "none"), cosine, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_filters_without_direction_count_as_uncorrelated(center: str, penalty: str) -> None:
+    weight = torch.randn(7, 27)
+    weight[0] = weight.mean() if center == "components" else 0.0
+    if center == "filters":
+        weight[0] = weight[1:].mean(0)
+    weight.requires_grad_()
+    correlation = f.filter_correlation(weight, center)
+    assert torch.equal(correlation[0], torch.zeros(7))
+    assert torch.equal(correlation[:, 0], torch.zeros(7))
+    f.decorrelation(weight, center, penalty).backward()
+    assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("filters", [2, 3, 7, 100, 1000])
+def test_equal_filters_have_no_direction_whatever_their_mean_rounds_to(filters: int) -> None:
+    weight = torch.randn(27).expand(filters, 27)
+    assert f.decorrelation(weight, "filters").item() == 0.0
+    constant = torch.randn(filters, 1).expand(filters, 27)
+    assert f.decorrelation(constant, "components").item() == 0.0
+
+
+def test_bad_input_is_refused_in_one_line_that_names_it() -> None:
+    cases = [
+        (lambda: f.rfav_entropy(torch.randn(3), dim=1), r"no axis 1 .*\(3,\)"),
+        (lambda: f.variance(torch.randn(3, 4), dim=-3), r"no axis -3 .*\(3, 4\)"),
+        (lambda: f.rfav_entropy(torch.ones(3, 4, dtype=torch.int64)), "floating point, not torch.int64"),
+        (lambda: f.standardize(torch.randn(3, 0)), r"no channels along axis 1 .*\(3, 0\)"),
+        (lambda: f.perplexity_sparsity(torch.randn(3, 1)), "at least 2 channels; axis 1 has 1"),
+        (lambda: f.decorrelation(torch.randn(3, 4), "mean"), "center 'mean'; choose from filters, comp"),
+        (lambda: f.filter_correlation(torch.randn(3, 4), "mean"), "choose from filters, components, none"),
+        (lambda: f.decorrelation(torch.randn(3, 4), penalty="l2"), "penalty 'l2'; .* squared, local"),
+        (lambda: f.filter_correlation(torch.randn(3)), r"\(3,\) holds no filters"),
+        (
+            lambda: f.filter_correlation(torch.ones(3, 4, dtype=torch.int32)),
+            "floating point, not torch.int32",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
+def test_entropy_compiles_without_a_graph_break(backend: str) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(f.rfav_entropy, backend=backend, fullgraph=True)
+    activations = torch.randn(4, 6, 5, requires_grad=True)
+    (expected,) = torch.autograd.grad(f.rfav_entropy(activations).square().sum(), activations)
+    entropy = compiled(activations)
+    (gradient,) = torch.autograd.grad(entropy.square().sum(), activations)
+    torch.testing.assert_close(entropy, f.rfav_entropy(activations))
+    torch.testing.assert_close(gradient, expected)

@@ -1,0 +1,42 @@
+"""Importing the library takes torch and numpy, and hardly any time."""
+
+import subprocess
+import sys
+
+import pytest
+
+import sparsity_lib
+
+ONLY_TORCH_AND_NUMPY = """
+import sys, time
+import numpy, torch
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in ("torch", "numpy", "sparsity_lib"):
+            raise AssertionError(f"imports {name}")
+        for part in ("study", "explorer"):
+            if name.startswith(f"sparsity_lib.{part}"):
+                raise AssertionError(f"imports {name}")
+
+sys.meta_path.insert(0, Blocker())
+start = time.process_time()
+import sparsity_lib as sl
+seconds = time.process_time() - start
+assert seconds < 0.5, f"{seconds} s beyond torch"
+print(*sl.__all__)
+"""
+
+
+def test_import_needs_torch_and_numpy_alone_and_half_a_second_at_most() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ONLY_TORCH_AND_NUMPY], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"functional", "SparsityReg", "ActivationMonitor"} <= set(done.stdout.split())
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'sparsity_lib' has no attribute 'Nothing'"):
+        _ = sparsity_lib.Nothing
