@@ -45,7 +45,7 @@ serve: .venv/.installed ## show the book on http://127.0.0.1:8000
 	@echo "the book is on http://127.0.0.1:8000 (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
-lock: .venv/.installed ## pin every dependency of pyproject.toml anew in requirements.lock
+lock: .venv/.installed ## bring requirements.lock in line with pyproject.toml
 	$(COMPILE) --quiet pyproject.toml --all-extras --output-file requirements.lock
 	echo uv==$(UV) | $(COMPILE) --quiet - --no-annotate --output-file scripts/installer.lock
 

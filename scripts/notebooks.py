@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the pages that were finished are kept", file=sys.stderr)
         return 130
     if failed:
-        print(f"failed: {', '.join(work.page.stem for work in failed)}", file=sys.stderr)
+        print(f"failed: {', '.join(sorted(work.page.stem for work in failed))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -108,7 +108,7 @@ def side_by_side(stale: Sequence[Work], jobs: int) -> list[Work]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["papermill"])  # two seconds, once for all
     waiting = [(f"[{number} of {len(stale)}] {work.page.stem}", work) for number, work in enumerate(stale, 1)]
-    running: dict[int, tuple[Any, Work]] = {}
+    running: dict[Any, tuple[Any, Work]] = {}  # by sentinel
     failed = []
     try:
         while waiting or running:

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sys
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -188,7 +187,8 @@ def _let_compiled_code_see_hooks() -> None:
 
     Code it compiled before would go on without ours, so it is dropped, once per process.
     """
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None and dynamo.config.skip_nnmodule_hook_guards:
-        dynamo.config.skip_nnmodule_hook_guards = False
+    from torch._dynamo import config  # takes seconds to import, and is there since the first hook was made
+
+    if config.skip_nnmodule_hook_guards:
+        config.skip_nnmodule_hook_guards = False
         torch.compiler.reset()

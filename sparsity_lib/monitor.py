@@ -113,7 +113,9 @@ class ActivationMonitor(Attachable):
         **Raises:** `RuntimeError` naming the layers that did not run.
         """
         if missing := [name for name in self._modules if name not in self._sums]:
-            raise RuntimeError(f"no output was seen from {', '.join(missing)}: the model did not run them")
+            raise RuntimeError(
+                f"no output was seen from {', '.join(missing)}: the model did not run them while attached"
+            )
         return {name: self._sums[name].stats() for name in self._modules}
 
     def to_dataframe(self) -> "pd.DataFrame":
@@ -128,6 +130,7 @@ class ActivationMonitor(Attachable):
             rows[layer] = row | {f"entropy_q{100 * q:02.0f}": value for q, value in quantiles.items()}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
 
+    @torch.inference_mode(False)  # its tensors could not be added to outside of it
     @torch.no_grad()
     def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
         if in_backward():
@@ -203,7 +206,6 @@ class _Sums:
         covariance = self.products / n - rest.outer(rest)
         rounding = (2 * torch.finfo(torch.float32).eps) ** 2 * means.square().sum()
         trace = covariance.trace()
-        varies = bool(trace > rounding)
         return LayerStats(
             samples=self.samples,
             positions=n // self.samples,
@@ -217,8 +219,8 @@ class _Sums:
             max=self.max.item(),
             zero_share=1 - self.nonzeros.item() / (n * d),
             dead_channels=d - int(self.alive.sum()),
-            effective_rank=(trace.square() / covariance.square().sum()).item() if varies else 0.0,
-            maps=torch.cat(self.maps).cpu().numpy() if self.maps_wanted else None,
+            effective_rank=0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item(),
+            maps=self._joined_maps(),
         )
 
     def _quantiles(self) -> dict[float, float]:
@@ -226,6 +228,16 @@ class _Sums:
         cumulative = np.concatenate([[0], np.cumsum(self.histogram.cpu().numpy())])
         edges = np.linspace(0, math.log(self.channels), BINS + 1)
         return {q: float(np.interp(q * self.vectors, cumulative, edges)) for q in QUANTILES}
+
+    def _joined_maps(self) -> np.ndarray | None:
+        if not self.maps_wanted:
+            return None
+        sizes = {tuple(part.shape[1:]) for part in self.maps}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"maps of sizes {sorted(sizes)} cannot be joined: use inputs of one size, or maps=0"
+            )
+        return torch.cat(self.maps).cpu().numpy()
 
 
 def _chosen(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:

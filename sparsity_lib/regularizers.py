@@ -154,7 +154,10 @@ class DecorrReg:
                 )
 
     def __call__(self) -> Tensor:
-        """The penalty of the weights as they are: a scalar to add to the loss. `losses` holds the parts, detached."""
+        """The penalty of the weights as they are: a scalar to add to the loss.
+
+        `losses` then holds the layers' parts, detached.
+        """
         parts = {
             name: functional.decorrelation(_filters(module), self._center, self._penalty)
             * self._strengths[name]

@@ -68,3 +68,16 @@ def one(label: str = "vanillaNet", seed: int = 0, **given: object) -> xr.Dataset
 def many(runs: Sequence[xr.Dataset]) -> xr.Dataset:
     """Several runs' curves as one data set; shorter ones end in NaN."""
     return xr.concat(runs, "run", join="outer", coords="minimal", compat="override")
+
+
+def with_accuracy(label: str, seed: int, accuracy: float, **fields: object) -> xr.Dataset:
+    """One run whose validation accuracy is the same at every epoch."""
+    return one(label, seed, val_accuracy=np.full(42, accuracy), **fields)
+
+
+def published_and_fresh() -> tuple[xr.Dataset, xr.Dataset]:
+    """Two fresh runs, one like the twenty published ones and one far off; and the published ones."""
+    rng = np.random.default_rng(2)
+    published = many([with_accuracy("normNet", 100 + s, a) for s, a in enumerate(rng.normal(0.5, 0.01, 20))])
+    fresh = many([with_accuracy("normNet", 0, 0.5), with_accuracy("normNet", 1, 0.9)])
+    return fresh, published

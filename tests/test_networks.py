@@ -16,7 +16,7 @@ def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
 @pytest.mark.parametrize("size", SIZES)
 def test_widths_are_table_1(size):
     layers = dict(network(size=size).named_children())
-    widths = tuple(layers[f"conv{i}"].out_channels for i in range(1, 5)) + (layers["fc1"].out_features,)
+    widths = (*(layers[f"conv{i}"].out_channels for i in range(1, 5)), layers["fc1"].out_features)
     assert widths == SIZES[size]
 
 

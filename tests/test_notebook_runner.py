@@ -240,7 +240,7 @@ def test_ctrl_c_keeps_no_half_page(project: Path, tmp_path: Path) -> None:
     assert any("code cell 2 of 3" in line for line in process.stdout)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors == "stopped; the pages that were finished are kept\n"
     assert list((own / "book/experiments").iterdir()) == []

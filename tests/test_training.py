@@ -145,7 +145,7 @@ def test_the_run_file_explains_itself(tmp_path):
         assert root.penalty_sparsity.sel(epoch=2) < 0  # Eq. 5: minus the entropy
         assert root.images.dtype == np.uint8
         assert conv3.heatmap.dims == ("saved_epoch", "image", "y", "x")
-        assert 0 <= conv3.heatmap.min()
+        assert conv3.heatmap.min() >= 0
         assert conv3.heatmap.max() <= np.log(32) * 1.001
         assert (conv3.penalty_gradient_ratio > 0).all()
         pairs = conv3.correlation_histogram.sum("bin")
@@ -204,7 +204,7 @@ def test_a_device_that_is_not_there(tmp_path):
 
 
 def test_more_training_samples_than_exist(tmp_path):
-    with pytest.raises(study.StudyError, match="1,?000"):
+    with pytest.raises(study.StudyError, match=r"1,?000"):
         study.train(study.Experiment(**SMALL | {"limit": 5000}), folder=tmp_path)
 
 

@@ -21,7 +21,17 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-PACKAGES = ("torch", "numpy", "xarray", "h5netcdf", "papermill", "jupyter-book", "sphinx", "matplotlib", "seaborn")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "xarray",
+    "h5netcdf",
+    "papermill",
+    "jupyter-book",
+    "sphinx",
+    "matplotlib",
+    "seaborn",
+)
 MACHINE = ("device", "threads", "python", "torch")
 
 Row = Sequence[object]
@@ -58,7 +68,9 @@ def run_times(root: Path) -> list[str]:
     places |= {f"Published runs, `{path.name}`": path for path in sorted(root.glob("results/*/"))}
     lines: list[str] = []
     for what, folder in places.items():
-        read, unreadable = _provenance(path for path in sorted(folder.glob("*.nc")) if path.name != "curves.nc")
+        read, unreadable = _provenance(
+            path for path in sorted(folder.glob("*.nc")) if path.name != "curves.nc"
+        )
         if read:
             minutes = sum(run["seconds"] for run in read) / 60
             lines += ["", f"**{what}**: {len(read)} runs, {minutes:.0f} minutes of training in all.", ""]

@@ -1,4 +1,4 @@
-/** What is shown: the choice of network, image, layer and epoch. Each part is {element, update(now)}. */
+/** Controls: the choice of network, image, layer and epoch. Each is a part, {element, update(now)}. */
 
 import { change, mapOf, shown } from "./data.js";
 import { epochName, html, svg } from "./dom.js";
@@ -9,23 +9,25 @@ export function runChoice({ model, data }) {
   const options = data.runs.map(({ label }, index) => html("option", { value: index }, label));
   const select = html("select", {}, ...options);
   select.addEventListener("change", () => change(model, { run: Number(select.value) }));
-  return {
-    element: html("label", { class: "run" }, html("span", { class: "legend" }, "Network"), select),
-    update: () => (select.value = model.get("run")),
-  };
+  const element = html("label", { class: "run" }, html("span", { class: "legend" }, "Network"), select);
+  return { element, update: ({ run }) => (select.selectedIndex = data.runs.indexOf(run)) };
 }
 
-/** Radio buttons that are small pictures; `options` is remade where what there is to choose from changes. */
-function pictureChoice(title, { sourceOf, optionsOf, chosenOf, choose, paint }) {
+/**
+ * Radio buttons with a small picture each. There is one option per name in `namesOf(now)`; they are made
+ * anew when `sourceOf(now)` is another object.
+ */
+function pictureChoice(title, { sourceOf, namesOf, chosenOf, choose, paint }) {
   const list = html("div", { class: "options" });
-  const element = html("fieldset", { class: title.toLowerCase() }, html("legend", { class: "legend" }, title), list);
+  const legend = html("legend", { class: "legend" }, title);
+  const element = html("fieldset", { class: title.toLowerCase() }, legend, list);
   let source;
   let options = [];
-  const option = (text, index) => {
-    const radio = html("input", { type: "radio", name: title, value: index });
+  const option = (name, index) => {
+    const radio = html("input", { type: "radio", name: title });
     const canvas = html("canvas", { "aria-hidden": "true" });
     radio.addEventListener("change", () => choose(index));
-    list.append(html("label", { title: text }, radio, canvas, html("span", {}, text)));
+    list.append(html("label", { title: name }, radio, canvas, html("span", {}, name)));
     return { radio, canvas };
   };
   const update = (now) => {
@@ -33,7 +35,7 @@ function pictureChoice(title, { sourceOf, optionsOf, chosenOf, choose, paint }) 
     if (fresh) {
       source = sourceOf(now);
       list.replaceChildren();
-      options = optionsOf(now).map(option);
+      options = namesOf(now).map(option);
     }
     options.forEach(({ radio, canvas }, index) => {
       radio.checked = index === chosenOf(now);
@@ -47,10 +49,13 @@ function pictureChoice(title, { sourceOf, optionsOf, chosenOf, choose, paint }) 
 export function imageChoice({ model, decoded }) {
   return pictureChoice("Image", {
     sourceOf: ({ images }) => images,
-    optionsOf: ({ images }) => images.names,
+    namesOf: ({ images: { classes } }) =>
+      classes.map((name, i) => `Image ${i + 1} of ${classes.length}, class ${name}`),
     chosenOf: ({ image }) => image,
     choose: (image) => change(model, { image }),
-    paint: (canvas, { images }, image, fresh) => fresh && paintImage(canvas, decoded, images, image),
+    paint: (canvas, { images }, image, fresh) => {
+      if (fresh) paintImage(canvas, decoded.get(images), image, images);
+    },
   });
 }
 
@@ -58,7 +63,7 @@ export function imageChoice({ model, decoded }) {
 export function layerChoice({ model, decoded, colours }) {
   return pictureChoice("Layer", {
     sourceOf: ({ run }) => run,
-    optionsOf: ({ run }) => run.layers.map(({ name }) => name),
+    namesOf: ({ run }) => run.layers.map(({ name }) => name),
     chosenOf: ({ run, layer }) => run.layers.indexOf(layer),
     choose: (index) => change(model, { layer: shown(model).run.layers[index].name }),
     paint: (canvas, now, index) => {
@@ -71,13 +76,14 @@ export function layerChoice({ model, decoded, colours }) {
 const PLAY = "M4 2.5v11l9-5.5z";
 const PAUSE = "M4 2.5h3v11h-3zM9 2.5h3v11h-3z";
 
-/** The epoch: a slider over those with a map, and a button that plays them. */
+/** The epoch: a slider over those with maps, and a button that plays them. */
 export function epochChoice({ model }) {
   const path = svg("path");
+  const icon = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
   const word = html("span");
-  const button = html("button", { type: "button" }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, path), word);
+  const button = html("button", { type: "button" }, icon, word);
   const slider = html("input", { type: "range", min: 0, step: 1, "aria-label": "Epoch" });
-  const label = html("output");
+  const label = html("span", { "aria-hidden": "true" });
   button.addEventListener("click", () => change(model, { playing: !model.get("playing") }));
   slider.addEventListener("input", () => {
     change(model, { epoch: shown(model).run.saved[slider.value], playing: false });
@@ -87,28 +93,29 @@ export function epochChoice({ model }) {
     word.textContent = playing ? "Pause" : "Play";
     slider.max = run.saved.length - 1;
     slider.value = step;
-    slider.setAttribute("aria-valuetext", epochName(epoch));
-    const name = epochName(epoch);
-    label.textContent = name[0].toUpperCase() + name.slice(1) + (epoch < 0 ? "" : ` of ${run.epochs.at(-1)}`);
+    const name = epochName(epoch, run.epochs.at(-1));
+    slider.setAttribute("aria-valuetext", name);
+    label.textContent = name;
   };
   return { element: html("div", { class: "epoch" }, button, slider, label), update };
 }
 
-/** Step through the epochs while `playing`, to the last one; slowly where little motion is preferred. */
+/** While `playing`, step through the epochs to the last one; slowly where little motion is preferred. */
 export function play(model) {
   const pause = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 250; // milliseconds
   let timer;
-  const step = () => {
+  const advance = () => {
     const { run, step } = shown(model);
-    const next = Math.min(step + 1, run.saved.length - 1);
-    change(model, { epoch: run.saved[next], playing: next < run.saved.length - 1 });
+    const last = run.saved.length - 1;
+    const next = Math.min(step + 1, last);
+    change(model, { epoch: run.saved[next], playing: next < last });
   };
   const update = () => {
     clearInterval(timer);
     if (!model.get("playing")) return;
     const { run, epoch } = shown(model);
     if (epoch === run.saved.at(-1)) change(model, { epoch: run.saved[0] });
-    timer = setInterval(step, pause);
+    timer = setInterval(advance, pause);
   };
   model.on("change:playing", update);
   update();

@@ -1,6 +1,6 @@
 /** Validation loss, and the layer's mean entropy, over epochs, with the epoch shown marked. */
 
-import { epochName, html, signed, svg } from "./dom.js";
+import { html, signed, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [340, 132];
 const [LEFT, RIGHT, TOP, BOTTOM] = [40, 332, 8, 108];
@@ -10,14 +10,18 @@ function extent(values) {
   return known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
 }
 
-/** Two to five round numbers between low and high. */
-function ticks([low, high], whole = false) {
-  const rough = Math.max((high - low) / 4, whole ? 1 : 1e-6);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => power * factor >= rough * 0.999);
+/** Round numbers between low and high, at most six, with equally many decimals: {value, text}. */
+function ticks([low, high], smallest) {
+  const rough = Math.max((high - low) / 4, smallest);
+  const power = Math.floor(Math.log10(rough));
+  const step = 10 ** power * [1, 2, 5, 10].find((factor) => 10 ** power * factor >= rough);
   const first = Math.ceil(low / step);
   const count = Math.floor(high / step) - first + 1;
-  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(6)));
+  const decimals = Math.max(0, -Math.floor(Math.log10(step)));
+  return Array.from({ length: count }, (_, i) => {
+    const value = (first + i) * step;
+    return { value, text: signed(value.toFixed(decimals)) };
+  });
 }
 
 function scaled([low, high], from, to) {
@@ -29,20 +33,22 @@ function scaled([low, high], from, to) {
 function described(values, epochs) {
   const known = values.flatMap((value, i) => (value === null ? [] : [{ value, epoch: epochs[i] }]));
   if (!known.length) return "no values";
-  const told = ({ value, epoch }) => `${value.toFixed(2)} at ${epochName(epoch)}`;
+  const told = ({ value, epoch }) => `${value.toFixed(2)} at epoch ${signed(epoch)}`;
   const lowest = known.reduce((best, one) => (one.value < best.value ? one : best));
   return `from ${told(known[0])} to ${told(known.at(-1))}; lowest ${told(lowest)}`;
 }
 
-function axes(x, y, xTicks, yTicks) {
-  const horizontal = yTicks.map((tick) =>
-    svg("g", {},
-      svg("line", { x1: LEFT, x2: RIGHT, y1: y(tick), y2: y(tick), class: "grid" }),
-      svg("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, signed(tick)),
+function axes(x, y, limits) {
+  const horizontal = ticks(limits.y, 0.01).map(({ value, text }) =>
+    svg(
+      "g",
+      {},
+      svg("line", { x1: LEFT, x2: RIGHT, y1: y(value), y2: y(value), class: "grid" }),
+      svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, text),
     ),
   );
-  const vertical = xTicks.map((tick) =>
-    svg("text", { x: x(tick), y: BOTTOM + 16, "text-anchor": "middle" }, signed(tick)),
+  const vertical = ticks(limits.x, 1).map(({ value, text }, i) =>
+    svg("text", { x: x(value), y: BOTTOM + 17, "text-anchor": "middle" }, i ? text : `epoch ${text}`),
   );
   return [...horizontal, ...vertical];
 }
@@ -69,7 +75,7 @@ function curve(kind) {
     name.textContent = title;
     drawing.setAttribute("aria-label", `${title} over epochs: ${described(values, epochs)}`);
     drawing.replaceChildren(
-      ...axes(x, y, ticks(limits.x, true), ticks(limits.y)),
+      ...axes(x, y, limits),
       svg("path", { d: path.join(""), class: "line" }),
       marker,
       dot,
@@ -103,7 +109,7 @@ export function curves({ data }) {
   const update = ({ run, layer, at }) => {
     const { epochs } = run;
     loss.update({ values: run.loss, epochs, limits: lossLimits, title: "Validation loss", at });
-    const title = `Mean entropy of ${layer.name}`;
+    const title = `Mean entropy of ${layer.name}, held-out`;
     entropy.update({ values: layer.entropy, epochs, limits: entropyLimits(layer.name), title, at });
   };
   return { element: html("div", { class: "curves" }, loss.element, entropy.element), update };

@@ -7,43 +7,38 @@ async function unpacked(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Per-epoch differences -> bytes (epoch, image, y, x); sums wrap around as the differences did. */
+/** Differences from epoch to epoch -> bytes (epoch, image, y, x); sums wrap around as the differences did. */
 function summed(bytes, perEpoch) {
   for (let i = perEpoch; i < bytes.length; i++) bytes[i] += bytes[i - perEpoch];
   return bytes;
 }
 
-/** All bytes of the data: a Map from each layer and each set of images (objects of `data`) to a Uint8Array. */
+/** All bytes of the data: a Map from each layer and each set of images (objects of `data`) to Uint8Array. */
 export async function decode(data) {
   const layers = data.runs.flatMap((run) =>
     run.layers.map(async (layer) => {
-      const perEpoch = data.images[run.images].names.length * layer.height * layer.width;
+      const perEpoch = data.images[run.images].classes.length * layer.height * layer.width;
       return [layer, summed(await unpacked(layer.maps), perEpoch)];
     }),
   );
-  const images = data.images.map(async (images) => [images, await unpacked(images.pixels)]);
+  const images = data.images.map(async (set) => [set, await unpacked(set.pixels)]);
   return new Map(await Promise.all([...layers, ...images]));
 }
 
-/** The colour table: 256 times red, green, blue. */
-export function colourTable(data) {
-  return Uint8Array.from(atob(data.colours), (character) => character.charCodeAt(0));
-}
-
 /**
- * What the model asks for, as far as it exists: another run may lack a layer or an epoch, and its parts may
- * arrive one by one. `step` counts the epochs with a map, `at` all epochs.
+ * What the model asks for, as far as it exists: another run may lack the layer or the epoch, and a model's
+ * values arrive one by one. `step` is the epoch's place among those with maps, `at` among all.
  */
 export function shown(model) {
   const data = model.get("data");
   const run = data.runs[model.get("run")];
   const layer = run.layers.find(({ name }) => name === model.get("layer")) ?? run.layers[0];
   const images = data.images[run.images];
-  const image = Math.min(model.get("image"), images.names.length - 1);
+  const image = Math.min(model.get("image"), images.classes.length - 1);
   const distance = (epoch) => Math.abs(epoch - model.get("epoch"));
-  const epoch = run.saved.reduce((best, epoch) => (distance(epoch) < distance(best) ? epoch : best));
-  const playing = model.get("playing");
-  return { data, run, layer, images, image, epoch, playing, step: run.saved.indexOf(epoch), at: run.epochs.indexOf(epoch) };
+  const epoch = run.saved.reduce((best, other) => (distance(other) < distance(best) ? other : best));
+  const [step, at] = [run.saved.indexOf(epoch), run.epochs.indexOf(epoch)];
+  return { run, layer, images, image, epoch, step, at, playing: model.get("playing") };
 }
 
 /** Ask the model for something, and leave nothing in it that does not exist. */
@@ -55,10 +50,10 @@ export function change(model, wish) {
   model.save_changes();
 }
 
-/** The map shown, a view of the layer's bytes (y, x). */
+/** The map of a layer for the image and epoch shown, bytes (y, x): a view, not a copy. */
 export function mapOf(decoded, { images, image, step }, layer) {
   const size = layer.height * layer.width;
-  const start = (step * images.names.length + image) * size;
+  const start = (step * images.classes.length + image) * size;
   return decoded.get(layer).subarray(start, start + size);
 }
 

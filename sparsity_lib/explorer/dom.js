@@ -21,9 +21,9 @@ export function signed(number) {
   return String(number).replace("-", "−");
 }
 
-/** "epoch 3", and for epoch -1 that nothing is trained yet. */
-export function epochName(epoch) {
-  return epoch < 0 ? `epoch ${signed(epoch)}, before training` : `epoch ${epoch}`;
+/** "Epoch 3 of 99"; epoch -1 is before training. */
+export function epochName(epoch, last) {
+  return epoch < 0 ? `Epoch ${signed(epoch)}, before training` : `Epoch ${epoch} of ${last}`;
 }
 
 /** Keep the `dark` attribute as the page's theme says: the book's, JupyterLab's, else the system's. */

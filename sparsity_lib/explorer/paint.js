@@ -1,37 +1,47 @@
 /** Bytes on canvases, one canvas pixel per position; the style sheet enlarges them without smoothing. */
 
-function put(canvas, width, height, colourOf) {
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
+/** Resize the canvas and let `fill` write its pixels: red, green, blue, opacity. */
+function put(canvas, width, height, fill) {
+  canvas.width = width;
+  canvas.height = height;
   const picture = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    const [red, green, blue] = colourOf(i);
-    picture.data.set([red, green, blue, 255], 4 * i);
-  }
+  fill(picture.data);
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
-/** An entropy map; colours begin at the layer's `low` byte and end at 255, which is ln D. */
+/** The data's colours, 256 times red, green and blue, as one word per pixel. */
+export function colourTable(data) {
+  const bytes = new Uint8Array(4 * 256).fill(255);
+  const table = Uint8Array.from(atob(data.colours), (character) => character.charCodeAt(0));
+  for (let i = 0; i < 256; i++) bytes.set(table.subarray(3 * i, 3 * i + 3), 4 * i);
+  return new Uint32Array(bytes.buffer);
+}
+
+/** An entropy map; its colours begin at the layer's `low` byte and end at 255, which is ln D. */
 export function paintMap(canvas, bytes, layer, colours) {
   const scale = 255 / (255 - layer.low);
-  put(canvas, layer.width, layer.height, (i) => {
-    const index = 3 * Math.floor(Math.max(0, bytes[i] - layer.low) * scale + 0.5);
-    return colours.subarray(index, index + 3);
+  put(canvas, layer.width, layer.height, (pixels) => {
+    const words = new Uint32Array(pixels.buffer);
+    words.forEach((_, i) => {
+      words[i] = colours[Math.floor(Math.max(0, bytes[i] - layer.low) * scale + 0.5)];
+    });
   });
 }
 
-/** An input image, grey or coloured. */
-export function paintImage(canvas, decoded, images, image) {
-  const { height, width, channels } = images;
+/** An input image of one channel (grey) or three. */
+export function paintImage(canvas, bytes, image, { height, width, channels }) {
   const start = image * height * width * channels;
-  const pixels = decoded.get(images);
-  put(canvas, width, height, (i) => {
-    const pixel = start + i * channels;
-    return channels < 3 ? [pixels[pixel], pixels[pixel], pixels[pixel]] : pixels.subarray(pixel, pixel + 3);
+  put(canvas, width, height, (pixels) => {
+    for (let i = 0; i < height * width; i++) {
+      for (let colour = 0; colour < 3; colour++) {
+        pixels[4 * i + colour] = bytes[start + i * channels + (channels < 3 ? 0 : colour)];
+      }
+      pixels[4 * i + 3] = 255;
+    }
   });
 }
 
-/** The colour table from left to right. */
+/** All colours, from left to right. */
 export function paintScale(canvas, colours) {
-  put(canvas, 256, 1, (i) => colours.subarray(3 * i, 3 * i + 3));
+  put(canvas, 256, 1, (pixels) => new Uint32Array(pixels.buffer).set(colours));
 }

@@ -4,15 +4,6 @@ import { mapOf, nats } from "./data.js";
 import { html } from "./dom.js";
 import { paintImage, paintMap, paintScale } from "./paint.js";
 
-function fixed(number) {
-  return number.toFixed(2);
-}
-
-/** "2.91 nats, perplexity 18.4 of 32 channels" */
-function measure(entropy, layer) {
-  return `${fixed(entropy)} nats, perplexity ${Math.exp(entropy).toFixed(1)} of ${layer.channels} channels`;
-}
-
 /** A canvas with room for a mark on it. */
 function framed(attributes) {
   const canvas = html("canvas", attributes);
@@ -20,101 +11,122 @@ function framed(attributes) {
   return { canvas, mark, element: html("div", { class: "frame" }, canvas, mark) };
 }
 
-function place(mark, spot, layer) {
-  mark.hidden = !spot;
-  if (!spot) return;
-  mark.style.left = `${(100 * spot.x) / layer.width}%`;
-  mark.style.top = `${(100 * spot.y) / layer.height}%`;
-  mark.style.width = `${100 / layer.width}%`;
-  mark.style.height = `${100 / layer.height}%`;
+/** A figure whose caption is a name and, smaller, a detail. */
+function captioned(kind, content) {
+  const name = html("strong");
+  const detail = html("span", { class: "muted" });
+  const element = html("figure", { class: kind }, html("figcaption", {}, name, detail), content);
+  const say = (...texts) => [name, detail].forEach((part, i) => (part.textContent = texts[i]));
+  return { element, say };
 }
 
-/** The colour scale of a layer, with its ends and middle in nats. */
-function scalePart(colours) {
+/** Put the mark around a position of the map, or the part of the image that lies there; null hides it. */
+function outline(mark, spot, { height, width }) {
+  mark.hidden = spot === null;
+  if (spot === null) return;
+  const share = { left: spot.x / width, top: spot.y / height, width: 1 / width, height: 1 / height };
+  for (const [name, value] of Object.entries(share)) mark.style[name] = `${100 * value}%`;
+}
+
+const MEANING = "Low is sparse: 0 would be one channel alone, ln D all D channels alike.";
+
+/** The layer's colour scale, labelled in nats, with a pointer to a byte on it. */
+function scaleBar(colours) {
   const bar = html("canvas", { "aria-hidden": "true" });
   const pointer = html("div", { class: "pointer" });
-  const ends = [html("span"), html("span"), html("span")];
+  const labels = [html("span"), html("span"), html("span")];
+  const element = html("div", { class: "scale" }, html("div", { class: "bar" }, bar, pointer));
+  element.append(html("div", { class: "labels" }, ...labels), html("div", { class: "muted" }, MEANING));
   paintScale(bar, colours);
   const update = (layer, byte) => {
-    const low = nats(layer.low, layer);
-    const high = nats(255, layer);
-    ends[0].textContent = `≤ ${fixed(low)}`;
-    ends[1].textContent = fixed((low + high) / 2);
-    ends[2].textContent = `ln ${layer.channels} = ${fixed(high)}`;
-    pointer.hidden = byte === undefined;
+    const [low, high] = [nats(layer.low, layer), nats(255, layer)];
+    labels[0].textContent = `≤ ${low.toFixed(2)}`;
+    labels[1].textContent = ((low + high) / 2).toFixed(2);
+    labels[2].textContent = `ln ${layer.channels} = ${high.toFixed(2)} nats`;
     pointer.style.left = `${(100 * Math.max(0, byte - layer.low)) / (255 - layer.low)}%`;
   };
-  const title = html("div", { class: "muted" }, "Entropy in nats: low is sparse, ln D is dense");
-  return { element: html("div", { class: "scale" }, title, html("div", { class: "bar" }, bar, pointer), html("div", { class: "ends" }, ...ends)), update };
+  return { element, update };
 }
 
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
-/** Follow pointer and arrow keys over the map: `move({y, x} or null)`; `spotNow()` and `layerNow()` say where it is. */
+/**
+ * Move a position over the map by pointer, touch and arrow keys: `spotNow()` is where it is, `layerNow()`
+ * the map's size, `move({y, x})` or `move(null)` changes it. A click leaves it where it is.
+ */
 function followed(canvas, { spotNow, layerNow, move }) {
-  const pointed = (event) => {
+  const within = (value, size) => Math.min(size - 1, Math.max(0, Math.floor(value)));
+  const go = (y, x) => move({ y: within(y, layerNow().height), x: within(x, layerNow().width) });
+  const pointed = ({ clientX, clientY }) => {
     const { left, top, width, height } = canvas.getBoundingClientRect();
-    const layer = layerNow();
-    const within = (share, size) => Math.min(size - 1, Math.max(0, Math.floor(share * size)));
-    move({
-      y: within((event.clientY - top) / height, layer.height),
-      x: within((event.clientX - left) / width, layer.width),
-    });
+    go(((clientY - top) / height) * layerNow().height, ((clientX - left) / width) * layerNow().width);
   };
   canvas.addEventListener("pointermove", pointed);
   canvas.addEventListener("pointerdown", pointed);
   canvas.addEventListener("pointerleave", () => canvas.matches(":focus") || move(null));
   canvas.addEventListener("blur", () => move(null));
-  canvas.addEventListener("focus", () => spotNow() || move({ y: 0, x: 0 }));
+  canvas.addEventListener("focus", () => spotNow() ?? go(0, 0));
   canvas.addEventListener("keydown", (event) => {
-    const step = MOVES[event.key];
-    if (!step) return;
+    if (!(event.key in MOVES) || !spotNow()) return;
     event.preventDefault();
-    const { y, x } = spotNow() ?? { y: 0, x: 0 };
-    const { height, width } = layerNow();
-    const within = (value, size) => Math.min(size - 1, Math.max(0, value));
-    move({ y: within(y + step[0], height), x: within(x + step[1], width) });
+    const [down, right] = MOVES[event.key];
+    go(spotNow().y + down, spotNow().x + right);
   });
 }
 
-/** Image, map, scale and reading. */
+/** What is under the spot, or the map's mean, in nats and as perplexity. */
+function readingPart() {
+  const where = html("div", { class: "muted" });
+  const entropy = html("div", { class: "value" });
+  const perplexity = html("div");
+  const element = html("output", {}, where, entropy, perplexity);
+  const update = (spot, value, { height, width, channels }) => {
+    where.textContent = spot
+      ? `Row ${spot.y + 1} of ${height}, column ${spot.x + 1} of ${width}`
+      : "Mean over the map";
+    entropy.textContent = `${value.toFixed(2)} nats`;
+    perplexity.textContent = `perplexity ${Math.exp(value).toFixed(1)} of ${channels} channels`;
+  };
+  return { element, update };
+}
+
+/** Image, map, scale and reading: a part, {element, update(now)}. */
 export function pictures({ decoded, colours }) {
   const input = framed({ role: "img" });
-  const map = framed({ role: "application", tabindex: 0, "aria-roledescription": "entropy map", "aria-describedby": "reading" });
-  const captions = [html("figcaption"), html("figcaption")];
-  const scale = scalePart(colours);
-  const reading = html("output", { id: "reading", class: "reading" });
+  const map = framed({ role: "application", tabindex: 0, "aria-roledescription": "entropy map" });
+  const [picture, heat] = [captioned("input", input.element), captioned("map", map.element)];
+  const scale = scaleBar(colours);
+  const reading = readingPart();
   let spot = null;
   let now;
   const read = () => {
     const { layer } = now;
     const bytes = mapOf(decoded, now, layer);
     if (spot && (spot.y >= layer.height || spot.x >= layer.width)) spot = null;
-    const byte = spot ? bytes[spot.y * layer.width + spot.x] : undefined;
-    place(input.mark, spot, layer);
-    place(map.mark, spot, layer);
+    const mean = bytes.reduce((sum, byte) => sum + byte, 0) / bytes.length;
+    const byte = spot ? bytes[spot.y * layer.width + spot.x] : mean;
+    outline(input.mark, spot, layer);
+    outline(map.mark, spot, layer);
     scale.update(layer, byte);
-    const where = spot
-      ? `Row ${spot.y + 1} of ${layer.height}, column ${spot.x + 1} of ${layer.width}`
-      : "Mean of this map";
-    const mean = bytes.reduce((sum, value) => sum + value, 0) / bytes.length;
-    reading.textContent = `${where}: ${measure(nats(byte ?? mean, layer), layer)}`;
-    reading.setAttribute("aria-live", now.playing ? "off" : "polite");
+    reading.update(spot, nats(byte, layer), layer);
   };
-  followed(map.canvas, { spotNow: () => spot, layerNow: () => now.layer, move: (to) => ((spot = to), read()) });
-  const update = (next) => {
-    now = next;
-    const { layer, images, image } = now;
-    const size = `${layer.height} × ${layer.width}`;
-    paintImage(input.canvas, decoded, images, image);
-    paintMap(map.canvas, mapOf(decoded, now, layer), layer, colours);
-    captions[0].textContent = images.names[image];
-    captions[1].textContent = `Entropy of ${layer.name}, ${size}`;
-    input.canvas.setAttribute("aria-label", images.names[image]);
-    map.canvas.setAttribute("aria-label", `Entropy map of ${layer.name}, ${size}; arrow keys read it`);
+  const move = (to) => {
+    spot = to;
     read();
   };
-  const image = html("figure", { class: "input" }, captions[0], input.element);
-  const heat = html("figure", { class: "map" }, captions[1], map.element, scale.element);
-  return { element: html("div", { class: "pictures" }, image, heat, reading), update };
+  followed(map.canvas, { spotNow: () => spot, layerNow: () => now.layer, move });
+  const update = (next) => {
+    now = next;
+    const { layer, images, image, playing } = now;
+    paintImage(input.canvas, decoded.get(images), image, images);
+    paintMap(map.canvas, mapOf(decoded, now, layer), layer, colours);
+    picture.say(`Class ${images.classes[image]}`, `image ${image + 1} of ${images.classes.length}`);
+    heat.say(`Entropy of ${layer.name}`, `${layer.height} × ${layer.width} positions`);
+    input.canvas.setAttribute("aria-label", `Image ${image + 1}, class ${images.classes[image]}`);
+    map.canvas.setAttribute("aria-label", `Entropy of ${layer.name}; arrow keys move the position`);
+    reading.element.setAttribute("aria-live", playing ? "off" : "polite");
+    read();
+  };
+  const beside = html("div", { class: "beside" }, reading.element, scale.element);
+  return { element: html("div", { class: "pictures" }, picture.element, heat.element, beside), update };
 }

@@ -3,7 +3,7 @@
 import importlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -62,7 +62,8 @@ def build(experiment: "Experiment", in_channels: int, image_size: tuple[int, int
             for module in model.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     nn.init.xavier_uniform_(module.weight)
-                    nn.init.zeros_(module.bias)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
         return model
     module_name, _, factory_name = experiment.network.partition(":")
     try:
@@ -83,7 +84,9 @@ def _conv_conv_pool(
     norm = experiment.architecture == "normNet"
     drop = experiment.architecture == "dropNet"
     # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
-    norm_settings = {"pytorch": {}, "keras": {"momentum": 0.01, "eps": 1e-3}}[experiment.batch_norm]
+    norm_settings: dict[str, Any] = {"pytorch": {}, "keras": {"momentum": 0.01, "eps": 1e-3}}[
+        experiment.batch_norm
+    ]
     *filters, hidden = SIZES[experiment.size]
 
     modules: OrderedDict[str, nn.Module] = OrderedDict()

@@ -113,8 +113,8 @@ def observe_gradients(
     """`<layer>/penalty_gradient_ratio`: |d penalty / d W| over |d loss / d W| on a batch, evaluation mode."""
     model.eval()
     loss = F.cross_entropy(model(x).float(), y)
-    of_penalty = torch.autograd.grad(penalty(), weights.values(), retain_graph=True)
-    of_loss = torch.autograd.grad(loss, weights.values())
+    of_penalty = torch.autograd.grad(penalty(), list(weights.values()), retain_graph=True)
+    of_loss = torch.autograd.grad(loss, list(weights.values()))
     return {
         f"{layer}/penalty_gradient_ratio": p.norm() / q.norm()
         for layer, p, q in zip(weights, of_penalty, of_loss, strict=True)

@@ -24,18 +24,26 @@ def load_on(device: torch.device, experiment: Experiment) -> data.Data:
         label_noise=experiment.label_noise,
         data_seed=experiment.data_seed,
     )
-    moved = {
-        field.name: data.Split(split.images.to(device), split.labels.to(device))
-        for field in dataclasses.fields(loaded)
-        if isinstance(split := getattr(loaded, field.name), data.Split)
-    }
-    return dataclasses.replace(loaded, **moved)
+
+    def moved(split: data.Split) -> data.Split:
+        return data.Split(split.images.to(device), split.labels.to(device))
+
+    return dataclasses.replace(
+        loaded,
+        train=moved(loaded.train),
+        train_monitor=moved(loaded.train_monitor),
+        monitor=moved(loaded.monitor),
+        validation=moved(loaded.validation),
+    )
 
 
 def penalties(model: nn.Module, experiment: Experiment) -> tuple[dict[str, Penalty], list[str]]:
     """The penalties by name, and the layers they act on (weights of which their gradients are compared)."""
     strengths = experiment.strengths()
-    kinds = {"sparsity": SparsityReg, "variance": VarianceReg}
+    kinds: dict[str, type[SparsityReg] | type[VarianceReg]] = {
+        "sparsity": SparsityReg,
+        "variance": VarianceReg,
+    }
     built: dict[str, Penalty] = {}
     for name, kind in kinds.items():
         if strengths[name]:

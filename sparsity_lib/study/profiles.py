@@ -26,8 +26,8 @@ def _cells(networks: Iterable[str], **fields: Any) -> tuple[dict[str, Any], ...]
 
 
 # Eq. 5 sums over positions, so lambda is 16 times weaker on 8 x 8 digits than on the paper's 32 x 32
-# images: conv layers get 16 times the paper's, and sr2Net's literal value is trained beside it. At the paper's
-# learning rate of 0.01 nothing overfits in 100 epochs of 1,000 digits; at 0.1 it does.
+# images: conv layers get 16 times the paper's, and sr2Net's literal value is trained beside it. At the
+# paper's learning rate of 0.01 nothing overfits in 100 epochs of 1,000 digits; at 0.1 it does.
 _DIGITS = {"dataset": "digits", "lr": 0.1}
 _LAPTOP = tuple(
     cell

@@ -82,9 +82,10 @@ def as_tree(
             target[quantity] = _variable(quantity, values)
     tree = {"/": xr.Dataset(root)}
     for layer, variables in groups.items():
-        attrs = {"channels": _channels(layers[layer]), "kind": type(layers[layer]).__name__}
-        if hasattr(layers[layer], "weight") and layers[layer].weight.dim() > 1:
-            attrs["fan_in"] = layers[layer].weight[0].numel()
+        attrs: dict[str, Any] = {"channels": _channels(layers[layer]), "kind": type(layers[layer]).__name__}
+        weight = getattr(layers[layer], "weight", None)
+        if isinstance(weight, Tensor) and weight.dim() > 1:
+            attrs["fan_in"] = weight[0].numel()
         tree[layer] = xr.Dataset(variables, attrs=attrs)
     result = xr.DataTree.from_dict(tree)
     result.attrs = {"experiment": json.dumps(experiment.describe()), "classes": json.dumps(list(classes))}
@@ -124,4 +125,4 @@ def _channels(layer: nn.Module) -> int:
     for name in ("out_channels", "out_features", "num_features", "num_channels"):
         if hasattr(layer, name):
             return int(getattr(layer, name))
-    return int(layer.normalized_shape[-1])  # type: ignore[index,union-attr]  # LayerNorm
+    return int(layer.normalized_shape[-1])  # type: ignore[index]  # LayerNorm

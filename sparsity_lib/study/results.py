@@ -66,12 +66,13 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
                 values[i, ..., : found.shape[-1]] = found
             for layer in run.layers:
                 j = layers.index(layer)
-                channels[i, j] = file[layer].attrs["channels"]
+                channels[i, j] = file[layer].attrs["channels"].item()
                 for name, values in by_layer.items():
                     found = file[layer][name][...]
                     values[i, j, :, : found.shape[-1]] = found
 
-    dims = dict.fromkeys(_BY_EPOCH, ("run", "epoch")) | dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(_BY_EPOCH, ("run", "epoch"))
+    dims |= dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
     dims |= dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch"))
     variables = {name: (dims[name], values) for name, values in (by_run | by_layer).items()}
     axes = {"layer": _text(layers), "split": _text(SPLITS), "epoch": np.arange(-1, epochs - 1, dtype="int32")}
@@ -143,7 +144,7 @@ def publish(name: str, source: str | Path | None = None) -> int:
     new = [
         run
         for experiment in experiments(name, seeds)
-        if experiment.id not in known and (run := runs.find(experiment, source))
+        if experiment.id not in known and (run := runs.find(experiment, source, by_any_code=True))
     ]
     for run in new:
         if run.provenance["dirty"] or run.provenance["commit"] == "unknown":

@@ -56,7 +56,7 @@ class Run:
         """What was observed in one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
-        return self._tree[name].to_dataset(inherit=True).load()
+        return self._tree.children[name].to_dataset(inherit=True).load()
 
     @property
     def by_other_code(self) -> bool:
@@ -108,17 +108,25 @@ def load(path: str | Path) -> Run:
         raise StudyError(f"{path} is damaged or no run's file: {str(error).splitlines()[0]}") from None
 
 
-def find(experiment: Experiment, where: str | Path | None = None) -> Run | None:
-    """The experiment's finished run, or None; a damaged one, or one by other code, is set aside."""
-    path = path_of(experiment, where)
-    path = next(iter(sorted(path.parent.glob(f"*-{experiment.digest}.nc"))), path)
-    if not path.exists():
-        return None
-    try:
-        run = load(path)
-        if run.by_other_code:
-            raise StudyError("it was made by another version of the numerical code")
-    except StudyError as error:
-        set_aside(path, error)
-        return None
-    return run
+def find(experiment: Experiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
+    """The experiment's finished run, or None if it is missing, damaged, or (unless allowed) by other code."""
+    for path in _files(experiment, where):
+        with contextlib.suppress(StudyError):
+            if (run := load(path)) and (by_any_code or not run.by_other_code):
+                return run
+    return None
+
+
+def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
+    """Set aside, with a warning, what stands where the experiment's run is about to be written."""
+    for path in _files(experiment, where):
+        try:
+            load(path)
+            set_aside(path, "it was made by another version of the numerical code")
+        except StudyError as error:
+            set_aside(path, error)
+
+
+def _files(experiment: Experiment, where: str | Path | None) -> list[Path]:
+    # By digest: the same training may go by two names, as a recipe and written out.
+    return sorted(path_of(experiment, where).parent.glob(f"*-{experiment.digest}.nc"))

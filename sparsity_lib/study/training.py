@@ -66,6 +66,7 @@ def train(
     with lock(path):
         if run := runs.find(experiment, folder):
             return run
+        runs.make_room(experiment, folder)
         device = device_of(experiment.device)
         with _reproducible(experiment, device):
             training = _Training(experiment, device)
@@ -108,9 +109,9 @@ class _Training:
         images = self.data.train.images
         torch.manual_seed(_stream(experiment.seed, "initialisation"))
         self.model = networks.build(
-            experiment, images.shape[1], tuple(images.shape[2:]), len(self.data.classes)
+            experiment, images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
         )
-        self.model = self.model.to(device, memory_format=torch.channels_last)
+        self.model = self.model.to(device).to(memory_format=torch.channels_last)
         self.prepare = scaling(experiment, images)
 
         try:
@@ -161,7 +162,7 @@ class _Training:
                 loss = F.cross_entropy(logits.float(), y)
                 parts = [loss, *(penalty() for penalty in self.penalties.values())]
                 self.optimizer.zero_grad(set_to_none=True)
-                sum(parts).backward()
+                sum(parts[1:], start=loss).backward()
                 self.optimizer.step()
                 terms[step] = torch.stack(parts).detach()
                 correct += (logits.detach().argmax(1) == y).sum()
@@ -186,7 +187,11 @@ class _Training:
             )
             with self._attached(), self._autocast():
                 record |= observation.observe_gradients(
-                    self.model, lambda: sum(p() for p in self.penalties.values()), self.regularised, x, y
+                    self.model,
+                    lambda: torch.stack([p() for p in self.penalties.values()]).sum(),
+                    self.regularised,
+                    x,
+                    y,
                 )
         return {name: value.detach().cpu() for name, value in record.items()}
 

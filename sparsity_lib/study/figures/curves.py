@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sparsity_lib.study.analysis import (
     labels,
@@ -117,14 +118,23 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             ax.plot(x, y, **line_style(label))
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
-        ax.set_xscale("log")
-        ax.invert_xaxis()
+        _falling_log(ax)
         ax.set_ylim(bottom=0)
         ax.set_title(title)
     fig.supxlabel("training loss (nats), falling to the right")
     fig.supylabel("validation loss (nats)")
     legend(fig, labels(curves), (Line2D([], [], color="0.4", marker="o", linestyle=""), "last epoch"))
     return fig
+
+
+def _falling_log(ax: Axes) -> None:
+    # a logarithmic x axis, high values left, with few plain numbers also where it spans less than a decade
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else (1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(high, low)
 
 
 def _panels(n: int, share: bool = True) -> tuple[Figure, list[Axes]]:
@@ -178,7 +188,7 @@ def _layer_panel(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, norm: 
         mine = values.isel(run=curves["label"] == label)
         _band(ax, mine.sel(layer=layer), label)
         _line(ax, mine.sel(layer=layer), label)
-        if norm:
+        if norm and mine.sel(layer=norm).notnull().any():
             _line(ax, mine.sel(layer=norm), label, linewidth=0.8)
     if quantity != "sd":
         maximum = float(np.log(curves["channels"].sel(layer=layer).max()))

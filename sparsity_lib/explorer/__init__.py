@@ -1,0 +1,128 @@
+"""The explorer: entropy maps of runs, layer by layer, image by image, epoch by epoch.
+
+`HeatmapExplorer(runs)` is a widget where a kernel runs and a page of its own where none does; one ES module
+draws both. It needs the extra `book`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+try:
+    import anywidget
+    import traitlets
+
+    from sparsity_lib.explorer.still import still
+except ImportError as error:
+    raise ImportError(f"HeatmapExplorer needs {error.name}: pip install '.[study,book]' brings it") from None
+
+from sparsity_lib.explorer.page import module, page
+from sparsity_lib.explorer.payload import payload
+from sparsity_lib.study import Run
+
+__all__ = ["HeatmapExplorer"]
+
+
+class HeatmapExplorer(anywidget.AnyWidget):
+    """Entropy maps of runs, with the curves of validation loss and mean entropy under them.
+
+    What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
+
+    - `run`: the run's place in `runs`
+    - `layer`: one of the run's layers, by name
+    - `image`: the image's place among the run's images
+    - `epoch`: one whose maps the run's file keeps; -1 is before training
+    - `playing`: whether the epochs are stepped through
+
+    With another run, what it lacks becomes its first layer, its last image, its nearest epoch.
+
+    Args:
+        runs: a `study.Run` or several; those with the same images share them on the page.
+        run, layer, image, epoch: what is shown first; by default the first layer and the last epoch.
+
+    Raises:
+        ValueError: no runs; no such run, layer, image or epoch (the line says which there are).
+        TypeError: something in `runs` is not a run.
+    """
+
+    _esm = module()
+
+    data = traitlets.Dict().tag(sync=True)
+    run = traitlets.Int().tag(sync=True)
+    layer = traitlets.Unicode().tag(sync=True)
+    image = traitlets.Int().tag(sync=True)
+    epoch = traitlets.Int().tag(sync=True)
+    playing = traitlets.Bool().tag(sync=True)
+
+    def __init__(
+        self,
+        runs: Run | Sequence[Run],
+        *,
+        run: int = 0,
+        layer: str | None = None,
+        image: int = 0,
+        epoch: int | None = None,
+    ) -> None:
+        self._runs = [runs] if isinstance(runs, Run) else list(runs)
+        if not self._runs:
+            raise ValueError("there are no runs to explore; give at least one study.Run")
+        if others := [other for other in self._runs if not isinstance(other, Run)]:
+            raise TypeError(
+                f"runs are study.Run objects, not {type(others[0]).__name__}; study.load opens a file"
+            )
+        shown = {"run": run, "layer": layer, "image": image, "epoch": epoch}
+        super().__init__(
+            data=payload(self._runs), **{name: value for name, value in shown.items() if value is not None}
+        )
+
+    def __repr__(self) -> str:
+        return f"HeatmapExplorer({', '.join(run.id for run in self._runs)})"
+
+    @property
+    def _entry(self) -> dict[str, Any]:
+        return self.data["runs"][self.run]
+
+    def _there_are(self, name: str) -> Sequence[int | str]:
+        """All values that the run shown allows for `run`, `layer`, `image` or `epoch`."""
+        if name == "run":
+            return range(len(self._runs))
+        if name == "layer":
+            return [layer["name"] for layer in self._entry["layers"]]
+        if name == "image":
+            return range(len(self.data["images"][self._entry["images"]]["classes"]))
+        return self._entry["saved"]
+
+    @traitlets.default("layer")
+    def _first_layer(self) -> str:
+        return self._entry["layers"][0]["name"]
+
+    @traitlets.default("epoch")
+    def _last_epoch(self) -> int:
+        return self._entry["saved"][-1]
+
+    @traitlets.validate("run", "layer", "image", "epoch")
+    def _exists(self, proposal: traitlets.Bunch) -> Any:
+        name, value = proposal.trait.name, proposal.value
+        if value not in (known := self._there_are(name)):
+            raise ValueError(f"there is no {name} {value!r} to show; there are {', '.join(map(str, known))}")
+        return value
+
+    @traitlets.observe("run")
+    def _settle(self, _: traitlets.Bunch) -> None:
+        # as `shown` in data.js does for the page
+        if self.layer not in self._there_are("layer"):
+            self.layer = self._first_layer()
+        self.image = min(self.image, len(self._there_are("image")) - 1)
+        self.epoch = min(self._entry["saved"], key=lambda epoch: abs(epoch - self.epoch))
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget for where a kernel runs, and HTML for everywhere else."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        return {**data, "text/html": self._html()}, metadata
+
+    def _html(self) -> str:
+        entry = self._entry
+        layer = next(layer for layer in entry["layers"] if layer["name"] == self.layer)
+        class_name = self.data["images"][entry["images"]]["classes"][self.image]
+        state = {key: getattr(self, key) for key in ("data", "run", "layer", "image", "epoch")}
+        picture = still(self._runs[self.run], entry["label"], layer, self.image, class_name)
+        return page(state | {"playing": False}, picture)  # no page starts to move by itself

@@ -1,0 +1,137 @@
+/** The style sheet of an explorer's shadow root, where the page's own styles do not reach. */
+
+export const STYLE = `
+:host {
+  --ground: #ffffff;
+  --text: #222832;
+  --muted: #566070;
+  --edge: #d1d5da;
+  --grid: #e6e8eb;
+  --accent: #0a6c7d;
+  --chosen: #e2f1f3;
+  --loss: #b3470f;
+  --entropy: #2a6f97;
+  color-scheme: light;
+  display: block;
+}
+:host([dark]) {
+  --ground: #14181e;
+  --text: #ced6dd;
+  --muted: #9ba7b4;
+  --edge: #48566b;
+  --grid: #2b323d;
+  --accent: #4fc3d6;
+  --chosen: #1d3a42;
+  --loss: #f0975c;
+  --entropy: #7cc0e8;
+  color-scheme: dark;
+}
+.explorer {
+  container-type: inline-size;
+  display: grid;
+  gap: 0.9rem;
+  max-width: 46rem;
+  margin: 0.5rem 0;
+  padding: 1rem;
+  border: 1px solid var(--edge);
+  border-radius: 0.5rem;
+  background: var(--ground);
+  color: var(--text);
+  font-size: 0.9375rem;
+  line-height: 1.4;
+  text-align: left;
+}
+*, ::before, ::after { box-sizing: border-box; }
+figure, fieldset, legend { margin: 0; padding: 0; border: 0; min-width: 0; }
+canvas { display: block; image-rendering: pixelated; }
+svg text { fill: var(--muted); font-size: 12px; }
+[hidden], .hidden { display: none; }
+:focus-visible, label:has(:focus-visible) { outline: 2px solid var(--accent); outline-offset: 2px; }
+
+.run { display: flex; align-items: center; }
+.run, fieldset { position: relative; padding-left: 5.2rem; min-height: 2rem; }
+.legend { position: absolute; left: 0; top: 0.3rem; font-weight: 600; }
+select, button {
+  font: inherit;
+  color: var(--text);
+  background: var(--ground);
+  border: 1px solid var(--edge);
+  border-radius: 0.3rem;
+  min-height: 2rem;
+  padding: 0.15rem 0.5rem;
+}
+select { width: 100%; min-width: 0; text-overflow: ellipsis; }
+.options { display: flex; flex-wrap: wrap; gap: 0.35rem; }
+.options label {
+  position: relative;
+  padding: 0.2rem;
+  border: 1px solid transparent;
+  border-radius: 0.3rem;
+  cursor: pointer;
+  text-align: center;
+}
+.options input { position: absolute; inset: 0; margin: 0; opacity: 0; cursor: pointer; }
+.options label:has(:checked) { border-color: var(--accent); background: var(--chosen); }
+.options :focus-visible { outline: none; }
+.options canvas { width: 2.5rem; height: 2.5rem; margin: auto; border-radius: 0.15rem; }
+.image span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.layer span { display: block; font-size: 0.8125rem; overflow-wrap: anywhere; max-width: 6rem; }
+
+.pictures { display: grid; grid-template-columns: 3fr 4fr 4fr; gap: 0.8rem 1.2rem; }
+.pictures figure { display: grid; grid-template-rows: subgrid; grid-row: span 2; gap: 0.3rem; align-items: start; }
+.pictures figcaption { display: grid; align-self: end; overflow-wrap: anywhere; }
+strong { font-weight: 600; }
+.frame { position: relative; border: 1px solid var(--edge); }
+.frame canvas { width: 100%; height: auto; }
+.map canvas { cursor: crosshair; }
+.mark { position: absolute; outline: 2px solid #fff; box-shadow: 0 0 0 3px #000; pointer-events: none; }
+.beside { display: flex; flex-direction: column; justify-content: space-between; gap: 0.8rem; }
+.beside { grid-row: span 2; padding-top: 2.9rem; }
+.muted, .labels { color: var(--muted); font-size: 0.8125rem; }
+.value { font-size: 1.5rem; font-weight: 600; }
+.bar { position: relative; }
+.bar canvas { width: 100%; height: 0.75rem; border-radius: 0.15rem; }
+.pointer {
+  position: absolute;
+  top: -0.15rem;
+  bottom: -0.15rem;
+  width: 4px;
+  margin-left: -2px;
+  background: #fff;
+  border: 1px solid #000;
+  border-radius: 2px;
+}
+.labels { display: grid; grid-template-columns: 1fr auto 1fr; margin: 0.2rem 0 0.5rem; }
+.labels :last-child { text-align: right; }
+output, .epoch span, strong, .labels { font-variant-numeric: tabular-nums; }
+
+.epoch { display: flex; flex-wrap: wrap; align-items: center; gap: 0.4rem 0.8rem; }
+button { display: inline-flex; align-items: center; gap: 0.4rem; min-width: 5.4rem; cursor: pointer; }
+button svg { width: 1rem; height: 1rem; fill: currentColor; }
+button:hover, select:hover { border-color: var(--accent); }
+input[type="range"] { flex: 1 1 10rem; min-width: 0; margin: 0; accent-color: var(--accent); }
+.epoch > span { min-width: 11.5rem; }
+
+.curves { display: grid; grid-template-columns: 1fr 1fr; gap: 0.8rem 1.2rem; }
+.curve figcaption { margin-bottom: 0.3rem; font-weight: 600; display: flex; justify-content: space-between; gap: 0.5rem; font-size: 0.875rem; }
+.curve svg { display: block; width: 100%; height: auto; }
+.curve { --line: var(--loss); }
+.curve.entropy { --line: var(--entropy); }
+.curve strong { color: var(--line); white-space: nowrap; }
+.line { fill: none; stroke: var(--line); stroke-width: 1.8; stroke-linejoin: round; }
+.grid { stroke: var(--grid); }
+.now { stroke: var(--muted); stroke-dasharray: 3 3; }
+.dot { fill: var(--line); stroke: var(--ground); stroke-width: 1.5; }
+
+@container (max-width: 30rem) {
+  .run, fieldset { padding-left: 0; padding-top: 1.7rem; }
+  .pictures { grid-template-columns: 2fr 3fr; }
+  .beside { grid-column: 1 / -1; grid-row: auto; padding-top: 0; }
+  .curves { grid-template-columns: 1fr; }
+  .image canvas { width: 2.25rem; height: 2.25rem; }
+}
+@media print {
+  .explorer { break-inside: avoid; }
+  .epoch button { display: none; }
+}
+`;

@@ -1,0 +1,31 @@
+"""A network for tests of the library, with an in-place ReLU after every layer."""
+
+import torch
+from torch import Tensor, nn
+
+STRENGTHS = {"conv1": 0.1, "conv2": 0.2, "fc1": 0.3}
+
+
+class SmallNetwork(nn.Module):
+    """`(N, 3, 6, 6) -> (N, 4)`, always with the same weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.conv1, self.norm1 = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+            self.conv2, self.fc1, self.fc2 = nn.Conv2d(8, 6, 3), nn.Linear(24, 10), nn.Linear(10, 4)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        x = self.relu(self.conv2(x))
+        return self.fc2(self.relu(self.fc1(x.flatten(1))))
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """What the layers put out, before any ReLU."""
+        conv1 = self.conv1(x)
+        norm1 = self.norm1(conv1)
+        conv2 = self.conv2(norm1.relu())
+        fc1 = self.fc1(conv2.relu().flatten(1))
+        return {"conv1": conv1, "norm1": norm1, "conv2": conv2, "fc1": fc1}

@@ -1,0 +1,86 @@
+"""What the book prints holds: its code runs, its commands and parameters exist, its arithmetic is right."""
+
+import ast
+import inspect
+import math
+import re
+import shlex
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from sparsity_lib import study
+from sparsity_lib.study.__main__ import _field, _parser
+from sparsity_lib.study.analysis import moment_of_overfitting
+from sparsity_lib.study.networks import SIZES
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The page's code blocks in that language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (BOOK / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("page", ["own-network", "penalties"])
+def test_printed_python_runs(page: str) -> None:
+    namespace: dict[str, object] = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, f"{page}.md", "exec"), namespace)
+    assert namespace
+
+
+def commands_in(start: str) -> list[str]:
+    """What follows `start` in the pages' shell lines that have it."""
+    pages = [path.stem for path in BOOK.glob("*.md")]
+    text = "\n".join(block for page in pages for block in blocks(page, "sh"))
+    return re.findall(rf"{re.escape(start)}(.*)", text.replace("\\\n", " "))
+
+
+def test_printed_commands_are_understood() -> None:
+    commands = commands_in("python -m sparsity_lib.study ")
+    for line in commands:
+        arguments = _parser().parse_args(shlex.split(line, comments=True))
+        study.Experiment(**dict(map(_field, getattr(arguments, "fields", []))))
+    assert len(commands) >= 6
+
+
+def test_printed_papermill_lines_name_parameters_that_exist() -> None:
+    commands = 0
+    for line in commands_in("papermill notebooks/"):
+        notebook, *arguments = shlex.split(line, comments=True)
+        cells = nbformat.read(ROOT / "notebooks" / notebook, 4).cells
+        (parameters,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        known = {target.id for node in ast.parse(parameters.source).body for target in node.targets}
+        assert set(arguments[2::3]) <= known
+        commands += 1
+    assert commands >= 3
+
+
+def test_parameters_on_the_page_of_readings_exist() -> None:
+    text = re.sub(r"\{cite(:t)?\}`\w+`", "", (BOOK / "readings.md").read_text())
+    ours, analysis = study.Experiment.model_fields, inspect.signature(moment_of_overfitting).parameters
+    named = {}
+    for name, value in re.findall(r"`([a-z_]+)(?:=([^`]+))?`", text):
+        assert name in ours or name in analysis, name
+        named[name] = value
+        if value and name in ours:
+            study.Experiment(**{name: ast.literal_eval(value)})
+    assert len(named) > 15
+    assert [int(n) for n in re.findall(r"^## T(\d+) ·", text, re.MULTILINE)] == list(range(1, 20))
+    assert set(re.findall(r"\]\(#(t\d+)\)", text)) == {f"t{n}" for n in range(1, 20)}
+
+
+def test_table_of_strengths_is_right() -> None:
+    """λ R ln D at λ = 0.001: R falls by four with each pooling, to 1 in fc1."""
+    text = (BOOK / "penalties.md").read_text()
+    rows = re.findall(r"\* - (\d+) × \d+, (\w+)\n((?:  - [\d.]+\n){5})", text)
+    for side, size, cells in rows:
+        positions = [int(side) ** 2] * 2 + [int(side) ** 2 // 4] * 2 + [1]
+        expected = [0.001 * r * math.log(d) for r, d in zip(positions, SIZES[size], strict=True)]
+        assert [float(cell) for cell in re.findall(r"[\d.]+", cells)] == pytest.approx(expected, abs=5e-4)
+    assert len(rows) == 3

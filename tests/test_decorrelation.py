@@ -1,0 +1,90 @@
+"""Correlation of filters and the decorrelation penalties, against explicit sums over pairs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sparsity_lib import functional as f
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def pairwise(weight: Tensor, center: str, penalty: str) -> float:
+    """The penalty by an explicit loop over pairs, in float64."""
+    w = weight.detach().double().flatten(1).numpy()
+    mean = {"filters": w.mean(0), "components": w.mean(1, keepdims=True), "none": 0.0}[center]
+    u = w - mean
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    of_pair = {
+        "signed": lambda c: c,
+        "absolute": abs,
+        "squared": lambda c: c**2,
+        "local": lambda c: math.log(1 + math.exp(10 * (c - 1))),
+    }[penalty]
+    return sum(of_pair(float(u[d] @ u[e])) for d in range(len(u)) for e in range(d))
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_decorrelation_is_the_explicit_sum_over_pairs(center: str, penalty: str) -> None:
+    for shape in ((2, 5), (40, 3, 3, 3), (64, 9)):
+        weight = torch.randn(shape) * torch.rand(shape[0], *[1] * (len(shape) - 1)) + 0.3
+        expected = pairwise(weight, center, penalty)
+        assert f.decorrelation(weight, center, penalty).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_decorrelation_passes_gradcheck(center: str, penalty: str) -> None:
+    weight = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: f.decorrelation(w, center, penalty), (weight,))
+
+
+def test_signed_decorrelation_forms_no_matrix_of_pairs() -> None:
+    weight = torch.randn(200_000, 3, requires_grad=True)  # the matrix would take 160 GB
+    f.decorrelation(weight).backward()
+    assert weight.grad.isfinite().all()
+
+
+def test_signed_decorrelation_is_bounded_below_and_sits_there_at_initialisation() -> None:
+    weight = torch.nn.init.xavier_uniform_(torch.empty(256, 3, 3, 3))
+    assert -128 - 1e-3 <= f.decorrelation(weight).item() < -126
+
+
+def test_correlation_is_pearsons_for_components_and_cosine_for_none() -> None:
+    weight = torch.randn(12, 3, 3, 3)
+    flat = weight.flatten(1)
+    torch.testing.assert_close(
+        f.filter_correlation(weight, "components"), torch.corrcoef(flat), rtol=0, atol=1e-6
+    )
+    cosine = torch.nn.functional.cosine_similarity(flat[:, None], flat[None], dim=2)
+    torch.testing.assert_close(f.filter_correlation(weight, "none"), cosine, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_filters_without_direction_count_as_uncorrelated(center: str, penalty: str) -> None:
+    weight = torch.randn(7, 27)
+    weight[0] = weight.mean() if center == "components" else 0.0
+    if center == "filters":
+        weight[0] = weight[1:].mean(0)
+    weight.requires_grad_()
+    correlation = f.filter_correlation(weight, center)
+    assert torch.equal(correlation[0], torch.zeros(7))
+    assert torch.equal(correlation[:, 0], torch.zeros(7))
+    f.decorrelation(weight, center, penalty).backward()
+    assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("filters", [2, 3, 7, 100, 1000])
+def test_equal_filters_have_no_direction_whatever_their_mean_rounds_to(filters: int) -> None:
+    weight = torch.randn(27).expand(filters, 27)
+    assert f.decorrelation(weight, "filters").item() == 0.0
+    constant = torch.randn(filters, 1).expand(filters, 27)
+    assert f.decorrelation(constant, "components").item() == 0.0

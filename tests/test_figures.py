@@ -1,0 +1,259 @@
+"""Figures show what was put in, say what they show, and leave nothing behind."""
+
+import io
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from synthetic import curve, many, one, valley
+
+from sparsity_lib.study import StudyError, analysis, figures
+from sparsity_lib.study.figures.style import COLORS, line_style
+from sparsity_lib.study.networks import NETWORKS
+
+SEEDS = [
+    one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))
+    for label in ("vanillaNet", "normNet", "sr2Net ×16")
+    for seed in (0, 1, 2)
+]
+NOISY = [one(label, seed, label_noise=0.3) for label in ("vanillaNet", "normNet") for seed in (0, 1)]
+
+
+def texts(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=40)
+    return buffer.getvalue()
+
+
+def lines_of(axes, label):
+    color = line_style(label)["color"]
+    return [line for line in axes.lines if line.get_color() == color and len(line.get_xdata()) > 2]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.loss_curves(many(SEEDS + NOISY)),
+        lambda: figures.loss_curves(many(SEEDS), published=many(SEEDS[:5])),
+        lambda: figures.loss_curves(one()),
+        lambda: figures.entropy_curves(many(SEEDS)),
+        lambda: figures.validation_against_training(many(SEEDS + NOISY)),
+        lambda: figures.accuracies(many(SEEDS + NOISY)),
+        lambda: figures.accuracies(many(SEEDS[:4]), published=many(SEEDS)),
+        lambda: figures.accuracies(one()),
+    ],
+)
+def test_every_figure_can_be_saved_and_leaves_nothing_behind(draw):
+    before = dict(mpl.rcParams)
+    figure = draw()
+    assert isinstance(figure, Figure)
+    assert png(figure).startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+    assert to_rgb(figure.get_facecolor()) == (1, 1, 1)  # legible on a dark page
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        figures.loss_curves,
+        figures.entropy_curves,
+        figures.validation_against_training,
+        figures.accuracies,
+        figures.accuracy_table,
+    ],
+)
+def test_nothing_to_draw_is_an_error_and_leaves_no_figure(draw):
+    with pytest.raises(StudyError):
+        draw(one().isel(run=slice(0, 0)))
+    assert plt.get_fignums() == []
+
+
+def test_networks_have_colours_of_their_own():
+    assert set(COLORS) == set(NETWORKS)
+    assert len(set(COLORS.values())) == len(NETWORKS)
+    assert line_style("sr2Net")["linestyle"] == "-"
+    assert line_style("sr2Net ×16")["linestyle"] != "-"
+    assert line_style("sr2Net ×16")["color"] == line_style("sr2Net")["color"]
+    assert line_style("package:factory")["color"] not in COLORS.values()
+
+
+def test_loss_curves_are_means_over_seeds():
+    figure = figures.loss_curves(many(SEEDS + NOISY))
+    clean, noisy = figure.axes
+    assert clean.get_title() == "digits, s"
+    assert noisy.get_title() == "digits, s, 30 % of labels redrawn"
+    (line,) = lines_of(clean, "vanillaNet")
+    expected = analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"]).mean("run")
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    assert line.get_xdata()[0] == 0  # not what is before training
+    assert len(clean.lines) == 3
+    assert len(noisy.lines) == 2
+    for said in ("epoch", "validation loss (nats)", "vanillaNet", "sr2Net ×16", "lowest to highest seed"):
+        assert said in texts(figure)
+
+
+def test_published_runs_are_a_band():
+    fresh = many(SEEDS[:1])
+    (axes,) = figures.loss_curves(fresh, published=many(SEEDS)).axes
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    at_best = analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
+    assert heights.min() == pytest.approx(float(at_best.min()))
+    assert len(axes.lines) == 1
+    (axes,) = figures.loss_curves(many(NOISY[:1]), published=many(SEEDS)).axes
+    assert not axes.collections  # nothing was published in this setting
+
+
+def test_entropy_curves():
+    figure = figures.entropy_curves(many(SEEDS))
+    grid = np.array(figure.axes).reshape(3, 3)
+    assert [axes.get_title() for axes in grid[0]] == ["conv1", "conv3", "fc1"]
+    assert grid[0, 0].get_ylim() == grid[1, 2].get_ylim()
+    entropy, scale_free, sd = grid[:, 1]
+    (vanilla,) = lines_of(entropy, "vanillaNet")
+    assert vanilla.get_ydata()[-1] == pytest.approx(2.0)  # the mean of 1, 2, 3
+    assert vanilla.get_xdata()[0] == -1
+    assert len(lines_of(entropy, "normNet")) == 2  # conv3, and norm1 after it
+    assert [line.get_ydata()[0] for line in entropy.lines if line.get_linestyle() == ":"] == [np.log(32)]
+    assert not [line for line in sd.lines if line.get_linestyle() == ":"]
+    assert lines_of(scale_free, "vanillaNet")[0].get_ydata()[-1] == pytest.approx(2.5)
+    for said in ("entropy (nats)", "scale-free", "SD of", "ln D", "digits, s"):
+        assert said in texts(figure)
+
+
+def moments_of(figure: Figure) -> list[float]:
+    return sorted(
+        float(line.get_xdata()[0]) for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1
+    )
+
+
+def test_moments_of_overfitting_are_drawn_where_most_seeds_have_one():
+    falling = curve(3.0, 2.0, 1.0, at=20)
+    runs = [one("vanillaNet", s, val_loss=valley(15 + s)) for s in (0, 1, 2)]
+    runs += [one("normNet", s, val_loss=falling) for s in (0, 1)] + [one("normNet", 2)]
+    assert moments_of(figures.entropy_curves(many(runs))) == [16]
+
+
+def test_entropy_curves_refuse_what_cannot_be_told_apart():
+    with pytest.raises(StudyError, match="one setting, not 2"):
+        figures.entropy_curves(many(SEEDS + NOISY))
+    with pytest.raises(StudyError, match="no layer 'conv9' in these runs; there are conv1"):
+        figures.entropy_curves(many(SEEDS), layers=["conv9"])
+
+
+def test_validation_against_training_uses_evaluation_mode():
+    (axes,) = figures.validation_against_training(many(SEEDS[:3])).axes
+    (line,) = lines_of(axes, "vanillaNet")
+    training = many(SEEDS[:3])["monitor_loss"].sel(split="train")
+    expected = analysis.smoothed(training.sel(epoch=training["epoch"] >= 0)).mean("run")
+    np.testing.assert_allclose(line.get_xdata(), expected)
+    assert axes.xaxis_inverted()
+
+
+def test_accuracies_show_every_seed():
+    rng = np.random.default_rng(0)
+    runs = many([one("vanillaNet", s, val_accuracy=rng.random(42)) for s in range(4)])
+    (axes,) = figures.accuracies(runs).axes
+    shown = np.concatenate([points.get_offsets()[:, 0] for points in axes.collections])
+    for value in [*analysis.best_accuracy(runs), *analysis.last_five_accuracy(runs)]:
+        assert np.isclose(shown, value.item()).any()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["vanillaNet"]
+
+
+OTHERS = ({"label_noise": 0.3}, {"dataset": "tiny32-100"}, {"lr": 0.1})
+
+
+def test_accuracy_table_has_the_papers_value_only_where_it_is_the_papers():
+    usual = {"dataset": "cifar100", "val_loss": valley(20, epochs=100), "val_accuracy": np.full(101, 0.25)}
+    runs = [one("sr3Net", s, **usual) for s in (0, 1)]
+    runs += [one("varNet", **usual), one("sr3Net ×16", **usual)]
+    runs += [one("sr3Net", **usual | other) for other in OTHERS]
+    table = figures.accuracy_table(many(runs)).reset_index().set_index(["setting", "network"])
+    row = table.loc[("cifar100, s, learning rate 0.01", "sr3Net")]
+    assert (row["n"], row["best"], row["best in the paper"]) == (2, "0.2500 ± 0.0000", "0.3781")
+    assert table["best in the paper"].tolist().count("") == 2 + len(OTHERS)
+    assert (
+        table.loc[("tiny32-100, s, learning rate 0.01", "sr3Net"), "best"] == "0.2500"
+    )  # one run: no deviation
+    short = figures.accuracy_table(one("sr3Net", dataset="cifar100"))
+    assert short["best in the paper"].tolist() == [""]
+
+
+def test_heatmap_strip(tiny_run):
+    figure = figures.heatmap_strip(tiny_run, image=2, epochs=[-1, 5, 11], layers=["conv1", "conv3"])
+    assert png(figure)
+    axes = figure.axes[0]
+    picture, *maps = axes.images
+    assert len(maps) == 6
+    np.testing.assert_array_equal(picture.get_array(), tiny_run.root["images"].isel(image=2)[..., 0])
+    expected = tiny_run.layer("conv1")["heatmap"].sel(saved_epoch=5).isel(image=2)
+    np.testing.assert_allclose(maps[1].get_array(), expected)
+    scales = [image.get_clim() for image in maps]
+    assert len(set(scales[:3])) == len(set(scales[3:])) == 1  # one scale per layer
+    assert plt.get_fignums() == []
+    for said in ("epoch −1", "11", "conv3", "nats", "vanillaNet, digits, s"):
+        assert said in texts(figure)
+
+
+def test_heatmap_strip_of_all_layers(tiny_runs):
+    norm = tiny_runs[2]
+    axes = figures.heatmap_strip(norm).axes[0]
+    assert len(axes.images) == 1 + len(norm.layers) * 7  # epochs -1, 0, 1, 2, 5, 10 and the last, 11
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"image": 99}, "shows images 0 to 15, not 99"),
+        ({"image": -1}, "shows images 0 to 15, not -1"),
+        ({"epochs": [500]}, "has no maps of epoch 500; it has -1, 0, 1"),
+        ({"layers": ["conv9"]}, "has no layer 'conv9'; it has conv1"),
+    ],
+)
+def test_maps_that_are_not_there(tiny_run, asked, named):
+    with pytest.raises(StudyError, match=named):
+        figures.heatmap_strip(tiny_run, **asked)
+    assert plt.get_fignums() == []
+
+
+def test_correlation_histograms(tiny_run):
+    figure = figures.correlation_histograms(tiny_run)
+    assert png(figure)
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == ["conv1", "conv2", "conv3", "conv4", "fc1"]
+    shares = panels["conv3"].collections[0].get_array()
+    np.testing.assert_allclose(np.nansum(shares, axis=0), 1)  # at every epoch, of all pairs
+    heights = {round(float(line.get_ydata()[0]), 4) for line in panels["conv1"].lines}
+    n, filters = 9, 16
+    random, welch = np.sqrt(2 / (np.pi * n)), np.sqrt((filters - n) / (n * (filters - 1)))
+    assert heights == {round(float(s * h), 4) for s in (-1, 1) for h in (random, welch)}
+    assert len(panels["conv2"].lines) == 2  # more weights than filters: no Welch bound
+
+
+def test_correlation_histograms_of_several_runs(tiny_runs):
+    figure = figures.correlation_histograms(tiny_runs[1:3], center="components", layers=["conv1"])
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["conv1, vanillaNet", "conv1, normNet"]
+    same = figures.correlation_histograms(tiny_runs[:2], layers=["conv1"])
+    assert same.axes[0].get_title() == "conv1, vanillaNet, seed 0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"center": "median"}, "no histograms for center = 'median'; there are those for filters"),
+        ({"layers": ["norm1"]}, "has no filters to correlate"),
+        ({"runs": []}, "no runs to draw"),
+    ],
+)
+def test_histograms_that_are_not_there(tiny_runs, asked, named):
+    with pytest.raises(StudyError, match=named):
+        figures.correlation_histograms(**{"runs": tiny_runs[2]} | asked)
+    assert plt.get_fignums() == []

@@ -1,0 +1,202 @@
+"""ActivationMonitor on a network: what it measures, what it counts, what it keeps."""
+
+import numpy as np
+import pytest
+import torch
+from reference import assert_is_reference
+from small_network import SmallNetwork
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from sparsity_lib import functional as f
+
+LAYERS = ["conv1", "norm1", "conv2", "fc1"]  # all but the last linear
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(30, 3, 6, 6)
+
+
+@pytest.fixture
+def model() -> SmallNetwork:
+    return SmallNetwork().eval()
+
+
+def test_statistics_are_those_of_a_float64_reference(model: SmallNetwork, x: Tensor) -> None:
+    with sl.ActivationMonitor(model) as monitor:
+        for batch in x.split(7):
+            model(batch)
+    stats, outputs = monitor.compute(), model.outputs(x)
+    assert list(stats) == LAYERS == list(outputs)
+    for name in LAYERS:
+        assert_is_reference(stats[name], outputs[name])
+
+
+def test_an_in_place_relu_after_the_layer_is_not_what_is_measured(x: Tensor) -> None:
+    conv = nn.Conv2d(3, 8, 3)
+    model = nn.Sequential(conv, nn.ReLU(inplace=True))
+    with sl.ActivationMonitor(model, ["0", "1"]) as monitor:
+        after = model(x)
+    stats = monitor.compute()
+    assert_is_reference(stats["0"], conv(x))
+    assert_is_reference(stats["1"], after)
+    assert stats["0"].zero_share == 0.0
+    assert stats["1"].zero_share > 0.3
+
+
+def test_maps_are_those_of_the_first_samples_since_the_reset(model: SmallNetwork, x: Tensor) -> None:
+    monitor = sl.ActivationMonitor(model, ["conv1", "fc1"], maps=9)
+    for images in (x, x.flip(0)):
+        monitor.reset()
+        with monitor:
+            for batch in images.split(4):
+                model(batch)
+        maps = {name: stats.maps for name, stats in monitor.compute().items()}
+        outputs = model.outputs(images)
+        assert {name: m.shape for name, m in maps.items()} == {"conv1": (9, 4, 4), "fc1": (9,)}
+        for name, of_layer in maps.items():
+            assert of_layer.dtype == np.float32
+            expected = f.rfav_entropy(outputs[name][:9]).detach().numpy()
+            np.testing.assert_allclose(of_layer, expected, rtol=1e-4)
+    with sl.ActivationMonitor(model.conv1, [model.conv1], maps=50) as of_two_sizes:
+        model.conv1(x)
+        model.conv1(x[:, :, 1:])
+    with pytest.raises(ValueError, match=r"maps of sizes \[\(3, 4\), \(4, 4\)\] cannot be joined"):
+        of_two_sizes.compute()
+    with sl.ActivationMonitor(model, ["conv1"]) as without:
+        model(x)
+    assert without.compute()["conv1"].maps is None
+
+
+def test_every_nth_output_counts(model: SmallNetwork, x: Tensor) -> None:
+    batches = x.split(5)  # six of them
+    with sl.ActivationMonitor(model, ["conv1"], every=2) as monitor:
+        for batch in batches:
+            model(batch)
+    assert_is_reference(monitor.compute()["conv1"], model.conv1(torch.cat(batches[::2])))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_it_works_in_training_and_without_gradients(
+    grad: bool, training: bool, model: SmallNetwork, x: Tensor
+) -> None:
+    model.train(training)
+    expected = model.outputs(x)["norm1"]
+    with sl.ActivationMonitor(model, ["norm1"], maps=2) as monitor, torch.set_grad_enabled(grad):
+        model(x)
+    assert_is_reference(monitor.compute()["norm1"], expected)
+
+
+def test_half_precision_is_reduced_in_float32(model: SmallNetwork, x: Tensor) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model.conv1(x)
+        with sl.ActivationMonitor(model, ["conv1"]) as monitor:
+            model(x)
+    assert expected.dtype == torch.bfloat16
+    assert_is_reference(monitor.compute()["conv1"], expected)
+
+
+def test_inference_mode_and_training_may_alternate(model: SmallNetwork, x: Tensor) -> None:
+    with sl.ActivationMonitor(model, ["conv1"]) as monitor:
+        with torch.inference_mode():
+            model(x[:10])
+        model(x[10:])
+        with torch.inference_mode():
+            stats = monitor.compute()
+    assert_is_reference(stats["conv1"], model.conv1(x))
+
+
+def test_nested_monitors_are_independent(model: SmallNetwork, x: Tensor) -> None:
+    with sl.ActivationMonitor(model) as outer:
+        model(x[:10])
+        with sl.ActivationMonitor(model) as inner:
+            model(x[10:])
+    samples = [monitor.compute()["conv1"].samples for monitor in (outer, inner)]
+    assert samples == [30, 20]
+
+
+def test_it_goes_on_when_attached_again_until_it_is_reset(model: SmallNetwork, x: Tensor) -> None:
+    monitor = sl.ActivationMonitor(model)
+    for batch in x.split(10):
+        with monitor:
+            model(batch)
+        model(batch)
+    assert_is_reference(monitor.compute()["conv1"], model.conv1(x))
+    monitor.reset()
+    with pytest.raises(RuntimeError, match="no output was seen from conv1, norm1, conv2, fc1"):
+        monitor.compute()
+
+
+def test_a_layer_that_did_not_run_is_named(model: SmallNetwork, x: Tensor) -> None:
+    with sl.ActivationMonitor(model) as monitor:
+        model.norm1(model.conv1(x))
+    with pytest.raises(
+        RuntimeError, match="no output was seen from conv2, fc1: the model did not run them while"
+    ):
+        monitor.compute()
+
+
+def test_nothing_grows_with_the_number_of_batches(model: SmallNetwork, x: Tensor) -> None:
+    def held(monitor: sl.ActivationMonitor) -> int:
+        of_layers = [vars(sums).values() for sums in monitor._sums.values()]
+        flat = [t for values in of_layers for v in values for t in (v if isinstance(v, list) else [v])]
+        tensors = [t for t in flat if isinstance(t, Tensor)]
+        assert not any(t.requires_grad for t in tensors)
+        return sum(t.untyped_storage().nbytes() for t in tensors)
+
+    with sl.ActivationMonitor(model, maps=3) as monitor:
+        model(x)
+        before = held(monitor)
+        for _ in range(5):
+            model(x)
+        assert held(monitor) == before
+
+
+def test_no_value_is_read_back_while_the_model_runs(
+    model: SmallNetwork, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stalls(tensor: Tensor, *args: object) -> None:
+        raise AssertionError("a value was read back")
+
+    with sl.ActivationMonitor(model, maps=3) as monitor, monkeypatch.context() as patched:
+        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "nonzero"):
+            patched.setattr(Tensor, name, stalls)
+        model(x)
+    assert monitor.compute()["conv1"].samples == 30
+
+
+def test_the_table_has_a_row_for_each_layer(model: SmallNetwork, x: Tensor) -> None:
+    with sl.ActivationMonitor(model, maps=2) as monitor:
+        model(x)
+    table, stats = monitor.to_dataframe(), monitor.compute()
+    assert list(table.index) == LAYERS
+    assert table.loc["conv2", "entropy"] == stats["conv2"].entropy
+    assert table.loc["fc1", "entropy_q05"] == stats["fc1"].entropy_quantiles[0.05]
+    assert table.dtypes["channels"] == np.int64
+    assert "maps" not in table
+
+
+def test_bad_settings_are_refused(model: SmallNetwork) -> None:
+    cases = [
+        (
+            {"layers": ["conv9"]},
+            ValueError,
+            "no layer 'conv9' in the model; it has conv1, norm1, conv2, fc1, fc2",
+        ),
+        ({"layers": []}, ValueError, "no layer to monitor"),
+        ({"layers": "conv1"}, TypeError, r"such as \['conv1'\], not a string"),
+        ({"every": 0}, ValueError, "every must be at least 1 and maps at least 0, not 0 and 0"),
+        ({"maps": -1}, ValueError, "not 1 and -1"),
+    ]
+    for options, error, message in cases:
+        with pytest.raises(error, match=message):
+            sl.ActivationMonitor(model, **options)
+    with pytest.raises(ValueError, match="no layer to monitor"):
+        sl.ActivationMonitor(nn.Sequential(nn.ReLU()))

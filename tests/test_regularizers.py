@@ -1,0 +1,225 @@
+"""SparsityReg, VarianceReg and DecorrReg: what they sum, when they collect, and what they refuse."""
+
+import copy
+
+import pytest
+import torch
+from small_network import STRENGTHS, SmallNetwork
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from sparsity_lib import functional as f
+
+PENALTIES = [sl.SparsityReg, sl.VarianceReg]
+Kind = type[sl.SparsityReg] | type[sl.VarianceReg]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(5, 3, 6, 6)
+
+
+@pytest.fixture
+def model() -> SmallNetwork:
+    return SmallNetwork()
+
+
+def at_positions(kind: Kind, activations: Tensor, dim: int = 1) -> Tensor:
+    if kind is sl.SparsityReg:
+        return -f.rfav_entropy(activations, dim)
+    return f.variance(activations, dim) / 2
+
+
+def collected(kind: Kind, model: nn.Module, x: Tensor, layers: dict, **options: object) -> Tensor:
+    with kind(model, layers, **options) as reg:
+        model(x)
+        return reg()
+
+
+@pytest.mark.parametrize("kind", PENALTIES)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_penalty_and_its_gradient_are_those_of_the_formula(
+    kind: Kind, reduction: str, model: SmallNetwork, x: Tensor
+) -> None:
+    expected = {}
+    for name, strength in STRENGTHS.items():
+        term = at_positions(kind, model.outputs(x)[name])
+        expected[name] = strength * (term.sum() / len(x) if reduction == "sum" else term.mean())
+    with kind(model, STRENGTHS, reduction=reduction) as reg:
+        model(x)
+        penalty = reg()
+    torch.testing.assert_close(penalty, sum(expected.values()))
+    assert list(reg.losses) == list(STRENGTHS)
+    for name, part in reg.losses.items():
+        torch.testing.assert_close(part, expected[name].detach())
+    weights = [model.conv1.weight, model.norm1.weight, model.conv2.bias, model.fc1.weight]
+    for a, b in zip(
+        torch.autograd.grad(penalty, weights),
+        torch.autograd.grad(sum(expected.values()), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", PENALTIES)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_doubling_the_batch_leaves_the_penalty_unchanged(
+    kind: Kind, reduction: str, model: SmallNetwork, x: Tensor
+) -> None:
+    once = collected(kind, model, x, STRENGTHS, reduction=reduction)
+    twice = collected(kind, model, torch.cat([x, x]), STRENGTHS, reduction=reduction)
+    torch.testing.assert_close(twice, once)
+
+
+def test_a_mean_over_positions_ignores_the_size_of_the_image_and_a_sum_counts_it(x: Tensor) -> None:
+    conv = nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular")
+    for reduction, ratio in (("mean", 1.0), ("sum", 4.0)):
+        small = collected(sl.SparsityReg, conv, x, {conv: 1.0}, reduction=reduction)
+        large = collected(sl.SparsityReg, conv, x.repeat(1, 1, 2, 2), {conv: 1.0}, reduction=reduction)
+        torch.testing.assert_close(large, ratio * small)
+
+
+def test_following_sparsity_reg_downhill_raises_the_entropy(model: SmallNetwork, x: Tensor) -> None:
+    penalty = collected(sl.SparsityReg, model, x, {"conv1": 1.0})
+    assert penalty < 0
+    penalty.backward()
+    torch.optim.SGD(model.conv1.parameters(), lr=0.1).step()
+    assert f.rfav_entropy(model.conv1(x)).mean() > -penalty
+
+
+@pytest.mark.parametrize("kind", PENALTIES)
+def test_without_the_bias_it_is_as_if_the_layer_had_none(kind: Kind, x: Tensor) -> None:
+    layers = [(nn.Conv2d(3, 8, 3), x), (nn.Linear(6, 8), x), (nn.Linear(6, 8).double(), x.double())]
+    for layer, of_layer in layers:
+        layer.bias.data.normal_()
+        bare = copy.deepcopy(layer)
+        bare.bias = None
+        expected = collected(kind, bare, of_layer, {bare: 1.0})
+        subtracted = collected(kind, layer, of_layer, {layer: 1.0}, include_bias=False)
+        torch.testing.assert_close(subtracted, expected)
+        assert not torch.isclose(collected(kind, layer, of_layer, {layer: 1.0}), expected, rtol=1e-3)
+        torch.testing.assert_close(collected(kind, bare, of_layer, {bare: 1.0}, include_bias=False), expected)
+
+
+@pytest.mark.parametrize("kind", PENALTIES)
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+@pytest.mark.parametrize("include_bias", [True, False])
+def test_half_precision_is_reduced_in_float32(
+    kind: Kind, how: str, include_bias: bool, model: SmallNetwork, x: Tensor
+) -> None:
+    if how == "weights":
+        model, x = model.bfloat16(), x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        activations = model.conv1(x)
+        with kind(model, {"conv1": 1.0}, include_bias=include_bias) as reg:
+            model(x)
+            penalty = reg()
+    assert activations.dtype == torch.bfloat16
+    assert penalty.dtype == torch.float32
+    exact = activations.float() - (0 if include_bias else model.conv1.bias.float().view(-1, 1, 1))
+    torch.testing.assert_close(penalty, at_positions(kind, exact).mean(), rtol=1e-6, atol=0)
+    penalty.backward()
+    assert model.conv1.weight.grad.isfinite().all()
+
+
+def test_forward_passes_accumulate_and_a_call_consumes(model: SmallNetwork, x: Tensor) -> None:
+    model.eval()
+    separate = [collected(sl.SparsityReg, model, part, STRENGTHS) for part in (x[:2], x[2:])]
+    with sl.SparsityReg(model, STRENGTHS) as reg:
+        model(x[:2])
+        model(x[2:])
+        model(x[:0])  # an empty batch adds nothing
+        torch.testing.assert_close(reg(), sum(separate))
+        with pytest.raises(RuntimeError, match="nothing was collected from conv1, conv2, fc1"):
+            reg()
+
+
+def test_a_layer_used_twice_counts_twice() -> None:
+    layer, x = nn.Linear(4, 4), torch.randn(3, 4)
+    first = layer(x)
+    expected = -f.rfav_entropy(first).mean() - f.rfav_entropy(layer(first.tanh())).mean()
+    twice = nn.Sequential(layer, nn.Tanh(), layer)
+    for key in ("0", "2", "*", layer):
+        torch.testing.assert_close(collected(sl.SparsityReg, twice, x, {key: 1.0}), expected)
+
+
+def test_nothing_is_collected_without_gradients(model: SmallNetwork, x: Tensor) -> None:
+    model.eval()
+    once = collected(sl.SparsityReg, model, x, STRENGTHS)
+    with sl.SparsityReg(model, STRENGTHS) as reg:
+        for no_gradients in (torch.no_grad(), torch.inference_mode()):
+            with no_gradients:
+                model(x)
+        with pytest.raises(RuntimeError, match="no forward pass with gradients enabled"):
+            reg()
+        model(x)
+        with torch.no_grad():
+            model(x)
+        torch.testing.assert_close(reg(), once)
+
+
+def test_a_layer_that_did_not_run_is_named(model: SmallNetwork, x: Tensor) -> None:
+    with sl.SparsityReg(model, STRENGTHS) as reg:
+        model.conv1(x)
+        with pytest.raises(RuntimeError, match="collected from conv2, fc1:"):
+            reg()
+        with pytest.raises(RuntimeError, match="collected from conv1, conv2, fc1:"):  # conv1 was consumed
+            reg()
+
+
+def test_calls_out_of_order_are_refused(model: SmallNetwork, x: Tensor) -> None:
+    reg = sl.SparsityReg(model, STRENGTHS)
+    with pytest.raises(RuntimeError, match="SparsityReg is not attached: run the model inside `with`"):
+        reg()
+    reg.attach()
+    with pytest.raises(RuntimeError, match="this SparsityReg is attached already"):
+        reg.attach()
+    model(x)
+    reg.remove()
+    with pytest.raises(RuntimeError, match="not attached"):
+        reg()
+    with reg, pytest.raises(RuntimeError, match="nothing was collected"):  # what was left has been dropped
+        reg()
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("penalty", f.PENALTIES)
+def test_decorr_reg_is_the_weighted_decorrelation_of_the_weights_as_they_are(
+    center: str, penalty: str, model: SmallNetwork
+) -> None:
+    reg = sl.DecorrReg(model, {"conv1": 1.0, "fc1": 0.5}, center=center, penalty=penalty)
+    for _ in range(2):
+        parts = [f.decorrelation(w, center, penalty) for w in (model.conv1.weight, model.fc1.weight)]
+        torch.testing.assert_close(reg(), parts[0] + 0.5 * parts[1])
+        torch.testing.assert_close(reg.losses, {"conv1": parts[0], "fc1": 0.5 * parts[1]}, check_device=False)
+        torch.nn.init.normal_(model.conv1.weight)
+    reg().backward()
+    assert model.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_filters_of_a_transposed_convolution_are_its_output_channels(groups: int) -> None:
+    layer = nn.ConvTranspose2d(4, 6, 3, groups=groups, bias=False)
+    per_group = layer.weight.view(groups, 4 // groups, 6 // groups, 9)
+    filters = torch.stack([per_group[g, :, d].flatten() for g in range(groups) for d in range(6 // groups)])
+    torch.testing.assert_close(sl.DecorrReg(layer, {layer: 1.0})(), f.decorrelation(filters))
+
+
+def test_decorr_reg_refuses_layers_without_two_filters_and_unknown_readings(model: SmallNetwork) -> None:
+    with pytest.raises(ValueError, match="layer 'norm1', BatchNorm2d, has no two filters"):
+        sl.DecorrReg(model, {"norm1": 1.0})
+    with pytest.raises(ValueError, match="layer 'relu', ReLU, has no two filters"):
+        sl.DecorrReg(model, {"relu": 1.0})
+    with pytest.raises(ValueError, match="layer '', Linear, has no two filters"):
+        sl.DecorrReg(nn.Linear(3, 1), {"": 1.0})
+    with pytest.raises(ValueError, match="unknown center 'mean'; choose from filters, components, none"):
+        sl.DecorrReg(model, {"conv1": 1.0}, center="mean")
+    with pytest.raises(
+        ValueError, match="unknown penalty 'l2'; choose from signed, absolute, squared, local"
+    ):
+        sl.DecorrReg(model, {"conv1": 1.0}, penalty="l2")

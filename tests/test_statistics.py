@@ -1,0 +1,79 @@
+"""The numbers in LayerStats, on activations made for the purpose."""
+
+import math
+
+import pytest
+import torch
+from reference import QUANTILES, assert_is_reference, of_batches
+from torch import nn
+
+from sparsity_lib import functional as f
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_large_outputs_are_taken_in_pieces(memory_format: torch.memory_format) -> None:
+    conv, x = nn.Conv2d(3, 40, 1), torch.randn(50, 3, 17, 16).to(memory_format=memory_format)
+    assert conv(x).numel() > 2 * 2**18
+    stats = of_batches(conv, x, maps=37)
+    assert_is_reference(stats, conv(x))
+    torch.testing.assert_close(torch.from_numpy(stats.maps), f.rfav_entropy(conv(x))[:37].detach())
+
+
+@pytest.mark.parametrize("offset", [1e3, -1e4])
+def test_a_large_offset_costs_no_precision(offset: float) -> None:
+    x = offset + torch.randn(200, 8, 4)
+    assert_is_reference(of_batches(nn.Identity(), x[:90], x[90:], dim=1), x)
+
+
+def test_zeros_are_exact_zeros() -> None:
+    x = torch.tensor([[0.0, -0.01, 0.01, -5.0]])
+    assert of_batches(nn.Identity(), x).zero_share == 0.25
+
+
+def test_dead_channels_are_those_never_above_zero_in_any_batch() -> None:
+    x = torch.tensor([[0.0, 1.0, -1.0, -2.0], [0.0, -1.0, 1e-30, -2.0]])
+    assert of_batches(nn.Identity(), x).dead_channels == 2
+    assert of_batches(nn.Identity(), x[:1], x[1:]).dead_channels == 2
+
+
+def test_effective_rank_counts_the_directions_that_vary() -> None:
+    basis = torch.linalg.qr(torch.randn(16, 16)).Q
+    x = torch.randn(20_000, 3) @ basis[:3] + 100
+    assert of_batches(nn.Identity(), x).effective_rank == pytest.approx(3, rel=0.01)
+    assert of_batches(nn.Identity(), torch.randn(20_000, 16)).effective_rank == pytest.approx(16, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4 / 3])
+def test_constant_activations_are_well_defined(value: float) -> None:
+    stats = of_batches(nn.Identity(), torch.full((7, 27), value), torch.full((70, 27), value))
+    assert stats.effective_rank == 0.0
+    assert stats.sd == pytest.approx(0.0, abs=1e-6 * value)
+    assert stats.mean == pytest.approx(value)
+    assert stats.entropy == pytest.approx(math.log(27))
+    assert stats.scale_free_entropy == pytest.approx(math.log(27))
+    assert stats.perplexity_sparsity == pytest.approx(0.0, abs=1e-6)
+
+
+def test_activations_that_are_not_finite_show() -> None:
+    stats = of_batches(nn.Identity(), torch.tensor([[1.0, math.nan], [1.0, 2.0]]))
+    for name in ("entropy", "scale_free_entropy", "mean", "sd", "max", "effective_rank"):
+        assert math.isnan(getattr(stats, name)), name
+
+
+def test_one_channel_has_no_perplexity_sparsity() -> None:
+    stats = of_batches(nn.Linear(3, 1), torch.randn(5, 3))
+    assert math.isnan(stats.perplexity_sparsity)
+    assert stats.entropy == 0.0
+    assert stats.entropy_quantiles == dict.fromkeys(QUANTILES, 0.0)
+
+
+def test_scale_free_entropy_ignores_the_scale_that_entropy_measures() -> None:
+    x = torch.randn(100, 32)
+    small, large = of_batches(nn.Identity(), 0.01 * x), of_batches(nn.Identity(), 10 * x)
+    assert small.entropy - large.entropy > 1
+    assert small.scale_free_entropy == pytest.approx(large.scale_free_entropy, rel=1e-5)
