@@ -32,7 +32,7 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: .venv/.installed ## run the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -46,6 +46,13 @@ def test_decorrelation_passes_gradcheck(center: str, penalty: str) -> None:
     assert torch.autograd.gradcheck(lambda w: f.decorrelation(w, center, penalty), (weight,))
 
 
+@pytest.mark.parametrize("center", f.CENTERS)
+def test_signed_decorrelation_keeps_its_precision_for_many_filters(center: str) -> None:
+    weight = torch.randn(2048, 27) * torch.rand(2048, 1)
+    exact = f.decorrelation(weight.double(), center).item()
+    assert f.decorrelation(weight, center).item() == pytest.approx(exact, rel=1e-5, abs=1e-4)
+
+
 def test_signed_decorrelation_forms_no_matrix_of_pairs() -> None:
     weight = torch.randn(200_000, 3, requires_grad=True)  # the matrix would take 160 GB
     f.decorrelation(weight).backward()

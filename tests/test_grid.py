@@ -1,5 +1,8 @@
 """The grid from a shell: what is missing is trained, in a time budget, and failures are named."""
 
+import subprocess
+import sys
+
 import pytest
 
 from sparsity_lib import study
@@ -42,6 +45,16 @@ def test_out_of_time_is_resumed_by_the_same_call(runs_folder):
     experiment = study.Experiment(**SMALL)
     assert run_queue([experiment], jobs=1, seconds=1e-3).out_of_time == [experiment.id]
     assert run_queue([experiment], jobs=1).done == [experiment.id]
+
+
+def test_workers_end_with_a_killed_parent(runs_folder):
+    command = [sys.executable, "-m", "sparsity_lib.study", "run", "laptop", "--jobs", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    said = ""
+    while "val loss" not in said:  # a worker trains
+        said += process.stderr.read(1)
+    process.kill()
+    process.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_values_the_profile_has_narrow_it_and_others_replace():
         ({"seeds": 0.5}, "seeds = 0.5"),
         ({"label_noise": "much"}, "label_noise = 'much'"),
         ({"epochs": "ten"}, "epochs = 'ten'"),
+        ({"epochs": 0}, "epochs = 0"),
         ({"epochs": -1}, "epochs = -1"),
         ({"epochs": True}, "epochs = True"),
         ({"profile": "phone"}, "unknown profile 'phone'; known: laptop"),
@@ -55,8 +56,3 @@ def test_bad_values_are_one_line(fields, named):
         select(**{"profile": "laptop"} | fields)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_networks_a_profile_lacks():
-    with pytest.raises(StudyError, match="the profile has no cell with varNet"):
-        select("paper", "varNet", dataset="tiny-imagenet")

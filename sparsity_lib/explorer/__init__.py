@@ -69,10 +69,13 @@ class HeatmapExplorer(anywidget.AnyWidget):
             raise TypeError(
                 f"runs are study.Run objects, not {type(others[0]).__name__}; study.load opens a file"
             )
-        shown = {"run": run, "layer": layer, "image": image, "epoch": epoch}
-        super().__init__(
-            data=payload(self._runs), **{name: value for name, value in shown.items() if value is not None}
-        )
+        # In this order, as each is checked against those before it; and before the widget opens, so that
+        # refusing one leaves nothing behind.
+        self.data = payload(self._runs)
+        for name, value in {"run": run, "layer": layer, "image": image, "epoch": epoch}.items():
+            if value is not None:
+                setattr(self, name, value)
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"HeatmapExplorer({', '.join(run.id for run in self._runs)})"

@@ -93,7 +93,8 @@ function curve(kind) {
     }
     value.textContent = here === null ? "" : `${here.toFixed(2)} nats`;
   };
-  return { element: html("figure", { class: `curve ${kind}` }, html("figcaption", {}, name, value), drawing), update };
+  const caption = html("figcaption", {}, name, value);
+  return { element: html("figure", { class: `curve ${kind}` }, caption, drawing), update };
 }
 
 /** Both curves. */

@@ -1,5 +1,7 @@
 /** Bytes on canvases, one canvas pixel per position; the style sheet enlarges them without smoothing. */
 
+import { bytesOf } from "./data.js";
+
 /** Resize the canvas and let `fill` write its pixels: red, green, blue, opacity. */
 function put(canvas, width, height, fill) {
   canvas.width = width;
@@ -12,7 +14,7 @@ function put(canvas, width, height, fill) {
 /** The data's colours, 256 times red, green and blue, as one word per pixel. */
 export function colourTable(data) {
   const bytes = new Uint8Array(4 * 256).fill(255);
-  const table = Uint8Array.from(atob(data.colours), (character) => character.charCodeAt(0));
+  const table = bytesOf(data.colours);
   for (let i = 0; i < 256; i++) bytes.set(table.subarray(3 * i, 3 * i + 3), 4 * i);
   return new Uint32Array(bytes.buffer);
 }

@@ -45,9 +45,9 @@ def still(run: Run, label: str, layer: dict[str, Any], image: int, class_name: s
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, aspect=12)
     bar.set_label(f"nats, to ln {layer['channels']}", fontsize=10)
     described = (
-        f"{label}: entropy maps of layer {layer['name']} for image {image + 1}, class {class_name}, at epochs "
-        f"{', '.join(epochs)}, in colours from {norm.vmin:.2f} to {norm.vmax:.2f} nats. Their means are "
-        f"{', '.join(f'{maps[step].mean():.2f}' for step in steps)} nats."
+        f"{label}: entropy maps of layer {layer['name']} for image {image + 1}, class {class_name}, "
+        f"at epochs {', '.join(epochs)}, in colours from {norm.vmin:.2f} to {norm.vmax:.2f} nats. "
+        f"Their means are {', '.join(f'{maps[step].mean():.2f}' for step in steps)} nats."
     )
     png = io.BytesIO()
     FigureCanvasAgg(figure)

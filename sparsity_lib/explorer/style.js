@@ -78,7 +78,8 @@ select { width: 100%; min-width: 0; text-overflow: ellipsis; }
 .layer span { display: block; font-size: 0.8125rem; overflow-wrap: anywhere; max-width: 6rem; }
 
 .pictures { display: grid; grid-template-columns: 3fr 4fr 4fr; gap: 0.8rem 1.2rem; }
-.pictures figure { display: grid; grid-template-rows: subgrid; grid-row: span 2; gap: 0.3rem; align-items: start; }
+.pictures figure { display: grid; grid-template-rows: subgrid; grid-row: span 2; gap: 0.3rem; }
+.pictures figure > * { align-self: start; }
 .pictures figcaption { display: grid; align-self: end; overflow-wrap: anywhere; }
 strong { font-weight: 600; }
 .frame { position: relative; border: 1px solid var(--edge); }
@@ -113,7 +114,8 @@ input[type="range"] { flex: 1 1 10rem; min-width: 0; margin: 0; accent-color: va
 .epoch > span { min-width: 11.5rem; }
 
 .curves { display: grid; grid-template-columns: 1fr 1fr; gap: 0.8rem 1.2rem; }
-.curve figcaption { margin-bottom: 0.3rem; font-weight: 600; display: flex; justify-content: space-between; gap: 0.5rem; font-size: 0.875rem; }
+.curve figcaption { display: flex; justify-content: space-between; gap: 0.5rem; margin-bottom: 0.3rem; }
+.curve figcaption { font-size: 0.875rem; font-weight: 600; }
 .curve svg { display: block; width: 100%; height: auto; }
 .curve { --line: var(--loss); }
 .curve.entropy { --line: var(--entropy); }

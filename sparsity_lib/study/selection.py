@@ -5,7 +5,6 @@ from typing import Any
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import NETWORKS
 from sparsity_lib.study.profiles import profile as profile_of
 
 Listed = str | int | float | Sequence[str | int | float]
@@ -20,11 +19,11 @@ def select(
     seeds: Listed = "",
     label_noise: Listed = "",
     optimizer: str = "",
-    epochs: int = 0,
-    limit: int = 0,
+    epochs: int | None = None,
+    limit: int | None = None,
     device: str = "auto",
 ) -> list[Experiment]:
-    """The experiments of a profile, narrowed or changed by what is said; empty or 0 is the profile's own.
+    """The experiments of a profile, narrowed or changed by what is said; empty or None is the profile's own.
 
     Lists are comma-separated text, as papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
     `seeds="0,1"`, or `seeds="100-104"`. A value that the profile has selects its cells; one that it has not
@@ -42,9 +41,9 @@ def select(
         "optimizer": _items("optimizer", optimizer, str),
     }
     for field, value in (("epochs", epochs), ("limit", limit)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise StudyError(f"{field} = {value!r}: give a whole number above 0, or 0 for the profile's own")
-        wanted[field] = [value] if value else []
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise StudyError(f"{field} = {value!r}: give a whole number above 0, or None for the profile's own")
+        wanted[field] = [] if value is None else [value]
     for field, values in wanted.items():
         if values:
             cells = _narrow(cells, field, values)
@@ -64,8 +63,6 @@ def _narrow(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[
     for value in values:
         if value in present:
             narrowed += [cell for cell in cells if cell.get(field, default) == value]
-        elif field == "network" and value in NETWORKS:
-            raise StudyError(f"the profile has no cell with {value}; it has {', '.join(sorted(present))}")
         else:
             narrowed += [cell | {field: value} for cell in cells]
     return narrowed

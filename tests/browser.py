@@ -1,0 +1,85 @@
+"""Headless Chromium for tests: `pytest_plugins = ["browser"]` in a test file brings the fixtures."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser; without one tests are skipped, but not where CI=true."""
+    if not CHROMIUM.exists():
+        missing = f"{CHROMIUM} is missing; on Debian or Ubuntu: apt-get install chromium"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Visit]:
+    """`visit(url, **context)` opens a page; at the end none may have asked elsewhere or met an error."""
+    contexts, outside, errors = [], [], []
+
+    def open_page(url: str, *, prepare: Callable[[Page], None] | None = None, **settings: Any) -> Page:
+        context = chromium.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        inside = (urljoin(url, "."), "data:", "blob:")
+
+        def guard(route: Route) -> None:
+            if route.request.url.startswith(inside):
+                route.continue_()
+            else:
+                outside.append(route.request.url)
+                route.abort()
+
+        page.route("**/*", guard)
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if prepare:
+            prepare(page)
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not outside, f"asked elsewhere: {outside}"
+    assert not errors, errors
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[Path], str]]:
+    """`served(folder)` is the address at which a folder is served on this machine."""
+    servers = []
+
+    def serve(folder: Path) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+        servers.append(server)
+        Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
