@@ -42,7 +42,7 @@ def select(
     }
     for field, value in (("epochs", epochs), ("limit", limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise StudyError(f"{field} = {value!r}: give a whole number above 0, or None for the profile's own")
+            raise StudyError(f"{field} = {value!r}: give a whole number above 0; None is the profile's own")
         wanted[field] = [] if value is None else [value]
     for field, values in wanted.items():
         if values:
