@@ -68,6 +68,7 @@ def test_every_figure_can_be_saved_and_leaves_nothing_behind(draw):
         figures.validation_against_training,
         figures.accuracies,
         figures.accuracy_table,
+        figures.entropy_table,
     ],
 )
 def test_nothing_to_draw_is_an_error_and_leaves_no_figure(draw):
@@ -185,6 +186,16 @@ def test_accuracy_table_has_the_papers_value_only_where_it_is_the_papers():
     )  # one run: no deviation
     short = figures.accuracy_table(one("sr3Net", dataset="cifar100"))
     assert short["best in the paper"].tolist() == [""]
+
+
+def test_entropy_table_goes_from_the_best_epoch_to_the_end():
+    table = figures.entropy_table(many(SEEDS), layers=["conv3", "fc1"])
+    assert table.index.names == ["setting", "network", "layer"]
+    assert len(table) == 3 * 2  # three networks
+    assert set(table["n"]) == {3}
+    assert set(table["entropy"]) == {"3.00 → 2.00"}  # ends of 1, 2 and 3
+    assert set(table["scale-free entropy"]) == {"2.50 → 2.50"}
+    assert set(table["SD of the activations"]) == {"1.00 → 3.00"}
 
 
 def test_heatmap_strip(tiny_run):

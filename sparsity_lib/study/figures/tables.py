@@ -130,7 +130,7 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] = TARGETED) -> pd.Da
             mine = table[table["label"] == label]
             for layer in layers:
                 cells = {
-                    words: " → ".join(
+                    words.removeprefix("the "): " → ".join(
                         f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end")
                     )
                     for name, words in QUANTITIES.items()
