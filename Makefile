@@ -49,9 +49,9 @@ lock: .venv/.installed ## bring requirements.lock in line with pyproject.toml
 	$(COMPILE) --quiet pyproject.toml --all-extras --output-file requirements.lock
 	echo uv==$(UV) | $(COMPILE) --quiet - --no-annotate --output-file scripts/installer.lock
 
-clean: ## remove what was made: the book, the executed notebooks and your runs
-	rm -rf _build book/experiments runs
-	@echo "kept: .venv, data and the published results"
+clean: ## remove the book and the executed notebooks
+	rm -rf _build book/experiments
+	@echo "kept: .venv, data, the published results, and runs, which took the time"
 
 # Where everything is installed already this needs no network; the project is built with the lock's setuptools.
 .venv/.installed: requirements.lock scripts/installer.lock pyproject.toml

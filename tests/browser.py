@@ -1,6 +1,7 @@
-"""Headless Chromium for tests: `pytest_plugins = ["browser"]` in a test file brings the fixtures."""
+"""Headless Chromium for tests: fixtures that open pages, and serve them, and how colours contrast."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urljoin
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
@@ -61,6 +63,19 @@ def visit(chromium: Browser) -> Iterator[Visit]:
         context.close()
     assert not outside, f"asked elsewhere: {outside}"
     assert not errors, errors
+
+
+def contrast(*colours: str) -> float:
+    """The ratio of luminances (WCAG) of two CSS colours such as "rgb(0, 0, 0)"."""
+    low, high = sorted(map(luminance, colours))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG) of a CSS colour, from 0 for black to 1 for white."""
+    channels = np.array([int(value) for value in re.findall(r"\d+", colour)[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 class _Quiet(SimpleHTTPRequestHandler):

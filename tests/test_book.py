@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.image
@@ -17,17 +17,15 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
+from browser import Visit, contrast
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from docutils.utils import new_document
-from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from sparsity_lib import study
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE, DESK = 360, 1280  # pixels
 
 
@@ -158,33 +156,10 @@ def article(page: BeautifulSoup) -> Tag:
     return found
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
-def test_pages_in_a_browser(book: Path, browser: Browser) -> None:
+def test_pages_in_a_browser(book: Path, visit: Visit) -> None:
     """Opened from the disk, as after `make study`: nothing asked of elsewhere, no error, nothing too wide."""
-    page = browser.new_page(viewport={"width": DESK, "height": 800})
-    outside: list[str] = []
-    errors: list[str] = []
-
-    def guard(route: Route) -> None:
-        if route.request.url.startswith((book.as_uri(), "data:", "blob:")):
-            route.continue_()
-        else:
-            outside.append(route.request.url)
-            route.abort()
-
-    page.route("**/*", guard)
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page = visit(f"{book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
     for name in toc():
         page.goto(f"{book.as_uri()}/{name}.html", wait_until="load")
         formulas = page.locator(".bd-article .math").count()
@@ -197,23 +172,14 @@ def test_pages_in_a_browser(book: Path, browser: Browser) -> None:
                 page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
                 root = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 assert root[0] <= root[1], f"{name} is {root[0]} pixels wide at {width}, {theme}"
-                assert contrast(page) > 7, f"{name}, {theme}"
-    assert not errors
-    # Pages on the disk cannot read each other: results have no excerpt there, and the browser says so.
-    page.goto(f"{book.as_uri()}/search.html?q=perplexity", wait_until="load")
+                text, ground = page.evaluate(
+                    """() => [getComputedStyle(document.querySelector('.bd-article p')).color,
+                              getComputedStyle(document.body).backgroundColor]"""
+                )
+                assert contrast(text, ground) > 7, f"{name}, {theme}"
+
+
+@pytest.mark.browser
+def test_search_finds(book: Path, visit: Visit, served: Callable[[Path], str]) -> None:
+    page = visit(f"{served(book)}/search.html?q=perplexity")
     page.wait_for_selector("ul.search li a")
-    assert not outside
-
-
-def contrast(page: Page) -> float:
-    """The ratio of luminances (WCAG) of the first paragraph's text and the page behind it."""
-    script = """() => [getComputedStyle(document.querySelector('.bd-article p')).color,
-                       getComputedStyle(document.body).backgroundColor]"""
-
-    def luminance(colour: str) -> float:
-        channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted(map(luminance, page.evaluate(script)))
-    return (high + 0.05) / (low + 0.05)

@@ -5,21 +5,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from browser import Visit, contrast, luminance
 from matplotlib import colormaps
+from playwright.sync_api import Page
 
 import sparsity_lib as sl
 from sparsity_lib import study
 
-if TYPE_CHECKING:
-    from browser import Visit
-    from playwright.sync_api import Page
-
-pytest_plugins = ["browser"]
 pytestmark = pytest.mark.browser
 
 # What the first explorer of a page draws on its canvases: red, green and blue of every pixel.
@@ -51,17 +48,17 @@ def written(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def ready(page: "Page", count: int = 1) -> "Page":
+def ready(page: Page, count: int = 1) -> Page:
     page.get_by_role("slider", name="Epoch").nth(count - 1).wait_for()
     return page
 
 
-def redrawn(page: "Page") -> None:
+def redrawn(page: Page) -> None:
     """Wait for the frame in which a change is drawn."""
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def pixels(page: "Page", part: str) -> np.ndarray:
+def pixels(page: Page, part: str) -> np.ndarray:
     height, width, values = page.evaluate(PIXELS, part)
     return np.array(values, np.uint8).reshape(height, width, 3)
 
@@ -73,7 +70,7 @@ def low(runs: list[study.Run], layer: str) -> float:
     return float(np.percentile(maps, 1, method="lower"))
 
 
-def to_epoch(page: "Page", epoch: int) -> None:
+def to_epoch(page: Page, epoch: int) -> None:
     """Move the slider; all epochs of the tiny runs have maps, the first is -1."""
     page.get_by_role("slider").first.fill(str(epoch + 1))
     redrawn(page)
@@ -84,7 +81,7 @@ def test_pixels_are_the_runs(
     over_http: bool,
     three: list[study.Run],
     written: Callable[..., Path],
-    visit: "Visit",
+    visit: Visit,
     served: Callable[[Path], str],
 ) -> None:
     path = written(sl.HeatmapExplorer(three))
@@ -112,7 +109,7 @@ def test_pixels_are_the_runs(
         )
 
 
-def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], visit: "Visit") -> None:
+def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three, epoch=5)).as_uri()))
     keys = page.keyboard
     keys.press("Tab")
@@ -142,7 +139,7 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
     assert status.inner_text().startswith("Mean over the map")
 
 
-def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Path], visit: "Visit") -> None:
+def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three, layer="conv3")).as_uri()))
     heat = page.get_by_role("application", name="Entropy of conv3")
     box = heat.bounding_box()
@@ -156,7 +153,7 @@ def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Pa
 
 
 def test_the_epoch_is_marked_on_the_curves(
-    three: list[study.Run], written: Callable[..., Path], visit: "Visit"
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri()))
     marks = []
@@ -175,7 +172,7 @@ def test_the_epoch_is_marked_on_the_curves(
 
 @pytest.mark.parametrize(("motion", "pause"), [("no-preference", 250), ("reduce", 1000)])
 def test_play_goes_to_the_end(
-    motion: Any, pause: int, three: list[study.Run], written: Callable[..., Path], visit: "Visit"
+    motion: Any, pause: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     path = written(sl.HeatmapExplorer(three, epoch=9))
     page = ready(visit(path.as_uri(), prepare=lambda page: page.clock.install(time=0), reduced_motion=motion))
@@ -194,7 +191,7 @@ def test_play_goes_to_the_end(
 
 
 def test_a_layer_that_the_next_network_lacks(
-    three: list[study.Run], written: Callable[..., Path], visit: "Visit"
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three, run=1, layer="norm2")).as_uri()))
     assert page.get_by_role("radio", name="norm2").is_checked()
@@ -206,7 +203,7 @@ def test_a_layer_that_the_next_network_lacks(
 
 
 def test_explorers_do_not_interfere(
-    three: list[study.Run], written: Callable[..., Path], visit: "Visit"
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     first, second = sl.HeatmapExplorer(three), sl.HeatmapExplorer(three[:1], layer="conv2", epoch=3)
     page = ready(visit(written(first, second, first).as_uri()), count=3)
@@ -221,7 +218,7 @@ def test_explorers_do_not_interfere(
         assert explorer.get_by_role("radio", name=f"Image {image} of 16").is_checked()
 
 
-def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visit: "Visit") -> None:
+def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visit: Visit) -> None:
     name = """</script><img src=x onerror="alert('!')"> & 'q' $x$ <b>bold</b>"""
     hostile = copy.copy(tiny_run)
     hostile.classes, hostile.layers = [name] * 10, [name]
@@ -239,7 +236,7 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
     assert name in (page.get_by_role("combobox").text_content() or "")
 
 
-def test_phone(three: list[study.Run], written: Callable[..., Path], visit: "Visit") -> None:
+def test_phone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     size: Any = {"width": 360, "height": 740}
     page = ready(visit(written(sl.HeatmapExplorer(three, run=1)).as_uri(), viewport=size))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -253,30 +250,23 @@ def test_phone(three: list[study.Run], written: Callable[..., Path], visit: "Vis
     )
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG) of a CSS colour, "rgb(0, 0, 0)"."""
-    channels = np.array([int(value) for value in re.findall(r"\d+", colour)[:3]]) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(
-    scheme: Any, three: list[study.Run], written: Callable[..., Path], visit: "Visit"
+    scheme: Any, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri(), color_scheme=scheme))
     style = "(part, name) => getComputedStyle(part)[name]"
 
-    def ground(part: str = ".explorer") -> float:
-        return luminance(page.locator(part).first.evaluate(style, "backgroundColor"))
+    def ground(part: str = ".explorer") -> str:
+        return page.locator(part).first.evaluate(style, "backgroundColor")
 
-    assert (ground() < 0.5) == (scheme == "dark")
+    assert (luminance(ground()) < 0.5) == (scheme == "dark")
     for theme in ("dark", "light"):  # the book's own switch comes first
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         page.wait_for_function(
             "(dark) => document.querySelector(':not(a)[dark]') !== null === dark", arg=theme == "dark"
         )
-        assert (ground() < 0.5) == (theme == "dark")
+        assert (luminance(ground()) < 0.5) == (theme == "dark")
         for part, colour, behind in (
             ("output", "color", ".explorer"),
             (".muted", "color", ".explorer"),
@@ -286,11 +276,11 @@ def test_light_and_dark(
             (".layer label", "color", ".layer label"),
             ("button", "color", "button"),
         ):
-            pair = sorted([luminance(page.locator(part).first.evaluate(style, colour)), ground(behind)])
-            assert (pair[1] + 0.05) / (pair[0] + 0.05) > 4.5, (theme, part)
+            text = page.locator(part).first.evaluate(style, colour)
+            assert contrast(text, ground(behind)) > 4.5, (theme, part)
 
 
-def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: "Visit") -> None:
+def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     page = visit(written(sl.HeatmapExplorer(three)).as_uri(), java_script_enabled=False)
     still = page.get_by_role("img", name=re.compile("^vanillaNet, size s.* entropy maps of layer conv1"))
     assert still.is_visible()
@@ -325,7 +315,7 @@ LIVE = """async ([source, state]) => {
 
 
 def test_python_and_page_move_each_other(
-    three: list[study.Run], written: Callable[..., Path], visit: "Visit"
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     explorer = sl.HeatmapExplorer(three[:2])
     explorer.comm = comm = Mock(comm_id="front-end")
