@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
-	@echo "  PROFILE=laptop is what study and book are about; PYTHON=python3 is what .venv is made with"
+	@echo "  PROFILE=laptop chooses what study and book use; PYTHON=python3 is what .venv is made with"
 
 study: .venv/.installed ## set up, train PROFILE's experiments, execute the notebooks, build the book
 	$(BIN)/python -m sparsity_lib.study run $(PROFILE)

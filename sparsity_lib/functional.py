@@ -63,7 +63,7 @@ def perplexity_sparsity(activations: Tensor, dim: int = 1) -> Tensor:
 
     **Arguments:** as for `rfav_entropy`.
 
-    **Returns:** in [0, 1], `(N, *spatial)`.
+    **Returns:** in [0, 1] to rounding, `(N, *spatial)`.
 
     **Raises:** `ValueError` as `rfav_entropy`, and for fewer than two channels.
     """
@@ -144,7 +144,7 @@ def decorrelation(weight: Tensor, center: str = "filters", penalty: str = "signe
     if penalty == "signed":
         units = _unit_filters(weight, center)
         # Both terms are near D even where their difference is near 0; the second is constant in the weight.
-        exact = units if units.device.type == "mps" else units.double()  # which has no float64
+        exact = units.to(torch.promote_types(units.dtype, exact_dtype(units.device)))
         return ((exact.sum(0).square().sum() - exact.detach().square().sum()) / 2).to(units.dtype)
     correlation = filter_correlation(weight, center)
     pairs = torch.ones_like(correlation, dtype=torch.bool).tril(-1)
@@ -188,6 +188,11 @@ def entropy_of_shifted(shifted: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     rest = exp.sum(dim, keepdim=True) + (top.sum(dim, keepdim=True) - 1)
     log_partition = rest.log1p()
     return log_partition, log_partition - exp.mul_(shifted).sum(dim, keepdim=True) / (1 + rest)
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """What long sums are taken in: float64, which Apple's GPUs lack."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sparsity_lib._layers import LAYERS, Attachable, in_backward, named_layers, select
-from sparsity_lib.functional import entropy_of_shifted
+from sparsity_lib.functional import entropy_of_shifted, exact_dtype
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ class LayerStats:
 
     - `samples`: how many; `positions`: per sample (1 without spatial axes; rounded down if sizes vary);
         `channels`: D.
-    - `entropy`: mean RFAV entropy (TSR, Eq. 3); `entropy_quantiles`: by probability,
+    - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
         over samples and positions.
     - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
     - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
@@ -151,7 +152,8 @@ class _Sums:
 
     def __init__(self, first: Tensor, maps: int) -> None:
         """`first` are the first of the activations that `add` takes."""
-        zeros = partial(torch.zeros, dtype=torch.float64, device=first.device)
+        self.exact = exact_dtype(first.device)
+        zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
         self.channels = channels = first.shape[-1]
         self.samples = self.vectors = 0
         self.entropy, self.scale_free, self.perplexity_less_1 = zeros(()), zeros(()), zeros(())
@@ -182,8 +184,8 @@ class _Sums:
     def _add_entropy(self, shifted: Tensor, shape: torch.Size) -> None:
         """Take vectors less their maximum, `(vectors, D)`, of activations `(*shape, D)`."""
         entropy = entropy_of_shifted(shifted, 1)[1].squeeze(1)
-        self.entropy += entropy.sum(dtype=torch.float64)
-        self.perplexity_less_1 += entropy.expm1().sum(dtype=torch.float64)
+        self.entropy += entropy.sum(dtype=self.exact)
+        self.perplexity_less_1 += entropy.expm1().sum(dtype=self.exact)
         bins = self._bin(entropy)
         self.histogram.index_add_(0, bins, torch.ones_like(bins))
         if (missing := self.maps_wanted - sum(len(part) for part in self.maps)) > 0:
@@ -192,7 +194,7 @@ class _Sums:
         centred = shifted - shifted.mean(1, keepdim=True)
         sd = centred.square_().mean(1, keepdim=True).sqrt()
         standard = shifted.div_(sd.masked_fill(sd == 0, 1))
-        self.scale_free += entropy_of_shifted(standard, 1)[1].sum(dtype=torch.float64)
+        self.scale_free += entropy_of_shifted(standard, 1)[1].sum(dtype=self.exact)
 
     def _bin(self, entropy: Tensor) -> Tensor:
         width = max(math.log(self.channels), 1e-9) / BINS
@@ -245,6 +247,8 @@ def _chosen(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[
     known = named_layers(model)
     if layers is None:
         default = {name: module for name, module in known.items() if isinstance(module, LAYERS)}
+        # Multi-head attention reads this layer's weights and never calls it.
+        default = {n: m for n, m in default.items() if not isinstance(m, NonDynamicallyQuantizableLinear)}
         linear = [name for name, module in default.items() if isinstance(module, nn.Linear)]
         wanted = {module: name for name, module in default.items() if name not in linear[-1:]}
     else:

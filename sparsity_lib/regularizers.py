@@ -53,8 +53,8 @@ class _ActivationPenalty(Attachable):
     def __call__(self) -> Tensor:
         """The penalty of the forward passes since the last call: a scalar to add to the loss.
 
-        Each forward pass counts with the mean over its samples; several are added. `losses` then holds the
-        layers' parts, detached.
+        Each forward pass counts with the mean over its samples; several are added, and of one that failed
+        midway what it had reached, unless `remove` drops it. `losses` then holds the layers' parts, detached.
 
         **Raises:** `RuntimeError` if not attached, or if a layer did not run with gradients enabled.
         """
@@ -152,6 +152,11 @@ class DecorrReg:
                 raise ValueError(
                     f"layer {name!r}, {type(module).__name__}, has no two filters to decorrelate"
                 )
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers whose filters are read."""
+        return list(self._modules)
 
     def __call__(self) -> Tensor:
         """The penalty of the weights as they are: a scalar to add to the loss.

@@ -44,10 +44,18 @@ raise SystemExit(main(["train", "epochs=1", "limit=100", "--out", {str(tmp_path)
     assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
 
 
-def test_no_permission_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "a-file").write_text("in the way")
     with pytest.raises(StudyError, match=r"cannot write in .*a-file") as caught:
         study.train(study.Experiment(**SMALL), folder=tmp_path / "a-file" / "runs")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_is_one_line(tmp_path):
+    (tmp_path / "runs").mkdir(mode=0o500)
+    with pytest.raises(StudyError, match=r"cannot write in .*runs.*[Pp]ermission denied") as caught:
+        study.train(study.Experiment(**SMALL), folder=tmp_path / "runs")
     assert "\n" not in str(caught.value)
 
 

@@ -1,12 +1,14 @@
 """The grid from a shell: what is missing is trained, in a time budget, and failures are named."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from sparsity_lib import study
-from sparsity_lib.study import profiles, results
+from sparsity_lib.study import analysis, profiles, results
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.grid import run_queue
 
@@ -43,28 +45,51 @@ def test_a_failure_is_named_and_the_others_finish(runs_folder):
 
 def test_out_of_time_is_resumed_by_the_same_call(runs_folder):
     experiment = study.Experiment(**SMALL)
-    assert run_queue([experiment], jobs=1, seconds=1e-3).out_of_time == [experiment.id]
+    assert run_queue([experiment], jobs=1, seconds=1e-3).stopped == [experiment.id]
     assert run_queue([experiment], jobs=1).done == [experiment.id]
 
 
-def test_workers_end_with_a_killed_parent(runs_folder):
+@pytest.fixture
+def a_run_at_work(runs_folder):
+    """`run` in a process group of its own, as from a terminal, with a worker that trains."""
     command = [sys.executable, "-m", "sparsity_lib.study", "run", "laptop", "--jobs", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     said = ""
-    while "val loss" not in said:  # a worker trains
+    while "val loss" not in said:
         said += process.stderr.read(1)
-    process.kill()
-    process.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
+    return process
+
+
+def test_workers_end_with_a_killed_parent(a_run_at_work):
+    a_run_at_work.kill()
+    a_run_at_work.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_a_run_leaves_a_checkpoint(number, a_run_at_work, runs_folder):
+    os.killpg(a_run_at_work.pid, number)
+    _, said = a_run_at_work.communicate(timeout=60)
+    assert a_run_at_work.returncode == 130
+    assert said.endswith("stopped; the same command goes on from here\n")
+    assert len(list(runs_folder.glob("*.ckpt"))) == 1
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         (["run", "tablet"], "unknown profile 'tablet'; known: laptop"),
+        (["run", "desktop", "--sizes", "s,l"], "unknown size 'l'; known: s, m, xxl"),
         (["run", "laptop", "--jobs", "0"], "jobs and seconds must be more than 0"),
         (["train", "network=sr9Net"], "unknown network 'sr9Net'"),
         (["train", "epochs"], "'epochs' is not FIELD=VALUE"),
         (["train", "epochs=0"], "epochs"),
+        (["train", "epochs=true"], "epochs = True: give a number"),
+        (["train", "self=1"], "unknown parameter 'self'"),
+        (["train", "seed=1", "seed=2"], "seed: given more than once"),
+        (["train", "network=.x:f"], "network '.x:f' cannot be made"),
+        (["train", "network=builtins:dict"], "network 'builtins:dict' cannot be made"),
+        (["train", "activation=after", "include_bias=false"], "include_bias=False needs activation='before'"),
+        (["run", "laptop", "--seeds", "5-3"], "seeds = '5-3'"),
     ],
 )
 def test_bad_input_is_one_line(command, said, capsys, runs_folder):
@@ -111,6 +136,44 @@ def test_curves_join_networks_of_different_layers(tiny_runs):
     assert vanilla.isnull().all()
     first = tiny_runs[0]
     assert curves.val_loss.sel(run=first.id).values == pytest.approx(first.root.val_loss.values)
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_told_apart(tmp_path):
+    base = study.Experiment(network="sr2Net")
+    told = {
+        "sr2Net": {},
+        "sr2Net ×16": {"lambda_conv_scale": 16.0},
+        "sr2Net lambda_=0.1": {"lambda_": 0.1},
+        "sr2Net reduction=mean": {"reduction": "mean"},
+        "vanillaNet": {"network": "vanillaNet", "lambda_": 0.1, "reduction": "mean", "dropout": 0.5},
+        "dropNet dropout=0.5": {"network": "dropNet", "dropout": 0.5},
+    }
+    for label, fields in told.items():
+        experiment = base.model_copy(update=fields)
+        assert (results.label(experiment), results.others(experiment)) == (label, "")
+    other = base.model_copy(update={"batch_size": 32, "init": "pytorch", "device": "cpu", "seed": 3})
+    assert results.label(other) == "sr2Net"
+    assert results.others(other) == "init=pytorch batch_size=32"
+    runs = [study.train(study.Experiment(**SMALL | f), folder=tmp_path) for f in ({}, {"batch_size": 32})]
+    assert [title for title, _ in analysis.settings(results.curves(runs))] == [
+        "digits, s",
+        "digits, s, batch_size=32",
+    ]
+
+
+def test_damaged_files_are_named(tiny_profile, tiny_run, tmp_path):
+    published = tmp_path / "results/tiny/curves.nc"
+    published.parent.mkdir(parents=True)
+    published.write_text("no netCDF")
+    with pytest.raises(study.StudyError, match=r"curves.nc is damaged"):
+        results.published("tiny")
+    content = bytearray(tiny_run.path.read_bytes())
+    damaged = tmp_path / tiny_run.path.name
+    for place in range(len(content) // 3, len(content), 997):
+        content[place] ^= 255
+    damaged.write_bytes(content)
+    with pytest.raises(study.StudyError, match=r"is damaged"):
+        results.curves([study.load(damaged)])
 
 
 def test_no_runs_to_draw():

@@ -200,3 +200,10 @@ def test_bad_settings_are_refused(model: SmallNetwork) -> None:
             sl.ActivationMonitor(model, **options)
     with pytest.raises(ValueError, match="no layer to monitor"):
         sl.ActivationMonitor(nn.Sequential(nn.ReLU()))
+
+
+def test_layers_that_are_never_called_are_not_watched_by_default() -> None:
+    model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    with sl.ActivationMonitor(model, dim=2) as monitor:
+        model(torch.randn(3, 5, 8))
+    assert monitor.compute().keys() == {"linear1", "norm1", "norm2"}

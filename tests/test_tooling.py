@@ -42,6 +42,18 @@ def test_ci_runs_what_the_readme_says() -> None:
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 
 
+@pytest.mark.parametrize("failing", ["study", "test", "test-slow", "nothing"])
+def test_ci_fails_where_a_command_fails(tmp_path: Path, failing: str) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
+    for name in ("dpkg-query", "make"):  # nothing to install; the rest is make's
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf installed\n[ $1 != {failing} ]\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run([tmp_path / ".ci/run"], env=os.environ | {"PATH": path}, check=False)
+    assert bool(result.returncode) == (failing != "nothing")
+
+
 def test_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     listed = re.findall(r"^  make ([a-z-]+) ", make(ROOT, "help").stdout, flags=re.MULTILINE)

@@ -1,17 +1,20 @@
 """Training: repeatable, resumable, honest about divergence, and complete in what it writes down."""
 
+import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import study
-from sparsity_lib.study import runs, training
+from sparsity_lib.study import provenance, runs, training
 from sparsity_lib.study.observation import rise_to_end
-from sparsity_lib.study.training import OutOfTime
+from sparsity_lib.study.training import Stopped
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
 TIMES = {"epoch_seconds", "monitor_seconds"}
@@ -115,11 +118,70 @@ def test_divergence_stops_with_epoch_step_and_terms(tmp_path):
     assert not list(tmp_path.glob("*.nc"))
 
 
-def test_out_of_time_resumes(tmp_path):
+def test_a_stopped_training_resumes(tmp_path):
     experiment = study.Experiment(**SMALL)
-    with pytest.raises(OutOfTime, match="resumes"):
-        study.train(experiment, folder=tmp_path, deadline=0)
+    with pytest.raises(Stopped, match="resumes"):
+        study.train(experiment, folder=tmp_path, stop=lambda: True)
     assert study.train(experiment, folder=tmp_path).root.sizes["epoch"] == 4
+
+
+def test_another_number_of_threads_goes_on(tmp_path):
+    experiment, epochs = study.Experiment(**SMALL), []
+    with pytest.raises(Stopped):
+        study.train(experiment, folder=tmp_path, stop=lambda: True)
+    torch.set_num_threads(2)
+    try:
+        study.train(experiment, lambda record: epochs.append(record["epoch"]), tmp_path)
+    finally:
+        torch.set_num_threads(1)
+    assert epochs == [0, 1, 2]
+
+
+def test_a_last_step_that_diverges_is_no_finished_run(tmp_path):
+    experiment = study.Experiment(**SMALL | {"limit": 50, "epochs": 1, "lr": 1e20})
+    with pytest.raises(study.NonFiniteLoss, match="val_loss is not finite after epoch 0"):
+        study.train(experiment, folder=tmp_path)
+    assert not list(tmp_path.glob("*.nc"))
+
+
+def test_the_untrained_network_is_no_part_of_the_end():
+    values = torch.tensor([[9.0], [1.0], [3.0]])
+    assert rise_to_end(values, sign=1.0)[0].tolist() == [2 - 9, 2 - 1, 2 - 3]
+
+
+def test_the_code_is_recorded_as_it_was_at_the_start(tmp_path, monkeypatch):
+    def edit(record):
+        monkeypatch.setattr(provenance, "_commit", lambda: ("edited", True))
+
+    monkeypatch.setattr(provenance, "_commit", lambda: ("at the start", False))
+    run = study.train(study.Experiment(**SMALL), edit, tmp_path)
+    assert (run.provenance["commit"], run.provenance["dirty"]) == ("at the start", 0)
+
+
+def test_the_fingerprint_is_of_statements_alone():
+    source = '"""Doc."""\n\nx = 1  # why\n\n\ndef f():\n    """Doc.\n\n    More.\n    """\n    return "# x"\n'
+    assert provenance._statements(source) == 'x = 1\ndef f():\n    return "# x"'
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    runs_of = []
+    for place, grey in (("a", 0), ("b", 200)):
+        for split, n in (("train", 12), ("test", 8)):
+            for label in ("x", "y"):
+                folder = tmp_path / place / "pictures" / split / label
+                folder.mkdir(parents=True)
+                for i in range(n):
+                    pixels = np.full((8, 8), grey + 2 * i + (label == "y"), np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{i}.png")
+        experiment = study.Experiment(dataset=f"folder:{tmp_path / place}/pictures", epochs=1)
+        with contextlib.ExitStack() as stack:
+            if runs_of:
+                stack.enter_context(pytest.warns(UserWarning, match="other images"))
+            runs_of.append(study.train(experiment, folder=tmp_path / "runs"))
+    assert runs_of[0].provenance["data_digest"] != runs_of[1].provenance["data_digest"]
+    assert runs.find(experiment, tmp_path / "runs")
+    here = study.Experiment(dataset="folder:.")
+    assert here.dataset_name == f"folder:{Path.cwd().name}"
 
 
 def test_the_run_file_explains_itself(tmp_path):
@@ -168,6 +230,15 @@ def test_norm_net_is_monitored_before_and_after_the_norm(tmp_path):
     assert run.layers == ["conv1", "conv2", "norm1", "conv3", "conv4", "norm2", "fc1"]
 
 
+READ = {"epochs": 2, "lambda_": 0.1}  # biases are zero at first; strong, so that a reading is felt at once
+
+
+@pytest.fixture(scope="module")
+def by_default(tmp_path_factory):
+    experiment = study.Experiment(network="sr3Net", **SMALL | READ)
+    return study.train(experiment, folder=tmp_path_factory.mktemp("default"))
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -180,13 +251,19 @@ def test_norm_net_is_monitored_before_and_after_the_norm(tmp_path):
         {"input_scaling": "standardize"},
         {"init": "pytorch"},
         {"precision": "bf16"},
-        {"deterministic": True},
         {"optimizer": "adam", "lr": None},
     ],
 )
-def test_every_reading_trains(fields, tmp_path):
-    run = study.train(study.Experiment(network="sr3Net", **SMALL | {"epochs": 1} | fields), folder=tmp_path)
+def test_every_reading_changes_what_is_trained(fields, by_default, tmp_path):
+    run = study.train(study.Experiment(network="sr3Net", **SMALL | READ | fields), folder=tmp_path)
     assert np.isfinite(run.root.val_loss).all()
+    assert float(run.root.train_loss[-1]) != float(by_default.root.train_loss[-1])
+
+
+def test_deterministic_algorithms_change_nothing_on_a_cpu(by_default, tmp_path):
+    fields = SMALL | READ | {"deterministic": True}
+    run = study.train(study.Experiment(network="sr3Net", **fields), folder=tmp_path)
+    np.testing.assert_array_equal(run.root.val_loss, by_default.root.val_loss)
 
 
 def test_a_network_of_ones_own_is_trained_and_monitored(tmp_path):

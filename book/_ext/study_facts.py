@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xarray as xr
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
@@ -64,23 +65,31 @@ def notebook_settings(root: Path) -> list[str]:
 def run_times(root: Path) -> list[str]:
     """What the runs cost, for `runs/` and for each folder of published runs."""
     local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
-    places = {"Runs trained here": local}
-    places |= {f"Published runs, `{path.name}`": path for path in sorted(root.glob("results/*/"))}
-    lines: list[str] = []
-    for what, folder in places.items():
-        read, unreadable = _provenance(
-            path for path in sorted(folder.glob("*.nc")) if path.name != "curves.nc"
-        )
-        if read:
-            minutes = sum(run["seconds"] for run in read) / 60
-            lines += ["", f"**{what}**: {len(read)} runs, {minutes:.0f} minutes of training in all.", ""]
-            lines += table(f"{what}: seconds of training.", _CELL_HEAD, _by_cell(read))
-            lines += table(f"{what}: made with.", _MACHINE_HEAD, _by_machine(read))
-        if unreadable:
-            lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
+    read, unreadable = _provenance(sorted(local.glob("*.nc")))
+    lines = _told("Runs trained here", read, read)
+    if unreadable:
+        lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
+    for curves in sorted(root.glob("results/*/curves.nc")):
+        with xr.open_dataset(curves, engine="h5netcdf") as together:
+            all_runs = together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
+        kept, _ = _provenance(path for path in sorted(curves.parent.glob("*.nc")) if path != curves)
+        lines += _told(f"Published runs, `{curves.parent.name}`", all_runs, kept)
     return lines or ["No runs yet: `make study` trains them."]
 
 
+def _told(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[str]:
+    if not all_runs:
+        return []
+    minutes = sum(run["seconds"] for run in all_runs) / 60
+    made = "made with." if len(kept) == len(all_runs) else f"what made the {len(kept)} whose files are kept."
+    return [
+        *("", f"**{what}**: {len(all_runs)} runs, {minutes:.0f} minutes of training in all.", ""),
+        *table(f"{what}: seconds of training.", _CELL_HEAD, _by_cell(all_runs)),
+        *table(f"{what}: {made}", _MACHINE_HEAD, _by_machine(kept)),
+    ]
+
+
+_CELL = ("dataset", "network", "size", "epochs")
 _CELL_HEAD = ("data set", "network", "size", "epochs", "runs", "median", "least", "most")
 _MACHINE_HEAD = ("runs", "device", "threads", "Python", "torch", "code")
 
@@ -101,20 +110,22 @@ def _provenance(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]
 _KEPT = (*MACHINE, "code_fingerprint", "seconds")
 
 
-def _by_cell(runs: list[dict[str, Any]]) -> list[Row]:
-    cells = _grouped(runs, ("dataset", "network", "size", "epochs"))
+def _by_cell(runs: Sequence[dict[str, Any]]) -> list[Row]:
+    cells = _grouped(runs, _CELL)
     return [
         (*cell, len(those), *(f"{f(r['seconds'] for r in those):.0f}" for f in (statistics.median, min, max)))
         for cell, those in cells.items()
     ]
 
 
-def _by_machine(runs: list[dict[str, Any]]) -> list[Row]:
+def _by_machine(runs: Sequence[dict[str, Any]]) -> list[Row]:
     groups = _grouped(runs, (*MACHINE, "code_fingerprint"))
     return [(len(those), *key[:-1], f"`{key[-1]}`") for key, those in groups.items()]
 
 
-def _grouped(runs: list[dict[str, Any]], by: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+def _grouped(
+    runs: Sequence[dict[str, Any]], by: Sequence[str]
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
         groups.setdefault(tuple(run[name] for name in by), []).append(run)

@@ -1,18 +1,22 @@
 """python -m sparsity_lib.study train | run | status | publish | verify: the study from a shell."""
 
 import argparse
+import contextlib
 import itertools
 import json
+import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparsity_lib.study import results, runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import run_queue
+from sparsity_lib.study.networks import SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.selection import parse_seeds
-from sparsity_lib.study.training import train
+from sparsity_lib.study.training import Stopped, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return args.command(args)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        return 130
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,33 +36,66 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    experiment = Experiment(**dict(_field(text) for text in args.fields))
+    fields = [_field(text) for text in args.fields]
+    if twice := {name for name, _ in fields if [other for other, _ in fields].count(name) > 1}:
+        raise StudyError(f"{', '.join(sorted(twice))}: given more than once")
+    experiment = Experiment(**dict(fields))
 
     def report(record: dict[str, Any]) -> None:
         loss, accuracy = float(record["val_loss"]), float(record["val_accuracy"])
         print(f"epoch {record['epoch']} of {experiment.epochs}: val loss {loss:.4f}, accuracy {accuracy:.4f}")
 
-    print(train(experiment, report, args.out).path)
+    with _asked_to_stop() as stop:
+        print(train(experiment, report, args.out, stop=stop).path)
     return 0
+
+
+def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
+    sizes = args.sizes.split(",") if args.sizes else list(SIZES)
+    if unknown := [size for size in sizes if size not in SIZES]:
+        raise StudyError(f"unknown size '{unknown[0]}'; known: {', '.join(SIZES)}")
+    return [e for e in experiments(name, parse_seeds(args.seeds)) if e.size in sizes]
 
 
 def _run(args: argparse.Namespace) -> int:
     public = results.published_ids(args.profile)
-    queue = [e for e in experiments(args.profile, parse_seeds(args.seeds)) if e.id not in public]
+    queue = [e for e in _queue(args, args.profile) if e.id not in public]
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs", flush=True)
-    outcome = run_queue(queue, args.jobs, args.seconds, args.out)
+    with _asked_to_stop() as stop:
+        outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
     print(
         f"{args.profile}: {len(outcome.already)} runs were there, {len(outcome.done)} trained, "
-        f"{len(outcome.out_of_time)} out of time, {len(outcome.failed)} failed"
+        f"{len(outcome.stopped)} to go on with, {len(outcome.failed)} failed"
     )
     for run, error in outcome.failed.items():
         print(f"failed: {run}: {error}")
-    return 1 if outcome.failed or outcome.out_of_time else 0
+    if stop():
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 1 if outcome.failed or outcome.stopped else 0
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM asked to stop after the epoch; asked again, Python's own handler answers."""
+    asked = []
+
+    def note(number: int, frame: object) -> None:
+        asked.append(number)
+        print("stopping after this epoch (once more: at once)", file=sys.stderr)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _status(args: argparse.Namespace) -> int:
     for name in [args.profile] if args.profile else PROFILES:
-        queue = experiments(name, parse_seeds(args.seeds))
+        queue = _queue(args, name)
         public = results.published(name)
         cost = {} if public is None else dict(zip(public.run.values, public.seconds.values, strict=True))
         for experiment in queue:
@@ -114,7 +154,10 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, what: Any, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.set_defaults(command=what)
-        sub.add_argument("--out", metavar="FOLDER", help="the folder of runs (default: the project's runs/)")
+        if what is not _verify:
+            sub.add_argument(
+                "--out", metavar="FOLDER", help="the folder of runs (default: the project's runs/)"
+            )
         return sub
 
     one = command("train", _train, "train one experiment, or resume it")
@@ -128,11 +171,12 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, metavar="K", help="runs side by side (default: one a core; 1 on a GPU)"
     )
     many.add_argument("--seconds", type=float, metavar="N", help="stop, resumable, after this time")
-    many.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
 
     status = command("status", _status, "what is done, missing, and the cost of the rest")
     status.add_argument("profile", nargs="?", help=", ".join(PROFILES))
-    status.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
+    for sub in (many, status):
+        sub.add_argument("--sizes", metavar="s,m", default="", help="these alone")
+        sub.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
 
     command("publish", _publish, "put finished confirmatory runs into results/").add_argument("profile")
     command("verify", _verify, "check the published runs against their digests").add_argument("profile")

@@ -20,7 +20,7 @@ LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
 
 # What networks must share to be set side by side; a network's own strengths and seed come on top. A limit of
 # 0 is all images.
-SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs", "data_seed")
+SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs", "data_seed", "others")
 
 # Of each curve: whether lower is better, and the run file's name for how much worse the end is.
 _CURVES = {"val_loss": (1, "val_loss_rise"), "val_accuracy": (-1, "val_accuracy_drop")}
@@ -54,7 +54,7 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     trained(curves)
     fields = [name for name in SETTING if name in curves.coords]
     frame = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
-    told = {"dataset", "size", "label_noise"} | {name for name in fields if frame[name].nunique() > 1}
+    told = {"dataset", "size", "label_noise"} | {n for n in fields if n == "others" or frame[n].nunique() > 1}
     order = frame.assign(size=frame["size"].map(list(SIZES).index)).sort_values(fields).index
     return [
         (_title(frame.loc[group.index[0], sorted(told)]), curves.isel(run=group.index.to_numpy()))
@@ -78,7 +78,8 @@ def _title(setting: pd.Series) -> str:
     if "limit" in setting:
         parts.append(f"{setting['limit']:,} images" if setting["limit"] else "all images")
     words = {"optimizer": "", "lr": "learning rate ", "epochs": "epochs ", "data_seed": "data seed "}
-    return ", ".join(parts + [f"{word}{setting[name]}" for name, word in words.items() if name in setting])
+    parts += [f"{word}{setting[name]}" for name, word in words.items() if name in setting]
+    return ", ".join([*parts, setting["others"]] if setting.get("others") else parts)
 
 
 def labels(curves: xr.Dataset) -> list[str]:

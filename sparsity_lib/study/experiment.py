@@ -5,10 +5,18 @@ import hashlib
 import json
 import math
 import re
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.errors import StudyError
@@ -72,11 +80,18 @@ class Experiment(BaseModel):
     deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
     device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise StudyError(_one_line(error, type(self))) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
+        return value
 
     @field_validator("network")
     @classmethod
@@ -98,7 +113,7 @@ class Experiment(BaseModel):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
-        if name not in DATASETS and not (name.startswith("folder:") and len(name) > len("folder:")):
+        if name not in DATASETS and not (name.startswith("folder:") and _folder_name(name)):
             raise ValueError(f"unknown data set '{name}'; known: {', '.join(DATASETS)}, or 'folder:PATH'")
         return name
 
@@ -121,6 +136,14 @@ class Experiment(BaseModel):
                     raise ValueError(
                         f"{field}: the strength of '{layer}' is {strength}; it must be 0 or more"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _a_relu_has_no_bias(self) -> "Experiment":
+        if self.activation == "after" and not self.include_bias:
+            raise ValueError(
+                "include_bias=False needs activation='before': behind the ReLU the bias is part of it"
+            )
         return self
 
     @property
@@ -162,7 +185,7 @@ class Experiment(BaseModel):
     def dataset_name(self) -> str:
         """The data set's name: `folder:<last part>` for a folder."""
         if self.dataset.startswith("folder:"):
-            return "folder:" + PurePath(self.dataset.removeprefix("folder:")).name
+            return "folder:" + _folder_name(self.dataset)
         return self.dataset
 
     @property
@@ -185,6 +208,11 @@ class Experiment(BaseModel):
         """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
         parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)
         return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
+
+
+def _folder_name(dataset: str) -> str:
+    path = dataset.removeprefix("folder:")
+    return Path(path).expanduser().resolve().name if path else ""
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:

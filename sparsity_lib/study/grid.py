@@ -1,13 +1,16 @@
 """Train what is missing of a profile: several runs side by side, in order, in a given time."""
 
+import math
 import multiprocessing
 import os
 import queue
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,7 +22,7 @@ from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs import Run
-from sparsity_lib.study.training import OutOfTime, train
+from sparsity_lib.study.training import Stopped, train
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Outcome:
 
     already: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
-    out_of_time: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -42,11 +45,13 @@ def run_queue(
     jobs: int | None = None,
     seconds: float | None = None,
     folder: str | Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train those experiments that have no run yet, `jobs` at a time, with progress on standard error.
 
-    With `seconds`, runs still in training at the end write a checkpoint and stop; the same call goes on from
-    there. A run that fails does not stop the others. Returns what became of each.
+    When `seconds` are over, or `stop` says so, runs in training write a checkpoint after their epoch and
+    stop; the same call goes on from there. A run that fails does not stop the others. Returns what became of
+    each.
     """
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 1 or (seconds is not None and seconds <= 0):
@@ -59,15 +64,14 @@ def run_queue(
         else:
             missing.append(experiment)
     if missing:
-        deadline = None if seconds is None else time.time() + seconds
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        end = math.inf if seconds is None else time.monotonic() + seconds
         for experiment, error in _train_side_by_side(
-            missing, min(jobs, len(missing)), threads, deadline, folder
+            missing, min(jobs, len(missing)), folder, lambda: stop() or time.monotonic() >= end
         ):
             if error is None:
                 outcome.done.append(experiment.id)
-            elif isinstance(error, OutOfTime):
-                outcome.out_of_time.append(experiment.id)
+            elif isinstance(error, Stopped):
+                outcome.stopped.append(experiment.id)
             else:
                 outcome.failed[experiment.id] = (
                     str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -88,35 +92,42 @@ def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None
 
 
 def _train_side_by_side(
-    experiments: Sequence[Experiment],
-    jobs: int,
-    threads: int,
-    deadline: float | None,
-    folder: str | Path | None,
+    experiments: Sequence[Experiment], jobs: int, folder: str | Path | None, stop: Callable[[], bool]
 ) -> Iterator[tuple[Experiment, BaseException | None]]:
     """Yield each experiment as it ends, with its error or None."""
     context = multiprocessing.get_context("spawn")  # a forked torch hangs once it has started threads
     messages: multiprocessing.Queue[tuple[str, int, float]] = context.Queue()
+    stopping = context.Event()
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     total = sum(experiment.epochs + 1 for experiment in experiments)
     with (
-        ProcessPoolExecutor(jobs, context, _start_worker, (messages, threads)) as pool,
+        ProcessPoolExecutor(jobs, context, _start_worker, (messages, stopping, threads)) as pool,
         tqdm(total=total, unit="epoch", mininterval=1, dynamic_ncols=True, smoothing=0.05) as bar,
     ):
         pending: dict[Future[None], Experiment] = {
-            pool.submit(_train_one, experiment, deadline, folder): experiment for experiment in experiments
+            pool.submit(_train_one, experiment, folder): experiment for experiment in experiments
         }
         ended = 0
-        while pending:
-            finished, _ = wait(pending, timeout=0.5)
-            _show(bar, messages, f"run {min(ended + jobs, len(experiments))} of {len(experiments)}")
-            for future in finished:
-                experiment, ended = pending.pop(future), ended + 1
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    error = StudyError("the process was killed (no memory left?); the same command goes on")
-                mark = "done" if error is None else f"not finished: {error}"
-                bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
-                yield experiment, error
+        try:
+            while pending:
+                finished, _ = wait(pending, timeout=0.5)
+                if stop():
+                    stopping.set()
+                _show(bar, messages, f"run {min(ended + jobs, len(experiments))} of {len(experiments)}")
+                for future in finished:
+                    experiment, ended = pending.pop(future), ended + 1
+                    error = future.exception()
+                    if isinstance(error, BrokenProcessPool):
+                        error = StudyError(
+                            "the process was killed (no memory left?); the same command goes on"
+                        )
+                    if not isinstance(error, Stopped):
+                        mark = "done" if error is None else f"not finished: {error}"
+                        bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
+                    yield experiment, error
+        finally:  # an interrupted notebook, too, leaves checkpoints
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _show(bar: "tqdm[Any]", messages: "multiprocessing.Queue[tuple[str, int, float]]", position: str) -> None:
@@ -131,12 +142,17 @@ def _show(bar: "tqdm[Any]", messages: "multiprocessing.Queue[tuple[str, int, flo
 
 
 _messages: "multiprocessing.Queue[tuple[str, int, float]]"
+_stopping: Event
 
 
-def _start_worker(messages: "multiprocessing.Queue[tuple[str, int, float]]", threads: int) -> None:
-    global _messages
-    _messages = messages
+def _start_worker(
+    messages: "multiprocessing.Queue[tuple[str, int, float]]", stopping: Event, threads: int
+) -> None:
+    global _messages, _stopping
+    _messages, _stopping = messages, stopping
     torch.set_num_threads(threads)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent says when to stop
+        signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -147,11 +163,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _train_one(experiment: Experiment, deadline: float | None, folder: str | Path | None) -> None:
-    if deadline is not None and time.time() >= deadline:
-        raise OutOfTime(f"{experiment.id}: not started")
+def _train_one(experiment: Experiment, folder: str | Path | None) -> None:
+    if _stopping.is_set():
+        raise Stopped(f"{experiment.id}: not started")
 
     def report(record: dict[str, Any]) -> None:
         _messages.put((experiment.id, record["epoch"], float(record["val_loss"])))
 
-    train(experiment, report, folder, deadline=deadline)
+    train(experiment, report, folder, stop=_stopping.is_set)

@@ -54,7 +54,7 @@ def build(experiment: "Experiment", in_channels: int, image_size: tuple[int, int
     `"package.module:factory"`, is called as `factory(in_channels, image_size, classes)` and keeps its own
     initialisation.
 
-    Raises `StudyError` if the factory cannot be imported or the images are smaller than 4 x 4.
+    Raises `StudyError` if the factory fails, or the images are smaller than 4 x 4.
     """
     if experiment.architecture in NETWORKS:
         model = _conv_conv_pool(experiment, in_channels, image_size, classes)
@@ -67,10 +67,13 @@ def build(experiment: "Experiment", in_channels: int, image_size: tuple[int, int
         return model
     module_name, _, factory_name = experiment.network.partition(":")
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
-        raise StudyError(f"network '{experiment.network}' cannot be imported: {error}") from None
-    return factory(in_channels, image_size, classes)
+        model = getattr(importlib.import_module(module_name), factory_name)(in_channels, image_size, classes)
+    except Exception as error:  # whatever somebody's own code raises
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StudyError(f"network '{experiment.network}' cannot be made: {told}") from error
+    if not isinstance(model, nn.Module):
+        raise StudyError(f"network '{experiment.network}' made a {type(model).__name__}, no torch.nn.Module")
+    return model
 
 
 def _conv_conv_pool(

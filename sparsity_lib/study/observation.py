@@ -124,13 +124,14 @@ def observe_gradients(
 def rise_to_end(values: Tensor, sign: float, last: int = 5, resamples: int = 1000) -> Tensor:
     """How much worse the end is than each epoch, with a 95 % bootstrap interval over images (T10).
 
-    **Arguments:** `values` (epochs, images), a loss (`sign=1`) or correctness (`sign=-1`) of each image.
+    **Arguments:** `values` (epochs, images), a loss (`sign=1`) or correctness (`sign=-1`) of each image, the
+    first epoch being the untrained network's, which is no part of the end.
 
     **Returns:** (3, epochs): the mean over images of `sign * (mean of the last epochs - this epoch)`, and the
     interval's two ends. Images are redrawn with a fixed seed.
     """
     values = values.double().cpu()
-    worse = sign * (values[-last:].mean(0) - values)  # (epochs, images)
+    worse = sign * (values[1:][-last:].mean(0) - values)  # (epochs, images)
     images = worse.shape[1]
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(images, (resamples, images), generator=generator)

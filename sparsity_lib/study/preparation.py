@@ -59,8 +59,8 @@ def penalties(model: nn.Module, experiment: Experiment) -> tuple[dict[str, Penal
             center=experiment.center,
             penalty=experiment.decorrelation_penalty,
         )
-    regularised = dict.fromkeys(layer for by_layer in strengths.values() for layer in by_layer)
-    return built, list(regularised)
+    layers_of = (layer.removesuffix("_relu") for penalty in built.values() for layer in penalty.layers)
+    return built, list(dict.fromkeys(layers_of))
 
 
 def scaling(experiment: Experiment, images: Tensor) -> Prepare:

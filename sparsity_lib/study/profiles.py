@@ -76,7 +76,7 @@ PROFILES = {
 
 def profile(name: str) -> Profile:
     """The profile of that name; `StudyError` naming the known ones otherwise."""
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise StudyError(f"unknown profile '{name}'; known: {', '.join(PROFILES)}")
     return PROFILES[name]
 

@@ -4,8 +4,10 @@ import ast
 import datetime
 import functools
 import hashlib
+import io
 import platform
 import subprocess
+import tokenize
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,14 @@ from sparsity_lib.study.files import PROJECT
 _NUMERICAL = ("networks", "data/splits", "data/pictures", "preparation", "observation", "training")
 
 
-def provenance(data_digest: str, device: torch.device, seconds: float) -> dict[str, Any]:
-    """How a run was made: code, data, versions, machine."""
+def code() -> dict[str, Any]:
+    """The code as it is when this is first asked; files may change while a training runs."""
     commit, dirty = _commit()
+    return {"commit": commit, "dirty": int(dirty), "code_fingerprint": code_fingerprint()}
+
+
+def surroundings(data_digest: str, device: torch.device, seconds: float) -> dict[str, Any]:
+    """What a run was made from and on: data, versions, machine."""
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -31,9 +38,6 @@ def provenance(data_digest: str, device: torch.device, seconds: float) -> dict[s
     )
     return {
         "sparsity_lib": sparsity_lib.__version__,
-        "commit": commit,
-        "dirty": int(dirty),
-        "code_fingerprint": code_fingerprint(),
         "data_digest": data_digest,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -68,15 +72,23 @@ def code_fingerprint() -> str:
     modules += [library / "study" / f"{name}.py" for name in _NUMERICAL]
     digest = hashlib.sha256()
     for path in sorted(modules):
-        digest.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+        digest.update(_statements(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:8]
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+def _statements(source: str) -> str:
+    """The source without comments, docstrings and empty lines; a parsed form would differ between Pythons."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             and ast.get_docstring(node) is not None
         ):
-            node.body = node.body[1:]
-    return tree
+            docstring = node.body[0]
+            for row in range(docstring.lineno - 1, docstring.end_lineno or docstring.lineno):
+                lines[row] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())

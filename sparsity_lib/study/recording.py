@@ -54,7 +54,7 @@ def as_tree(
     shown: Split,
     classes: Sequence[str],
 ) -> xr.DataTree:
-    """The run file's contents; the book's page on the run file lists them."""
+    """The run file's contents, with names, dimensions and units as a reader will see them."""
     epochs = range(-1, experiment.epochs)
     root: dict[str, Any] = {
         "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),

@@ -1,5 +1,6 @@
 """Many runs at once: their curves as one data set, and the published ones in `results/<profile>/`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs import Run
 
 PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
-PUBLISHED_FILES = 3  # seeds of a cell whose files are published; of the others, the curves
+PUBLISHED_FILES = 1  # seeds of a cell whose files are published; of the others, the curves
 
 _BY_EPOCH = (
     "train_loss",
@@ -60,16 +61,21 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
     channels = np.full((len(which), len(layers)), np.nan, "float32")
     for i, run in enumerate(which):
-        with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
-            for name, values in by_run.items():
-                found = file[name][...]
-                values[i, ..., : found.shape[-1]] = found
-            for layer in run.layers:
-                j = layers.index(layer)
-                channels[i, j] = file[layer].attrs["channels"].item()
-                for name, values in by_layer.items():
-                    found = file[layer][name][...]
-                    values[i, j, :, : found.shape[-1]] = found
+        try:
+            with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
+                for name, values in by_run.items():
+                    found = file[name][...]
+                    values[i, ..., : found.shape[-1]] = found
+                for layer in run.layers:
+                    j = layers.index(layer)
+                    channels[i, j] = file[layer].attrs["channels"].item()
+                    for name, values in by_layer.items():
+                        found = file[layer][name][...]
+                        values[i, j, :, : found.shape[-1]] = found
+        except (OSError, KeyError) as error:  # what a failed checksum makes the reader raise
+            raise StudyError(
+                f"{run.path} is damaged ({error}); without it, the run is trained again"
+            ) from None
 
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(_BY_EPOCH, ("run", "epoch"))
     dims |= dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
@@ -83,7 +89,8 @@ def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.nda
     described = [run.experiment for run in which]
     columns: dict[str, list[Any]] = {name: [getattr(e, name) for e in described] for name in _IDENTITY}
     columns |= {"dataset": [e.dataset_name for e in described], "lr": [e.learning_rate() for e in described]}
-    columns |= {"label": [label(e) for e in described], "limit": [e.limit or 0 for e in described]}  # 0: all
+    columns |= {"label": [label(e) for e in described], "others": [others(e) for e in described]}
+    columns |= {"limit": [e.limit or 0 for e in described]}  # 0: all
     columns |= {name: [run.provenance[name] for run in which] for name in _PROVENANCE}
     coordinates = {
         name: ("run", _text(values) if isinstance(values[0], str) else np.array(values))
@@ -97,14 +104,46 @@ def _text(values: Sequence[str]) -> np.ndarray:
 
 
 def label(experiment: Experiment) -> str:
-    """The network's name, and the factor on the conv layers' lambda where it is not 1: `sr2Net ×16`."""
-    scaled = any(
-        layer.startswith("conv")
-        for kind in ("sparsity", "variance")
-        for layer in experiment.strengths()[kind]
-    )
-    scale = experiment.lambda_conv_scale
-    return f"{experiment.network} ×{scale:g}" if scaled and scale != 1 else experiment.network
+    """The network's name and what is not the default of it or of its penalties.
+
+    As in `sr2Net ×16`, the factor on the conv layers' lambda, or `sr2Net reduction=mean`.
+    """
+    strengths = experiment.strengths()
+    on_activations = [*strengths["sparsity"], *strengths["variance"]]
+    told = [experiment.network]
+    if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in on_activations):
+        told.append(f"×{experiment.lambda_conv_scale:g}")
+    relevant = {
+        _OF_ACTIVATION_PENALTIES: bool(on_activations),
+        _OF_DECORRELATION: bool(strengths["decorrelation"]),
+        _OF_NORM_NET: experiment.architecture == "normNet",
+        _OF_DROP_NET: experiment.architecture == "dropNet",
+    }
+    told += _unusual(experiment, [name for names, is_on in relevant.items() if is_on for name in names])
+    return " ".join(told)
+
+
+def others(experiment: Experiment) -> str:
+    """What else is not the default, as `batch_size=128 init=pytorch`: runs that differ in it are no pair."""
+    own = {"lr", "dataset", "limit", "device", "deterministic"}
+    own |= {*_IDENTITY, *_OF_ACTIVATION_PENALTIES, *_OF_DECORRELATION, *_OF_NORM_NET, *_OF_DROP_NET}
+    return " ".join(_unusual(experiment, [name for name in type(experiment).model_fields if name not in own]))
+
+
+_OF_ACTIVATION_PENALTIES = ("lambda_", "sparsity", "variance", "reduction", "activation", "include_bias")
+_OF_DECORRELATION = ("kappa", "decorrelation", "center", "decorrelation_penalty")
+_OF_NORM_NET = ("norm_placement", "batch_norm")
+_OF_DROP_NET = ("dropout_placement", "dropout")
+
+
+def _unusual(experiment: Experiment, names: Sequence[str]) -> list[str]:
+    values = {name: getattr(experiment, name) for name in names}
+    defaults = {name: type(experiment).model_fields[name].default for name in names}
+    return [
+        f"{name}={json.dumps(value) if isinstance(value, dict) else value}"
+        for name, value in values.items()
+        if value != defaults[name]
+    ]
 
 
 def folder_of(name: str) -> Path:
@@ -116,7 +155,13 @@ def folder_of(name: str) -> Path:
 def published(name: str) -> xr.Dataset | None:
     """The curves of a profile's published runs, or None if there are none."""
     path = folder_of(name) / "curves.nc"
-    return xr.load_dataset(path, engine="h5netcdf") if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return xr.load_dataset(path, engine="h5netcdf")
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StudyError(f"{path} is damaged ({told}); get the published file again") from None
 
 
 def published_runs(name: str) -> list[Path]:
@@ -149,9 +194,10 @@ def publish(name: str, source: str | Path | None = None) -> int:
     for run in new:
         if run.provenance["dirty"] or run.provenance["commit"] == "unknown":
             raise StudyError(f"{run.id} was trained from uncommitted code; commit, and train it again")
-    if not new:
+    if not new and before is None:
         return 0
-    together = curves(new) if before is None else xr.concat([before, curves(new)], "run", join="outer")
+    parts = [part for part in (before, curves(new) if new else None) if part is not None]
+    together = xr.concat(parts, "run", join="outer")
     for run in new:
         if run.experiment.seed in seeds[:PUBLISHED_FILES]:
             with xr.open_datatree(run.path, engine="h5netcdf") as tree:

@@ -13,6 +13,7 @@ import h5py
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
+from sparsity_lib.study.data import folder_digest
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import folder, set_aside, written_whole
@@ -109,10 +110,17 @@ def load(path: str | Path) -> Run:
 
 
 def find(experiment: Experiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
-    """The experiment's finished run, or None if it is missing, damaged, or (unless allowed) by other code."""
-    for path in _files(experiment, where):
+    """The experiment's finished run, or None if there is none that is sound and of the same data and code.
+
+    A folder data set goes by its name alone, so its images are compared; `by_any_code` allows other code.
+    """
+    found = _files(experiment, where)
+    images = folder_digest(experiment.dataset) if found else None
+    for path in found:
         with contextlib.suppress(StudyError):
-            if (run := load(path)) and (by_any_code or not run.by_other_code):
+            run = load(path)
+            same_images = images is None or run.provenance["data_digest"] == images
+            if same_images and (by_any_code or not run.by_other_code):
                 return run
     return None
 
@@ -122,7 +130,7 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
     for path in _files(experiment, where):
         try:
             load(path)
-            set_aside(path, "it was made by another version of the numerical code")
+            set_aside(path, "it was made by another version of the numerical code, or from other images")
         except StudyError as error:
             set_aside(path, error)
 

@@ -12,15 +12,16 @@ Listed = str | int | float | Sequence[str | int | float]
 
 def select(
     profile: str,
-    networks: Listed = "",
+    networks: Listed | None = "",
     *,
     dataset: str = "",
-    sizes: Listed = "",
-    seeds: Listed = "",
-    label_noise: Listed = "",
+    sizes: Listed | None = "",
+    seeds: Listed | None = "",
+    label_noise: Listed | None = "",
     optimizer: str = "",
     epochs: int | None = None,
     limit: int | None = None,
+    image_size: int | None = None,
     device: str = "auto",
 ) -> list[Experiment]:
     """The experiments of a profile, narrowed or changed by what is said; empty or None is the profile's own.
@@ -35,12 +36,12 @@ def select(
     cells = [dict(cell) for cell in grid.cells]
     wanted: dict[str, list[Any]] = {
         "network": _items("networks", networks, str),
-        "dataset": _items("dataset", dataset, str),
+        "dataset": [dataset] if dataset else [],
         "size": _items("sizes", sizes, str),
         "label_noise": _items("label_noise", label_noise, float),
         "optimizer": _items("optimizer", optimizer, str),
     }
-    for field, value in (("epochs", epochs), ("limit", limit)):
+    for field, value in (("epochs", epochs), ("limit", limit), ("image_size", image_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise StudyError(f"{field} = {value!r}: give a whole number above 0; None is the profile's own")
         wanted[field] = [] if value is None else [value]
@@ -68,7 +69,9 @@ def _narrow(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[
     return narrowed
 
 
-def _items(name: str, value: Listed, kind: type) -> list[Any]:
+def _items(name: str, value: Listed | None, kind: type) -> list[Any]:
+    if value is None:
+        return []
     if isinstance(value, str):
         parts: list[Any] = [part.strip() for part in value.split(",") if part.strip()]
     else:
@@ -83,7 +86,7 @@ def _items(name: str, value: Listed, kind: type) -> list[Any]:
         ) from None
 
 
-def parse_seeds(value: Listed) -> list[int]:
+def parse_seeds(value: Listed | None) -> list[int]:
     """Seeds said as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
     if not isinstance(value, str):
         return _items("seeds", value, int)
@@ -92,7 +95,7 @@ def parse_seeds(value: Listed) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not part.strip():
             continue
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
             raise StudyError(
                 f"seeds = {value!r}: give comma-separated whole numbers or ranges, as in 0,1,2 or 100-104"
             )

@@ -11,19 +11,21 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, DecorrReg
+from sparsity_lib._layers import named_layers
 from sparsity_lib.study import networks, observation, runs
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import lock, set_aside, written_whole
 from sparsity_lib.study.preparation import device_of, load_on, penalties, scaling
-from sparsity_lib.study.provenance import code_fingerprint, provenance
+from sparsity_lib.study.provenance import code, code_fingerprint, surroundings
 from sparsity_lib.study.recording import Log, as_tree
 
 MAPS = 16  # images whose entropy maps are kept
@@ -36,8 +38,8 @@ class NonFiniteLoss(StudyError):
     """Training diverged: the loss became infinite or NaN."""
 
 
-class OutOfTime(StudyError):
-    """The time given was over before the training was; its checkpoint is written."""
+class Stopped(StudyError):
+    """The training was stopped before its end; its checkpoint is written."""
 
 
 def train(
@@ -45,7 +47,7 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     folder: str | Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    deadline: float | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> runs.Run:
     """Train the experiment, or go on from its last checkpoint; a finished run is returned as it is.
 
@@ -55,14 +57,14 @@ def train(
       names as in the run file, a layer's as `"conv1/entropy"`.
     - `folder`: where runs are kept; the project's `runs/` by default.
     - `checkpoint_seconds`: the shortest time between two checkpoints.
-    - `deadline`: a `time.time()` after which to write a checkpoint and stop with `OutOfTime`.
+    - `stop`: asked after each epoch; if true, a checkpoint is written, and `Stopped` raised.
 
     **Returns:** the finished `Run`, read from its file.
 
     **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a layer the network lacks, missing
     data, or a device that is not there.
     """
-    path = runs.path_of(experiment, folder)
+    path, made_by = runs.path_of(experiment, folder), code()
     with lock(path):
         if run := runs.find(experiment, folder):
             return run
@@ -76,17 +78,17 @@ def train(
                 record = training.next_epoch()
                 if on_epoch:
                     on_epoch(record)
-                out_of_time = deadline is not None and time.time() >= deadline
+                stopped = stop is not None and stop()
                 if training.epoch < experiment.epochs and (
-                    out_of_time or time.monotonic() - saved_at >= checkpoint_seconds
+                    stopped or time.monotonic() - saved_at >= checkpoint_seconds
                 ):
                     training.save(path.with_suffix(".ckpt"))
                     saved_at = time.monotonic()
-                    if out_of_time:
-                        raise OutOfTime(
+                    if stopped:
+                        raise Stopped(
                             f"{experiment.id}: stopped after epoch {training.epoch - 1}; resumes from there"
                         )
-        run = training.finish(path)
+        run = training.finish(path, made_by)
         path.with_suffix(".ckpt").unlink(missing_ok=True)
         return run
 
@@ -119,10 +121,11 @@ class _Training:
             self.monitors = [ActivationMonitor(self.model, maps=MAPS), ActivationMonitor(self.model)]
         except ValueError as error:
             raise StudyError(f"{experiment.network}: {error}") from None
-        modules = dict(self.model.named_modules())
+        modules = named_layers(self.model)
         self.layers = {name: modules[name] for name in self.monitors[0].layers}
         self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
-        self.regularised = {name: modules[name].weight for name in regularised}
+        weights = {name: getattr(modules[name], "weight", None) for name in regularised}
+        self.regularised = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
 
         optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[experiment.optimizer]
         self.optimizer = optimizer(self.model.parameters(), lr=experiment.learning_rate())
@@ -133,6 +136,7 @@ class _Training:
         record = self._train_epoch() if self.epoch >= 0 else {}
         trained = time.monotonic()
         record |= self._observe()
+        self._refuse_non_finite_outcome(record)
         record["epoch_seconds"] = torch.tensor(trained - start)
         record["monitor_seconds"] = torch.tensor(time.monotonic() - trained)
         self.seconds += time.monotonic() - start
@@ -203,9 +207,18 @@ class _Training:
         values = ", ".join(
             f"{name} {value:.4g}" for name, value in zip(names, terms[step].tolist(), strict=True)
         )
-        raise NonFiniteLoss(
-            f"{self.experiment.id}: the loss is not finite at epoch {self.epoch}, step {step} ({values}); "
-            f"try a smaller learning rate than {self.experiment.learning_rate()} or weaker penalties"
+        raise self._non_finite(f"the loss is not finite at epoch {self.epoch}, step {step} ({values})")
+
+    def _refuse_non_finite_outcome(self, record: dict[str, Tensor]) -> None:
+        # A last step that diverges leaves finite training losses behind it.
+        for name in ("val_loss", "monitor_loss"):
+            if not record[name].isfinite().all():
+                raise self._non_finite(f"{name} is not finite after epoch {self.epoch}")
+
+    def _non_finite(self, what: str) -> NonFiniteLoss:
+        rate = self.experiment.learning_rate()
+        return NonFiniteLoss(
+            f"{self.experiment.id}: {what}; try a smaller learning rate than {rate} or weaker penalties"
         )
 
     @contextlib.contextmanager
@@ -222,7 +235,7 @@ class _Training:
     def save(self, path: Path) -> None:
         """Write the state after the last finished epoch; whole, or not at all."""
         state = {
-            "fingerprint": _fingerprint(self.experiment),
+            "fingerprint": self._fingerprint(),
             "epoch": self.epoch,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
@@ -237,9 +250,9 @@ class _Training:
         if not path.exists():
             return
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            if state["fingerprint"] != _fingerprint(self.experiment):
-                raise ValueError("it was written by other code or for another experiment")
+            state = torch.load(path, map_location="cpu", weights_only=True)  # where the log stays
+            if state["fingerprint"] != self._fingerprint():
+                raise ValueError("it was written by other code, for another experiment or other data")
         except Exception as error:  # whatever a truncated or foreign file makes the reader raise
             set_aside(path, error)
             return
@@ -248,7 +261,10 @@ class _Training:
         self.log = Log(state["log"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
-    def finish(self, path: Path) -> runs.Run:
+    def _fingerprint(self) -> str:
+        return f"{self.experiment.digest}/{code_fingerprint()}/{self.data.digest}"
+
+    def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
         """Write the run's file."""
         log = self.log.stacked()
         for name, sign in (("loss_rise", 1.0), ("accuracy_drop", -1.0)):
@@ -259,17 +275,13 @@ class _Training:
                 log[f"val_{name}{suffix}"] = values
         shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
         tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes)
-        tree.attrs |= provenance(self.data.digest, self.device, self.seconds)
+        tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
         return runs.save(tree, path)
 
 
 def _stream(seed: int, purpose: str, epoch: int = 0) -> int:
     """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
-
-
-def _fingerprint(experiment: Experiment) -> str:
-    return f"{experiment.digest}/{code_fingerprint()}/{torch.get_num_threads()}"
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sparsity_lib.study.data import sources, splits
-from sparsity_lib.study.data.sources import DATASETS
+from sparsity_lib.study.data.sources import DATASETS, folder_digest
 from sparsity_lib.study.errors import StudyError
 
-__all__ = ["DATASETS", "Data", "Split", "load"]
+__all__ = ["DATASETS", "Data", "Split", "folder_digest", "load"]
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,12 @@ def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, C
     return digest, content
 
 
+def digest_of(source: Source, folder: Path) -> str:
+    """SHA-256 of the data set's files, remembered in `folder`; `StudyError` for one that cannot be read."""
+    with files.lock(folder / source.name.split(":")[0]):
+        return _digest(source, folder)
+
+
 def _write(path: Path, content: Content) -> None:
     with files.written_whole(path) as partial, partial.open("wb") as file:
         np.save(file, content.images.numpy(), allow_pickle=False)

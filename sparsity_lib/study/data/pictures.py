@@ -71,7 +71,7 @@ def _open(path: Path) -> "Image.Image":
 
     try:
         return Image.open(path)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
 
 

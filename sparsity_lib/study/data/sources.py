@@ -10,7 +10,7 @@ import torch
 
 from sparsity_lib.study import files
 from sparsity_lib.study.data import folders, official
-from sparsity_lib.study.data.cache import Content, Source, cached
+from sparsity_lib.study.data.cache import Content, Source, cached, digest_of
 from sparsity_lib.study.data.pictures import scaled
 from sparsity_lib.study.errors import StudyError
 
@@ -42,6 +42,14 @@ def read(dataset: str, image_size: int | None, root: Path | str | None) -> tuple
     else:
         raise StudyError(f"unknown data set '{dataset}': there are {', '.join(DATASETS)} and {_FOLDER}PATH")
     return source.name, *cached(source, image_size, root / "cache")
+
+
+def folder_digest(dataset: str) -> str | None:
+    """The digest of a folder's images, which its name does not tell; None for the data sets with a name."""
+    if not dataset.startswith(_FOLDER):
+        return None
+    source = folders.own_folder(dataset.removeprefix(_FOLDER))
+    return digest_of(source, files.folder("data", "SPARSITY_DATA") / "cache")
 
 
 def _digits(image_size: int | None) -> tuple[str, Content]:

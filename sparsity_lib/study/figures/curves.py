@@ -4,6 +4,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -162,7 +163,8 @@ def _band(ax: Axes, values: xr.DataArray, label: str) -> None:
 
 
 def _line(ax: Axes, values: xr.DataArray, label: str, **style: Any) -> None:
-    ax.plot(values["epoch"], values.mean("run"), **line_style(label) | style)
+    mean = values.mean("run")
+    sns.lineplot(x=mean["epoch"], y=mean, ax=ax, estimator=None, **line_style(label) | style)
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:

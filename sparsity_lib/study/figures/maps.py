@@ -117,7 +117,15 @@ def correlation_histograms(
     fig.supylabel("correlation")
     random = Line2D([], [], **_GUIDE, linestyle="--", label="random filters, mean |c|")
     welch = Line2D([], [], **_GUIDE, linestyle=":", label="Welch: rms |c| is at least this")
-    fig.legend(handles=[random, welch], loc="outside upper left", ncols=2)
+    data = dict.fromkeys(f"{run.experiment.dataset_name}, {run.experiment.size}" for run in chosen)
+    fig.legend(
+        handles=[random, welch],
+        title="; ".join(data),
+        title_fontsize=11,
+        alignment="left",
+        loc="outside upper left",
+        ncols=2,
+    )
     return fig
 
 
