@@ -223,7 +223,8 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
     hostile = copy.copy(tiny_run)
     hostile.classes, hostile.layers = [name] * 10, [name]
     hostile.layer = lambda _: tiny_run.layer("conv1")  # type: ignore[method-assign]
-    fields = SimpleNamespace(**dict(tiny_run.experiment), strengths=tiny_run.experiment.strengths)
+    e = tiny_run.experiment
+    fields = SimpleNamespace(**dict(e), strengths=e.strengths, architecture=e.architecture)
     hostile.experiment = fields  # type: ignore[assignment]
     fields.network = fields.dataset_name = name
     dialogs: list[str] = []
