@@ -235,6 +235,8 @@ def test_ctrl_c_keeps_no_half_page(project: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and so by what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout
     assert any("code cell 2 of 3" in line for line in process.stdout)
