@@ -145,6 +145,12 @@ def test_images_have_alternative_text_and_figures_a_caption(pages: dict[str, Bea
     assert seen >= 4
 
 
+def test_no_markup_is_left_as_text(pages: dict[str, BeautifulSoup]) -> None:
+    for name, page in pages.items():
+        text = " ".join(p.get_text(" ", strip=True) for p in article(page).find_all(["p", "li", "td"]))
+        assert not re.search(r"\|\s*-{3}|—\||\{(ref|cite|eq|numref)\}|\]\(#|\*\*", text), name
+
+
 def test_a_picture_without_words_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BOOK / "_ext")
     extension = importlib.import_module("described_images")

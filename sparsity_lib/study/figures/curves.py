@@ -164,7 +164,8 @@ def _band(ax: Axes, values: xr.DataArray, label: str) -> None:
 
 def _line(ax: Axes, values: xr.DataArray, label: str, **style: Any) -> None:
     mean = values.mean("run")
-    sns.lineplot(x=mean["epoch"], y=mean, ax=ax, estimator=None, **line_style(label) | style)
+    epochs = mean["epoch"].to_numpy()  # without names, which would label the axes
+    sns.lineplot(x=epochs, y=mean.to_numpy(), ax=ax, estimator=None, **line_style(label) | style)
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:

@@ -55,7 +55,7 @@ def heatmap_strip(
     for column, epoch in enumerate(shown):
         text = f"epoch {epoch}" if column == 0 else str(epoch)
         ax.text(left + step * column + 0.5, -0.08, text.replace("-", "−"), ha="center", va="bottom")
-    title = f"{label(run.experiment)}, {run.experiment.dataset_name}, {run.experiment.size}"
+    title = f"{label(run.experiment)}, {_setting(run)}, seed {run.experiment.seed}"
     ax.text(left, -0.5, title, va="bottom", fontsize="large")
     ax.text(left + step * len(shown) + 0.06, -0.08, "nats", va="bottom")
     for row, layer in enumerate(layers):
@@ -117,7 +117,7 @@ def correlation_histograms(
     fig.supylabel("correlation")
     random = Line2D([], [], **_GUIDE, linestyle="--", label="random filters, mean |c|")
     welch = Line2D([], [], **_GUIDE, linestyle=":", label="Welch: rms |c| is at least this")
-    data = dict.fromkeys(f"{run.experiment.dataset_name}, {run.experiment.size}" for run in chosen)
+    data = dict.fromkeys(map(_setting, chosen))
     fig.legend(
         handles=[random, welch],
         title="; ".join(data),
@@ -149,6 +149,12 @@ def _guides(ax: Axes, layer: xr.Dataset, center: str) -> None:
             ax.axhline(sign * height, **_GUIDE, linestyle=style)
     ax.set_ylim(-1.005, 1.005)
     ax.grid(visible=False)
+
+
+def _setting(run: Run) -> str:
+    shown = run.experiment
+    noise = f", {100 * shown.label_noise:g} % of labels redrawn" if shown.label_noise else ""
+    return f"{shown.dataset_name}, {shown.size}{noise}"
 
 
 def _run_titles(runs: Sequence[Run]) -> dict[str, str]:
