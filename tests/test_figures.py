@@ -251,7 +251,8 @@ def test_correlation_histograms(tiny_run):
 
 def test_correlation_histograms_of_several_runs(tiny_runs):
     figure = figures.correlation_histograms(tiny_runs[1:3], center="components", layers=["conv1"])
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["conv1, vanillaNet", "conv1, normNet"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["vanillaNet", "normNet"]
+    assert figure.axes[0].get_ylabel() == "conv1"
     same = figures.correlation_histograms(tiny_runs[:2], layers=["conv1"])
     assert same.axes[0].get_title() == "conv1, vanillaNet, seed 0"
 

@@ -97,7 +97,7 @@ def correlation_histograms(
     norm = LogNorm(*np.nanquantile(np.concatenate([s.to_numpy().ravel() for *_, s in panels]), [0, 1]))
     columns = len(chosen) if len(chosen) > 1 else min(3, len(names))
     rows = -(-len(panels) // columns)
-    size = (WIDTH, 1.1 + 1.75 * rows)
+    size = (WIDTH, 1.1 + 1.5 * rows)
     fig, axes = plt.subplots(
         rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
@@ -110,7 +110,12 @@ def correlation_histograms(
             shares["epoch"], shares["bin"], shares, cmap="YlGnBu", norm=norm, rasterized=True
         )
         _guides(ax, run.layer(name), center)
-        ax.set_title(f"{name}, {titles[run.id]}" if len(chosen) > 1 else name)
+        if len(chosen) == 1:
+            ax.set_title(name)
+        elif i < columns:
+            ax.set_title(titles[run.id])
+        if len(chosen) > 1 and i % columns == 0:
+            ax.set_ylabel(name)
         ax.tick_params(labelbottom=i + columns >= len(panels))
     fig.colorbar(colours, ax=drawn, label="share of filter pairs", aspect=40, pad=0.01)
     fig.supxlabel("epoch")
