@@ -11,7 +11,7 @@ BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help study book test test-slow lab serve lock clean
+.PHONY: help study book test test-slow bench lab serve lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,6 +36,9 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 
 test-slow: .venv/.installed ## run the slow tests
 	$(BIN)/python -m pytest -m slow
+
+bench: .venv/.installed ## measure what training costs, for the book's page; needs a quiet machine
+	$(BIN)/python -m benchmarks
 
 lab: .venv/.installed ## open JupyterLab on this machine alone (127.0.0.1)
 	$(BIN)/jupyter-lab --ip=127.0.0.1

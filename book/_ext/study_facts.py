@@ -1,7 +1,8 @@
 """Tables that are made while the book is built, from the files that are there: no number is typed in.
 
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
-`{run-times}` what the runs cost, with the machines and versions that made them.
+`{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
+measured of the code's own cost.
 """
 
 import hashlib
@@ -132,6 +133,80 @@ def _grouped(
     return dict(sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))))
 
 
+def benchmarks(root: Path) -> list[str]:
+    """What `python -m benchmarks` measured, one section per device."""
+    lines: list[str] = []
+    for path in sorted(root.glob("benchmarks/results/*.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        machine = told["machine"]
+        on = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
+        lines += ["", f"**{on}**, {told['rounds']} rounds.", "", *_steps(told["steps"])]
+        shares = [
+            (row["size"], f"{row['images']:,}", *(_percent(row[name]) for name in _PARTS))
+            for row in told["epoch"]
+        ]
+        lines += table(
+            f"{on}: shares of an epoch's training time.", ("size", "images", *_PARTS.values()), shares
+        )
+        speeds = [
+            (_RUNS[row["run"]], f"{row['median']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
+            for row in told["scripts"]
+        ]
+        caption = (
+            f"{on}: images per second of whole runs, start-up included, over those of a script with a "
+            f"DataLoader; vanillaNet-s, {told['scripts'][0]['epochs']} epochs of "
+            f"{told['scripts'][0]['images']:,} JPEG files of 32 × 32."
+        )
+        lines += table(caption, ("run", "times as fast", "quartiles"), speeds)
+        grown = [
+            (row["what"], f"{row['sizes'][0]:,} to {row['sizes'][-1]:,}", f"{row['exponent']:.2f}")
+            for row in told["growth"]
+        ]
+        head = ("time of", "sizes", "exponent")
+        lines += table(f"{on}: growth, as the exponent of time over size; 1 is linear.", head, grown)
+    return lines or ["Nothing was measured yet."]
+
+
+_PARTS = {
+    "monitor": "monitoring 1,000 + 1,000 images",
+    "validation": "evaluating up to 9,000 images",
+    "writing_of_100_epochs": "writing the file of 100 epochs, per epoch",
+}
+
+
+_RUNS = {"first": "the first, which decodes the files", "again": "a later one, which finds them decoded"}
+
+
+def _steps(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    told = [
+        (
+            row["size"],
+            row["network"],
+            f"{row['median']:.2f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
+            f"{row['extra_memory']:+.2f}",
+            *([f"{row['milliseconds']:.2f}"] if "milliseconds" in row else []),
+        )
+        for row in rows
+    ]
+    head = ["size", "network", "time over vanillaNet's", "quartiles", "memory beyond vanillaNet's"]
+    head += ["ms a step"] if "milliseconds" in rows[0] else []
+    lines += table("A training step; memory in copies of sr1Net's regularised activations.", head, told)
+    for row in rows:
+        if "share_of_matrix_rate" in row:
+            share = _percent(row["share_of_matrix_rate"])
+            lines += [
+                "",
+                f"vanillaNet-{row['size']} computes at {share} of the machine's own matrix product.",
+            ]
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
 def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
     """A Markdown table with a caption, as lines."""
     body = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
@@ -155,4 +230,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("software", _directive(software))
     app.add_directive("notebook-settings", _directive(notebook_settings))
     app.add_directive("run-times", _directive(run_times))
+    app.add_directive("benchmarks", _directive(benchmarks))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Train one experiment and write down what happened. Read `train`, then `_Training`, from top to bottom.
+"""Train one experiment and write down what happened. Read `train`, then `Training`, from top to bottom.
 
     run = train(Experiment(network="sr2Net", dataset="digits", lr=0.1))
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sparsity_lib import ActivationMonitor, DecorrReg
 from sparsity_lib._layers import named_layers
 from sparsity_lib.study import networks, observation, runs
-from sparsity_lib.study.data import Split
+from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import lock, set_aside, written_whole
@@ -71,7 +71,7 @@ def train(
         runs.make_room(experiment, folder)
         device = device_of(experiment.device)
         with _reproducible(experiment, device):
-            training = _Training(experiment, device)
+            training = Training(experiment, device, load_on(device, experiment))
             training.restore(path.with_suffix(".ckpt"))
             saved_at = time.monotonic()
             while training.epoch < experiment.epochs:
@@ -98,12 +98,14 @@ def load_or_train(experiment: Experiment, on_epoch: Callable[[EpochRecord], None
     return runs.find(experiment) or train(experiment, on_epoch)
 
 
-class _Training:
-    """The state of one training: network, optimizer, and the log of what was observed so far."""
+class Training:
+    """The state of one training: network, optimizer, and the log of what was observed so far.
 
-    def __init__(self, experiment: Experiment, device: torch.device) -> None:
-        self.experiment, self.device = experiment, device
-        self.data = load_on(device, experiment)
+    `data` lie on the device. `train_epoch` and `observe` are what an epoch consists of.
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device, data: Data) -> None:
+        self.experiment, self.device, self.data = experiment, device, data
         self.epoch = -1  # the next epoch to do; -1 only observes, before training (T16)
         self.log = Log()
         self.seconds = 0.0
@@ -133,9 +135,9 @@ class _Training:
     def next_epoch(self) -> EpochRecord:
         """Train one epoch (none before epoch 0), then observe."""
         start = time.monotonic()
-        record = self._train_epoch() if self.epoch >= 0 else {}
+        record = self.train_epoch() if self.epoch >= 0 else {}
         trained = time.monotonic()
-        record |= self._observe()
+        record |= self.observe()
         self._refuse_non_finite_outcome(record)
         record["epoch_seconds"] = torch.tensor(trained - start)
         record["monitor_seconds"] = torch.tensor(time.monotonic() - trained)
@@ -144,7 +146,8 @@ class _Training:
         self.epoch += 1
         return {"epoch": self.epoch - 1} | record
 
-    def _train_epoch(self) -> dict[str, Tensor]:
+    def train_epoch(self) -> dict[str, Tensor]:
+        """Train on every image once; the means of the loss, the penalties and the accuracy."""
         images, labels = self.data.train.images, self.data.train.labels
         generator = torch.Generator().manual_seed(_stream(self.experiment.seed, "order", self.epoch))
         order = (
@@ -177,7 +180,8 @@ class _Training:
         record = {"train_loss": means[0], "train_accuracy": correct / len(labels)}
         return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
 
-    def _observe(self) -> dict[str, Tensor]:
+    def observe(self) -> dict[str, Tensor]:
+        """Look at the network as it is, in evaluation mode (T16)."""
         with self._autocast():
             validation = observation.evaluate(self.model, self.data.validation, self.prepare)
             splits = (self.data.monitor, self.data.train_monitor)

@@ -1,0 +1,1 @@
+"""What the study's code costs beside plain training and beside what one would write without it."""

@@ -1,0 +1,265 @@
+"""python -m benchmarks: measure, and write benchmarks/results/<device>.json, which the book shows.
+
+Every time is a median over rounds in which the candidates take turns; what is said of them are ratios. Images
+are random bytes of 3 x 32 x 32: what they show does not change what they cost.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
+from benchmarks.naive import NaiveTraining, explicit_decorrelation
+from sparsity_lib import functional
+from sparsity_lib.study import Experiment, observation, runs
+from sparsity_lib.study.data import Data, Split
+from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.preparation import device_of
+from sparsity_lib.study.recording import Log
+from sparsity_lib.study.training import Training
+
+RESULTS = Path(__file__).parent / "results"
+BATCH = 64
+RECIPES = ("sr1Net", "sr2Net", "sr3Net")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure everything on one device and write it down."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate")
+    args = parser.parse_args(arguments)
+    device = device_of(args.device)
+    sizes = ("s", "m") if device.type == "cpu" else ("s", "m", "xxl")
+    told: dict[str, Any] = {"machine": machine(device), "rounds": args.rounds}
+    for name, cases in {
+        "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
+        "epoch": [lambda: epoch_parts("s", device)],
+        "scripts": [lambda: scripts(rounds=3)],
+        "growth": [lambda: growth(device, args.rounds)],
+    }.items():
+        told[name] = [row for case in cases for row in case()]
+        for row in told[name]:
+            print(f"{name}: {row}", flush=True)
+    with written_whole(RESULTS / f"{device.type}.json") as partial:
+        partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What was measured on; absolute times are for a GPU alone."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": f"{device.type}: {name}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
+def random_data(images: int, device: torch.device, held_out: int = 1000) -> Data:
+    """Random images and labels, as a data set of ten classes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return Split(pixels.to(device), torch.randint(0, 10, (count,), generator=generator).to(device))
+
+    train = split(images)
+    seen = Split(train.images[:held_out], train.labels[:held_out])
+    classes = tuple(str(number) for number in range(10))
+    return Data("random", classes, "none", train, seen, split(held_out), split(held_out))
+
+
+def training(network: str, size: str, device: torch.device, data: Data) -> Training:
+    """A training that is past its first observation."""
+    started = Training(Experiment(network=network, size=size), device, data)
+    started.epoch = 0
+    return started
+
+
+def steps(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """The step of each recipe over vanillaNet's, ours and the naive form, and the memory it holds."""
+    data = random_data(BATCH * (16 if size == "s" else 4), device, held_out=64)
+    ours = {network: training(network, size, device, data) for network in ("vanillaNet", *RECIPES)}
+    work = {network: one.train_epoch for network, one in ours.items()}
+    for network in RECIPES:
+        naive = NaiveTraining(Experiment(network=network, size=size), device, data)
+        work[f"{network}, naive"] = naive.train_epoch
+    times = interleaved(work, rounds)
+    memory = {name: peak_bytes(epoch, device) for name, epoch in work.items()}
+    activations = regularised_bytes(ours["sr1Net"])
+    batches = len(data.train.labels) / BATCH
+    rows = []
+    for name in work:
+        row: dict[str, Any] = {"size": size, "network": name}
+        row |= ratio(times[name], times["vanillaNet"])._asdict()
+        extra = memory[name] - memory["vanillaNet"]
+        row["extra_memory"] = extra / activations  # in copies of sr1Net's regularised activations
+        if device.type == "cuda":
+            row["milliseconds"] = 1000 * statistics.median(times[name]) / batches
+        rows.append(row)
+    share = flops(ours["vanillaNet"]) / statistics.median(times["vanillaNet"]) / matrix_rate(device, rounds)
+    rows[0]["share_of_matrix_rate"] = share
+    return rows
+
+
+def regularised_bytes(one: Training) -> int:
+    """Bytes of one batch of the activations that the training's penalties act on."""
+    sizes = []
+    handles = [
+        one.layers[name].register_forward_hook(lambda module, x, y: sizes.append(y.nbytes))
+        for name in one.regularised
+    ]
+    with torch.no_grad():
+        one.model(one.prepare(one.data.train.images[:BATCH]))
+    for handle in handles:
+        handle.remove()
+    return sum(sizes)
+
+
+def flops(one: Training) -> int:
+    """Floating-point operations of an epoch, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        one.train_epoch()
+    return counter.get_total_flops()
+
+
+def matrix_rate(device: torch.device, rounds: int) -> float:
+    """FLOP/s of a product of square matrices in float32."""
+    n = 2048 if device.type == "cpu" else 8192
+    a, b = torch.randn(2, n, n, device=device)
+    times = interleaved({"product": lambda: a @ b}, rounds)["product"]
+    return 2 * n**3 / statistics.median(times)
+
+
+def epoch_parts(size: str, device: torch.device) -> list[dict[str, Any]]:
+    """What observing and writing cost beside training: as shares of an epoch of so many images."""
+    data = random_data(BATCH * 32, device)
+    one = training("sr3Net", size, device, data)
+    splits = (data.monitor, data.train_monitor)
+    times = interleaved(
+        {
+            "training": one.train_epoch,
+            "monitor": lambda: observation.observe_activations(one.model, one.monitors, splits, one.prepare),
+            "evaluation": lambda: observation.evaluate(one.model, data.validation, one.prepare),
+        },
+        rounds=7,
+        seconds=0.1,
+    )
+    image = statistics.median(times["training"]) / len(data.train.labels)
+    monitor, evaluated = (statistics.median(times[name]) for name in ("monitor", "evaluation"))
+    writing = statistics.median(interleaved({"writing": _writing(one)}, rounds=3, seconds=0.1)["writing"])
+    return [
+        {
+            "size": size,
+            "images": images,
+            "monitor": monitor / (image * images),
+            "validation": evaluated / len(data.validation.labels) * min(9000, images) / (image * images),
+            "writing_of_100_epochs": writing / (100 * image * images),
+        }
+        for images in (10_000, 50_000)
+    ]
+
+
+def _writing(one: Training) -> Any:
+    record = one.observe() | {name: torch.zeros(()) for name in ("train_loss", "train_accuracy")}
+    folder = tempfile.TemporaryDirectory()
+
+    def write() -> runs.Run:
+        one.log = Log()
+        for epoch in range(-1, one.experiment.epochs):
+            one.log.append(epoch, record, last=epoch == one.experiment.epochs - 1)
+        made_by = {"commit": "none", "dirty": 0, "code_fingerprint": "none"}
+        return one.finish(Path(folder.name) / "run.nc", made_by)
+
+    write.folder = folder  # type: ignore[attr-defined]  # kept for as long as the function
+    return write
+
+
+def scripts(rounds: int, images: int = 3000, epochs: int = 3) -> list[dict[str, Any]]:
+    """Images per second over whole runs, start-up included, over those of a script with a DataLoader.
+
+    Ours also monitors, evaluates and writes the run's file; the images are decoded in its first run alone.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder) / "images", images)
+        script = [sys.executable, "-m", "benchmarks.dataloader", f"{folder}/images", str(epochs)]
+        ours = [sys.executable, "-m", "sparsity_lib.study", "train", f"dataset=folder:{folder}/images"]
+        ours += [f"epochs={epochs}", "--out", f"{folder}/runs"]
+        environment = os.environ | {"SPARSITY_DATA": f"{folder}/data"}
+
+        def run(command: list[str], forget: str) -> None:
+            shutil.rmtree(f"{folder}/{forget}", ignore_errors=True)
+            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+        def first() -> None:
+            shutil.rmtree(f"{folder}/data", ignore_errors=True)
+            run(ours, "runs")
+
+        work = {"script": lambda: run(script, "none"), "first": first, "again": lambda: run(ours, "runs")}
+        times = interleaved(work, rounds, seconds=0.1)
+    return [
+        {"run": name, "images": images, "epochs": epochs} | ratio(times["script"], times[name])._asdict()
+        for name in ("first", "again")
+    ]
+
+
+def write_images(folder: Path, images: int) -> None:
+    """Random images of 32 x 32 as JPEG, in ten classes; a fifth as many for validation."""
+    generator = torch.Generator().manual_seed(0)
+    for part, count in (("train", images), ("val", images // 5)):
+        for number in range(count):
+            path = folder / part / str(number % 10) / f"{number:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = torch.randint(0, 256, (32, 32, 3), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(path)
+
+
+def growth(device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """How times grow: the exponent of the time over the size; 1 is linear."""
+    few = max(3, rounds // 3)
+    rows = []
+
+    def add(what: str, sizes: Sequence[int], work: dict[str, Any]) -> None:
+        times = [statistics.median(seconds) for seconds in interleaved(work, few, 0.1).values()]
+        rows.append({"what": what, "sizes": list(sizes), "exponent": exponent(sizes, times)})
+
+    def entropy(samples: int, channels: int) -> Any:
+        x = torch.randn(samples, channels, 16, 16, device=device, requires_grad=True)
+        return lambda: functional.rfav_entropy(x).sum().backward()
+
+    sizes = (64, 128, 256, 512)
+    add("entropy, with positions", [256 * n for n in sizes], {str(n): entropy(n, 32) for n in sizes})
+    channels = (32, 64, 128, 256)
+    add("entropy, with channels", channels, {str(d): entropy(64, d) for d in channels})
+
+    def pairs(filters: int, explicit: bool) -> Any:
+        weight = torch.randn(filters, 576, device=device, requires_grad=True)
+        penalty = explicit_decorrelation if explicit else functional.decorrelation
+        return lambda: penalty(weight).backward()
+
+    filters = (512, 1024, 2048, 4096)
+    for explicit, told in ((False, "decorrelation, signed, with filters"), (True, "the same by all pairs")):
+        add(told, filters, {str(d): pairs(d, explicit) for d in filters})
+    images = (512, 1024, 2048)
+    one = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
+    add("an epoch, with images", images, {str(n): one[n].train_epoch for n in images})
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Times and memory, measured so that a busy moment of the machine meets all candidates alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+Work = Callable[[], object]
+
+
+class Ratio(NamedTuple):
+    """A candidate's time over the reference's: the median over rounds, and the quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(
+    candidates: Mapping[str, Work], rounds: int = 15, seconds: float = 0.4
+) -> dict[str, list[float]]:
+    """Seconds per call of each candidate, round by round; they take turns of about `seconds`."""
+    repeats = {}
+    for name, work in candidates.items():
+        work()  # allocates, and compiles where there is something to compile
+        repeats[name] = max(1, round(seconds / _timed(work, 1)))
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, work in candidates.items():
+            times[name].append(_timed(work, repeats[name]))
+    return times
+
+
+def _timed(work: Work, repeats: int) -> float:
+    _wait()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    _wait()
+    return (time.perf_counter() - start) / repeats
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def ratio(times: Sequence[float], reference: Sequence[float]) -> Ratio:
+    """One candidate's times over another's, of the same rounds."""
+    of_rounds = [mine / theirs for mine, theirs in zip(times, reference, strict=True)]
+    low, median, high = statistics.quantiles(of_rounds, n=4)
+    return Ratio(median, low, high)
+
+
+def peak_bytes(work: Work, device: torch.device) -> int:
+    """The most memory that a call holds at one moment, beyond what was held before it."""
+    work()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
+    """The slope of log time over log size, by least squares: 1 is linear."""
+    x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (sizes, times))
+    x, y = x - x.mean(), y - y.mean()
+    return float((x @ y) / (x @ x))
