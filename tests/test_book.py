@@ -3,6 +3,7 @@
 import base64
 import importlib
 import io
+import json
 import os
 import re
 import shlex
@@ -73,6 +74,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
             path = root / "book" / f"{page}.ipynb"
             path.parent.mkdir(exist_ok=True)
             nbformat.write(stand_in(path.stem), path)
+    shutil.copytree(ROOT / "benchmarks/results", root / "benchmarks/results")
     (root / "runs").mkdir()
     shutil.copy(tiny_run.path, root / "runs")
     (root / "runs/damaged.nc").write_bytes(tiny_run.path.read_bytes()[:3000])
@@ -170,6 +172,16 @@ def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -
     for fact in (tiny_run.provenance["code_fingerprint"], "damaged.nc", "profile = desktop", "vanillaNet"):
         assert fact in text
     assert f"torch {tiny_run.provenance['torch'].partition('+')[0]}" in text
+
+
+def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
+    text = article(read(book)["speed"]).get_text(" ", strip=True)
+    for path in ROOT.glob("benchmarks/results/*.json"):
+        told = json.loads(path.read_text())
+        assert told["machine"]["device"] in text
+        for row in told["steps"]:
+            assert f"{row['size']} {row['network']} {row['median']:.2f}" in text
+    assert "e+0" not in text
 
 
 def article(page: BeautifulSoup) -> Tag:
