@@ -204,7 +204,7 @@ def _steps(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share > 0.1 else f"{100 * share:.1g} %"
+    return f"{100 * share:.0f} %" if share > 0.1 else f"{100 * share:.2g} %"
 
 
 def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
