@@ -51,9 +51,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_permission_is_one_line(tmp_path):
     (tmp_path / "runs").mkdir(mode=0o500)
+    if os.access(tmp_path / "runs", os.W_OK):
+        pytest.skip("whoever runs this may write everywhere")
     with pytest.raises(StudyError, match=r"cannot write in .*runs.*[Pp]ermission denied") as caught:
         study.train(study.Experiment(**SMALL), folder=tmp_path / "runs")
     assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -105,6 +106,21 @@ def test_a_truncated_run_file_is_set_aside_and_redone(tmp_path):
     with pytest.raises(study.StudyError, match="damaged"):
         study.load(damaged)
     with pytest.warns(UserWarning, match="set aside"):
+        again = study.train(experiment, folder=tmp_path / "b")
+    assert equal(run, again)
+
+
+def test_a_run_file_with_a_changed_byte_is_set_aside_and_redone(tmp_path):
+    experiment = study.Experiment(**SMALL)
+    run = study.train(experiment, folder=tmp_path / "a")
+    with h5py.File(run.path) as file:
+        place = file["conv3/heatmap"].id.get_chunk_info(0).byte_offset
+    content = bytearray(run.path.read_bytes())
+    content[place + 5] ^= 1
+    damaged = runs.path_of(experiment, tmp_path / "b")
+    damaged.parent.mkdir()
+    damaged.write_bytes(content)
+    with pytest.warns(UserWarning, match="set aside.*damaged"):
         again = study.train(experiment, folder=tmp_path / "b")
     assert equal(run, again)
 

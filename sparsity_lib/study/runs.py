@@ -118,7 +118,7 @@ def find(experiment: Experiment, where: str | Path | None = None, by_any_code: b
     images = folder_digest(experiment.dataset) if found else None
     for path in found:
         with contextlib.suppress(StudyError):
-            run = load(path)
+            run = _sound(path)
             same_images = images is None or run.provenance["data_digest"] == images
             if same_images and (by_any_code or not run.by_other_code):
                 return run
@@ -129,10 +129,26 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
     """Set aside, with a warning, what stands where the experiment's run is about to be written."""
     for path in _files(experiment, where):
         try:
-            load(path)
+            _sound(path)
             set_aside(path, "it was made by another version of the numerical code, or from other images")
         except StudyError as error:
             set_aside(path, error)
+
+
+def _sound(path: Path) -> Run:
+    """The run, once its whole file was read: each variable has a checksum, which only reading compares."""
+    run = load(path)
+    try:
+        with h5py.File(path) as file:
+            file.visititems(_read)
+    except Exception as error:  # whatever a failed checksum makes the reader raise
+        raise StudyError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    return run
+
+
+def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    if isinstance(item, h5py.Dataset):
+        item[()]
 
 
 def _files(experiment: Experiment, where: str | Path | None) -> list[Path]:
