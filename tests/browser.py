@@ -33,8 +33,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(chromium: Browser) -> Iterator[Visit]:
-    """`visit(url, **context)` opens a page; at the end none may have asked elsewhere or met an error."""
+def visit(chromium: Browser, served: Callable[[Path], str]) -> Iterator[Visit]:
+    """`visit(url, **context)` opens a page; at the end none may have asked elsewhere or met an error.
+
+    It asks for `served` so that pages are closed before their server is.
+    """
     contexts, outside, errors = [], [], []
 
     def open_page(url: str, *, prepare: Callable[[Page], None] | None = None, **settings: Any) -> Page:

@@ -217,3 +217,4 @@ def test_pages_in_a_browser(any_book: Path, visit: Visit) -> None:
 def test_search_finds(book: Path, visit: Visit, served: Callable[[Path], str]) -> None:
     page = visit(f"{served(book)}/search.html?q=perplexity")
     page.wait_for_selector("ul.search li a")
+    page.wait_for_load_state("networkidle")  # excerpts are fetched one by one
