@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch._C import _len_torch_dispatch_stack
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.module_tracker import ModuleTracker
 
@@ -171,8 +172,12 @@ class Attachable:
                     "nn.DataParallel is not supported; use torch.nn.parallel.DistributedDataParallel"
                 )
             axis = channel_axis(name, module, output, self._dim)
-            # Selective checkpointing is a mode: it would mix up our operations with the model's.
-            with torch.autocast(output.device.type, enabled=False), _disable_current_modes():
+            with contextlib.ExitStack() as stack:  # entering them where there is no need costs time
+                if torch.is_autocast_enabled(output.device.type):
+                    stack.enter_context(torch.autocast(output.device.type, enabled=False))
+                if _len_torch_dispatch_stack():
+                    # Selective checkpointing is a mode: it would mix up our operations with the model's.
+                    stack.enter_context(_disable_current_modes())
                 self._receive(name, module, output, axis)
 
         return receive

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from sparsity_lib._fusion import fused
 from sparsity_lib._layers import LAYERS, Attachable, in_backward, named_layers, select
 from sparsity_lib.functional import entropy_of_shifted, exact_dtype
 
@@ -82,6 +83,7 @@ class ActivationMonitor(Attachable):
         every: int = 1,
         maps: int = 0,
         dim: int | None = None,
+        compiled: bool = False,
     ) -> None:
         """**Arguments:**
 
@@ -92,6 +94,8 @@ class ActivationMonitor(Attachable):
         - `maps`: of how many samples, from the first on, the entropy maps are kept.
         - `dim`: the channel axis of all these layers' outputs; `None` follows the module: the last axis of
             linear and layer norm, else 1.
+        - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
+            Without a working compiler: a warning, and the same values to rounding.
 
         **Raises:** `ValueError` for an unknown layer, `every` < 1 or `maps` < 0; `TypeError` for
         `nn.DataParallel`.
@@ -101,6 +105,7 @@ class ActivationMonitor(Attachable):
         super().__init__(_chosen(model, layers), dim)
         self._every = every
         self._maps = maps
+        self._compiled = compiled
         self.reset()
 
     def reset(self) -> None:
@@ -143,15 +148,16 @@ class ActivationMonitor(Attachable):
         elements = 2**18 if output.device.type == "cpu" else 2**26
         for samples in output.movedim(axis, -1).split(max(1, elements // output[0].numel())):
             if name not in self._sums:
-                self._sums[name] = _Sums(samples.float(), self._maps)
+                self._sums[name] = _Sums(samples.float(), self._maps, self._compiled)
             self._sums[name].add(samples.float())
 
 
 class _Sums:
     """Running sums of one layer, on its device."""
 
-    def __init__(self, first: Tensor, maps: int) -> None:
+    def __init__(self, first: Tensor, maps: int, compiled: bool) -> None:
         """`first` are the first of the activations that `add` takes."""
+        self.of_vectors = fused(_of_vectors, first.device) if compiled else _of_vectors
         self.exact = exact_dtype(first.device)
         zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
         self.channels = channels = first.shape[-1]
@@ -172,29 +178,23 @@ class _Sums:
         x = activations.reshape(-1, self.channels)  # (vectors, D)
         self.samples += len(activations)
         self.vectors += len(x)
-        top = x.amax(1, keepdim=True)
-        self._add_entropy(x - top, activations.shape[:-1])
-        self.max = torch.maximum(self.max, top.max())
-        self.nonzeros += x.count_nonzero()
+        entropy, *sums, nonzeros, top = self.of_vectors(x)
+        self._add_entropy(entropy.view(activations.shape[:-1]))
+        self.entropy += sums[0]
+        self.perplexity_less_1 += sums[1]
+        self.scale_free += sums[2]
+        self.nonzeros += nonzeros
+        self.max = torch.maximum(self.max, top)
         self.alive |= x.relu().sum(0) > 0  # several times faster than the channels' maxima
         x = x - self.shift
         self.sum += x.sum(0)
         self.products += x.T @ x
 
-    def _add_entropy(self, shifted: Tensor, shape: torch.Size) -> None:
-        """Take vectors less their maximum, `(vectors, D)`, of activations `(*shape, D)`."""
-        entropy = entropy_of_shifted(shifted, 1)[1].squeeze(1)
-        self.entropy += entropy.sum(dtype=self.exact)
-        self.perplexity_less_1 += entropy.expm1().sum(dtype=self.exact)
-        bins = self._bin(entropy)
+    def _add_entropy(self, entropy: Tensor) -> None:
+        bins = self._bin(entropy.flatten())
         self.histogram.index_add_(0, bins, torch.ones_like(bins))
         if (missing := self.maps_wanted - sum(len(part) for part in self.maps)) > 0:
-            self.maps.append(entropy.view(shape)[:missing].clone())
-        # Standardised activations less their maximum are the shifted ones over their SD.
-        centred = shifted - shifted.mean(1, keepdim=True)
-        sd = centred.square_().mean(1, keepdim=True).sqrt()
-        standard = shifted.div_(sd.masked_fill(sd == 0, 1))
-        self.scale_free += entropy_of_shifted(standard, 1)[1].sum(dtype=self.exact)
+            self.maps.append(entropy[:missing].clone())
 
     def _bin(self, entropy: Tensor) -> Tensor:
         width = max(math.log(self.channels), 1e-9) / BINS
@@ -240,6 +240,23 @@ class _Sums:
                 f"maps of sizes {sorted(sizes)} cannot be joined: use inputs of one size, or maps=0"
             )
         return torch.cat(self.maps).cpu().numpy()
+
+
+def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
+    """Each vector's entropy; sums of it, perplexity - 1 and scale-free entropy; nonzeros; the maximum.
+
+    Takes vectors `(V, D)`.
+    """
+    exact = exact_dtype(x.device)
+    top = x.amax(1, keepdim=True)
+    shifted = x - top
+    entropy = entropy_of_shifted(shifted)
+    # Standardised activations less their maximum are the shifted ones over their SD.
+    centred = shifted - shifted.mean(1, keepdim=True)
+    sd = centred.square_().mean(1, keepdim=True).sqrt()
+    scale_free = entropy_of_shifted(shifted.div_(sd.masked_fill(sd == 0, 1)))
+    sums = (values.sum(dtype=exact) for values in (entropy, entropy.expm1(), scale_free))
+    return entropy, *sums, x.count_nonzero(), top.max()
 
 
 def _chosen(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:

@@ -83,15 +83,15 @@ class _ActivationPenalty(Attachable):
         if not self._include_bias and bias is not None:
             exact = torch.promote_types(output.dtype, torch.float32)
             output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
-        penalty = self._penalty(output, axis)  # (N, *positions)
-        count = penalty.numel() if self._reduction == "mean" else len(penalty)
-        part = penalty.sum() * (self._strengths[name] / max(count, 1))
+        positions = output.numel() // max(output.shape[axis], 1)
+        count = positions if self._reduction == "mean" else len(output)
+        part = self._penalty(output, axis, self._strengths[name] / max(count, 1)).sum()
         # Checkpointing needs the same operations when it repeats the forward pass, but they count once.
         if not in_backward():
             self._collected[name] = self._collected[name] + part if name in self._collected else part
 
-    def _penalty(self, activations: Tensor, dim: int) -> Tensor:
-        """The penalty at each position, `(N, D, *spatial) -> (N, *spatial)`."""
+    def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
+        """The penalty at each position times `weight`, `(N, D, *spatial) -> (N, *spatial)`."""
         raise NotImplementedError
 
 
@@ -110,8 +110,28 @@ class SparsityReg(_ActivationPenalty):
     at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
     """
 
-    def _penalty(self, activations: Tensor, dim: int) -> Tensor:
-        return -functional.rfav_entropy(activations, dim)
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Layers,
+        *,
+        reduction: str = "mean",
+        include_bias: bool = True,
+        dim: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """**Arguments:**
+
+        - `model`, `layers`, `reduction`, `include_bias`, `dim`: as for `VarianceReg`.
+        - `compiled`: as for `functional.rfav_entropy`.
+
+        **Raises:** as `VarianceReg`.
+        """
+        super().__init__(model, layers, reduction=reduction, include_bias=include_bias, dim=dim)
+        self._compiled = compiled
+
+    def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
+        return functional.weighted_entropy(activations, dim, -weight, self._compiled)
 
 
 class VarianceReg(_ActivationPenalty):
@@ -120,8 +140,8 @@ class VarianceReg(_ActivationPenalty):
     Used and limited as `SparsityReg`, it tells what entropy does from what scale does.
     """
 
-    def _penalty(self, activations: Tensor, dim: int) -> Tensor:
-        return functional.variance(activations, dim) / 2
+    def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
+        return functional.variance(activations, dim) * (weight / 2)
 
 
 class DecorrReg:

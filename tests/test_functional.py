@@ -93,7 +93,7 @@ def test_one_copy_is_saved_and_never_the_input() -> None:
     saved: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         f.rfav_entropy(activations)
-    assert sorted(t.numel() for t in saved) == [20, 20, 120]
+    assert [t.numel() for t in saved] == [120]
     assert all(t.untyped_storage().data_ptr() != activations.untyped_storage().data_ptr() for t in saved)
 
 

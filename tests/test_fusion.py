@@ -1,0 +1,135 @@
+"""Compiled or in pieces, entropies are the same; without a compiler there is a warning, and no more."""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from sparsity_lib import _fusion
+from sparsity_lib import functional as f
+
+CPU = torch.device("cpu")
+COMPILE = torch.compile
+
+
+@pytest.fixture
+def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Have `fused` compile by something else than the real compiler, which takes seconds."""
+    _fusion.fused.cache_clear()
+    yield lambda compiler: monkeypatch.setattr(torch, "compile", compiler)
+    _fusion.fused.cache_clear()
+    torch.compiler.reset()
+
+
+def entropy_and_gradient(activations: Tensor, dim: int = 1, compiled: bool = False) -> tuple[Tensor, Tensor]:
+    leaf = activations.detach().requires_grad_()
+    entropy = f.rfav_entropy(leaf, dim, compiled=compiled)
+    (gradient,) = torch.autograd.grad(entropy.sin().sum(), leaf)
+    return entropy.detach(), gradient
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
+def test_compiled_entropy_has_the_same_values_and_gradients(backend, compile_with) -> None:
+    used = []
+
+    def counted(function: Callable[..., object], **options: object) -> Callable[..., object]:
+        used.append(function)
+        return COMPILE(function, backend=backend, **options)
+
+    compile_with(counted)
+    channels_last = torch.randn(3, 6, 5, 4).to(memory_format=torch.channels_last)
+    for activations in (torch.randn(50, 7), channels_last, torch.randn(9), torch.randn(0, 4)):
+        dim = 0 if activations.dim() == 1 else 1
+        torch.testing.assert_close(
+            entropy_and_gradient(activations, dim, compiled=True), entropy_and_gradient(activations, dim)
+        )
+    assert used == [f.entropy_and_gradient]  # once for all shapes
+
+
+def test_a_compiled_monitor_sees_the_same(compile_with) -> None:
+    compile_with(functools.partial(COMPILE, backend="aot_eager"))
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(180, 4), nn.Linear(4, 2))
+    seen = []
+    for compiled in (False, True):
+        with torch.no_grad(), sl.ActivationMonitor(model, maps=2, compiled=compiled) as monitor:
+            for seed in (0, 1):
+                model(torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(seed)))
+        seen.append(monitor.to_dataframe())
+    assert abs(seen[0] - seen[1]).max().max() < 1e-4
+
+
+def test_a_compiled_penalty_is_the_penalty(compile_with) -> None:
+    compile_with(functools.partial(COMPILE, backend="aot_eager"))
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+    x = torch.randn(8, 6)
+    gradients = []
+    for compiled in (False, True):
+        with sl.SparsityReg(model, {"0": 0.3, "2": 0.1}, compiled=compiled) as sparsity:
+            model(x)
+            gradients.append(torch.autograd.grad(sparsity(), list(model.parameters())))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_without_a_compiler_a_warning_says_why_once(compile_with) -> None:
+    def broken(function: Callable[..., object], **options: object) -> Callable[..., object]:
+        def fail(*inputs: Tensor) -> None:
+            raise RuntimeError("no C++ compiler\nwas found")
+
+        return fail
+
+    compile_with(broken)
+    activations = torch.randn(4, 3)
+    with pytest.warns(RuntimeWarning, match="going on without: no C\\+\\+ compiler$"):
+        entropy = f.rfav_entropy(activations, compiled=True)
+    torch.testing.assert_close(entropy, f.rfav_entropy(activations))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        f.rfav_entropy(activations, compiled=True)
+    with pytest.warns(RuntimeWarning, match="going on without"):
+        assert not _fusion.compiles(CPU)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_large_activations_in_pieces_are_as_exact(channels_last: bool) -> None:
+    activations = 3 * torch.randn(5, 12, 130, 130)
+    if channels_last:
+        activations = activations.to(memory_format=torch.channels_last)
+    exact, exact_gradient = entropy_and_gradient(activations.double())
+    entropy, gradient = entropy_and_gradient(activations)
+    torch.testing.assert_close(entropy, exact.float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, exact_gradient.float(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_factor_on_the_sum_is_a_factor_on_the_gradient() -> None:
+    activations = torch.randn(6, 5, requires_grad=True)
+    (once,) = torch.autograd.grad(f.rfav_entropy(activations).sum(), activations)
+    (thrice,) = torch.autograd.grad(3 * f.rfav_entropy(activations).sum(), activations)
+    torch.testing.assert_close(thrice, 3 * once)
+    entropy = f.rfav_entropy(activations).sum()  # what is saved is given away; nobody may have changed it
+    (first,) = torch.autograd.grad(entropy, activations, retain_graph=True)
+    (second,) = torch.autograd.grad(entropy, activations)
+    torch.testing.assert_close(first, once)
+    torch.testing.assert_close(second, once)
+
+
+def test_a_weak_penalty_has_a_gradient_in_float16_with_a_scaled_loss() -> None:
+    layer = nn.Linear(6, 64).half()
+    x = torch.randn(32, 6).half()
+    with sl.SparsityReg(layer, {layer: 1e-5}) as sparsity:
+        layer(x)
+        (gradient,) = torch.autograd.grad(2.0**16 * sparsity(), layer.weight)
+    reference = nn.Linear(6, 64)
+    reference.load_state_dict(layer.state_dict())
+    with sl.SparsityReg(reference, {reference: 1e-5}) as sparsity:
+        reference(x.float())
+        (expected,) = torch.autograd.grad(2.0**16 * sparsity(), reference.weight)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(gradient.float(), expected, rtol=0.02, atol=2e-4)
