@@ -11,6 +11,7 @@ from sparsity_lib import study
 from sparsity_lib.study import analysis, profiles, results
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.grid import run_queue
+from sparsity_lib.study.provenance import code_fingerprint
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 
@@ -126,6 +127,22 @@ def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
     study.train(profiles.experiments("tiny", (100,))[0])
     with pytest.raises(study.StudyError, match="uncommitted"):
         results.publish("tiny")
+
+
+def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
+    def here(commit, fingerprint):
+        monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: (commit, False))
+        monkeypatch.setattr("sparsity_lib.study.runs.code_fingerprint", lambda: fingerprint)
+
+    here("unknown", code_fingerprint())
+    study.train(profiles.experiments("tiny", (100,))[0])
+    here("a" * 40, "other")
+    with pytest.raises(study.StudyError, match="uncommitted"):
+        results.publish("tiny")
+    here("a" * 40, code_fingerprint())
+    assert results.publish("tiny") == 1
+    assert set(results.published("tiny").commit.values) == {"a" * 40}
+    assert study.load(results.published_runs("tiny")[0]).provenance["commit"] == "a" * 40
 
 
 def test_curves_join_networks_of_different_layers(tiny_runs):

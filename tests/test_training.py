@@ -1,7 +1,10 @@
 """Training: repeatable, resumable, honest about divergence, and complete in what it writes down."""
 
 import contextlib
+import ctypes
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -12,8 +15,8 @@ import xarray as xr
 from PIL import Image
 from test_networks import factory  # noqa: F401  (used by name)
 
-from sparsity_lib import study
-from sparsity_lib.study import provenance, runs, training
+from sparsity_lib import _fusion, study
+from sparsity_lib.study import preparation, provenance, runs, training
 from sparsity_lib.study.observation import rise_to_end
 from sparsity_lib.study.training import Stopped
 
@@ -313,3 +316,60 @@ def test_rise_to_end():
     mean, low, high = rise_to_end(flat, sign=1)
     assert low[0] < 0 < high[0]
     assert torch.equal(rise_to_end(flat, sign=-1)[0], -rise_to_end(flat, sign=1)[0])
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """The compiler's front end alone: what it makes is right, and made in no time."""
+    compile_ = torch.compile
+    _fusion.fused.cache_clear()
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend="aot_eager", **options))
+    yield
+    _fusion.fused.cache_clear()
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_entropies_are_compiled_where_a_whole_run_takes_many_of_them(tmp_path, monkeypatch):
+    experiment = study.Experiment(network="sr3Net", **SMALL)
+    plain = study.train(experiment, folder=tmp_path / "a")
+    assert plain.provenance["compiled"] == 0
+    sizes = 2 * 16 * 8 * 8 + 2 * 32 * 4 * 4 + 64
+    regularised = 2 * 32 * 4 * 4 + 64
+    taken = 3 * (100 * regularised + (199 + 100) * sizes)  # epochs, training and monitored images
+    monkeypatch.setattr(preparation, "COMPILED_FROM", taken + 1)
+    assert not study.train(experiment, folder=tmp_path / "b").provenance["compiled"]
+    monkeypatch.setattr(preparation, "COMPILED_FROM", taken)
+    compiled = study.train(experiment, folder=tmp_path / "c")
+    assert compiled.provenance["compiled"] == 1
+    for quantity in ("train_loss", "val_loss", "penalty_sparsity"):
+        np.testing.assert_allclose(compiled.root[quantity], plain.root[quantity], rtol=1e-3)
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_resumed_run_goes_on_compiled_or_not_as_it_began(tmp_path):
+    experiment = study.Experiment(network="sr3Net", **SMALL)
+    assert experiment.digest == study.Experiment(network="sr3Net", compiled=True, **SMALL).digest
+    begun = study.Experiment(network="sr3Net", compiled=True, **SMALL)
+    with pytest.raises(Stopped):
+        study.train(begun, folder=tmp_path, stop=lambda: True)
+    assert study.train(experiment, folder=tmp_path).provenance["compiled"] == 1
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_memory_that_a_step_frees_is_kept_for_the_next():
+    script = """
+import resource, torch
+from sparsity_lib.study.preparation import keep_freed_memory
+def faults(rounds=20):
+    torch.ones(2**24).add(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(2**24).add(1)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / rounds
+by_default = faults()
+keep_freed_memory()
+print(by_default, faults())
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    by_default, kept = map(float, answer.stdout.split())
+    assert kept < by_default / 10

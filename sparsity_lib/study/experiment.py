@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from sparsity_lib.study.networks import LAYERS, NETWORKS, SIZES
 Strengths = dict[str, float]
 
 # What says where and how fast a run is computed, not what is computed: left out of the run's identity.
-MACHINE_FIELDS = frozenset({"device", "deterministic"})
+MACHINE_FIELDS = frozenset({"device", "deterministic", "compiled"})
 
 
 class Experiment(BaseModel):
@@ -78,6 +79,7 @@ class Experiment(BaseModel):
 
     precision: Literal["float32", "bf16"] = "float32"
     deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
+    compiled: bool | None = None  # entropies fused by torch.compile; None is where that saves time
     device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
 
     def __init__(self, /, **fields: Any) -> None:
@@ -89,7 +91,7 @@ class Experiment(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        if isinstance(value, bool) and bool not in _kinds(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
         return value
 
@@ -208,6 +210,11 @@ class Experiment(BaseModel):
         """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
         parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)
         return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The types that an annotation allows."""
+    return typing.get_args(annotation) or (annotation,)
 
 
 def _folder_name(dataset: str) -> str:

@@ -11,10 +11,11 @@ import xarray as xr
 
 from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256, written_whole
 from sparsity_lib.study.observation import SPLITS
 from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.provenance import code
 from sparsity_lib.study.runs import Run
 
 PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
@@ -125,7 +126,7 @@ def label(experiment: Experiment) -> str:
 
 def others(experiment: Experiment) -> str:
     """What else is not the default, as `batch_size=128 init=pytorch`: runs that differ in it are no pair."""
-    own = {"lr", "dataset", "limit", "device", "deterministic"}
+    own = {"lr", "dataset", "limit", *MACHINE_FIELDS}
     own |= {*_IDENTITY, *_OF_ACTIVATION_PENALTIES, *_OF_DECORRELATION, *_OF_NORM_NET, *_OF_DROP_NET}
     return " ".join(_unusual(experiment, [name for name in type(experiment).model_fields if name not in own]))
 
@@ -180,7 +181,8 @@ def publish(name: str, source: str | Path | None = None) -> int:
 
     The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of the first
     PUBLISHED_FILES seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
-    uncommitted code are refused.
+    uncommitted code are refused; a run made without git at hand, by the code that is committed here, takes
+    this commit.
     """
     from sparsity_lib.study.analysis import summary
 
@@ -191,7 +193,10 @@ def publish(name: str, source: str | Path | None = None) -> int:
         for experiment in experiments(name, seeds)
         if experiment.id not in known and (run := runs.find(experiment, source, by_any_code=True))
     ]
+    here = code()
     for run in new:
+        if run.provenance["commit"] == "unknown" and not run.by_other_code:
+            run.provenance |= {name: here[name] for name in ("commit", "dirty")}
         if run.provenance["dirty"] or run.provenance["commit"] == "unknown":
             raise StudyError(f"{run.id} was trained from uncommitted code; commit, and train it again")
     if not new and before is None:
@@ -202,6 +207,7 @@ def publish(name: str, source: str | Path | None = None) -> int:
         if run.experiment.seed in seeds[:PUBLISHED_FILES]:
             with xr.open_datatree(run.path, engine="h5netcdf") as tree:
                 shown = tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").load()
+                shown.attrs["commit"] = run.provenance["commit"]
                 runs.write(shown, target / run.path.name)
     runs.write(xr.DataTree(together), target / "curves.nc")
     with written_whole(target / "summary.csv") as partial:

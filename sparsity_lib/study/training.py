@@ -18,13 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, DecorrReg
+from sparsity_lib._fusion import compiles
 from sparsity_lib._layers import named_layers
 from sparsity_lib.study import networks, observation, runs
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import lock, set_aside, written_whole
-from sparsity_lib.study.preparation import device_of, load_on, penalties, scaling
+from sparsity_lib.study.preparation import (
+    compiling_pays,
+    device_of,
+    keep_freed_memory,
+    load_on,
+    penalties,
+    scaling,
+)
 from sparsity_lib.study.provenance import code, code_fingerprint, surroundings
 from sparsity_lib.study.recording import Log, as_tree
 
@@ -70,7 +78,8 @@ def train(
             return run
         runs.make_room(experiment, folder)
         device = device_of(experiment.device)
-        with _reproducible(experiment, device):
+        keep_freed_memory()
+        with reproducible(experiment, device):
             training = Training(experiment, device, load_on(device, experiment))
             training.restore(path.with_suffix(".ckpt"))
             saved_at = time.monotonic()
@@ -119,10 +128,11 @@ class Training:
         self.prepare = scaling(experiment, images)
 
         try:
-            self.penalties, regularised = penalties(self.model, experiment)
-            self.monitors = [ActivationMonitor(self.model, maps=MAPS), ActivationMonitor(self.model)]
+            _, regularised = penalties(self.model, experiment, compiled=False)
+            pays = compiling_pays(self.model, experiment, data, self.prepare)
         except ValueError as error:
             raise StudyError(f"{experiment.network}: {error}") from None
+        self._look_at_activations(pays if experiment.compiled is None else experiment.compiled)
         modules = named_layers(self.model)
         self.layers = {name: modules[name] for name in self.monitors[0].layers}
         self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -131,6 +141,14 @@ class Training:
 
         optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[experiment.optimizer]
         self.optimizer = optimizer(self.model.parameters(), lr=experiment.learning_rate())
+
+    def _look_at_activations(self, compiled: bool) -> None:
+        """Make the penalties and monitors, their computations compiled if asked for and possible."""
+        self.compiled = compiled and compiles(self.device)
+        self.penalties, _ = penalties(self.model, self.experiment, self.compiled)
+        self.monitors = [
+            ActivationMonitor(self.model, maps=maps, compiled=self.compiled) for maps in (MAPS, 0)
+        ]
 
     def next_epoch(self) -> EpochRecord:
         """Train one epoch (none before epoch 0), then observe."""
@@ -164,7 +182,7 @@ class Training:
         with self._attached():
             for step, batch in enumerate(order):
                 x, y = self.prepare(images[batch]), labels[batch]
-                with self._autocast():
+                with self.autocast():
                     logits = self.model(x)
                 loss = F.cross_entropy(logits.float(), y)
                 parts = [loss, *(penalty() for penalty in self.penalties.values())]
@@ -182,7 +200,7 @@ class Training:
 
     def observe(self) -> dict[str, Tensor]:
         """Look at the network as it is, in evaluation mode (T16)."""
-        with self._autocast():
+        with self.autocast():
             validation = observation.evaluate(self.model, self.data.validation, self.prepare)
             splits = (self.data.monitor, self.data.train_monitor)
             record = observation.observe_activations(self.model, self.monitors, splits, self.prepare)
@@ -193,7 +211,7 @@ class Training:
             x, y = next(
                 observation.batches(self.data.train_monitor, self.prepare, self.experiment.batch_size)
             )
-            with self._attached(), self._autocast():
+            with self._attached(), self.autocast():
                 record |= observation.observe_gradients(
                     self.model,
                     lambda: torch.stack([p() for p in self.penalties.values()]).sum(),
@@ -233,7 +251,8 @@ class Training:
                     stack.enter_context(penalty)
             yield
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The precision in which the network computes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16")
 
     def save(self, path: Path) -> None:
@@ -242,6 +261,7 @@ class Training:
             "fingerprint": self._fingerprint(),
             "epoch": self.epoch,
             "seconds": self.seconds,
+            "compiled": self.compiled,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "log": self.log.state(),
@@ -260,6 +280,8 @@ class Training:
         except Exception as error:  # whatever a truncated or foreign file makes the reader raise
             set_aside(path, error)
             return
+        if state["compiled"] != self.compiled:  # a run keeps to one way
+            self._look_at_activations(state["compiled"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.log = Log(state["log"])
@@ -280,6 +302,7 @@ class Training:
         shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
         tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes)
         tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
+        tree.attrs["compiled"] = int(self.compiled)
         return runs.save(tree, path)
 
 
@@ -289,7 +312,7 @@ def _stream(seed: int, purpose: str, epoch: int = 0) -> int:
 
 
 @contextlib.contextmanager
-def _reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
+def reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
     """Leave the caller's random state and torch's settings as they were."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     devices = [device] if device.type == "cuda" else []

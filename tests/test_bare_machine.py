@@ -1,0 +1,70 @@
+"""The queue on a machine that has what training needs, and nothing else."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+from image_folders import make_folder
+from packaging.requirements import Requirement
+
+from sparsity_lib import study
+
+ROOT = Path(__file__).parents[1]
+THERE = ("torch", "torchvision", "numpy", "xarray", "h5py")
+CARRIED = ("h5netcdf", "filelock", "pydantic", "tqdm")
+
+
+def with_needs(names: tuple[str, ...]) -> dict[str, Distribution]:
+    """What is installed here under these names, and all that it requires."""
+    found: dict[str, Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        found[name] = distribution(name)
+        needs = map(Requirement, found[name].requires or ())
+        waiting += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return found
+
+
+def make_site(folder: Path) -> None:
+    """A folder of installed packages, with those alone."""
+    folder.mkdir()
+    for installed in with_needs(THERE + CARRIED).values():
+        for name in {path.parts[0] for path in installed.files or ()} - {"..", "__pycache__"}:
+            if not (folder / name).exists():
+                (folder / name).symlink_to(installed.locate_file(name))
+
+
+SCRIPT = """
+import sys
+from sparsity_lib.study import profiles
+from sparsity_lib.study.__main__ import main
+
+if __name__ == "__main__":
+    profiles.PROFILES["two"] = profiles.Profile("two cells", {cells!r}, seeds=(0,), published_seeds=(0,))
+    sys.exit(main(["run", "two", "--seconds", "300", "--jobs", "2", "--out", "home"]))
+"""
+
+
+def test_the_queue_needs_little_and_leaves_a_file_a_run(tmp_path):
+    make_site(tmp_path / "site")
+    fields = {"dataset": f"folder:{make_folder(tmp_path / 'images')}", "epochs": 2, "batch_size": 4}
+    cells = [{"network": network, **fields} for network in ("vanillaNet", "sr3Net")]
+    (tmp_path / "two.py").write_text(SCRIPT.format(cells=cells))
+    for answer in ("2 trained", "2 runs were there, 0 trained"):
+        done = subprocess.run(
+            [sys.executable, "-S", "-W", "error", "two.py"],  # without this environment's packages
+            cwd=tmp_path,
+            env={"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "SPARSITY_DATA": str(tmp_path / "data")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert answer in done.stdout
+    left = [path for path in (tmp_path / "home").iterdir() if path.suffix != ".lock"]
+    assert {path.name for path in left} == {f"{study.Experiment(**cell).id}.nc" for cell in cells}
+    assert all(path.stat().st_size < 300_000 for path in left)
