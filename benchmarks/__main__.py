@@ -17,19 +17,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
+from benchmarks.measure import Work, exponent, interleaved, peak_bytes, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
 from sparsity_lib import functional
-from sparsity_lib.study import Experiment, observation, runs
+from sparsity_lib.study import Experiment, comparison, observation, runs
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.files import written_whole
-from sparsity_lib.study.preparation import device_of
+from sparsity_lib.study.preparation import device_of, keep_freed_memory, load_on
 from sparsity_lib.study.recording import Log
-from sparsity_lib.study.training import Training
+from sparsity_lib.study.training import Training, reproducible
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 64
@@ -43,11 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate")
     args = parser.parse_args(arguments)
     device = device_of(args.device)
+    keep_freed_memory()  # as every training of the study does
     sizes = ("s", "m") if device.type == "cpu" else ("s", "m", "xxl")
     told: dict[str, Any] = {"machine": machine(device), "rounds": args.rounds}
     for name, cases in {
         "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
-        "epoch": [lambda: epoch_parts("s", device)],
+        "precision": [lambda size=size: precisions(size, device, args.rounds) for size in sizes[1:]],
+        "accuracy": [lambda: accuracies(device)],
+        "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
         "scripts": [lambda: scripts(rounds=3)],
         "growth": [lambda: growth(device, args.rounds)],
     }.items():
@@ -84,9 +88,10 @@ def random_data(images: int, device: torch.device, held_out: int = 1000) -> Data
     return Data("random", classes, "none", train, seen, split(held_out), split(held_out))
 
 
-def training(network: str, size: str, device: torch.device, data: Data) -> Training:
-    """A training that is past its first observation."""
-    started = Training(Experiment(network=network, size=size), device, data)
+def training(network: str, size: str, device: torch.device, data: Data, **fields: Any) -> Training:
+    """A training that is past its first observation; not compiled unless the fields say so."""
+    experiment = Experiment(network=network, size=size, **{"compiled": False} | fields)
+    started = Training(experiment, device, data)
     started.epoch = 0
     return started
 
@@ -95,6 +100,8 @@ def steps(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:
     """The step of each recipe over vanillaNet's, ours and the naive form, and the memory it holds."""
     data = random_data(BATCH * (16 if size == "s" else 4), device, held_out=64)
     ours = {network: training(network, size, device, data) for network in ("vanillaNet", *RECIPES)}
+    for network in RECIPES:
+        ours[f"{network}, compiled"] = training(network, size, device, data, compiled=True)
     work = {network: one.train_epoch for network, one in ours.items()}
     for network in RECIPES:
         naive = NaiveTraining(Experiment(network=network, size=size), device, data)
@@ -114,6 +121,62 @@ def steps(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:
         rows.append(row)
     share = flops(ours["vanillaNet"]) / statistics.median(times["vanillaNet"]) / matrix_rate(device, rounds)
     rows[0]["share_of_matrix_rate"] = share
+    return rows
+
+
+def precisions(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """Steps per second in other precisions over those in float32; on a GPU also of `deterministic`."""
+    data = random_data(BATCH * 4, device, held_out=64)
+    work = {}
+    for network in ("vanillaNet", "sr3Net"):
+        for precision in ("float32", "bf16"):
+            one = training(network, size, device, data, precision=precision, compiled=True)
+            work[network, precision] = one.train_epoch
+        if device.type == "cuda":
+            one = training(network, size, device, data, deterministic=True, compiled=True)
+            work[network, "float32, deterministic"] = _deterministic(one)
+    times = interleaved(work, rounds)
+    return [
+        {"size": size, "network": network, "precision": precision}
+        | ratio(times[network, "float32"], times[network, precision])._asdict()
+        for network, precision in work
+    ]
+
+
+def _deterministic(one: Training) -> Work:
+    def epoch() -> None:
+        with reproducible(one.experiment, one.device):
+            one.train_epoch()
+
+    return epoch
+
+
+def accuracies(device: torch.device, seeds: int = 10, epochs: int = 12) -> list[dict[str, Any]]:
+    """Validation accuracy in bf16 less that in float32, paired by seed: size m on digits."""
+
+    def accuracy(network: str, precision: str, seed: int) -> float:
+        one = training(network, "m", device, data, precision=precision, seed=seed, lr=0.1)
+        with reproducible(one.experiment, device):
+            for one.epoch in range(epochs):
+                one.train_epoch()
+            with one.autocast():
+                return (
+                    observation.evaluate(one.model, data.validation, one.prepare)
+                    .correct.float()
+                    .mean()
+                    .item()
+                )
+
+    data = load_on(device, Experiment(dataset="digits"))
+    rows = []
+    for network in ("vanillaNet", "sr3Net"):
+        reached = {
+            precision: np.array([accuracy(network, precision, seed) for seed in range(seeds)])
+            for precision in ("float32", "bf16")
+        }
+        row = {"network": network, "epochs": epochs, "float32_sd": reached["float32"].std(ddof=1)}
+        row |= {precision: values.mean() for precision, values in reached.items()}
+        rows.append(row | comparison.describe(reached["bf16"] - reached["float32"])._asdict())
     return rows
 
 
@@ -146,10 +209,10 @@ def matrix_rate(device: torch.device, rounds: int) -> float:
     return 2 * n**3 / statistics.median(times)
 
 
-def epoch_parts(size: str, device: torch.device) -> list[dict[str, Any]]:
+def epoch_parts(size: str, device: torch.device, compiled: bool) -> list[dict[str, Any]]:
     """What observing and writing cost beside training: as shares of an epoch of so many images."""
     data = random_data(BATCH * 32, device)
-    one = training("sr3Net", size, device, data)
+    one = training("sr3Net", size, device, data, compiled=compiled)
     splits = (data.monitor, data.train_monitor)
     times = interleaved(
         {
@@ -166,6 +229,7 @@ def epoch_parts(size: str, device: torch.device) -> list[dict[str, Any]]:
     return [
         {
             "size": size,
+            "compiled": compiled,
             "images": images,
             "monitor": monitor / (image * images),
             "validation": evaluated / len(data.validation.labels) * min(9000, images) / (image * images),

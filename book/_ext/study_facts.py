@@ -141,13 +141,18 @@ def benchmarks(root: Path) -> list[str]:
         machine = told["machine"]
         on = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
         lines += ["", f"**{on}**, {told['rounds']} rounds.", "", *_steps(told["steps"])]
+        lines += _precision(on, told)
         shares = [
-            (row["size"], f"{row['images']:,}", *(_percent(row[name]) for name in _PARTS))
+            (
+                row["size"],
+                "yes" if row["compiled"] else "no",
+                f"{row['images']:,}",
+                *(_percent(row[name]) for name in _PARTS),
+            )
             for row in told["epoch"]
         ]
-        lines += table(
-            f"{on}: shares of an epoch's training time.", ("size", "images", *_PARTS.values()), shares
-        )
+        head: Row = ("size", "compiled", "images", *_PARTS.values())
+        lines += table(f"{on}: shares of the training time of an epoch, sr3Net.", head, shares)
         speeds = [
             (_RUNS[row["run"]], f"{row['median']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
             for row in told["scripts"]
@@ -184,7 +189,7 @@ def _steps(rows: Sequence[dict[str, Any]]) -> list[str]:
             row["size"],
             row["network"],
             f"{row['median']:.2f}",
-            f"{row['low']:.2f} to {row['high']:.2f}",
+            _quartiles(row),
             f"{row['extra_memory']:+.2f}",
             *([f"{row['milliseconds']:.2f}"] if "milliseconds" in row else []),
         )
@@ -201,6 +206,37 @@ def _steps(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"vanillaNet-{row['size']} computes at {share} of the machine's own matrix product.",
             ]
     return lines
+
+
+def _precision(on: str, told: dict[str, Any]) -> list[str]:
+    speeds = [
+        (row["size"], row["network"], row["precision"], f"{row['median']:.2f}", _quartiles(row))
+        for row in told["precision"]
+        if row["precision"] != "float32"
+    ]
+    head: Row = ("size", "network", "precision", "times as fast as float32", "quartiles")
+    lines = table(f"{on}: steps per second, compiled.", head, speeds)
+    reached = [
+        (
+            row["network"],
+            row["n"],
+            f"{row['float32']:.3f} ± {row['float32_sd']:.3f}",
+            f"{row['bf16']:.3f}",
+            f"{row['mean']:+.4f} ± {row['sd']:.4f}",
+            f"{row['low']:+.4f} to {row['high']:+.4f}",
+        )
+        for row in told["accuracy"]
+    ]
+    head = ("network", "seeds", "float32 (± SD)", "bf16", "difference (± SD)", "95 % interval")
+    caption = (
+        f"{on}: validation accuracy after {told['accuracy'][0]['epochs']} epochs of 1,000 digits, size m, in "
+        "bf16 and in float32, paired by seed."
+    )
+    return lines + table(caption, head, reached)
+
+
+def _quartiles(row: dict[str, Any]) -> str:
+    return f"{row['low']:.2f} to {row['high']:.2f}"
 
 
 def _percent(share: float) -> str:
