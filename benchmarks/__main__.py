@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told: dict[str, Any] = {"machine": machine(device), "rounds": args.rounds}
     for name, cases in {
         "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
+        "parts": [lambda size=size: parts(size, device) for size in sizes],
         "precision": [lambda size=size: precisions(size, device, args.rounds) for size in sizes[1:]],
         "accuracy": [lambda: accuracies(device)],
         "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
@@ -122,6 +123,48 @@ def steps(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:
     share = flops(ours["vanillaNet"]) / statistics.median(times["vanillaNet"]) / matrix_rate(device, rounds)
     rows[0]["share_of_matrix_rate"] = share
     return rows
+
+
+PARTS = {
+    "entropy and its gradient": ("## Call CompiledFxGraph",),
+    "adding the gradient to the network's": ("aten::add_",),
+    "calling the compiled code": ("Torch-Compiled Region", "TorchDynamo", "_Entropy"),
+}
+
+
+def parts(size: str, device: torch.device, rounds: int = 8) -> list[dict[str, Any]]:
+    """What compiled penalties add to a step, by profile: shares of vanillaNet's step."""
+    data = random_data(BATCH * (16 if size == "s" else 4), device, held_out=64)
+    ones = {n: training(n, size, device, data, compiled=True) for n in ("vanillaNet", "sr1Net", "sr2Net")}
+    spent: dict[str, list[dict[str, float]]] = {network: [] for network in ones}
+    for _ in range(rounds):
+        for network, one in ones.items():
+            spent[network].append(self_times(one.train_epoch, device))
+    median = {
+        network: {what: statistics.median(times[what] for times in rounds) for what in rounds[0]}
+        for network, rounds in spent.items()
+    }
+    plain = median.pop("vanillaNet")
+    return [
+        {"size": size, "network": network}
+        | {what: (its[what] - plain[what]) / plain["all"] for what in PARTS}
+        for network, its in median.items()
+    ]
+
+
+def self_times(work: Work, device: torch.device) -> dict[str, float]:
+    """Seconds of a call: of each part, and of all."""
+    kind = torch.profiler.ProfilerActivity
+    on_gpu = device.type == "cuda"
+    with torch.profiler.profile(activities=[kind.CUDA if on_gpu else kind.CPU]) as profile:
+        work()
+    seconds = dict.fromkeys((*PARTS, "all"), 0.0)
+    for event in profile.key_averages():
+        took = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
+        seconds["all"] += took
+        for part, names in PARTS.items():
+            seconds[part] += took if event.key.startswith(names) else 0.0
+    return seconds
 
 
 def precisions(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:

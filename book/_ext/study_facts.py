@@ -141,7 +141,7 @@ def benchmarks(root: Path) -> list[str]:
         machine = told["machine"]
         on = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
         lines += ["", f"**{on}**, {told['rounds']} rounds.", "", *_steps(told["steps"])]
-        lines += _precision(on, told)
+        lines += _parts(on, told["parts"]) + _precision(on, told)
         shares = [
             (
                 row["size"],
@@ -206,6 +206,15 @@ def _steps(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"vanillaNet-{row['size']} computes at {share} of the machine's own matrix product.",
             ]
     return lines
+
+
+def _parts(on: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    names = [name for name in rows[0] if name not in ("size", "network")]
+    shares = [(row["size"], row["network"], *(f"{100 * row[n]:+.1f} %" for n in names)) for row in rows]
+    caption = (
+        f"{on}: what a step of the compiled recipes spends beyond vanillaNet's, in shares of vanillaNet's."
+    )
+    return table(caption, ("size", "network", *names), shares)
 
 
 def _precision(on: str, told: dict[str, Any]) -> list[str]:
