@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sparsity_lib.study.training import Training, reproducible
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 64
+SECTIONS = ("steps", "parts", "precision", "accuracy", "epoch", "scripts", "growth")
 RECIPES = ("sr1Net", "sr2Net", "sr3Net")
 
 
@@ -42,12 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate")
+    parser.add_argument("--only", choices=SECTIONS, help="measure this again and keep the rest")
     args = parser.parse_args(arguments)
     device = device_of(args.device)
     keep_freed_memory()  # as every training of the study does
     sizes = ("s", "m") if device.type == "cpu" else ("s", "m", "xxl")
-    told: dict[str, Any] = {"machine": machine(device), "rounds": args.rounds}
-    for name, cases in {
+    path = RESULTS / f"{device.type}.json"
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if args.only else {}
+    told |= {"machine": machine(device), "rounds": args.rounds}
+    cases: dict[str, list[Callable[[], list[dict[str, Any]]]]] = {
         "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
         "parts": [lambda size=size: parts(size, device) for size in sizes],
         "precision": [lambda size=size: precisions(size, device, args.rounds) for size in sizes[1:]],
@@ -55,11 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
         "scripts": [lambda: scripts(rounds=3)],
         "growth": [lambda: growth(device, args.rounds)],
-    }.items():
-        told[name] = [row for case in cases for row in case()]
+    }
+    for name in [args.only] if args.only else SECTIONS:
+        told[name] = [row for case in cases[name] for row in case()]
         for row in told[name]:
             print(f"{name}: {row}", flush=True)
-    with written_whole(RESULTS / f"{device.type}.json") as partial:
+    with written_whole(path) as partial:
         partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return 0
 
@@ -297,7 +302,7 @@ def _writing(one: Training) -> Any:
     return write
 
 
-def scripts(rounds: int, images: int = 3000, epochs: int = 3) -> list[dict[str, Any]]:
+def scripts(rounds: int, images: int = 3000, epochs: int = 8) -> list[dict[str, Any]]:
     """Images per second over whole runs, start-up included, over those of a script with a DataLoader.
 
     Ours also monitors, evaluates and writes the run's file; the images are decoded in its first run alone.
