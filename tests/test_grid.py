@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sparsity_lib import study
@@ -130,15 +131,16 @@ def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
 
 
 def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
-    def here(commit, fingerprint):
-        monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: (commit, False))
+    def here(commit, fingerprint, dirty=False):
+        monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: (commit, dirty))
         monkeypatch.setattr("sparsity_lib.study.runs.code_fingerprint", lambda: fingerprint)
 
     here("unknown", code_fingerprint())
     study.train(profiles.experiments("tiny", (100,))[0])
-    here("a" * 40, "other")
-    with pytest.raises(study.StudyError, match="uncommitted"):
-        results.publish("tiny")
+    for differing in ({"fingerprint": "other"}, {"fingerprint": code_fingerprint(), "dirty": True}):
+        here("a" * 40, **differing)
+        with pytest.raises(study.StudyError, match="uncommitted"):
+            results.publish("tiny")
     here("a" * 40, code_fingerprint())
     assert results.publish("tiny") == 1
     assert set(results.published("tiny").commit.values) == {"a" * 40}
@@ -152,6 +154,11 @@ def test_curves_join_networks_of_different_layers(tiny_runs):
     vanilla = curves.entropy.sel(layer="norm1").isel(run=curves.network.values == "vanillaNet")
     assert vanilla.isnull().all()
     first = tiny_runs[0]
+    histogram = first.layer("conv3").correlation_histogram
+    mean = (abs(histogram.bin) * histogram).sum("bin") / (32 * 31 / 2)
+    kept = curves.correlation.sel(run=first.id, layer="conv3")
+    np.testing.assert_allclose(kept, mean.transpose(*kept.dims), rtol=1e-5)
+    assert curves.correlation.sel(layer="norm1").isnull().all()
     assert curves.val_loss.sel(run=first.id).values == pytest.approx(first.root.val_loss.values)
 
 

@@ -13,7 +13,7 @@ from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256, written_whole
-from sparsity_lib.study.observation import SPLITS
+from sparsity_lib.study.observation import CENTERS, SPLITS
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.provenance import code
 from sparsity_lib.study.runs import Run
@@ -46,8 +46,9 @@ _PROVENANCE = ("commit", "code_fingerprint", "data_digest", "seconds")
 def curves(which: Sequence[Run]) -> xr.Dataset:
     """The runs' curves in one data set with dimensions run, layer, split and epoch.
 
-    A network that lacks a layer, and a run that is shorter, have NaN there. The coordinates of `run` say what
-    was trained and by what code; `label` tells the cells of a comparison apart.
+    `correlation` is the mean absolute correlation of a layer's pairs of filters, for each centring of
+    Eq. 6. A network that lacks a layer, and a run that is shorter, have NaN there. The coordinates of `run`
+    say what was trained and by what code; `label` tells the cells of a comparison apart.
     """
     if not which:
         raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
@@ -60,6 +61,7 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
 
     by_run = {name: empty() for name in _BY_EPOCH} | {name: empty(len(SPLITS)) for name in _BY_SPLIT}
     by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
+    correlation = empty(len(layers), len(CENTERS))
     channels = np.full((len(which), len(layers)), np.nan, "float32")
     for i, run in enumerate(which):
         try:
@@ -73,6 +75,11 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
                     for name, values in by_layer.items():
                         found = file[layer][name][...]
                         values[i, j, :, : found.shape[-1]] = found
+                    if "correlation_histogram" in file[layer]:
+                        counts = file[layer]["correlation_histogram"][...]  # (center, epoch, bin)
+                        pairs = counts.sum(-1)
+                        mean = counts @ np.abs(file["bin"][...]) / np.maximum(pairs, 1)
+                        correlation[i, j, :, : mean.shape[-1]] = mean
         except (OSError, KeyError) as error:  # what a failed checksum makes the reader raise
             raise StudyError(
                 f"{run.path} is damaged ({error}); without it, the run is trained again"
@@ -81,8 +88,11 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     dims: dict[str, tuple[str, ...]] = dict.fromkeys(_BY_EPOCH, ("run", "epoch"))
     dims |= dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
     dims |= dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch"))
-    variables = {name: (dims[name], values) for name, values in (by_run | by_layer).items()}
-    axes = {"layer": _text(layers), "split": _text(SPLITS), "epoch": np.arange(-1, epochs - 1, dtype="int32")}
+    dims["correlation"] = ("run", "layer", "center", "epoch")
+    every = by_run | by_layer | {"correlation": correlation}
+    variables = {name: (dims[name], values) for name, values in every.items()}
+    axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
+    axes["epoch"] = np.arange(-1, epochs - 1, dtype="int32")
     return xr.Dataset(variables | {"channels": (("run", "layer"), channels)}, _identity(which) | axes)
 
 
@@ -93,6 +103,7 @@ def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.nda
     columns |= {"label": [label(e) for e in described], "others": [others(e) for e in described]}
     columns |= {"limit": [e.limit or 0 for e in described]}  # 0: all
     columns |= {name: [run.provenance[name] for run in which] for name in _PROVENANCE}
+    columns |= {"compiled": [run.provenance.get("compiled", 0) for run in which]}  # older files lack it
     coordinates = {
         name: ("run", _text(values) if isinstance(values[0], str) else np.array(values))
         for name, values in columns.items()
@@ -181,8 +192,8 @@ def publish(name: str, source: str | Path | None = None) -> int:
 
     The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of the first
     PUBLISHED_FILES seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
-    uncommitted code are refused; a run made without git at hand, by the code that is committed here, takes
-    this commit.
+    uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
+    its code fingerprint is the same.
     """
     from sparsity_lib.study.analysis import summary
 
