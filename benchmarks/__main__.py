@@ -49,8 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()  # as every training of the study does
     sizes = ("s", "m") if device.type == "cpu" else ("s", "m", "xxl")
     path = RESULTS / f"{device.type}.json"
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if args.only else {}
-    told |= {"machine": machine(device), "rounds": args.rounds}
+    told: dict[str, Any] = {"machine": machine(device), "rounds": args.rounds}
+    if args.only:
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if any(kept.get(name) != value for name, value in told.items()):
+            parser.error(f"--only: {path} was not measured here with {args.rounds} rounds; leave it out")
+        told = kept
     cases: dict[str, list[Callable[[], list[dict[str, Any]]]]] = {
         "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
         "parts": [lambda size=size: parts(size, device) for size in sizes],
@@ -146,8 +150,8 @@ def parts(size: str, device: torch.device, rounds: int = 8) -> list[dict[str, An
         for network, one in ones.items():
             spent[network].append(self_times(one.train_epoch, device))
     median = {
-        network: {what: statistics.median(times[what] for times in rounds) for what in rounds[0]}
-        for network, rounds in spent.items()
+        network: {what: statistics.median(its[what] for its in times) for what in times[0]}
+        for network, times in spent.items()
     }
     plain = median.pop("vanillaNet")
     return [
@@ -205,7 +209,8 @@ def accuracies(device: torch.device, seeds: int = 10, epochs: int = 12) -> list[
     def accuracy(network: str, precision: str, seed: int) -> float:
         one = training(network, "m", device, data, precision=precision, seed=seed, lr=0.1)
         with reproducible(one.experiment, device):
-            for one.epoch in range(epochs):
+            for epoch in range(epochs):
+                one.epoch = epoch
                 one.train_epoch()
             with one.autocast():
                 return (

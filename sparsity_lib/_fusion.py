@@ -14,7 +14,7 @@ Computation = Callable[..., tuple[Tensor, ...]]
 def fused(function: Computation, device: torch.device, scalars: int = 0) -> Computation:
     """The function of vectors `(V, D)` and of so many scalar tensors, compiled for the device.
 
-    Where that fails: the function itself, with a warning.
+    Where that fails, which is tried once: the function itself, with a warning.
 
     It is for use without gradients. Compiling takes seconds, once per process, less where torch's cache has
     it already.

@@ -44,7 +44,7 @@ def rfav_entropy(activations: Tensor, dim: int = 1, *, compiled: bool = False) -
     - `activations`: finite, `(N, D, *spatial)`, or any shape with the channels along `dim`.
     - `dim`: the channel axis.
     - `compiled`: fuse the computation by torch.compile, where channels are innermost in memory (dense
-        layers; images in `torch.channels_last`). Several times faster, after some seconds the first time.
+        layers; images in `torch.channels_last`). Faster, after some seconds the first time.
         Without a working compiler: a warning, and the same values to rounding.
 
     **Returns:** nats in [0, ln D], `(N, *spatial)`: the shape without `dim`; float32, or float64 for float64.
@@ -62,8 +62,11 @@ def weighted_entropy(activations: Tensor, dim: int, weight: float, compiled: boo
     kernel: Kernel = entropy_and_gradient
     if vectors.is_contiguous():
         vectors = vectors.view(-1, vectors.shape[-1])
-        kernel = fused(entropy_and_gradient, activations.device, scalars=1) if compiled else kernel
-    entropy: Tensor = _Entropy.apply(vectors if shape else vectors[None], weight, kernel)
+        if compiled and not torch.compiler.is_compiling():
+            kernel = fused(entropy_and_gradient, activations.device, scalars=1)
+    elif not shape:
+        vectors = vectors[None]
+    entropy: Tensor = _Entropy.apply(vectors, weight, kernel)
     return entropy.view(shape)
 
 
@@ -197,17 +200,26 @@ class _Entropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (of_entropy,) = ctx.saved_tensors
-        if not _is_one(gradient):
+        if not (_is_one(gradient) and _is_last_use()):
             of_entropy = of_entropy * gradient.unsqueeze(-1)
         return of_entropy, None, None
 
 
 def _is_one(gradient: Tensor) -> bool:
     """Whether it is known at no cost to be 1 everywhere: that of a sum, where reading it is no wait."""
-    if gradient.device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or gradient.device.type != "cpu":
         return False
     of_a_sum = gradient.numel() > 0 and not any(gradient.stride())
-    return of_a_sum and gradient.flatten()[0].item() == 1
+    try:
+        return of_a_sum and gradient.flatten()[0].item() == 1
+    except RuntimeError:  # one that stands for others, as under vmap, or for none
+        return False
+
+
+def _is_last_use() -> bool:
+    """Whether the graph is dropped after this backward pass, so that what it saved can be given away."""
+    kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)  # older torch has none
+    return kept is not None and not kept()
 
 
 def entropy_and_gradient(vectors: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

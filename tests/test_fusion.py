@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sparsity_lib as sl
 from sparsity_lib import _fusion
@@ -38,20 +39,18 @@ def entropy_and_gradient(activations: Tensor, dim: int = 1, compiled: bool = Fal
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
 def test_compiled_entropy_has_the_same_values_and_gradients(backend, compile_with) -> None:
-    used = []
-
-    def counted(function: Callable[..., object], **options: object) -> Callable[..., object]:
-        used.append(function)
-        return COMPILE(function, backend=backend, **options)
-
-    compile_with(counted)
+    compile_with(functools.partial(COMPILE, backend=backend))
+    graphs = torch._dynamo.utils.counters["stats"]
+    graphs.clear()
     channels_last = torch.randn(3, 6, 5, 4).to(memory_format=torch.channels_last)
-    for activations in (torch.randn(50, 7), channels_last, torch.randn(9), torch.randn(0, 4)):
-        dim = 0 if activations.dim() == 1 else 1
-        torch.testing.assert_close(
-            entropy_and_gradient(activations, dim, compiled=True), entropy_and_gradient(activations, dim)
-        )
-    assert used == [f.entropy_and_gradient]  # once for all shapes
+    for activations in (torch.randn(50, 7), channels_last, torch.randn(40, 9)):
+        compiled = entropy_and_gradient(activations, compiled=True)
+        torch.testing.assert_close(compiled, entropy_and_gradient(activations))
+    assert graphs["unique_graphs"] == 1  # for all shapes
+    for rare in (torch.randn(9), torch.randn(0, 4), torch.randn(5, 1)):
+        dim = rare.dim() - 1
+        compiled = entropy_and_gradient(rare, dim, compiled=True)
+        torch.testing.assert_close(compiled, entropy_and_gradient(rare, dim))
 
 
 def test_a_compiled_monitor_sees_the_same(compile_with) -> None:
@@ -113,11 +112,32 @@ def test_a_factor_on_the_sum_is_a_factor_on_the_gradient() -> None:
     (once,) = torch.autograd.grad(f.rfav_entropy(activations).sum(), activations)
     (thrice,) = torch.autograd.grad(3 * f.rfav_entropy(activations).sum(), activations)
     torch.testing.assert_close(thrice, 3 * once)
-    entropy = f.rfav_entropy(activations).sum()  # what is saved is given away; nobody may have changed it
+
+
+def test_a_kept_graph_gives_the_same_gradient_again_whatever_became_of_the_first() -> None:
+    activations = torch.randn(6, 5, requires_grad=True)
+    entropy = f.rfav_entropy(activations).sum()
     (first,) = torch.autograd.grad(entropy, activations, retain_graph=True)
-    (second,) = torch.autograd.grad(entropy, activations)
-    torch.testing.assert_close(first, once)
-    torch.testing.assert_close(second, once)
+    expected = first.clone()
+    first.zero_()
+    for times in (1, 2):
+        entropy.backward(retain_graph=True)
+        torch.testing.assert_close(activations.grad, times * expected)
+    activations.grad.data.zero_()
+    (last,) = torch.autograd.grad(entropy, activations)
+    torch.testing.assert_close(last, expected)
+
+
+def test_gradients_of_batches_and_of_stand_ins() -> None:
+    activations = torch.randn(6, 5, requires_grad=True)
+    entropy = f.rfav_entropy(activations).sum()
+    weights = torch.tensor([1.0, 2.0])
+    (batch,) = torch.autograd.grad(entropy, activations, weights, is_grads_batched=True)
+    torch.testing.assert_close(batch[1], 2 * batch[0])
+    with FakeTensorMode():
+        fake = torch.empty(6, 5, requires_grad=True)
+        f.rfav_entropy(fake).sum().backward()
+        assert fake.grad.shape == (6, 5)
 
 
 def test_a_weak_penalty_has_a_gradient_in_float16_with_a_scaled_loss() -> None:

@@ -91,7 +91,9 @@ class Experiment(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and bool not in _kinds(cls.model_fields[str(info.field_name)].annotation):
+        if isinstance(value, bool) and bool not in _allowed_types(
+            cls.model_fields[str(info.field_name)].annotation
+        ):
             raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
         return value
 
@@ -212,7 +214,7 @@ class Experiment(BaseModel):
         return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
 
 
-def _kinds(annotation: Any) -> tuple[Any, ...]:
+def _allowed_types(annotation: Any) -> tuple[Any, ...]:
     """The types that an annotation allows."""
     return typing.get_args(annotation) or (annotation,)
 

@@ -17,7 +17,7 @@ from sparsity_lib.study.experiment import Experiment
 Prepare = Callable[[Tensor], Tensor]  # uint8 images to what the network takes
 Penalty = SparsityReg | VarianceReg | DecorrReg
 
-# Compiling takes up to 10 s in a process, and saves some 4 ns an activation whose entropy is taken.
+# Roughly, on a CPU: compiling takes seconds, and saves nanoseconds an activation whose entropy is taken.
 COMPILED_FROM = 5e9  # activations in a whole run
 
 
@@ -90,7 +90,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep the memory that a step frees, for the next step; glibc can be told to.
 
     By default it returns large blocks to the system, which clears every page of them when they are asked
-    for again: up to half of a small network's time. Holds for the whole process.
+    for again, which takes a good part of a small network's time. Holds for the whole process.
     """
     never_map, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of <malloc.h>
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, or Windows

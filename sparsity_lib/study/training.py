@@ -59,6 +59,8 @@ def train(
 ) -> runs.Run:
     """Train the experiment, or go on from its last checkpoint; a finished run is returned as it is.
 
+    On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
+
     **Arguments:**
 
     - `on_epoch`: called after each epoch (first with epoch -1, before training) with what was observed:
@@ -128,11 +130,14 @@ class Training:
         self.prepare = scaling(experiment, images)
 
         try:
-            _, regularised = penalties(self.model, experiment, compiled=False)
-            pays = compiling_pays(self.model, experiment, data, self.prepare)
+            regularised = self._listen(compiled=False)
         except ValueError as error:
             raise StudyError(f"{experiment.network}: {error}") from None
-        self._look_at_activations(pays if experiment.compiled is None else experiment.compiled)
+        compiled = experiment.compiled
+        if compiled is None:
+            compiled = compiling_pays(self.model, experiment, data, self.prepare)
+        if compiled:
+            self._listen(compiled)
         modules = named_layers(self.model)
         self.layers = {name: modules[name] for name in self.monitors[0].layers}
         self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -142,13 +147,14 @@ class Training:
         optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[experiment.optimizer]
         self.optimizer = optimizer(self.model.parameters(), lr=experiment.learning_rate())
 
-    def _look_at_activations(self, compiled: bool) -> None:
-        """Make the penalties and monitors, their computations compiled if asked for and possible."""
+    def _listen(self, compiled: bool) -> list[str]:
+        """Make the penalties and monitors, compiled if asked for and possible; the penalties' layers."""
         self.compiled = compiled and compiles(self.device)
-        self.penalties, _ = penalties(self.model, self.experiment, self.compiled)
+        self.penalties, regularised = penalties(self.model, self.experiment, self.compiled)
         self.monitors = [
             ActivationMonitor(self.model, maps=maps, compiled=self.compiled) for maps in (MAPS, 0)
         ]
+        return regularised
 
     def next_epoch(self) -> EpochRecord:
         """Train one epoch (none before epoch 0), then observe."""
@@ -277,11 +283,13 @@ class Training:
             state = torch.load(path, map_location="cpu", weights_only=True)  # where the log stays
             if state["fingerprint"] != self._fingerprint():
                 raise ValueError("it was written by other code, for another experiment or other data")
+            if state["compiled"] and not compiles(self.device):
+                raise ValueError("its entropies were compiled, and torch.compile does not work here")
         except Exception as error:  # whatever a truncated or foreign file makes the reader raise
             set_aside(path, error)
             return
         if state["compiled"] != self.compiled:  # a run keeps to one way
-            self._look_at_activations(state["compiled"])
+            self._listen(state["compiled"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.log = Log(state["log"])
