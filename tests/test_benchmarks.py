@@ -5,9 +5,10 @@ import time
 import pytest
 import torch
 
-from benchmarks.__main__ import random_data, regularised_bytes, training
 from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
+from benchmarks.steps import regularised_bytes
+from benchmarks.trainings import random_data, training
 from sparsity_lib import functional
 from sparsity_lib.study import Experiment
 
