@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate")
     parser.add_argument("--only", choices=SECTIONS, help="measure this again and keep the rest")
     args = parser.parse_args(arguments)
+    if args.rounds < 2:
+        parser.error(f"--rounds {args.rounds}: quartiles need 2 or more")
     device = device_of(args.device)
     keep_freed_memory()  # as every training of the study does
     sizes = ("s", "m") if device.type == "cpu" else ("s", "m", "xxl")
