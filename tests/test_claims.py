@@ -13,6 +13,7 @@ from sparsity_lib.study.experiment import Experiment
 LEDGER = yaml.safe_load((Path(__file__).parents[1] / "claims.yaml").read_text(encoding="utf-8"))
 CLAIMS = LEDGER["claims"]
 FIELDS = {
+    "value": {"network", "quantity", "expected"},
     "difference": {"network", "against", "quantity", "expected"},
     "change": {"network", "quantity", "layer", "expected"},
     "layers": {"network", "quantity", "layer", "against", "expected"},
@@ -40,6 +41,7 @@ def test_every_test_has_what_its_kind_needs() -> None:
         assert test.keys() - {"kind", "from", "to", "layer"} == FIELDS[test["kind"]] - {"layer"}, claim["id"]
         assert ("layer" in test) >= ("layer" in FIELDS[test["kind"]]), claim["id"]
         assert test["expected"] in (-1, 0, 1)
+        assert not (claim.get("primary") and test["kind"] == "share"), claim["id"]
 
 
 def test_cells_are_experiments_and_kinds_are_honest() -> None:
