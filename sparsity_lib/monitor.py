@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from sparsity_lib._entropy import entropy_of_shifted
 from sparsity_lib._fusion import fused
 from sparsity_lib._layers import LAYERS, Attachable, in_backward, named_layers, select
-from sparsity_lib.functional import entropy_of_shifted, exact_dtype
+from sparsity_lib.functional import exact_dtype
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity_lib import functional
+from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._layers import CONVOLUTIONS, Attachable, in_backward, named_layers, select
 
 __all__ = ["DecorrReg", "SparsityReg", "VarianceReg"]
@@ -131,7 +132,7 @@ class SparsityReg(_ActivationPenalty):
         self._compiled = compiled
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
-        return functional.weighted_entropy(activations, dim, -weight, self._compiled)
+        return weighted_entropy(activations, dim, -weight, self._compiled)
 
 
 class VarianceReg(_ActivationPenalty):

@@ -49,7 +49,8 @@ from sparsity_lib.study import profiles
 from sparsity_lib.study.__main__ import main
 
 if __name__ == "__main__":
-    profiles.PROFILES["two"] = profiles.Profile("two cells", {cells!r}, seeds=(0,), published_seeds=(0,))
+    grid = profiles.Grid({cells!r}, seeds=(0,), published_seeds=(0,))
+    profiles.PROFILES["two"] = profiles.Profile("two cells", {{"networks": grid}})
     sys.exit(main(["run", "two", "--seconds", "300", "--jobs", "2", "--out", "home"]))
 """
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from sparsity_lib.study import Experiment, StudyError
 from sparsity_lib.study.networks import NETWORKS
-from sparsity_lib.study.profiles import PROFILES, experiments
+from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,18 @@ def test_ids_name_the_run_and_are_file_names():
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_profiles_are_queues_of_distinct_runs_seed_by_seed(name):
-    queue = experiments(name)
-    assert len({experiment.digest for experiment in queue}) == len(queue)
-    assert [experiment.seed for experiment in queue] == sorted(experiment.seed for experiment in queue)
+    for published in (False, True):
+        queue = experiments(name, published=published)
+        assert len({experiment.digest for experiment in queue}) == len(queue)
+        for grid in PROFILES[name].grids:
+            seeds = [experiment.seed for experiment in experiments(name, grids=[grid], published=published)]
+            assert seeds == sorted(seeds)
 
 
 def test_the_laptop_has_every_network_with_and_without_noise():
-    cells = {(e.network, e.label_noise) for e in experiments("laptop")}
-    assert cells == {(network, noise) for network in NETWORKS for noise in (0.0, 0.3)}
+    cells = {(e.network, e.label_noise) for e in experiments("laptop", grids=["networks"])}
+    assert cells == {(network, noise) for network in SEVEN for noise in (0.0, 0.3)}
+    assert {e.network for e in experiments("laptop")} == set(NETWORKS)
 
 
 def test_unknown_profile_names_the_known():

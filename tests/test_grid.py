@@ -21,7 +21,9 @@ SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 def tiny_profile(monkeypatch, runs_folder, tmp_path):
     """A profile of two cells, with runs and results in folders of its own."""
     cells = ({"network": "vanillaNet", **SMALL}, {"network": "sr3Net", **SMALL})
-    grid = profiles.Profile("two cells", cells, seeds=(0,), published_seeds=(100, 101))
+    grid = profiles.Profile(
+        "two cells", {"networks": profiles.Grid(cells, seeds=(0,), published_seeds=(100, 101))}
+    )
     monkeypatch.setitem(profiles.PROFILES, "tiny", grid)
     monkeypatch.setattr(results, "PROJECT", tmp_path)
     return runs_folder

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.networks import SIZES, build
+from sparsity_lib.study.networks import SIZES, build, layers_of
 
 
 def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
@@ -79,3 +79,35 @@ def test_a_network_of_ones_own():
         network(network="nowhere.at.all:factory")
     with pytest.raises(StudyError, match="missing"):
         network(network=f"{__name__}:missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions", "hidden"),
+    [("LeNet", (6, 16), (120, 84)), ("srAlexNet", (64, 192, 384, 256, 256), (4096, 4096))],
+)
+def test_older_networks_have_their_widths(name, convolutions, hidden):
+    full = dict(network(network=name, size="full").named_children())
+    quarter = dict(network(network=name, size="quarter").named_children())
+    for i, width in enumerate(convolutions, start=1):
+        assert full[f"conv{i}"].out_channels == width
+        assert quarter[f"conv{i}"].out_channels == round(width / 4)
+    assert [full[f"fc{i}"].out_features for i in range(1, len(hidden) + 2)] == [*hidden, 10]
+    assert list(layers_of(name)) == [
+        layer for layer in full if layer.startswith(("conv", "fc")) and "_" not in layer
+    ]
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("LeNet", 16), ("AlexNet", 8)])
+def test_older_networks_take_any_size_from_the_smallest_on(name, smallest):
+    for side in (smallest, 33, 64):
+        model = network(1, (side, side + 3), 7, network=name, size="quarter")
+        assert model(torch.rand(2, 1, side, side + 3)).shape == (2, 7)
+    with pytest.raises(StudyError, match=f"{name} needs {smallest} x {smallest}"):
+        network(1, (smallest, smallest - 1), 7, network=name, size="quarter")
+
+
+def test_the_older_networks_have_sizes_of_their_own():
+    with pytest.raises(StudyError, match="unknown size 's' of LeNet; known: quarter, full"):
+        Experiment(network="LeNet")
+    with pytest.raises(StudyError, match="unknown layer 'conv3'; srLeNet has conv1, conv2, fc1, fc2, fc3"):
+        Experiment(network="srLeNet", size="full", sparsity={"conv3": 1.0})

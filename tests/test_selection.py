@@ -39,7 +39,7 @@ def test_values_the_profile_has_narrow_it_and_others_replace():
     ("fields", "named"),
     [
         ({"networks": "sr9Net"}, "unknown network 'sr9Net'; known: vanillaNet"),
-        ({"sizes": "s,q"}, "unknown size 'q'; known: s, m, xxl"),
+        ({"sizes": "s,q"}, "unknown size 'q' of vanillaNet; known: s, m, xxl"),
         ({"dataset": "mnist"}, "unknown data set 'mnist'; known: digits"),
         ({"seeds": "0;1"}, "seeds = '0;1'"),
         ({"seeds": 0.5}, "seeds = 0.5"),

@@ -13,7 +13,7 @@ from sparsity_lib.study import results, runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import run_queue
-from sparsity_lib.study.networks import SIZES
+from sparsity_lib.study.networks import ALL_SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.training import Stopped, train
@@ -51,10 +51,11 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
-    sizes = args.sizes.split(",") if args.sizes else list(SIZES)
-    if unknown := [size for size in sizes if size not in SIZES]:
-        raise StudyError(f"unknown size '{unknown[0]}'; known: {', '.join(SIZES)}")
-    return [e for e in experiments(name, parse_seeds(args.seeds)) if e.size in sizes]
+    sizes = args.sizes.split(",") if args.sizes else list(ALL_SIZES)
+    if unknown := [size for size in sizes if size not in ALL_SIZES]:
+        raise StudyError(f"unknown size '{unknown[0]}'; known: {', '.join(ALL_SIZES)}")
+    grids = args.grids.split(",") if args.grids else []
+    return [e for e in experiments(name, parse_seeds(args.seeds), grids, args.published) if e.size in sizes]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -177,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (many, status):
         sub.add_argument("--sizes", metavar="s,m", default="", help="these alone")
         sub.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
+        sub.add_argument("--grids", metavar="adam,readings", default="", help="these alone")
+        sub.add_argument("--published", action="store_true", help="the seeds that are published")
 
     command("publish", _publish, "put finished confirmatory runs into results/").add_argument("profile")
     command("verify", _verify, "check the published runs against their digests").add_argument("profile")

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.networks import NETWORKS, SIZES
+from sparsity_lib.study.networks import ALL_SIZES, NETWORKS
 
 LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
@@ -55,7 +55,7 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     fields = [name for name in SETTING if name in curves.coords]
     frame = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
     told = {"dataset", "size", "label_noise"} | {n for n in fields if n == "others" or frame[n].nunique() > 1}
-    order = frame.assign(size=frame["size"].map(list(SIZES).index)).sort_values(fields).index
+    order = frame.assign(size=frame["size"].map(ALL_SIZES.index)).sort_values(fields).index
     return [
         (_title(frame.loc[group.index[0], sorted(told)]), curves.isel(run=group.index.to_numpy()))
         for _, group in frame.loc[order].groupby(fields, sort=False)

@@ -21,7 +21,7 @@ from pydantic import (
 
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.networks import LAYERS, NETWORKS, SIZES
+from sparsity_lib.study.networks import NETWORKS, layers_of, sizes_of
 
 Strengths = dict[str, float]
 
@@ -43,7 +43,7 @@ class Experiment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: str = "vanillaNet"  # one of NETWORKS, or "package.module:factory"
-    size: str = "s"  # widths of TSR's Table 1
+    size: str = "s"  # widths of TSR's Table 1; of LeNet and AlexNet a share of the original's
     dataset: str = "digits"  # see sparsity_lib.study.data.DATASETS, or "folder:PATH"
     seed: int = Field(0, ge=0)  # initialisation, order of the samples, dropout
     data_seed: int = Field(0, ge=0)  # subset, label noise and split: the same for all runs of a comparison
@@ -57,6 +57,8 @@ class Experiment(BaseModel):
     optimizer: Literal["sgd", "adam"] = "sgd"  # section 4: SGD without momentum
     lr: float | None = Field(None, gt=0)  # None is 0.01 for SGD (section 4), 0.001 for Adam (T13)
     batch_size: int = Field(64, ge=1)  # section 4
+    weight_decay: float = Field(0.0, ge=0)  # torch's: of every parameter, added to its gradient
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # share of the target spread over all classes
 
     lambda_: float = Field(0.001, ge=0)  # SparsityReg's strength (section 4), for the recipes
     lambda_conv_scale: float = Field(
@@ -107,13 +109,6 @@ class Experiment(BaseModel):
             )
         return name
 
-    @field_validator("size")
-    @classmethod
-    def _known_size(cls, size: str) -> str:
-        if size not in SIZES:
-            raise ValueError(f"unknown size '{size}'; known: {', '.join(SIZES)} (TSR, Table 1)")
-        return size
-
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
@@ -129,12 +124,18 @@ class Experiment(BaseModel):
         return device
 
     @model_validator(mode="after")
+    def _known_size(self) -> "Experiment":
+        if self.size not in (known := sizes_of(self.network)):
+            raise ValueError(f"unknown size '{self.size}' of {self.network}; known: {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
     def _known_layers(self) -> "Experiment":
         for field in ("sparsity", "variance", "decorrelation"):
             for layer, strength in (getattr(self, field) or {}).items():
-                if self.network in NETWORKS and layer not in LAYERS:
+                if self.network in NETWORKS and layer not in (known := layers_of(self.network)):
                     raise ValueError(
-                        f"{field}: unknown layer '{layer}'; {self.network} has {', '.join(LAYERS)}"
+                        f"{field}: unknown layer '{layer}'; {self.network} has {', '.join(known)}"
                     )
                 if not (math.isfinite(strength) and strength >= 0):
                     raise ValueError(

@@ -1,4 +1,4 @@
-"""The networks of "Targeted Sparsity Regularization" (TSR, arXiv 2002.09237, Figure 2 and Table 1)."""
+"""The networks of "Targeted Sparsity Regularization" (TSR, arXiv 2002.09237, Figure 2, Tables 1 and 3)."""
 
 import importlib
 from collections import OrderedDict
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sparsity_lib.study import older_networks
 from sparsity_lib.study.errors import StudyError
 
 if TYPE_CHECKING:
     from sparsity_lib.study.experiment import Experiment
 
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")  # of the baseline network
 
 # TSR, Table 1: filters of conv1 to conv4 and neurons of fc1.
 SIZES = {
@@ -20,6 +21,7 @@ SIZES = {
     "m": (64, 64, 128, 128, 256),
     "xxl": (256, 256, 512, 512, 1024),
 }
+ALL_SIZES = (*SIZES, *older_networks.SHARES)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,24 @@ NETWORKS = {
     "sr3Net": Recipe("vanillaNet", sparsity=_TARGETED, decorrelation=("conv1",)),
     # Ours: sr2Net with Var(a)/2 in entropy's place, to tell sparsity from scale.
     "varNet": Recipe("vanillaNet", variance=_TARGETED),
+    # Table 3; as in sr2Net, the later half of the convolutions and the first dense layer (T12).
+    "LeNet": Recipe("LeNet"),
+    "srLeNet": Recipe("LeNet", sparsity=("conv2", "fc1")),
+    "AlexNet": Recipe("AlexNet"),
+    "srAlexNet": Recipe("AlexNet", sparsity=("conv3", "conv4", "conv5", "fc1")),
 }
+
+
+def layers_of(network: str) -> tuple[str, ...]:
+    """The names of a known network's layers, the last one included."""
+    architecture = NETWORKS[network].architecture
+    return older_networks.layers_of(architecture) if architecture in older_networks.PLANS else LAYERS
+
+
+def sizes_of(network: str) -> tuple[str, ...]:
+    """The sizes in which a network is built: Table 1's, or shares of the original widths."""
+    recipe = NETWORKS.get(network)
+    return tuple(older_networks.SHARES if recipe and recipe.architecture in older_networks.PLANS else SIZES)
 
 
 def build(experiment: "Experiment", in_channels: int, image_size: tuple[int, int], classes: int) -> nn.Module:
@@ -54,10 +73,15 @@ def build(experiment: "Experiment", in_channels: int, image_size: tuple[int, int
     `"package.module:factory"`, is called as `factory(in_channels, image_size, classes)` and keeps its own
     initialisation.
 
-    Raises `StudyError` if the factory fails, or the images are smaller than 4 x 4.
+    Raises `StudyError` if the factory fails, or the images are too small.
     """
     if experiment.architecture in NETWORKS:
-        model = _conv_conv_pool(experiment, in_channels, image_size, classes)
+        if experiment.architecture in older_networks.PLANS:
+            model = older_networks.build(
+                experiment.architecture, experiment.size, in_channels, image_size, classes
+            )
+        else:
+            model = _conv_conv_pool(experiment, in_channels, image_size, classes)
         if experiment.init == "glorot":  # T6
             for module in model.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):

@@ -1,5 +1,6 @@
 """What is looked at after each epoch: losses, layer statistics, filters, the penalties' pull."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -8,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, LayerStats, functional
+from sparsity_lib._layers import named_layers
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.preparation import Prepare
 
 SPLITS = ("monitor", "train")  # held-out images, and as many training images
+KNOCKED_OUT = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)  # shares of a layer's channels
+DRAWS = 3  # random choices of channels, over which an accuracy is averaged
 CENTERS = ("filters", "components")  # T19: Figure 7 is drawn for both readings of Eq. 6
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 201  # correlations rounded to two decimals, from -1.00 to 1.00 (TSR, Figure 7)
@@ -105,6 +109,47 @@ def observe_filters(weights: dict[str, Tensor]) -> Record:
         record[f"{layer}/filter_norm_mean"] = norms.mean()
         record[f"{layer}/filter_norm_sd"] = norms.std(correction=0)
     return record
+
+
+@torch.no_grad()
+def knock_out(
+    model: nn.Module, layers: Sequence[str], split: Split, prepare: Prepare, generator: torch.Generator
+) -> Record:
+    """`<layer>/knockout_accuracy`, (KNOCKED_OUT,): accuracy with so many of a layer's channels silenced.
+
+    A measure of how much of its capacity a network uses, which TSR speaks of and does not measure: the more
+    of it, the smaller the share it can lose (as Morcos et al., arXiv 1803.06959, ablate units). Randomly
+    chosen channels are set to 0 behind the layer's ReLU, where it has one named so, else behind the layer.
+    """
+    modules = named_layers(model)
+    record: Record = {}
+    for layer in layers:
+        silenced = modules.get(f"{layer}_relu", modules[layer])
+        if not (channels := _channels(modules[layer])):  # a norm's are those of the layer before it
+            continue
+        accuracies = []
+        for share in KNOCKED_OUT:
+            correct = []
+            for _ in range(DRAWS if share else 1):
+                kept = torch.ones(channels, device=split.images.device)
+                kept[torch.randperm(channels, generator=generator)[: round(share * channels)]] = 0
+                handle = silenced.register_forward_hook(functools.partial(_silence, kept, modules[layer]))
+                try:
+                    correct.append(evaluate(model, split, prepare).correct.float().mean())
+                finally:
+                    handle.remove()
+            accuracies.append(torch.stack(correct).mean())
+        record[f"{layer}/knockout_accuracy"] = torch.stack(accuracies)
+    return record
+
+
+def _channels(layer: nn.Module) -> int:
+    return int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
+
+
+def _silence(kept: Tensor, layer: nn.Module, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    shape = (-1,) if isinstance(layer, nn.Linear) else (-1, *[1] * (output.dim() - 2))
+    return output * kept.view(shape).to(output.dtype)
 
 
 def observe_gradients(

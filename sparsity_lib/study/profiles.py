@@ -1,4 +1,4 @@
-"""The study's named grids of experiments ("profiles"), each a queue in the order in which it is trained."""
+"""The study's named grids of experiments, by profile, each a queue in the order in which it is trained."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,70 +6,186 @@ from typing import Any
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import NETWORKS
 
 SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
+SEVEN = (*SIX, "varNet")
+TARGETED = ("conv3", "conv4", "fc1")
+
+GRIDS = {
+    "networks": "the networks of the paper's Table 2, and varNet",
+    "200-epochs": "the same for 200 epochs (section 4.2)",
+    "lenet-alexnet": "LeNet and AlexNet, with and without SparsityReg (Table 3)",
+    "adam": "the six networks with Adam (Table 2)",
+    "readings": "the readings T1 to T7, strengths of penalties, tuned baselines",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells (all fields of an experiment but its seed), and the seeds each is trained with."""
+
+    cells: tuple[dict[str, Any], ...]
+    seeds: tuple[int, ...]
+    published_seeds: tuple[int, ...]
+    published_files: int = 1  # of so many seeds the whole file is published; of the others, the curves
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A grid: cells (all fields of an experiment but its seed), and the seeds each is trained with."""
+    """Where the study's grids are run: on what data, at what size."""
 
     what: str
-    cells: tuple[dict[str, Any], ...]
-    seeds: tuple[int, ...]
-    published_seeds: tuple[int, ...]
+    grids: dict[str, Grid]
 
 
 def _cells(networks: Iterable[str], **fields: Any) -> tuple[dict[str, Any], ...]:
     return tuple({"network": network, **fields} for network in networks)
 
 
+def _readings(strengths: Iterable[float], **fields: Any) -> tuple[dict[str, Any], ...]:
+    """One cell for each thing that is changed, everything else as in the networks' grid."""
+    conv_scale = fields.get("lambda_conv_scale", 1.0)
+
+    def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
+        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
+
+    literal = 1e-3
+    sr2: tuple[dict[str, Any], ...] = (
+        *({"sparsity": targeted(strength)} for strength in strengths if strength != literal),
+        {"sparsity": targeted(literal, TARGETED[:-1])},  # without fc1
+        {"include_bias": False},  # T1
+        {"activation": "after"},  # T1
+        {"init": "pytorch"},  # T6
+        {"input_scaling": "standardize"},  # T7
+    )
+    vanilla: tuple[dict[str, Any], ...] = (
+        *({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2)),
+        *({"label_smoothing": share} for share in (0.05, 0.1, 0.2)),
+        {"init": "pytorch"},
+        {"input_scaling": "standardize"},
+    )
+    return (
+        *(cell for change in sr2 for cell in _cells(("sr2Net",), **fields | change)),
+        *(cell for change in vanilla for cell in _cells(("vanillaNet",), **fields | change)),
+        *(cell for rate in (0.1, 0.5) for cell in _cells(("dropNet",), **fields, dropout=rate)),
+        *_placements(**fields),
+        *_correlations(**fields),
+    )
+
+
+def _placements(**fields: Any) -> tuple[dict[str, Any], ...]:  # T5
+    return (
+        *_cells(("normNet",), **fields, norm_placement="convolution"),
+        *_cells(("dropNet",), **fields, dropout_placement="convolution"),
+    )
+
+
+def _correlations(**fields: Any) -> tuple[dict[str, Any], ...]:  # T3 x T4
+    return tuple(
+        cell
+        for center in ("filters", "components", "none")
+        for penalty in ("signed", "absolute", "squared", "local")
+        if (center, penalty) != ("filters", "signed")  # sr3Net itself
+        for cell in _cells(("sr3Net",), **fields, center=center, decorrelation_penalty=penalty)
+    )
+
+
 # Eq. 5 sums over positions, so lambda is 16 times weaker on 8 x 8 digits than on the paper's 32 x 32
 # images: conv layers get 16 times the paper's, and sr2Net's literal value is trained beside it. At the
 # paper's learning rate of 0.01 nothing overfits in 100 epochs of 1,000 digits; at 0.1 it does.
 _DIGITS = {"dataset": "digits", "lr": 0.1}
+_NOISY = {**_DIGITS, "label_noise": 0.3, "lambda_conv_scale": 16.0}
 _LAPTOP = tuple(
     cell
     for noise in (0.0, 0.3)
     for cell in (
-        *_cells(NETWORKS, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
+        *_cells(SEVEN, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
         *_cells(("sr2Net",), **_DIGITS, label_noise=noise),
     )
 )
-_DESKTOP = tuple(
-    cell
-    for size in ("s", "m")
-    for dataset in ("cifar10-jpeg", "tiny32-100")
-    for cell in _cells(NETWORKS, dataset=dataset, size=size, limit=10_000)
+# LeNet's convolutions have 100 positions on 32 x 32 images where it has 4 on 16 x 16; AlexNet's 64 and 4.
+_LAPTOP_OLDER = (
+    *_cells(("LeNet", "srLeNet"), **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
+    *_cells(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
-_PAPER = (
-    *_cells(NETWORKS, dataset="cifar10", size="xxl"),
-    *(cell for size in ("s", "m", "xxl") for cell in _cells(NETWORKS, dataset="cifar100", size=size)),
-    *_cells(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
-    *_cells(SIX, dataset="cifar100", size="xxl", epochs=200),
-    *_cells(SIX, dataset="tiny-imagenet", size="xxl"),
-)
+_STAND_INS = ("cifar10-jpeg", "tiny32-100")
 
 # Confirmatory seeds start at 100; seeds below are for trying things.
+_FEW = tuple(range(100, 105))
+_THREE = (100, 101, 102)
 PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
-        _LAPTOP,
-        seeds=(0, 1, 2),
-        published_seeds=tuple(range(100, 120)),
+        {
+            "networks": Grid(_LAPTOP, (0, 1, 2), tuple(range(100, 120))),
+            "200-epochs": Grid(_cells(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
+            "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
+            "adam": Grid(_cells(SIX, **_NOISY | {"lr": None}, optimizer="adam"), (0,), _FEW),
+            # No fresh ones: 33 cells would take minutes; and T2's mean over positions is the literal sr2Net.
+            "readings": Grid(
+                _readings((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), **_NOISY), (), _FEW, published_files=0
+            ),
+        },
     ),
     "desktop": Profile(
         "10,000 images of cifar10-jpeg and tiny32-100; hours on a CPU (size s), minutes on a GPU (m)",
-        _DESKTOP,
-        seeds=tuple(range(100, 105)),
-        published_seeds=tuple(range(100, 105)),
+        {
+            "networks": Grid(
+                tuple(
+                    cell
+                    for size in ("s", "m")
+                    for dataset in _STAND_INS
+                    for cell in _cells(SEVEN, dataset=dataset, size=size, limit=10_000)
+                ),
+                _FEW,
+                _FEW,
+            ),
+            "readings": Grid(
+                tuple(
+                    cell
+                    for vary in (_placements, _correlations)
+                    for cell in vary(dataset="cifar10-jpeg", size="s", limit=10_000)
+                ),
+                _FEW,
+                _FEW,
+                published_files=0,
+            ),
+        },
     ),
     "paper": Profile(
         "the paper's data sets, sizes and settings; a GPU",
-        _PAPER,
-        seeds=(100, 101, 102),
-        published_seeds=(100, 101, 102),
+        {
+            "networks": Grid(
+                (
+                    *_cells(SEVEN, dataset="cifar10", size="xxl"),
+                    *(
+                        cell
+                        for size in ("s", "m", "xxl")
+                        for cell in _cells(SEVEN, dataset="cifar100", size=size)
+                    ),
+                    *_cells(SIX, dataset="tiny-imagenet", size="xxl"),
+                ),
+                _THREE,
+                _THREE,
+            ),
+            "200-epochs": Grid(_cells(SIX, dataset="cifar100", size="xxl", epochs=200), _THREE, _THREE),
+            "lenet-alexnet": Grid(
+                tuple(
+                    cell
+                    for dataset in ("cifar10", "cifar100", "tiny-imagenet")
+                    for cell in _cells(
+                        ("LeNet", "srLeNet", "AlexNet", "srAlexNet"), dataset=dataset, size="full"
+                    )
+                ),
+                _THREE,
+                _THREE,
+            ),
+            "adam": Grid(
+                _cells(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
+                _THREE,
+                _THREE,
+            ),
+        },
     ),
 }
 
@@ -81,8 +197,25 @@ def profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-def experiments(name: str, seeds: Iterable[int] | None = None) -> list[Experiment]:
-    """The profile's queue: every cell at the first seed, then every cell at the next."""
-    grid = profile(name)
-    cells = [Experiment(**cell) for cell in grid.cells]
-    return [cell.model_copy(update={"seed": seed}) for seed in (seeds or grid.seeds) for cell in cells]
+def grid(name: str, of_profile: str) -> Grid:
+    """A profile's grid; `StudyError` naming those it has otherwise."""
+    there = profile(of_profile).grids
+    if name not in there:
+        raise StudyError(f"the profile {of_profile} has no grid '{name}'; it has {', '.join(there)}")
+    return there[name]
+
+
+def experiments(
+    name: str, seeds: Iterable[int] | None = None, grids: Iterable[str] = (), published: bool = False
+) -> list[Experiment]:
+    """The profile's queue, grid by grid: every cell at the first seed, then every cell at the next.
+
+    `grids` (none: all) narrows it; `seeds` are in place of each grid's own, or of its `published` ones.
+    """
+    queue = []
+    for each in grids or profile(name).grids:
+        chosen = grid(each, name)
+        cells = [Experiment(**cell) for cell in chosen.cells]
+        own = chosen.published_seeds if published else chosen.seeds
+        queue += [cell.model_copy(update={"seed": seed}) for seed in (seeds or own) for cell in cells]
+    return queue

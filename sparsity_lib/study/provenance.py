@@ -18,9 +18,13 @@ import torch
 import sparsity_lib
 from sparsity_lib.study.files import PROJECT
 
-# The study's modules that decide a run's numbers; with the library's own they make the code fingerprint.
-# What the data are is told by their digest.
-_NUMERICAL = ("networks", "data/splits", "data/pictures", "preparation", "observation", "training")
+# The modules that decide a run's numbers, and make the code fingerprint. What the data are is told by their
+# digest.
+_NUMERICAL = (
+    *("_entropy", "_fusion", "_layers", "functional", "monitor", "regularizers"),
+    *(f"study/{name}" for name in ("networks", "older_networks", "preparation", "observation", "training")),
+    *("study/data/pictures", "study/data/splits"),
+)
 
 
 def code() -> dict[str, Any]:
@@ -68,11 +72,9 @@ def _commit() -> tuple[str, bool]:
 def code_fingerprint() -> str:
     """Eight hex digits of the modules that decide a run's numbers; comments and docstrings do not count."""
     library = Path(sparsity_lib.__file__).parent
-    modules = [path for path in library.glob("*.py") if path.name != "__init__.py"]
-    modules += [library / "study" / f"{name}.py" for name in _NUMERICAL]
     digest = hashlib.sha256()
-    for path in sorted(modules):
-        digest.update(_statements(path.read_text(encoding="utf-8")).encode())
+    for name in _NUMERICAL:
+        digest.update(_statements((library / f"{name}.py").read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:8]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.observation import BINS, CENTERS, QUANTILES, SPLITS
+from sparsity_lib.study.observation import BINS, CENTERS, KNOCKED_OUT, QUANTILES, SPLITS
 
 
 class Log:
@@ -64,6 +64,11 @@ def as_tree(
         ),
         "split": ("split", list(SPLITS), {"long_name": "held-out monitor images; as many training images"}),
         "center": ("center", list(CENTERS)),
+        "knocked_out": (
+            "knocked_out",
+            np.array(KNOCKED_OUT),
+            {"long_name": "share of the layer's channels set to 0, after the last epoch"},
+        ),
         "quantile": ("quantile", np.array(QUANTILES)),
         "bin": ("bin", np.linspace(-1, 1, BINS).round(2)),
         "images": (
@@ -97,6 +102,7 @@ _UNITS = {"loss": "nats", "entropy": "nats", "seconds": "s", "quantile": "nats"}
 _DIMS = {
     "entropy_quantile": ("split", "epoch", "quantile"),
     "correlation_histogram": ("center", "epoch", "bin"),
+    "knockout_accuracy": ("knocked_out",),
 }
 
 

@@ -13,13 +13,12 @@ from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256, written_whole
-from sparsity_lib.study.observation import CENTERS, SPLITS
+from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT, SPLITS
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.provenance import code
 from sparsity_lib.study.runs import Run
 
 PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
-PUBLISHED_FILES = 1  # seeds of a cell whose files are published; of the others, the curves
 
 _BY_EPOCH = (
     "train_loss",
@@ -47,8 +46,10 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     """The runs' curves in one data set with dimensions run, layer, split and epoch.
 
     `correlation` is the mean absolute correlation of a layer's pairs of filters, for each centring of
-    Eq. 6. A network that lacks a layer, and a run that is shorter, have NaN there. The coordinates of `run`
-    say what was trained and by what code; `label` tells the cells of a comparison apart.
+    Eq. 6; `knockout_accuracy` is that on the monitor images after the last epoch, with a share `knocked_out`
+    of the layer's channels set to 0. A network that lacks a layer, and a run that is shorter, have NaN there.
+    The coordinates of `run` say what was trained and by what code; `label` tells the cells of a comparison
+    apart.
     """
     if not which:
         raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
@@ -62,6 +63,7 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     by_run = {name: empty() for name in _BY_EPOCH} | {name: empty(len(SPLITS)) for name in _BY_SPLIT}
     by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
     correlation = empty(len(layers), len(CENTERS))
+    knockout = np.full((len(which), len(layers), len(KNOCKED_OUT)), np.nan, "float32")
     channels = np.full((len(which), len(layers)), np.nan, "float32")
     for i, run in enumerate(which):
         try:
@@ -75,6 +77,8 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
                     for name, values in by_layer.items():
                         found = file[layer][name][...]
                         values[i, j, :, : found.shape[-1]] = found
+                    if "knockout_accuracy" in file[layer]:  # older files lack it
+                        knockout[i, j] = file[layer]["knockout_accuracy"][...]
                     if "correlation_histogram" in file[layer]:
                         counts = file[layer]["correlation_histogram"][...]  # (center, epoch, bin)
                         pairs = counts.sum(-1)
@@ -91,7 +95,9 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     dims["correlation"] = ("run", "layer", "center", "epoch")
     every = by_run | by_layer | {"correlation": correlation}
     variables = {name: (dims[name], values) for name, values in every.items()}
+    variables["knockout_accuracy"] = (("run", "layer", "knocked_out"), knockout)
     axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
+    axes["knocked_out"] = np.array(KNOCKED_OUT)
     axes["epoch"] = np.arange(-1, epochs - 1, dtype="int32")
     return xr.Dataset(variables | {"channels": (("run", "layer"), channels)}, _identity(which) | axes)
 
@@ -190,18 +196,18 @@ def published_ids(name: str) -> set[str]:
 def publish(name: str, source: str | Path | None = None) -> int:
     """Put the profile's finished confirmatory runs into `results/<name>/`; return how many are new.
 
-    The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of the first
-    PUBLISHED_FILES seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
+    The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of a grid's first
+    `published_files` seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
     uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
     its code fingerprint is the same.
     """
     from sparsity_lib.study.analysis import summary
 
-    target, before, seeds = folder_of(name), published(name), profile(name).published_seeds
+    target, before = folder_of(name), published(name)
     known = published_ids(name)
     new = [
         run
-        for experiment in experiments(name, seeds)
+        for experiment in experiments(name, published=True)
         if experiment.id not in known and (run := runs.find(experiment, source, by_any_code=True))
     ]
     here = code()
@@ -214,8 +220,14 @@ def publish(name: str, source: str | Path | None = None) -> int:
         return 0
     parts = [part for part in (before, curves(new) if new else None) if part is not None]
     together = xr.concat(parts, "run", join="outer")
+    with_files = {
+        experiment.id
+        for each, grid in profile(name).grids.items()
+        if grid.published_files
+        for experiment in experiments(name, grid.published_seeds[: grid.published_files], [each])
+    }
     for run in new:
-        if run.experiment.seed in seeds[:PUBLISHED_FILES]:
+        if run.id in with_files:
             with xr.open_datatree(run.path, engine="h5netcdf") as tree:
                 shown = tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").load()
                 shown.attrs["commit"] = run.provenance["commit"]

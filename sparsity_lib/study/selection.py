@@ -5,7 +5,7 @@ from typing import Any
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.profiles import profile as profile_of
+from sparsity_lib.study.profiles import grid as grid_of
 
 Listed = str | int | float | Sequence[str | int | float]
 
@@ -14,6 +14,7 @@ def select(
     profile: str,
     networks: Listed | None = "",
     *,
+    grid: str = "networks",
     dataset: str = "",
     sizes: Listed | None = "",
     seeds: Listed | None = "",
@@ -24,7 +25,7 @@ def select(
     image_size: int | None = None,
     device: str = "auto",
 ) -> list[Experiment]:
-    """The experiments of a profile, narrowed or changed by what is said; empty or None is the profile's own.
+    """The experiments of a profile's grid, narrowed or changed by what is said; empty or None is its own.
 
     Lists are comma-separated text, as papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
     `seeds="0,1"`, or `seeds="100-104"`. A value that the profile has selects its cells; one that it has not
@@ -32,8 +33,8 @@ def select(
 
     Raises `StudyError` (one line) for what is unknown or of the wrong type.
     """
-    grid = profile_of(profile)
-    cells = [dict(cell) for cell in grid.cells]
+    chosen = grid_of(grid, profile)
+    cells = [dict(cell) for cell in chosen.cells]
     wanted: dict[str, list[Any]] = {
         "network": _items("networks", networks, str),
         "dataset": [dataset] if dataset else [],
@@ -48,7 +49,7 @@ def select(
     for field, values in wanted.items():
         if values:
             cells = _narrow(cells, field, values)
-    chosen_seeds = parse_seeds(seeds) or list(grid.seeds)
+    chosen_seeds = parse_seeds(seeds) or list(chosen.seeds)
     found = {
         (experiment := Experiment(**cell, seed=seed, device=device)).digest: experiment
         for seed in chosen_seeds

@@ -145,7 +145,9 @@ class Training:
         self.regularised = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
 
         optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[experiment.optimizer]
-        self.optimizer = optimizer(self.model.parameters(), lr=experiment.learning_rate())
+        self.optimizer = optimizer(
+            self.model.parameters(), lr=experiment.learning_rate(), weight_decay=experiment.weight_decay
+        )
 
     def _listen(self, compiled: bool) -> list[str]:
         """Make the penalties and monitors, compiled if asked for and possible; the penalties' layers."""
@@ -179,7 +181,8 @@ class Training:
         )
         torch.manual_seed(_stream(self.experiment.seed, "noise", self.epoch))  # dropout
 
-        names = ["loss", *self.penalties]
+        smoothing = self.experiment.label_smoothing
+        names = ["loss", *self.penalties, *(["label_smoothing"] if smoothing else [])]
         terms = torch.empty(
             len(order), len(names), device=self.device
         )  # read once an epoch: no wait per step
@@ -192,6 +195,8 @@ class Training:
                     logits = self.model(x)
                 loss = F.cross_entropy(logits.float(), y)
                 parts = [loss, *(penalty() for penalty in self.penalties.values())]
+                if smoothing:  # as a penalty, so that the logged loss is the cross-entropy alone
+                    parts.append(F.cross_entropy(logits.float(), y, label_smoothing=smoothing) - loss)
                 self.optimizer.zero_grad(set_to_none=True)
                 sum(parts[1:], start=loss).backward()
                 self.optimizer.step()
@@ -298,9 +303,17 @@ class Training:
     def _fingerprint(self) -> str:
         return f"{self.experiment.digest}/{code_fingerprint()}/{self.data.digest}"
 
+    def _knock_out(self) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(_stream(self.experiment.seed, "knock-out"))
+        with self.autocast():
+            record = observation.knock_out(
+                self.model, list(self.layers), self.data.monitor, self.prepare, generator
+            )
+        return {name: value.cpu() for name, value in record.items()}
+
     def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
         """Write the run's file."""
-        log = self.log.stacked()
+        log = self.log.stacked() | self._knock_out()
         for name, sign in (("loss_rise", 1.0), ("accuracy_drop", -1.0)):
             per_image = log.pop("val_image_loss" if sign > 0 else "val_image_correct")
             for suffix, values in zip(

@@ -21,6 +21,10 @@ COLORS = {
     "sr2Net": "#0072B2",
     "sr3Net": "#CC79A7",
     "varNet": "#D55E00",
+    "LeNet": "#A6761D",
+    "srLeNet": "#66A61E",
+    "AlexNet": "#7570B3",
+    "srAlexNet": "#E7298A",
 }
 OTHER = "#7F7F7F"  # networks that are not the paper's
 

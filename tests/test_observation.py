@@ -1,0 +1,44 @@
+"""What is looked at besides the curves: silenced channels."""
+
+import pytest
+import torch
+from torch import nn
+
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.observation import KNOCKED_OUT, knock_out
+
+
+def accuracies(model, images, labels, layers):
+    split = Split(images, labels)
+    return knock_out(model, layers, split, lambda x: x, torch.Generator().manual_seed(0))
+
+
+def test_silencing_what_no_class_needs_changes_nothing_and_what_every_class_needs_all():
+    """Channel i alone speaks for class i, and later dense units repeat the ten classes ten times."""
+    model = nn.Sequential()
+    model.add_module("fc1", nn.Linear(10, 10, bias=False))
+    model.add_module("fc1_relu", nn.ReLU())
+    model.add_module("fc2", nn.Linear(10, 10, bias=False))
+    with torch.no_grad():
+        model.fc1.weight.copy_(torch.eye(10))
+        model.fc2.weight.copy_(torch.eye(10))
+    labels = torch.arange(10).repeat(20)
+    record = accuracies(model, torch.eye(10)[labels], labels, ["fc1"])
+    kept = 1 - torch.tensor(KNOCKED_OUT)
+    found = record["fc1/knockout_accuracy"]
+    # Of a silenced class all logits are equal, and the first class wins: right for class 0 alone.
+    assert found[0] == 1
+    assert ((found - kept).abs() <= 0.1 + 1e-6).all()
+    assert (found.diff() < 0).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8)])
+def test_convolutions_lose_whole_channels_and_the_model_is_as_before(shape):
+    convolution = nn.Conv2d(3, 4, 3, padding=1) if len(shape) == 3 else nn.Conv1d(3, 4, 3, padding=1)
+    model = nn.Sequential(convolution, nn.Flatten(), nn.LazyLinear(5))
+    images = torch.rand(6, *shape)
+    before = model(images)
+    record = accuracies(model, images, before.argmax(1), ["0"])
+    assert record["0/knockout_accuracy"][0] == 1
+    assert torch.equal(model(images), before)
+    assert not convolution._forward_hooks
