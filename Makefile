@@ -53,7 +53,7 @@ lock: .venv/.installed ## bring requirements.lock in line with pyproject.toml
 	echo uv==$(UV) | $(COMPILE) --quiet - --no-annotate --output-file scripts/installer.lock
 
 clean: ## remove the book and the executed notebooks
-	rm -rf _build book/experiments
+	rm -rf _build book/experiments book/_generated
 	@echo "kept: .venv, data, the published results, and runs, which took the time"
 
 # Where everything is installed already this needs no network; the project is built with the lock's setuptools.

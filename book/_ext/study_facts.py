@@ -2,7 +2,7 @@
 
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
-measured of the code's own cost.
+measured of the code's own cost; `{primary-claims}` draws the ledger's primary claims.
 """
 
 import hashlib
@@ -258,6 +258,34 @@ def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
     return ["", f":::{{table}} {caption}", *body, ":::", ""]
 
 
+def primary_claims(root: Path) -> list[str]:
+    """The primary claims' forest plot, and a sentence each on what held, what did not, what is unknown."""
+    from sparsity_lib.study import StudyError, claims, figures, ledger, published, verdicts
+
+    rules = claims.load(root / "claims.yaml")
+    judged_by = [curves for name in claims.JUDGED if (curves := published(name)) is not None]
+    judged = verdicts.judge_all(rules, judged_by)
+    told = [f"- {sentence}" for sentence in ledger.outcome(judged, primary=True)]
+    try:
+        drawn = figures.primary_claims(rules, judged, verdicts.on_the_laptop(rules, published("laptop")))
+    except StudyError as error:
+        return [f"No figure: {error}.", "", *told]
+    picture = root / "book" / "_generated" / "primary-claims.svg"
+    picture.parent.mkdir(exist_ok=True)
+    drawn.savefig(picture, metadata={"Date": None})
+    return [
+        ":::{figure} /_generated/primary-claims.svg",
+        ":name: fig-primary-claims",
+        ":alt: Forest plot with one panel per primary claim: a dot and a horizontal bar for each set of "
+        "runs, a grey band around zero for the margin, diamonds for the paper's values.",
+        "The primary claims: effects with 95 % intervals, margins within which a difference is none, and the "
+        "paper's values, each a single run.",
+        ":::",
+        "",
+        *told,
+    ]
+
+
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
     class Generated(SphinxDirective):
         def run(self) -> list[nodes.Node]:
@@ -276,4 +304,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notebook-settings", _directive(notebook_settings))
     app.add_directive("run-times", _directive(run_times))
     app.add_directive("benchmarks", _directive(benchmarks))
+    app.add_directive("primary-claims", _directive(primary_claims))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

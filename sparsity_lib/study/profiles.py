@@ -157,6 +157,8 @@ PROFILES = {
         {
             "networks": Grid(
                 (
+                    # First what needs no download: a stand-in for CIFAR-10.
+                    *_cells(SEVEN, dataset="cifar10-jpeg", size="xxl"),
                     *_cells(SEVEN, dataset="cifar10", size="xxl"),
                     *(
                         cell
@@ -172,7 +174,7 @@ PROFILES = {
             "lenet-alexnet": Grid(
                 tuple(
                     cell
-                    for dataset in ("cifar10", "cifar100", "tiny-imagenet")
+                    for dataset in ("cifar10-jpeg", "cifar10", "cifar100", "tiny-imagenet")
                     for cell in _cells(
                         ("LeNet", "srLeNet", "AlexNet", "srAlexNet"), dataset=dataset, size="full"
                     )

@@ -1,5 +1,6 @@
 """The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
 
+from sparsity_lib.study.figures.claims import primary_claims
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
@@ -12,5 +13,6 @@ __all__ = [
     "entropy_table",
     "heatmap_strip",
     "loss_curves",
+    "primary_claims",
     "validation_against_training",
 ]

@@ -1,0 +1,220 @@
+"""The ledger of the paper's claims: `claims.yaml` read and checked, and the runs that each of them needs."""
+
+import functools
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sparsity_lib.study import paper
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import PROJECT
+from sparsity_lib.study.networks import SIZES
+from sparsity_lib.study.profiles import experiments, profile
+
+LEDGER = PROJECT / "claims.yaml"
+JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
+
+# Quantities by what their margin is named after.
+MARGIN_OF = {
+    "accuracy": "accuracy",
+    "val_loss_rise": "loss",
+    "min_val_loss": "loss",
+    "entropy": "entropy",
+    "scale_free_entropy": "entropy",
+    "entropy_end": "entropy",
+    "entropy_change": "entropy",
+    "correlation": "correlation",
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(_Strict):
+    """Where a claim is judged: an experiment's fields, and how close that is to the paper's."""
+
+    dataset: str
+    size: str | None = None  # None: the one size in which the network is run
+    limit: int | None = None
+    epochs: int = paper.EPOCHS
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    kind: Literal["direct", "close", "conceptual", "laptop"]
+
+    @property
+    def title(self) -> str:
+        """A few words, as in `cifar10-jpeg, s, 10,000 images`."""
+        parts = [self.dataset, *([self.size] if self.size else [])]
+        parts += [f"{self.limit:,} images"] if self.limit else []
+        parts += [f"{self.epochs} epochs"] if self.epochs != paper.EPOCHS else []
+        return ", ".join([*parts, *(["Adam"] if self.optimizer == "adam" else [])])
+
+
+class Criterion(_Strict):
+    """How a claim is judged; the kinds are explained at the head of the ledger."""
+
+    kind: Literal["value", "difference", "change", "layers", "sizes", "share", "lead"]
+    network: str
+    quantity: str
+    expected: Literal[-1, 0, 1]
+    against: str | tuple[str, ...] = ()  # a network, or layers
+    layer: tuple[str, ...] = ()
+    since: int | None = Field(None, alias="from")
+    until: int | Literal["last"] | None = Field(None, alias="to")
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks whose runs it needs."""
+        return (self.network, self.against) if isinstance(self.against, str) else (self.network,)
+
+    @property
+    def margin_of(self) -> str:
+        """The name of the margin within which the effect is none."""
+        return "epochs" if self.kind == "lead" else MARGIN_OF[self.quantity]
+
+
+class Claim(_Strict):
+    """One claim of the paper, in our words; `cells` are in the order in which they decide."""
+
+    id: str
+    where: str
+    claim: str
+    paper: str = ""
+    holds: str
+    test: Criterion | None
+    primary: bool = False
+    cells: tuple[Cell, ...] = ()
+
+    @field_validator("test", mode="before")
+    @classmethod
+    def _none_is_none(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
+    @model_validator(mode="after")
+    def _tested_somewhere(self) -> "Claim":
+        if bool(self.test) != bool(self.cells):
+            raise ValueError("a claim has a test and cells, or neither")
+        return self
+
+
+class Ledger(_Strict):
+    """All claims, and the rules by which they are judged."""
+
+    rules: dict[str, Any]
+    cells: dict[str, tuple[Cell, ...]]
+    claims: tuple[Claim, ...]
+
+    def margin(self, test: Criterion) -> float:
+        """Within which a difference is none; infinite for shares, which have none."""
+        return float("inf") if test.kind == "share" else float(self.rules["margins"][test.margin_of])
+
+
+def load(path: Path = LEDGER) -> Ledger:
+    """The ledger; `StudyError` naming what is wrong with it."""
+    try:
+        return Ledger(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, ValidationError, TypeError) as error:
+        told = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        place = ".".join(map(str, told["loc"]))
+        raise StudyError(f"{path}: {place}: {str(told['msg']).splitlines()[0]}") from None
+
+
+def planned(network: str, cell: Cell) -> list[Experiment]:
+    """The confirmatory experiments of a network in a cell: those that the profiles publish; may be none."""
+    return [e for e in _confirmatory() if e.network == network and _matches(e, cell)]
+
+
+def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
+    """What a test compares in a cell, by name: the planned experiments of one or two networks or sizes."""
+    found = {network: planned(network, cell) for network in test.networks}
+    if test.kind == "sizes":
+        found["smaller"] = planned(test.network, smaller(cell))
+    return found
+
+
+def smaller(cell: Cell) -> Cell:
+    """The same cell at the next smaller size of Table 1."""
+    sizes = list(SIZES)
+    return cell.model_copy(update={"size": sizes[sizes.index(str(cell.size)) - 1]})
+
+
+def laptop_cell(claim: Claim) -> Cell | None:
+    """Where the laptop shows the mechanism of a claim, without a verdict; None where it does not."""
+    if claim.test is None or claim.test.kind == "sizes":
+        return None
+    first = claim.cells[0]
+    return Cell(
+        dataset="digits",
+        size=None if first.size is None else "s",
+        epochs=first.epochs,
+        optimizer=first.optimizer,
+        kind="laptop",
+    )
+
+
+@functools.cache
+def _confirmatory() -> tuple[Experiment, ...]:
+    found: list[Experiment] = []
+    for name in (*JUDGED, "laptop"):
+        grids = [grid for grid in profile(name).grids if grid != "readings"]
+        for experiment in experiments(name, grids=grids, published=True):
+            # On the laptop what is shown is noisy labels, and strengths scaled to 8 x 8 pixels.
+            if name != "laptop" or (experiment.label_noise and experiment.lambda_conv_scale != 1):
+                found.append(experiment)
+    return tuple(found)
+
+
+def _matches(experiment: Experiment, cell: Cell) -> bool:
+    return (
+        experiment.dataset == cell.dataset
+        and (cell.size is None or experiment.size == cell.size)
+        and experiment.limit == cell.limit
+        and experiment.epochs == cell.epochs
+        and experiment.optimizer == cell.optimizer
+    )
+
+
+def papers_value(test: Criterion, cell: Cell) -> float | None:
+    """The paper's number for a difference of (best) accuracies, from Tables 2 and 3; None if it has none."""
+    if test.quantity != "accuracy" or cell.kind == "laptop" or cell.epochs != paper.EPOCHS:
+        return None
+    table = paper.accuracies()
+    here = table[
+        (table["dataset"] == cell.dataset.removesuffix("-jpeg")) & (table["optimizer"] == cell.optimizer)
+    ]
+
+    def of(network: str, size: str | None) -> float | None:
+        found = here[(here["network"] == network) & ((here["size"] == size) if size else True)]
+        return float(found["accuracy"].iloc[0]) if len(found) == 1 else None
+
+    this = of(test.network, cell.size)
+    if test.kind == "difference":
+        other = of(str(test.against), cell.size)
+    elif test.kind == "sizes":
+        other = of(test.network, smaller(cell).size)
+    else:
+        other = 0.0
+    return None if this is None or other is None else this - other
+
+
+def committed_before(commits: Iterable[str]) -> dict[str, bool | None]:
+    """Of each commit, whether the ledger's last change came before it; None where git cannot tell."""
+
+    def git(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(PROJECT), *command], capture_output=True, text=True)
+
+    try:
+        last = git("log", "-1", "--format=%H", "--", LEDGER.name).stdout.strip()
+        if not last:
+            return dict.fromkeys(commits)
+        answers = {commit: git("merge-base", "--is-ancestor", last, commit).returncode for commit in commits}
+    except OSError:
+        return dict.fromkeys(commits)
+    return {commit: {0: True, 1: False}.get(code) for commit, code in answers.items()}

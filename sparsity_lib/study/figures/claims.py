@@ -1,0 +1,105 @@
+"""The primary claims as a forest plot: our effect with its interval, the paper's value, the margin."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sparsity_lib.study.claims import Ledger
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.style import WIDTH, figure
+from sparsity_lib.study.ledger import UNITS, papers_values
+from sparsity_lib.study.verdicts import Judgement
+
+OURS, LAPTOP, PAPER = "#0072B2", "#E69F00", "#D55E00"
+
+
+@figure
+def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence[Judgement]) -> Figure:
+    """A panel per primary claim, each with an axis in its own units.
+
+    Dots are our means and bars their 95 % intervals: filled where a cell is complete, hollow where some of
+    its runs are missing, in another colour for the laptop, which gives no verdict. Grey is the margin within
+    which a difference is none; the arrow points to where the claim expects the effect; diamonds are the
+    paper's values at its largest size.
+
+    Raises `StudyError` where there is nothing to draw.
+    """
+    claims = [claim for claim in ledger.claims if claim.primary]
+    shown = {c.id: [j for j in (*judged, *laptop) if j.claim.id == c.id and j.effect.n] for c in claims}
+    if not any(shown.values()):
+        raise StudyError("no published runs to judge the primary claims by")
+    heights = [0.62 + 0.3 * max(1, len(shown[claim.id])) for claim in claims]
+    fig, axes = plt.subplots(
+        len(claims), 1, figsize=(WIDTH, sum(heights) + 1.2), height_ratios=heights, layout="constrained"
+    )
+    for ax, claim in zip(np.atleast_1d(axes), claims, strict=True):
+        assert claim.test is not None
+        unit, _ = UNITS[claim.test.margin_of]
+        ax.axvspan(-ledger.margin(claim.test), ledger.margin(claim.test), color="0.88", zorder=0)
+        ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
+        for y, each in enumerate(shown[claim.id]):
+            _effect(ax, y, each)
+        for value in papers_values(claim).values():
+            ax.scatter([value], [-0.55], marker="D", s=26, color=PAPER, zorder=3, clip_on=False)
+        ax.set_yticks(range(len(shown[claim.id])), [_name(each) for each in shown[claim.id]])
+        ax.set_ylim(max(len(shown[claim.id]), 1) - 0.5, -0.85)
+        ax.grid(axis="y", visible=False)
+        ax.set_title(_wrapped(claim.claim), loc="left", fontsize=10)
+        ax.set_xlabel(_axis(claim.test.margin_of, unit, claim.test.expected), fontsize=9, labelpad=1)
+    handles: list[Artist] = [
+        Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
+        Line2D([], [], color=OURS, marker="o", markerfacecolor="white", label="interim: runs are missing"),
+        Line2D([], [], color=LAPTOP, marker="o", label="laptop's digits: no verdict"),
+        Line2D([], [], color=PAPER, marker="D", linestyle="", label="the paper's values"),
+        Patch(color="0.88", label="margin: no difference"),
+    ]
+    fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
+    return fig
+
+
+def _effect(ax: Axes, y: int, judged: Judgement) -> None:
+    color = LAPTOP if judged.cell.kind == "laptop" else OURS
+    told = judged.effect
+    if told.n > 1:
+        ax.plot([told.low, told.high], [y, y], color=color, linewidth=1.6, zorder=2)
+    interim = judged.direction == "not run"
+    ax.scatter(
+        [told.mean],
+        [y],
+        s=40,
+        zorder=3,
+        edgecolor=color,
+        facecolor="white" if interim else color,
+        linewidth=1.4,
+    )
+
+
+def _name(judged: Judgement) -> str:
+    if judged.cell.kind == "laptop":
+        return f"digits, n = {judged.effect.n}"
+    return f"{judged.cell.title}\nn = {judged.effect.n}"
+
+
+def _axis(quantity: str, unit: str, expected: int) -> str:
+    names = {
+        "accuracy": "difference of accuracies",
+        "loss": "rise of validation loss",
+        "entropy": "change of entropy",
+    }
+    arrow = {1: "claimed: right →", -1: "← claimed: left", 0: "claimed: no effect"}[expected]
+    return f"{names.get(quantity, quantity)}{f' ({unit.strip()})' if unit else ''};  {arrow}"
+
+
+def _wrapped(text: str, width: int = 88) -> str:
+    words, lines = text.split(), [""]
+    for word in words:
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)

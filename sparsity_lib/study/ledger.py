@@ -1,0 +1,263 @@
+"""The judged claims in words: a table with a row for each, and what held, what did not, what is unknown."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study import timing
+from sparsity_lib.study.analysis import only, settings
+from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, papers_value
+from sparsity_lib.study.networks import LAYERS
+from sparsity_lib.study.sentences import number
+from sparsity_lib.study.verdicts import Judgement
+
+UNITS = {
+    "accuracy": ("", 3),
+    "loss": (" nats", 2),
+    "entropy": (" of ln D", 3),
+    "correlation": ("", 3),
+    "epochs": (" epochs", 1),
+}
+
+
+def table(judged: Sequence[Judgement]) -> pd.DataFrame:
+    """One row per claim and cell, as text: claim, where, the paper, ours, direction, magnitude, verdict."""
+    return pd.DataFrame([_row(each) for each in judged])
+
+
+def _row(judged: Judgement) -> dict[str, str]:
+    claim = judged.claim
+    return {
+        "claim": f"{claim.claim} ({claim.where}{'; primary' if claim.primary else ''})",
+        "in the paper": papers_words(claim),
+        "judged on": f"{judged.cell.title} ({judged.cell.kind}{'' if judged.decides else _beside(judged)})",
+        "ours": effect_words(judged),
+        "direction": direction_words(judged),
+        "magnitude": magnitude_words(judged),
+        "verdict": judged.verdict or "none",
+    }
+
+
+def _beside(judged: Judgement) -> str:
+    return "; beside" if judged.direction != "not run" else ""
+
+
+def untested(ledger: Ledger) -> list[Claim]:
+    """The claims of which the paper gives nothing that could be compared."""
+    return [claim for claim in ledger.claims if claim.test is None]
+
+
+def papers_words(claim: Claim) -> str:
+    """The paper's numbers, and whether the claim holds in them."""
+    numbers = claim.paper.replace("-0", "−0") or "no number"
+    return f"{numbers}. Holds there: {claim.holds}."
+
+
+def effect_words(judged: Judgement) -> str:
+    """Effect, interval, n, SD and the smallest effect that n runs could have shown."""
+    test, told = _test(judged), judged.effect
+    if not told.n:
+        return "no runs"
+    if test.kind == "share":
+        hits = round(told.mean * told.n)
+        return f"{hits} of {told.n} runs, 95 % interval {told.low:.2f} to {told.high:.2f}"
+    unit, decimals = UNITS[test.margin_of]
+    words = f"{number(told.mean, decimals, sign=True)}{unit}"
+    if told.n > 1:
+        low, high = number(told.low, decimals, sign=True), number(told.high, decimals, sign=True)
+        words += f", 95 % interval {low} to {high}, SD {number(told.sd, decimals)}"
+    words += f", n = {told.n}"
+    if told.missing:
+        words += f" ({told.missing} without a value)"
+    if math.isfinite(judged.smallest):
+        words += f"; n could show {number(judged.smallest, decimals)}"
+    return words
+
+
+def direction_words(judged: Judgement) -> str:
+    """The direction; of what was not run, what it would take."""
+    if judged.direction != "not run":
+        corrected = f" (p = {judged.holm:.2g}, Holm)" if math.isfinite(judged.holm) else ""
+        return f"{judged.direction}{corrected}"
+    if not judged.missing:
+        return "not run: no profile plans it"
+    there = f"interim; {judged.effect.n} so far, " if judged.effect.n else ""
+    where = "a GPU" if judged.cell.kind in ("direct", "close") else "hours"
+    return f"not run: {there}{len(judged.missing)} runs missing; needs {where}"
+
+
+def magnitude_words(judged: Judgement) -> str:
+    """The paper's value against our prediction interval."""
+    if not judged.magnitude:
+        return "none"
+    low, high = (number(value, 3, sign=True) for value in judged.predicted)
+    return f"paper's {number(judged.papers or 0.0, 4, sign=True)} {judged.magnitude} {low} to {high}"
+
+
+def laptop_table(judged: Sequence[Judgement]) -> pd.DataFrame:
+    """What the laptop's noisy digits show of each claim, without a verdict."""
+    rows = [
+        {"claim": each.claim.claim, "on the digits": effect_words(each), "lies": side(each)}
+        for each in judged
+    ]
+    return pd.DataFrame(rows)
+
+
+def side(judged: Judgement) -> str:
+    """Where the interval lies, as words that are no verdict."""
+    words = {
+        "supported": "where the claim has it",
+        "opposite": "on the other side",
+        "negligible": "within the margin",
+        "inconclusive": "across",
+        "not run": "nowhere yet",
+    }
+    return words[judged.direction]
+
+
+def counts(judged: Sequence[Judgement]) -> dict[str, list[Judgement]]:
+    """The deciding judgements by verdict: held, did not hold, unknown (inconclusive or not run)."""
+    found: dict[str, list[Judgement]] = {"held": [], "not": [], "unknown": []}
+    seen: set[str] = set()
+    for each in sorted(judged, key=lambda j: not j.decides):
+        if each.claim.id in seen:
+            continue
+        seen.add(each.claim.id)
+        key = {"supported": "held", "opposite": "not", "negligible": "not"}.get(each.direction, "unknown")
+        found[key].append(each)
+    return found
+
+
+def outcome(judged: Sequence[Judgement], primary: bool = False) -> list[str]:
+    """A sentence each on what held, what did not, and what is unknown."""
+    chosen = [each for each in judged if each.claim.primary or not primary]
+    found = counts(chosen)
+    total = sum(map(len, found.values()))
+    kind = "primary claims" if primary else "claims that can be tested"
+    heads = {
+        "held": f"**What held**: {len(found['held'])} of {total} {kind}",
+        "not": f"**What did not**: {len(found['not'])} of {total}",
+        "unknown": f"**What is unknown**: {len(found['unknown'])} of {total}",
+    }
+    return [f"{heads[key]}{_listed(found[key], primary)}." for key in found]
+
+
+def _listed(judged: Sequence[Judgement], told: bool) -> str:
+    if not judged or not told:
+        return ""
+    return ": " + "; ".join(f"{_bare(each.claim.claim)} ({_why(each)})" for each in judged)
+
+
+def _why(judged: Judgement) -> str:
+    unfinished = f"interim, {judged.effect.n} so far" if judged.effect.n else "not run"
+    return judged.verdict or (unfinished if judged.direction == "not run" else judged.direction)
+
+
+def _bare(sentence: str) -> str:
+    return sentence.removesuffix(".")
+
+
+def papers_values(claim: Claim) -> dict[str, float]:
+    """The paper's values of a claim about accuracies in its own cells, by data set and size."""
+    test = claim.test
+    if test is None:
+        return {}
+    direct = [cell for cell in claim.cells if cell.kind == "direct"]
+    values = {cell.title: papers_value(test, cell) for cell in direct}
+    return {title: value for title, value in values.items() if value is not None}
+
+
+def order_of_commits(published: Sequence[xr.Dataset]) -> str:
+    """Whether each judged run's commit comes after the ledger's last change, in a sentence."""
+    commits = [str(commit) for curves in published for commit in curves["commit"].to_numpy()]
+    if not commits:
+        return "No run of the judged profiles is published yet; the claims are committed already."
+    after = committed_before(set(commits))
+    late = sum(after[commit] is True for commit in commits)
+    unknown = sum(after[commit] is None for commit in commits)
+    told = (
+        f"{late} of {len(commits)} published runs come from a commit after the last change of `claims.yaml`"
+    )
+    return f"{told}; of {unknown} the history here cannot tell." if unknown else f"{told}."
+
+
+def rules_in_words(ledger: Ledger) -> str:
+    """The rules as a Markdown list, as they stand in the ledger."""
+    lines = []
+    for name, rule in ledger.rules.items():
+        if isinstance(rule, dict):
+            lines += [f"- **{name}**", *(f"  - {key}: {value}" for key, value in rule.items())]
+        else:
+            lines.append(f"- **{name}**: {rule}")
+    return "\n".join(lines)
+
+
+def timing_table(
+    published: Sequence[xr.Dataset],
+    margin: float,
+    network: str = "vanillaNet",
+    layers: Sequence[str] = LAYERS[:-1],
+) -> pd.DataFrame:
+    """Per setting and layer: the epoch at which entropy is known to fall, against that of overfitting."""
+    parts = []
+    for curves in published:
+        if network not in curves["label"]:
+            continue
+        for title, group in settings(only(curves, label=network)):
+            if group.sizes["run"] > 1 and (group["epochs"] > timing.BASELINE).all():
+                parts.append(timing.lead_table(group, layers, margin).assign(setting=title))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def timing_words(published: Sequence[xr.Dataset], margin: float) -> str:
+    """The leads of vanillaNet's layers as a Markdown table, and a sentence on whether they beat chance."""
+    found = timing_table(published, margin)
+    if found.empty:
+        return "There are no published runs to look at."
+    rows = pd.DataFrame([_timing_row(row) for row in found.to_dict("records")])
+    known = found[found["n"] > 2]
+    better = known[(known["sd"] < known["sd_others"]) & (known["sd"] < known["sd_constant"])]
+    told = (
+        f"In {len(better)} of {len(known)} rows with three leads or more the lead varies less than by both "
+        "rules of chance."
+    )
+    return f"{markdown(rows)}\n\n{told}"
+
+
+def _timing_row(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    def told(name: str) -> str:
+        return number(row[name], 1) if math.isfinite(row[name]) else "none"
+
+    interval = ""
+    if math.isfinite(row["low"]):
+        interval = f", {number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)}"
+    lead = f"{number(row['lead'], 1, sign=True)}{interval} (n = {row['n']})" if row["n"] else "none"
+    return {
+        "setting": row["setting"],
+        "layer": row["layer"],
+        "runs": str(row["runs"]),
+        "entropy falls": str(row["changed"]),
+        "overfit": str(row["overfitted"]),
+        "lead in epochs, 95 % interval": lead,
+        "SD": told("sd"),
+        "SD, others' onsets": told("sd_others"),
+        "SD, constant epoch": told("sd_constant"),
+    }
+
+
+def _test(judged: Judgement) -> Criterion:
+    assert judged.claim.test is not None, "only claims with a test are judged"
+    return judged.claim.test
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table as Markdown, which wraps long cells; nothing in a cell is taken for markup of a table."""
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    head = [line(list(frame.columns)), line(["---"] * len(frame.columns))]
+    return "\n".join([*head, *(line(list(row)) for row in frame.itertuples(index=False))])

@@ -1,0 +1,99 @@
+"""Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
+
+The rules are those of `claims.yaml`. Entropies are shares of ln D, of held-out images; everything takes
+`study.curves(runs)`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.analysis import labels, moment_of_overfitting, only, trained
+from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.errors import StudyError
+
+BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
+
+
+def shares_of_ln_d(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
+    """(run, epoch): the quantity of held-out images over each layer's ln D, its mean over the layers.
+
+    Raises `StudyError` for layers that the runs lack.
+    """
+    there = [str(layer) for layer in curves["layer"].to_numpy()]
+    if unknown := [layer for layer in layers if layer not in there]:
+        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(there)}")
+    values = curves[quantity].sel(split="monitor", layer=list(layers))
+    share = values / np.log(curves["channels"].sel(layer=list(layers)))
+    return share.mean("layer", skipna=False)
+
+
+def change_point(
+    curves: xr.Dataset, layers: Sequence[str], margin: float, quantity: str = "entropy"
+) -> xr.DataArray:
+    """(run): the epoch at which the entropy is known to have fallen; NaN where it does not fall.
+
+    The second of the first two epochs in a row, from epoch 5 on, at which it lies below the lowest of its
+    values in epochs 0 to 4 by more than `margin`, a share of ln D. No later epoch and no loss is used.
+    """
+    values = shares_of_ln_d(trained(curves), quantity, layers)
+    before, after = values.isel(epoch=slice(BASELINE)), values.isel(epoch=slice(BASELINE, None))
+    below = after < before.min("epoch", skipna=False) - margin
+    twice = below & below.shift(epoch=1, fill_value=False)
+    return after["epoch"].where(twice).min("epoch")
+
+
+def lead(onset: xr.DataArray, changed: xr.DataArray) -> xr.DataArray:
+    """(run), in epochs: how much earlier the entropy changed than the loss; negative is a lag."""
+    return onset - changed
+
+
+def lead_by_chance(onset: xr.DataArray, changed: xr.DataArray) -> dict[str, np.ndarray]:
+    """The leads of two rules without knowledge of the run.
+
+    `others`: each change-point against the onsets of the other runs; `constant`: the median change-point
+    against every onset.
+    """
+    onsets, changes = onset.to_numpy(), changed.to_numpy()
+    pairs = onsets[None] - changes[:, None]
+    others = pairs[~np.eye(len(onsets), dtype=bool)]
+    middle = np.nanmedian(changes) if np.isfinite(changes).any() else np.nan
+    return {
+        "others": others[np.isfinite(others)],
+        "constant": (onsets - middle)[np.isfinite(onsets - middle)],
+    }
+
+
+def lead_table(curves: xr.Dataset, layers: Sequence[str], margin: float) -> pd.DataFrame:
+    """One row per network and layer: runs, change-points, onsets, lead with interval, and chance's SDs."""
+    rows = []
+    for label in labels(curves):
+        mine = only(curves, label=label)
+        onset = moment_of_overfitting(mine)
+        for layer in layers:
+            changed = change_point(mine, [layer], margin)
+            told = describe(lead(onset, changed))
+            chance = lead_by_chance(onset, changed)
+            rows.append(
+                {
+                    "network": label,
+                    "layer": layer,
+                    "runs": mine.sizes["run"],
+                    "changed": int(changed.notnull().sum()),
+                    "overfitted": int(onset.notnull().sum()),
+                    "n": told.n,
+                    "lead": told.mean,
+                    "low": told.low,
+                    "high": told.high,
+                    "sd": told.sd,
+                    "sd_others": _sd(chance["others"]),
+                    "sd_constant": _sd(chance["constant"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _sd(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan

@@ -1,0 +1,323 @@
+"""What the runs say about each claim: effect, direction and magnitude, by the rules of `claims.yaml`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import brentq
+from scipy.stats import binomtest, nct, t
+
+from sparsity_lib.study import analysis, timing
+from sparsity_lib.study.claims import (
+    Cell,
+    Claim,
+    Criterion,
+    Ledger,
+    laptop_cell,
+    needed,
+    papers_value,
+    planned,
+)
+from sparsity_lib.study.comparison import Description, describe, prediction_interval
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.profiles import SEVEN
+
+ALPHA, POWER = 0.05, 0.80
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim in one cell. Numbers are NaN where there are too few runs to tell.
+
+    - `missing`: planned runs that are not published; a cell with any gives no direction.
+    - `effect`: n, mean, SD, 95 % interval (of a share: Wilson's) and how many runs or pairs have no value.
+    - `p`: two-sided, or of two one-sided tests where no difference is expected; `holm`: corrected, of a
+        primary claim's deciding cell.
+    - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks.
+    - `direction`: supported, opposite, negligible, inconclusive, or not run.
+    - `papers`: the paper's value; `predicted`: where one more run or pair falls with 95 % probability.
+    - `decides`: whether it is the claim's first cell that was run.
+    """
+
+    claim: Claim
+    cell: Cell
+    missing: tuple[Experiment, ...]
+    effect: Description
+    direction: str
+    p: float = math.nan
+    holm: float = math.nan
+    smallest: float = math.nan
+    papers: float | None = None
+    predicted: tuple[float, float] = (math.nan, math.nan)
+    decides: bool = False
+
+    @property
+    def magnitude(self) -> str:
+        """Whether the paper's value is one that our runs could have given; blank where it cannot be said."""
+        if self.papers is None or self.direction == "not run" or self.cell.kind not in ("direct", "close"):
+            return ""
+        low, high = self.predicted
+        return "inside" if low <= self.papers <= high else "outside"
+
+    @property
+    def verdict(self) -> str:
+        """On the paper's claim: supported or contradicted, on what; blank where nothing was decided."""
+        if self.direction == "not run" or self.cell.kind == "laptop":
+            return ""
+        if self.direction == "inconclusive":
+            return "inconclusive"
+        if self.cell.kind == "conceptual":
+            told = "seen" if self.direction == "supported" else "not seen"
+            return f"{told} on {self.cell.title}"
+        told = "supported" if self.direction == "supported" else "contradicted"
+        return f"{told} on {self.cell.dataset}"
+
+
+def judge_all(ledger: Ledger, published: Sequence[xr.Dataset]) -> list[Judgement]:
+    """Each claim in each cell of which there are published runs, or once as not run in its first cell.
+
+    `published` are the curves of the judged profiles (`claims.JUDGED`). Primary claims' deciding cells get
+    Holm's correction over all primary claims; one not run counts as passed over.
+    """
+    judged: list[Judgement] = []
+    for claim in ledger.claims:
+        if claim.test is None:
+            continue
+        found = [judge(ledger, claim, cell, published) for cell in claim.cells]
+        first = next((i for i, each in enumerate(found) if each.direction != "not run"), None)
+        if first is not None:
+            found[first] = replace(found[first], decides=True)
+        with_runs = [each for each in found if each.effect.n or each.direction != "not run"]
+        judged += with_runs or [_likeliest(found)]
+    return _corrected(judged, sum(claim.primary for claim in ledger.claims))
+
+
+def on_the_laptop(ledger: Ledger, published: xr.Dataset | None) -> list[Judgement]:
+    """The same quantities on the laptop's noisy digits, which show the mechanism and decide nothing."""
+    cells = [(claim, laptop_cell(claim)) for claim in ledger.claims]
+    runs = [] if published is None else [published]
+    return [judge(ledger, claim, cell, runs) for claim, cell in cells if cell is not None]
+
+
+def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Dataset]) -> Judgement:
+    """The claim in one cell; "not run" unless all of its planned runs are there."""
+    test = claim.test
+    assert test is not None, "only claims with a test are judged"
+    wanted = needed(test, cell)
+    runs = {name: _present(those, published) for name, those in wanted.items()}
+    missing = [e for name, those in wanted.items() for e in those if e.id not in _ids(runs[name])]
+    nothing = Description(0, math.nan, math.nan, math.nan, math.nan, 0)
+    if any(each is None for each in runs.values()):
+        return Judgement(claim, cell, tuple(missing), nothing, "not run")
+    margin, complete = ledger.margin(test), not missing
+    values = _values(test, runs, ledger)
+    effect = _describe_share(values) if test.kind == "share" else describe(values)
+    known = values[np.isfinite(values)]
+    judged = Judgement(
+        claim,
+        cell,
+        tuple(missing),
+        effect,
+        direction(test, known, margin) if complete else "not run",
+        p=p_value(test, known, margin),
+        smallest=_smallest(test, cell, published, effect.n, ledger),
+    )
+    if (papers := papers_value(test, cell)) is not None:
+        best = _values(test.model_copy(update={"quantity": "best_accuracy"}), runs, ledger)
+        judged = replace(judged, papers=papers, predicted=prediction_interval(best))
+    return judged
+
+
+def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
+    """The first rule of `claims.yaml` that applies: negligible, supported, opposite or inconclusive."""
+    if test.kind == "share":
+        low, high, hits = *_wilson(values), int(values.sum())
+        if test.expected:
+            supported, opposite = low > 0.5, high < 0.5
+        else:
+            supported, opposite = hits == 0 and high < 0.5, low > 0.5
+        return "supported" if supported else "opposite" if opposite else "inconclusive"
+    low90, high90 = interval(values, 0.90)
+    if -margin < low90 and high90 < margin:
+        return "negligible" if test.expected else "supported"
+    low, high = interval(values, 0.95)
+    side = int(low > 0) - int(high < 0)
+    if not side:
+        return "inconclusive"
+    return "supported" if side == test.expected else "opposite"
+
+
+def interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """Student's t interval of the mean; (NaN, NaN) for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    half = float(t.ppf((1 + level) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def p_value(test: Criterion, values: np.ndarray, margin: float) -> float:
+    """Of a two-sided t test against 0, or the larger of the two one-sided ones against the margins.
+
+    NaN for shares and for fewer than two values.
+    """
+    n = len(values)
+    if test.kind == "share" or n < 2:
+        return math.nan
+    error = float(values.std(ddof=1)) / math.sqrt(n) or np.finfo(float).tiny
+    mean = float(values.mean())
+    if test.expected:
+        return float(2 * t.sf(abs(mean) / error, n - 1))
+    return float(max(t.sf((mean + margin) / error, n - 1), t.sf((margin - mean) / error, n - 1)))
+
+
+def holm(p: Sequence[float], family: int) -> list[float]:
+    """Holm's corrected p values of a family, of which those not given count as 1."""
+    order = np.argsort(p)
+    corrected, so_far = [math.nan] * len(p), 0.0
+    for rank, i in enumerate(order):
+        so_far = max(so_far, min(1.0, (family - rank) * p[i]))
+        corrected[i] = so_far
+    return corrected
+
+
+def detectable(sd: float, n: int) -> float:
+    """The effect that a two-sided t test at 5 % of n values with this SD shows with 80 % power."""
+    if n < 2 or not sd > 0:
+        return math.nan
+    critical = t.ppf(1 - ALPHA / 2, n - 1)
+
+    def lacking(shift: float) -> float:
+        return float(nct.sf(critical, n - 1, shift)) - POWER  # the other tail adds nothing at 80 %
+
+    enough = float(critical)
+    while lacking(enough) < 0:
+        enough *= 1.5
+    return float(brentq(lacking, 0, enough)) * sd / math.sqrt(n)
+
+
+def _corrected(judged: list[Judgement], family: int) -> list[Judgement]:
+    primary = [i for i, each in enumerate(judged) if each.claim.primary and each.decides]
+    for i, p in zip(primary, holm([judged[i].p for i in primary], family), strict=True):
+        # "Negligible", where a difference was expected, is no finding that Holm's family holds.
+        decided = judged[i].direction in ("supported", "opposite")
+        kept = judged[i].direction if not decided or p < ALPHA else "inconclusive"
+        judged[i] = replace(judged[i], holm=p, direction=kept)
+    return judged
+
+
+def _likeliest(found: Sequence[Judgement]) -> Judgement:
+    # Of what was not run: the cell that a profile plans, else the first.
+    return next((each for each in found if each.missing), found[0])
+
+
+def _present(those: Sequence[Experiment], published: Sequence[xr.Dataset]) -> xr.Dataset | None:
+    wanted = {experiment.id for experiment in those}
+    for curves in published:
+        here = curves["run"].isin(list(wanted))
+        if here.any():
+            return curves.isel(run=here.to_numpy()).sortby("seed")
+    return None
+
+
+def _ids(curves: xr.Dataset | None) -> set[str]:
+    return set() if curves is None else set(curves["run"].to_numpy())
+
+
+def _values(test: Criterion, runs: Mapping[str, xr.Dataset | None], ledger: Ledger) -> np.ndarray:
+    """One value a run, or a pair of runs with the same seed."""
+    by_name = {name: _of_runs(test, those, ledger) for name, those in runs.items() if those is not None}
+    first, *other = by_name.values()
+    if not other:
+        return first.to_numpy().astype(float)
+    both = xr.align(first, other[0], join="inner")
+    return (both[0] - both[1]).to_numpy().astype(float)
+
+
+def _of_runs(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> xr.DataArray:
+    """(seed): the test's quantity in each run."""
+    margin = float(ledger.rules["margins"]["entropy"])
+    if test.kind == "lead":
+        changed = timing.change_point(curves, test.layer, margin, test.quantity)
+        values = timing.lead(analysis.moment_of_overfitting(curves), changed)
+    elif test.kind in ("change", "layers"):
+        values = _change(test, curves, test.layer)
+        if test.kind == "layers":
+            values = values - _change(test, curves, tuple(test.against))
+    else:
+        values = _quantity(test.quantity, curves, test.layer)
+        if test.kind == "share":
+            values = values.notnull().astype(float)
+    return values.reset_coords(drop=True).assign_coords(run=curves["seed"].to_numpy()).rename(run="seed")
+
+
+def _change(test: Criterion, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.DataArray:
+    if test.quantity == "correlation":
+        return _quantity("correlation", curves, layers)
+    if test.since is None:
+        return _quantity(f"{test.quantity}_change", curves, layers)
+    values = timing.shares_of_ln_d(curves, test.quantity, layers)
+    last = curves["epochs"] - 1
+    return _at(values, last if test.until == "last" else test.until) - _at(values, test.since)
+
+
+def _at(values: xr.DataArray, epoch: object) -> xr.DataArray:
+    return values.sel(epoch=epoch).drop_vars("epoch")
+
+
+def _quantity(name: str, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.DataArray:
+    """(run): one of the ledger's quantities."""
+    if name in _OF_A_RUN:
+        return _OF_A_RUN[name](curves)
+    if name == "correlation":
+        if "correlation" not in curves:  # published by an older version
+            return xr.full_like(curves["val_loss"].isel(epoch=0, drop=True), np.nan)
+        found = curves["correlation"].sel(center="components", layer=list(layers))
+        return _at(found.mean("layer", skipna=False), curves["epochs"] - 1)
+    quantity, _, moment = name.rpartition("_")
+    values = timing.shares_of_ln_d(curves, quantity, layers)
+    end = _at(values, curves["epochs"] - 1)
+    return end if moment == "end" else end - _at(values, analysis.best_epoch(curves))
+
+
+def _rise(curves: xr.Dataset) -> xr.DataArray:
+    rise = analysis.smoothed(analysis.trained(curves)["val_loss_rise"])
+    return _at(rise, analysis.best_epoch(curves))
+
+
+_OF_A_RUN = {
+    "accuracy": analysis.chosen_accuracy,
+    "best_accuracy": analysis.best_accuracy,
+    "val_loss_rise": _rise,
+    "min_val_loss": lambda curves: analysis.trained(curves)["val_loss"].min("epoch"),
+    "onset_loss": analysis.moment_of_overfitting,
+}
+
+
+def _smallest(test: Criterion, cell: Cell, published: Sequence[xr.Dataset], n: int, ledger: Ledger) -> float:
+    """From the SD pooled over the cell's networks; for pairs, as if their runs were independent."""
+    if test.kind == "share":
+        return math.nan
+    squares, freedom = 0.0, 0
+    for network in SEVEN if test.network in SEVEN else test.networks:
+        runs = _present(planned(network, cell), published)
+        if runs is None or any(layer not in runs["layer"] for layer in test.layer):
+            continue
+        told = describe(_of_runs(test, runs, ledger))
+        if told.n > 1:
+            squares, freedom = squares + told.sd**2 * (told.n - 1), freedom + told.n - 1
+    if not freedom:
+        return math.nan
+    paired = test.kind in ("difference", "sizes")
+    return detectable(math.sqrt(squares / freedom) * (math.sqrt(2) if paired else 1), n)
+
+
+def _wilson(values: np.ndarray) -> tuple[float, float]:
+    found = binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _describe_share(values: np.ndarray) -> Description:
+    return Description(len(values), float(values.mean()), math.nan, *_wilson(values), 0)

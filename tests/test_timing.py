@@ -1,0 +1,76 @@
+"""The causal change-point, its lead, and what chance gives."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import many, one
+
+from sparsity_lib.study import StudyError
+from sparsity_lib.study.timing import change_point, lead, lead_by_chance, lead_table, shares_of_ln_d
+
+EPOCHS = 41
+
+
+def with_entropy(share: np.ndarray, seed: int = 0, **fields: object) -> xr.Dataset:
+    """A run whose layers' entropies are this share of ln D at epochs 0, 1, ..."""
+    run = one("vanillaNet", seed, **fields)
+    full = np.log(run["channels"]) * xr.DataArray(np.r_[share[0], share], dims="epoch")
+    run["entropy"] = run["entropy"] * 0 + full.broadcast_like(run["entropy"].isel(split=0))
+    return run
+
+
+def step(at: int, to: float = 0.5) -> np.ndarray:
+    """1 before epoch `at`, then `to`."""
+    return np.where(np.arange(EPOCHS) < at, 1.0, to)
+
+
+@pytest.mark.parametrize("at", [6, 7, 20, 39])
+def test_a_step_is_known_one_epoch_after_it_happened(at: int) -> None:
+    assert change_point(with_entropy(step(at)), ["conv3"], 0.05).item() == at + 1
+
+
+def test_nothing_is_seen_of_what_is_small_short_early_or_rises() -> None:
+    spike = step(41)
+    spike[20] = 0.1
+    for share in (step(20, 0.96), spike, step(2), step(20, 1.4)):
+        assert np.isnan(change_point(with_entropy(share), ["conv3"], 0.05).item())
+
+
+def test_it_is_causal() -> None:
+    rng = np.random.default_rng(0)
+    share = step(12) + 0.3 * rng.random(EPOCHS)
+    found = int(change_point(with_entropy(share), ["conv3"], 0.05).item())
+    share[found + 1 :] = rng.random(EPOCHS - found - 1)
+    assert change_point(with_entropy(share), ["conv3"], 0.05).item() == found
+
+
+def test_layers_are_averaged_as_shares_of_their_own_ln_d() -> None:
+    run = with_entropy(step(20))
+    np.testing.assert_allclose(shares_of_ln_d(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
+    with pytest.raises(StudyError, match="no layer 'conv9' in these runs"):
+        shares_of_ln_d(run, "entropy", ["conv9"])
+
+
+def test_lead_is_positive_where_the_entropy_comes_first_and_absent_without_both() -> None:
+    onset, changed = (xr.DataArray(values, dims="run") for values in ([20.0, 8.0, np.nan], [10.0, 10.0, 3.0]))
+    np.testing.assert_array_equal(lead(onset, changed), [10, -2, np.nan])
+
+
+def test_chance_knows_nothing_of_its_run() -> None:
+    """Where each change comes 5 epochs before its own onset, chance's leads vary as the onsets do."""
+    onset = xr.DataArray([10.0, 20.0, 30.0, np.nan], dims="run")
+    chance = lead_by_chance(onset, onset - 5)
+    assert sorted(chance["others"]) == sorted(
+        5.0 + a - b for a in (10, 20, 30) for b in (10, 20, 30) if a != b
+    )
+    np.testing.assert_array_equal(chance["constant"], [-5, 5, 15])
+    nothing = lead_by_chance(onset, onset * np.nan)
+    assert not len(nothing["others"])
+    assert not len(nothing["constant"])
+
+
+def test_the_table_counts_what_has_no_lead() -> None:
+    runs = many([with_entropy(step(at), seed) for seed, at in enumerate((10, 12, 41))])
+    row = lead_table(runs, ["conv3"], 0.05).iloc[0]
+    assert (row["runs"], row["changed"], row["overfitted"], row["n"]) == (3, 2, 3, 2)
+    assert row["lead"] == pytest.approx(np.mean([20 - 11, 20 - 13]))

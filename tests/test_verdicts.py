@@ -1,0 +1,223 @@
+"""What runs say about a claim: directions, p values, what is missing, what the laptop may not say."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.stats import ttest_1samp
+from synthetic import many, one, with_accuracy
+
+from sparsity_lib.study import StudyError, claims, ledger, paper, verdicts
+from sparsity_lib.study.claims import Cell, Claim, Criterion
+
+LEDGER = claims.load()
+DESKTOP = Cell(dataset="cifar10-jpeg", size="s", limit=10_000, kind="conceptual")
+DIRECT = Cell(dataset="cifar10", size="xxl", kind="direct")
+BETTER = Criterion(kind="difference", network="sr2Net", against="vanillaNet", quantity="accuracy", expected=1)
+SAME = BETTER.model_copy(update={"expected": 0})
+
+
+def claim(test: Criterion, *cells: Cell, primary: bool = False) -> Claim:
+    return Claim(
+        id="it", where="here", claim="It is so.", holds="yes", test=test, cells=cells, primary=primary
+    )
+
+
+def runs_of(cell: Cell, accuracies: dict[str, list[float]]) -> xr.Dataset:
+    """The planned runs of a cell, with these accuracies at every epoch."""
+    found = []
+    for network, values in accuracies.items():
+        for experiment, accuracy in zip(claims.planned(network, cell), values, strict=False):
+            run = with_accuracy(network, experiment.seed, accuracy)
+            found.append(run.assign_coords(run=[experiment.id]))
+    return many(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "told"),
+    [
+        ([0.1, 0.12, 0.11], 1, "supported"),
+        ([0.1, 0.12, 0.11], -1, "opposite"),
+        ([0.1, 0.12, 0.11], 0, "opposite"),
+        ([0.001, -0.001, 0.0], 1, "negligible"),
+        ([0.001, -0.001, 0.0], 0, "supported"),
+        ([0.1, -0.1, 0.02], 1, "inconclusive"),
+        ([0.1, -0.1, 0.02], 0, "inconclusive"),
+        # Surely above zero, and surely within the margin: negligible comes first.
+        ([0.003, 0.0031, 0.0029], 1, "negligible"),
+        ([0.2], 1, "inconclusive"),
+        ([], 1, "inconclusive"),
+    ],
+)
+def test_directions(values: list[float], expected: int, told: str) -> None:
+    test = BETTER.model_copy(update={"expected": expected})
+    assert verdicts.direction(test, np.array(values), 0.01) == told
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "expected", "told"),
+    [
+        (5, 5, 1, "supported"),
+        (0, 5, 0, "supported"),
+        (0, 3, 0, "inconclusive"),
+        (1, 20, 0, "inconclusive"),
+        (5, 5, 0, "opposite"),
+        (0, 5, 1, "opposite"),
+        (3, 5, 1, "inconclusive"),
+    ],
+)
+def test_shares(hits: int, n: int, expected: int, told: str) -> None:
+    test = Criterion(kind="share", network="dropNet", quantity="onset_loss", expected=expected)
+    values = np.array([1.0] * hits + [0.0] * (n - hits))
+    assert verdicts.direction(test, values, math.inf) == told
+
+
+def test_p_values_are_those_of_t_tests() -> None:
+    values = np.random.default_rng(0).normal(0.02, 0.03, 7)
+    assert verdicts.p_value(BETTER, values, 0.01) == pytest.approx(ttest_1samp(values, 0).pvalue)
+    one_sided = (
+        ttest_1samp(values, at, alternative=way).pvalue for at, way in ((-0.05, "greater"), (0.05, "less"))
+    )
+    assert verdicts.p_value(SAME, values, 0.05) == pytest.approx(max(one_sided))
+    assert verdicts.p_value(BETTER, np.array([0.1, 0.1]), 0.01) == 0
+    assert math.isnan(verdicts.p_value(BETTER, values[:1], 0.01))
+
+
+def test_holm_counts_the_claims_that_were_not_run() -> None:
+    assert verdicts.holm([0.01, 0.04, 0.03], 3) == pytest.approx([0.03, 0.06, 0.06])
+    assert verdicts.holm([0.01], 6) == pytest.approx([0.06])
+    assert verdicts.holm([], 6) == []
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_the_smallest_effect_is_found_in_80_percent(n: int) -> None:
+    rng, sd = np.random.default_rng(n), 0.3
+    values = rng.normal(verdicts.detectable(sd, n), sd, (20_000, n))
+    assert (ttest_1samp(values, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.01)
+    assert math.isnan(verdicts.detectable(0.0, n))
+    assert math.isnan(verdicts.detectable(sd, 1))
+
+
+def test_pairs_share_a_seed_and_a_cell_counts_once_it_is_complete() -> None:
+    better = {"vanillaNet": [0.5, 0.52, 0.48, 0.51, 0.49], "sr2Net": [0.55, 0.57, 0.53, 0.56, 0.541]}
+    complete = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [runs_of(DESKTOP, better)])
+    assert (complete.direction, complete.effect.n, complete.missing) == ("supported", 5, ())
+    assert complete.effect.mean == pytest.approx(0.0502)
+    assert complete.verdict == "seen on cifar10-jpeg, s, 10,000 images"
+    interim = {"vanillaNet": better["vanillaNet"][:3], "sr2Net": better["sr2Net"][:2]}
+    partial = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [runs_of(DESKTOP, interim)])
+    assert (partial.direction, partial.effect.n, len(partial.missing)) == ("not run", 2, 5)
+    assert partial.verdict == ""
+    assert "interim; 2 so far, 5 runs missing" in ledger.direction_words(partial)
+    nothing = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [])
+    assert (nothing.direction, nothing.effect.n, len(nothing.missing)) == ("not run", 0, 10)
+
+
+def test_a_conceptual_cell_never_contradicts_and_a_direct_one_does() -> None:
+    worse = [0.4, 0.41, 0.4, 0.42, 0.4]
+    for cell, told in ((DESKTOP, "not seen on"), (DIRECT, "contradicted on cifar10")):
+        runs = runs_of(cell, {"vanillaNet": [0.5] * 5, "sr2Net": worse})
+        judged = verdicts.judge(LEDGER, claim(BETTER, cell), cell, [runs])
+        assert judged.direction == "opposite"
+        assert judged.verdict.startswith(told)
+
+
+def test_the_papers_value_is_held_against_one_more_pair() -> None:
+    theirs = claims.papers_value(BETTER, DIRECT)
+    assert theirs == pytest.approx(0.8042 - 0.6964)
+    spread = np.array([-0.01, 0.0, 0.01])
+    for shift, told in ((0.0, "inside"), (-0.2, "outside")):
+        runs = runs_of(DIRECT, {"vanillaNet": [0.5] * 3, "sr2Net": list(0.5 + theirs + shift + spread)})
+        judged = verdicts.judge(LEDGER, claim(BETTER, DIRECT), DIRECT, [runs])
+        assert judged.magnitude == told
+        assert told in ledger.magnitude_words(judged)
+
+
+def test_the_first_complete_cell_decides_and_primary_claims_are_corrected() -> None:
+    # Surely positive by itself, not after a correction for six claims.
+    values = {"vanillaNet": [0.5] * 5, "sr2Net": [0.54, 0.60, 0.55, 0.62, 0.53]}
+    rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DIRECT, DESKTOP, primary=True),)})
+    alone = verdicts.judge_all(rules, [runs_of(DESKTOP, values)])
+    assert [(each.cell, each.decides, each.direction) for each in alone] == [(DESKTOP, True, "supported")]
+    untried = tuple(
+        claim(BETTER, DIRECT, primary=True).model_copy(update={"id": str(number)}) for number in range(5)
+    )
+    among = rules.model_copy(update={"claims": (*rules.claims, *untried)})
+    assert verdicts.judge_all(among, [runs_of(DESKTOP, values)])[0].direction == "inconclusive"
+
+
+def test_the_laptop_gives_effects_and_no_verdict() -> None:
+    for judged in verdicts.on_the_laptop(LEDGER, None):
+        assert judged.verdict == ""
+    digits = Cell(dataset="digits", size="s", kind="laptop")
+    runs = runs_of(digits, {"vanillaNet": [0.5] * 20, "sr2Net": list(np.linspace(0.6, 0.61, 20))})
+    (judged,) = verdicts.on_the_laptop(LEDGER.model_copy(update={"claims": (claim(BETTER, DIRECT),)}), runs)
+    assert judged.effect.n == 20
+    assert judged.verdict == ""
+    assert judged.magnitude == ""
+
+
+def test_changes_are_shares_of_ln_d_within_a_run() -> None:
+    test = Criterion(kind="change", network="vanillaNet", quantity="entropy", layer=("conv3",), expected=-1)
+    runs = many(
+        [
+            one("vanillaNet", e.seed, entropy=(3.0, 3.0 - 0.1 * math.log(32) - 0.01 * e.seed)).assign_coords(
+                run=[e.id]
+            )
+            for e in claims.planned("vanillaNet", DESKTOP)
+        ]
+    )
+    judged = verdicts.judge(LEDGER, claim(test, DESKTOP), DESKTOP, [runs])
+    expected = [-0.1 - 0.01 * seed / math.log(32) for seed in range(100, 105)]
+    assert judged.effect.mean == pytest.approx(np.mean(expected), abs=1e-4)
+    assert judged.direction == "supported"
+
+
+def test_every_claim_is_planned_somewhere_and_judged_from_nothing_without_an_error() -> None:
+    tested = [each for each in LEDGER.claims if each.test]
+    for each in tested:
+        assert any(all(claims.needed(each.test, cell).values()) for cell in each.cells), each.id
+    judged = verdicts.judge_all(LEDGER, [])
+    assert [each.claim.id for each in judged] == [each.id for each in tested]
+    assert {each.direction for each in judged} == {"not run"}
+    assert len(ledger.table(judged)) == len(tested)
+    assert "0 of 6 primary claims" in ledger.outcome(judged, primary=True)[0]
+
+
+def test_papers_values_are_differences_of_table_2() -> None:
+    sizes = Criterion(kind="sizes", network="sr1Net", quantity="accuracy", expected=1)
+    cell = Cell(dataset="cifar100", size="m", kind="direct")
+    assert claims.papers_value(sizes, cell) == pytest.approx(0.4917 - 0.2663)
+    assert claims.papers_value(BETTER, DIRECT.model_copy(update={"epochs": 200})) is None
+    assert claims.papers_value(BETTER, DIRECT.model_copy(update={"dataset": "tiny32-100"})) is None
+    assert paper.SOURCE.startswith("TSR")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("claims: [", "while parsing"),
+        ("rules: {}\ncells: {}\nclaims: []\nmore: 1", "more"),
+        (
+            "rules: {}\ncells: {}\nclaims: [{id: a, where: b, claim: c, holds: d, test: {kind: guess}}]",
+            "kind",
+        ),
+    ],
+)
+def test_a_bad_ledger_is_one_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=told) as caught:
+        claims.load(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StudyError, match="No such file"):
+        claims.load(tmp_path / "nowhere.yaml")
+
+
+def test_tables_are_markdown_whatever_the_cells_hold() -> None:
+    judged = verdicts.judge_all(LEDGER, [])
+    lines = ledger.markdown(ledger.table(judged)).splitlines()
+    assert len(lines) == 2 + len(judged)
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
