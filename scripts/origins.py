@@ -1,7 +1,8 @@
 """What a page was made from: digests kept in the page's metadata, so that a stale page is seen.
 
 A page depends on its notebook, the parameters, the code (library and runner), the locked environment, the
-published results and the run files. Which runs a notebook opens is not known from outside: any counts.
+published results, the claims and the run files. Which runs a notebook opens is not known from outside: any
+counts.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ REASONS = {
     "parameters": "other parameters",
     "code": "the code changed",
     "environment": "the locked environment changed",
-    "results": "the published results changed",
+    "results": "the published results or the claims changed",
     "runs": "the runs changed",
 }
 
@@ -29,7 +30,7 @@ def surroundings() -> dict[str, str]:
     return {
         "code": combined(digests(path for path in code if "__pycache__" not in path.parts)),
         "environment": combined(digests([ROOT / "requirements.lock"])),
-        "results": combined(digests((ROOT / "results").glob("*/SHA256SUMS"))),
+        "results": combined(digests([*(ROOT / "results").glob("*/SHA256SUMS"), ROOT / "claims.yaml"])),
     }
 
 

@@ -66,8 +66,10 @@ def stand_in(name: str) -> nbformat.NotebookNode:
 def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
     """The pages, built by the documented command from stand-in notebooks, a run and a damaged file."""
     root = tmp_path_factory.mktemp("project")
-    shutil.copytree(BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "__pycache__"))
-    for name in ("_config.yml", "requirements.lock"):
+    shutil.copytree(
+        BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
+    )
+    for name in ("_config.yml", "requirements.lock", "claims.yaml"):
         shutil.copy(ROOT / name, root)
     for page in toc():
         if page.startswith("experiments/"):
@@ -119,6 +121,13 @@ def read(book: Path) -> dict[str, BeautifulSoup]:
 def test_every_page_is_in_the_contents() -> None:
     written = {path.stem for path in BOOK.glob("*.md")}
     assert written == {name for name in toc() if "/" not in name}
+
+
+def test_the_front_page_shows_the_primary_claims(pages: dict[str, BeautifulSoup]) -> None:
+    page = pages["index"]
+    assert page.select_one("figure#fig-primary-claims img[src$='primary-claims.svg']")
+    told = page.get_text()
+    assert all(words in told for words in ("What held", "What did not", "What is unknown", "of 6"))
 
 
 def test_pages_load_nothing_from_elsewhere(any_book: Path) -> None:

@@ -4,35 +4,50 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+TRAINING = [path for path in NOTEBOOKS if "load_or_train_all" in path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_papermill_runs_it_from_any_folder(notebook: Path, tmp_path: Path) -> None:
-    small = {"epochs": 6, "limit": 100, "seeds": "0,1", "label_noise": "0.3"}
-    given = [text for name, value in small.items() for text in ("-p", name, str(value))]
+def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[str, Any]]:
+    """The outputs' data of a notebook that papermill executes in `folder`, with runs in a folder there."""
+    given = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
     papermill = Path(sys.executable).with_name("papermill")
     result = subprocess.run(
         [papermill, notebook, "out.ipynb", "--no-progress-bar", *given],
-        cwd=tmp_path,
-        env=os.environ | {"SPARSITY_RUNS": str(tmp_path / "runs")},
+        cwd=folder,
+        env=os.environ | {"SPARSITY_RUNS": str(folder / "runs")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    outputs = [
-        out for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for out in cell.get("outputs", [])
-    ]
-    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
-    texts = "".join(out["data"]["text/markdown"] for out in outputs if "text/markdown" in out.get("data", {}))
-    assert len(pictures) >= 6
+    cells = nbformat.read(folder / "out.ipynb", 4).cells
+    return [out.get("data", {}) for cell in cells for out in cell.get("outputs", [])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", TRAINING, ids=lambda path: path.stem)
+def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> None:
+    outputs = executed(notebook, tmp_path, epochs=6, limit=100, seeds="0,1", label_noise=0.3)
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    assert sum("image/png" in data for data in outputs) >= 6
     assert "epoch" in texts
     assert "n = 2" in texts
-    assert any("sparsity-explorer" in out.get("data", {}).get("text/html", "") for out in outputs)
+    assert any("sparsity-explorer" in data.get("text/html", "") for data in outputs)
     assert list((tmp_path / "runs").glob("*.nc"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["laptop", "paper"])
+@pytest.mark.parametrize("notebook", sorted({*NOTEBOOKS} - {*TRAINING}), ids=lambda path: path.stem)
+def test_what_reads_published_runs_does_so_with_and_without_them(
+    notebook: Path, profile: str, tmp_path: Path
+) -> None:
+    outputs = executed(notebook, tmp_path, profile=profile)
+    assert "".join(data.get("text/markdown", "") for data in outputs)
+    assert not list((tmp_path / "runs").glob("*.nc"))
