@@ -18,6 +18,7 @@ from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import _fusion, study
 from sparsity_lib.study import preparation, provenance, runs, training
+from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.observation import rise_to_end
 from sparsity_lib.study.training import Stopped
 
@@ -232,6 +233,10 @@ def test_the_run_file_explains_itself(tmp_path):
         assert (conv3.penalty_gradient_ratio > 0).all()
         pairs = conv3.correlation_histogram.sum("bin")
         assert (pairs == 32 * 31 / 2).all()
+        assert conv3.knockout_accuracy.dims == ("knocked_out",)
+        assert conv3.knockout_accuracy.sel(knocked_out=0) == root.monitor_accuracy.sel(
+            split="monitor", epoch=2
+        )
 
 
 def test_maps_average_to_the_layers_entropy(tmp_path):
@@ -272,12 +277,44 @@ def by_default(tmp_path_factory):
         {"init": "pytorch"},
         {"precision": "bf16"},
         {"optimizer": "adam", "lr": None},
+        {"weight_decay": 0.1},
+        {"label_smoothing": 0.2},
     ],
 )
 def test_every_reading_changes_what_is_trained(fields, by_default, tmp_path):
     run = study.train(study.Experiment(network="sr3Net", **SMALL | READ | fields), folder=tmp_path)
     assert np.isfinite(run.root.val_loss).all()
     assert float(run.root.train_loss[-1]) != float(by_default.root.train_loss[-1])
+
+
+def test_the_logged_loss_is_the_cross_entropy_alone_under_label_smoothing(tmp_path):
+    """With nothing learned yet, all logits equal to begin with, smoothing costs next to nothing."""
+    fields = SMALL | {"epochs": 1, "lr": 1e-9}
+    plain = study.train(study.Experiment(**fields), folder=tmp_path)
+    smoothed = study.train(study.Experiment(**fields, label_smoothing=0.5), folder=tmp_path)
+    np.testing.assert_allclose(plain.root.train_loss[-1], smoothed.root.train_loss[-1], rtol=1e-6)
+    assert "penalty_label_smoothing" in smoothed.root
+    assert "penalty_label_smoothing" not in plain.root
+
+
+def test_weight_decay_makes_filters_shorter(tmp_path):
+    norms = [
+        float(
+            study.train(study.Experiment(**SMALL, weight_decay=decay), folder=tmp_path)
+            .layer("conv3")
+            .filter_norm_mean[-1]
+        )
+        for decay in (0.0, 0.1)
+    ]
+    assert norms[1] < norms[0]
+
+
+@pytest.mark.parametrize(("network", "image_size"), [("srLeNet", 16), ("srAlexNet", 8)])
+def test_the_older_networks_train_and_are_monitored(network, image_size, tmp_path):
+    fields = SMALL | {"epochs": 1, "image_size": image_size, "size": "quarter"}
+    run = study.train(study.Experiment(network=network, **fields), folder=tmp_path)
+    assert run.layers == list(layers_of(network)[:-1])
+    assert run.root.penalty_sparsity[-1] < 0
 
 
 def test_deterministic_algorithms_change_nothing_on_a_cpu(by_default, tmp_path):

@@ -53,7 +53,7 @@ def untested(ledger: Ledger) -> list[Claim]:
 def papers_words(claim: Claim) -> str:
     """The paper's numbers, and whether the claim holds in them."""
     numbers = claim.paper.replace("-0", "−0") or "no number"
-    return f"{numbers}. Holds there: {claim.holds}."
+    return f"{numbers}; whether it holds there: {claim.holds}"
 
 
 def effect_words(judged: Judgement) -> str:
@@ -73,7 +73,7 @@ def effect_words(judged: Judgement) -> str:
     if told.missing:
         words += f" ({told.missing} without a value)"
     if math.isfinite(judged.smallest):
-        words += f"; n could show {number(judged.smallest, decimals)}"
+        words += f"; smallest effect to be seen {number(judged.smallest, decimals)}"
     return words
 
 
