@@ -38,6 +38,33 @@ def test_side_by_side_then_nothing_left_to_do(tiny_profile, capsys):
     assert "2 runs, 0 missing" in capsys.readouterr().out
 
 
+def test_the_queue_is_narrowed_and_what_it_lacks_is_named(tiny_profile, capsys):
+    assert main(["status", "tiny", "--datasets", "digits", "--grids", "networks", "--published"]) == 0
+    assert "4 runs, 4 missing" in capsys.readouterr().out
+    assert (
+        main(["status", "desktop", "--sizes", "s", "--datasets", "cifar10-jpeg", "--grids", "networks"]) == 0
+    )
+    assert "desktop: 35 runs" in capsys.readouterr().out
+    for wrong, told in (
+        (["--datasets", "mnist"], "no runs on 'mnist' in tiny; there are runs on digits"),
+        (["--grids", "adam"], "the profile tiny has no grid 'adam'; it has networks"),
+        (["--sizes", "xl"], "unknown size 'xl'; known: s, m, xxl, quarter, full"),
+    ):
+        assert main(["status", "tiny", *wrong]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_a_cost_is_told_from_runs_alike(tiny_profile, capsys):
+    first, second = profiles.experiments("tiny")
+    study.train(first)
+    assert main(["status", "tiny"]) == 0
+    told = capsys.readouterr().out
+    assert "1 done, 0 missing" in told
+    assert "1 missing, about" in told
+    assert "0 runs of unknown cost" in told
+    assert second.network == "sr3Net"
+
+
 def test_a_failure_is_named_and_the_others_finish(runs_folder):
     good = study.Experiment(**SMALL)
     bad = study.Experiment(**SMALL | {"lr": 1e12})

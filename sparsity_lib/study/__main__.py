@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import signal
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -55,7 +56,12 @@ def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
     if unknown := [size for size in sizes if size not in ALL_SIZES]:
         raise StudyError(f"unknown size '{unknown[0]}'; known: {', '.join(ALL_SIZES)}")
     grids = args.grids.split(",") if args.grids else []
-    return [e for e in experiments(name, parse_seeds(args.seeds), grids, args.published) if e.size in sizes]
+    queue = experiments(name, parse_seeds(args.seeds), grids, args.published)
+    datasets = args.datasets.split(",") if args.datasets else {e.dataset for e in queue}
+    if absent := [dataset for dataset in datasets if dataset not in {e.dataset for e in queue}]:
+        there = ", ".join(dict.fromkeys(e.dataset for e in queue))
+        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {there}")
+    return [e for e in queue if e.size in sizes and e.dataset in datasets]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -104,13 +110,18 @@ def _status(args: argparse.Namespace) -> int:
                 cost[experiment.id] = run.provenance["seconds"]
         missing = [experiment for experiment in queue if experiment.id not in cost]
         print(f"{name}: {len(queue)} runs, {len(missing)} missing")
-        rest, unknown = 0.0, 0
+        rest, unknown, an_epoch = 0.0, 0, _seconds_an_epoch(queue, cost)
         for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
             members = list(group)
             done = [cost[e.id] for e in members if e.id in cost]
-            each = sum(done) / len(done) if done else None
-            left = len(members) - len(done)
-            told = "cost unknown" if each is None else f"{each:.0f} s each"
+            left, alike = len(members) - len(done), an_epoch.get(_alike(members[0]))
+            each, told = None, "cost unknown"
+            if done:
+                each = statistics.mean(done)
+                told = f"{each:.0f} s each"
+            elif alike is not None:
+                each = alike * members[0].epochs
+                told = f"about {each:.0f} s each, as others of this size"
             print(f"  {cell}: {len(done)} done, {left} missing, {told}")
             rest, unknown = rest + left * (each or 0), unknown + (left if each is None else 0)
         if missing:
@@ -118,6 +129,19 @@ def _status(args: argparse.Namespace) -> int:
                 f"  the rest costs about {rest / 60:.0f} min of one job, and {unknown} runs of unknown cost"
             )
     return 0
+
+
+def _seconds_an_epoch(queue: list[Experiment], cost: dict[str, float]) -> dict[Any, float]:
+    """What an epoch cost, by what makes networks cost alike."""
+    found: dict[Any, list[float]] = {}
+    for experiment in queue:
+        if experiment.id in cost:
+            found.setdefault(_alike(experiment), []).append(cost[experiment.id] / experiment.epochs)
+    return {alike: statistics.mean(values) for alike, values in found.items()}
+
+
+def _alike(experiment: Experiment) -> tuple[Any, ...]:
+    return experiment.dataset_name, experiment.size, experiment.limit, experiment.image_size
 
 
 def _publish(args: argparse.Namespace) -> int:
@@ -135,6 +159,7 @@ def _cell(experiment: Experiment) -> str:
     parts = [results.label(experiment), experiment.size, experiment.dataset_name]
     parts += [f"noise {experiment.label_noise:g}"] if experiment.label_noise else []
     parts += [experiment.optimizer] if experiment.optimizer != "sgd" else []
+    parts += [others] if (others := results.others(experiment)) else []
     return " ".join([*parts, f"{experiment.epochs} epochs"])
 
 
@@ -177,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("profile", nargs="?", help=", ".join(PROFILES))
     for sub in (many, status):
         sub.add_argument("--sizes", metavar="s,m", default="", help="these alone")
+        sub.add_argument("--datasets", metavar="cifar100", default="", help="these alone")
         sub.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
         sub.add_argument("--grids", metavar="adam,readings", default="", help="these alone")
         sub.add_argument("--published", action="store_true", help="the seeds that are published")
