@@ -18,6 +18,7 @@ from typing import Any
 from sparsity_lib import functional
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
 from sparsity_lib.regularizers import DecorrReg, SparsityReg, VarianceReg
+from sparsity_lib.tensorboard import write_to_tensorboard
 
 __all__ = [
     "ActivationMonitor",
@@ -27,6 +28,7 @@ __all__ = [
     "SparsityReg",
     "VarianceReg",
     "functional",
+    "write_to_tensorboard",
 ]
 __version__ = "0.1.0"
 

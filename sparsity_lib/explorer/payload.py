@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib import colormaps
 
+from sparsity_lib._viridis import VIRIDIS
 from sparsity_lib.study import Run
 from sparsity_lib.study.results import label
 
@@ -46,7 +46,7 @@ def payload(runs: Sequence[Run]) -> dict[str, Any]:
                 ],
             }
         )
-    return {"runs": packed, "images": images, "colours": _base64(viridis())}
+    return {"runs": packed, "images": images, "colours": _base64(VIRIDIS)}
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
@@ -67,11 +67,6 @@ def map_bytes(layer: xr.Dataset) -> np.ndarray:
     """A layer's maps as they are stored: uint8 (saved_epoch, image, y, x), 255 for ln D."""
     highest = math.log(layer.attrs["channels"]) or 1.0
     return (layer["heatmap"].to_numpy() * (255 / highest)).round().clip(0, 255).astype(np.uint8)
-
-
-def viridis() -> np.ndarray:
-    """The colours of maps, uint8 (256, 3)."""
-    return colormaps["viridis"](np.arange(256), bytes=True)[:, :3]
 
 
 def _kind(name: str, layer: xr.Dataset) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""python -m sparsity_lib.study train | run | status | publish | verify: the study from a shell."""
+"""python -m sparsity_lib.study train | run | status | tensorboard | publish | verify, from a shell."""
 
 import argparse
 import contextlib
@@ -17,6 +17,7 @@ from sparsity_lib.study.grid import run_queue
 from sparsity_lib.study.networks import ALL_SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.selection import parse_seeds
+from sparsity_lib.study.tensorboard import Board, export
 from sparsity_lib.study.training import Stopped, train
 
 
@@ -42,12 +43,24 @@ def _train(args: argparse.Namespace) -> int:
         raise StudyError(f"{', '.join(sorted(twice))}: given more than once")
     experiment = Experiment(**dict(fields))
 
+    board = Board.of_training(experiment, args.tensorboard) if args.tensorboard else None
+
     def report(record: dict[str, Any]) -> None:
         loss, accuracy = float(record["val_loss"]), float(record["val_accuracy"])
         print(f"epoch {record['epoch']} of {experiment.epochs}: val loss {loss:.4f}, accuracy {accuracy:.4f}")
+        if board:
+            board(record)
 
-    with _asked_to_stop() as stop:
-        print(train(experiment, report, args.out, stop=stop).path)
+    with contextlib.closing(board) if board else contextlib.nullcontext(), _asked_to_stop() as stop:
+        run = train(experiment, report, args.out, stop=stop)
+    if board and board.writer is None:  # the run was there already
+        export(run, args.tensorboard)
+    print(run.path)
+    return 0
+
+
+def _tensorboard(args: argparse.Namespace) -> int:
+    print(export(runs.load(args.run), args.to))
     return 0
 
 
@@ -180,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, what: Any, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.set_defaults(command=what)
-        if what is not _verify:
+        if what not in (_tensorboard, _verify):
             sub.add_argument(
                 "--out", metavar="FOLDER", help="the folder of runs (default: the project's runs/)"
             )
@@ -190,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "fields", nargs="*", metavar="FIELD=VALUE", help="fields of the experiment: network=sr2Net"
     )
+    one.add_argument("--tensorboard", metavar="FOLDER", help="write each epoch there for TensorBoard")
 
     many = command("run", _run, "train what is missing of a profile")
     many.add_argument("profile", help=", ".join(PROFILES))
@@ -206,6 +220,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
         sub.add_argument("--grids", metavar="adam,readings", default="", help="these alone")
         sub.add_argument("--published", action="store_true", help="the seeds that are published")
+
+    board = command("tensorboard", _tensorboard, "write a finished run for TensorBoard")
+    board.add_argument("run", metavar="RUN", help="the run's file")
+    board.add_argument("--to", metavar="FOLDER", required=True, help="TensorBoard's --logdir")
 
     command("publish", _publish, "put finished confirmatory runs into results/").add_argument("profile")
     command("verify", _verify, "check the published runs against their digests").add_argument("profile")

@@ -82,12 +82,12 @@ def as_tree(
         layer, _, quantity = name.rpartition("/")
         target = groups[layer] if layer else root
         if quantity == "maps":
-            target["heatmap"] = _heatmap(values, _channels(layers[layer]))
+            target["heatmap"] = _heatmap(values, channels_of(layers[layer]))
         else:
             target[quantity] = _variable(quantity, values)
     tree = {"/": xr.Dataset(root)}
     for layer, variables in groups.items():
-        attrs: dict[str, Any] = {"channels": _channels(layers[layer]), "kind": type(layers[layer]).__name__}
+        attrs: dict[str, Any] = {"channels": channels_of(layers[layer]), "kind": type(layers[layer]).__name__}
         weight = getattr(layers[layer], "weight", None)
         if isinstance(weight, Tensor) and weight.dim() > 1:
             attrs["fan_in"] = weight[0].numel()
@@ -127,7 +127,8 @@ def _heatmap(maps: Tensor, channels: int) -> tuple[tuple[str, ...], np.ndarray, 
     return ("saved_epoch", "image", "y", "x"), (array / scale).round().clip(0, 255).astype("uint8"), attrs
 
 
-def _channels(layer: nn.Module) -> int:
+def channels_of(layer: nn.Module) -> int:
+    """How many channels a layer puts out."""
     for name in ("out_channels", "out_features", "num_features", "num_channels"):
         if hasattr(layer, name):
             return int(getattr(layer, name))

@@ -1,0 +1,132 @@
+"""Runs in TensorBoard: as they are trained, or from their files."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sparsity_lib import ActivationMonitor
+from sparsity_lib._layers import named_layers
+from sparsity_lib.study import networks
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.observation import BINS, CENTERS, SPLITS
+from sparsity_lib.study.preparation import load_on
+from sparsity_lib.study.recording import channels_of
+from sparsity_lib.study.runs import Run
+from sparsity_lib.study.training import MAPS
+from sparsity_lib.tensorboard import SCALARS, map_sheet, sheet, write_layer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+CURVES = {
+    "train_loss": "loss/train",
+    "val_loss": "loss/validation",
+    "train_accuracy": "accuracy/train",
+    "val_accuracy": "accuracy/validation",
+    "penalty_sparsity": "penalty/sparsity",
+    "penalty_variance": "penalty/variance",
+    "penalty_decorrelation": "penalty/decorrelation",
+}
+_MONITOR, _FILTERS = SPLITS.index("monitor"), CENTERS.index("filters")
+_CORRELATIONS = np.linspace(-1, 1, BINS)  # that the bins stand for
+
+
+class Board:
+    """A run's folder of TensorBoard events: called with each epoch's record, as `train(on_epoch=...)` does.
+
+    Layers as `sparsity_lib.write_to_tensorboard` writes them, on the held-out monitor images; losses,
+    accuracies and penalties; and the images that the maps belong to. An epoch that is written again
+    replaces those from there on.
+    """
+
+    def __init__(self, path: Path, channels: Mapping[str, int], images: np.ndarray) -> None:
+        """`channels` by layer, and the `images` of the maps, uint8 `(n, height, width, channels)`."""
+        self.path, self.channels, self.images = path, channels, images
+        self.writer: SummaryWriter | None = None
+
+    @classmethod
+    def of_training(cls, experiment: Experiment, folder: str | Path) -> "Board":
+        """A board in `folder/<run's id>` for an experiment that is about to be trained."""
+        data = load_on(torch.device("cpu"), experiment)
+        _, channels, height, width = data.train.images.shape
+        with torch.random.fork_rng(devices=[]):
+            model = networks.build(experiment, channels, (height, width), len(data.classes))
+        layers = named_layers(model)
+        return cls(
+            Path(folder) / experiment.id,
+            {layer: channels_of(layers[layer]) for layer in ActivationMonitor(model).layers},
+            data.monitor.images[:MAPS].permute(0, 2, 3, 1).numpy(),
+        )
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Write an epoch; `StudyError` without TensorBoard, or where the folder cannot be written to."""
+        epoch = record["epoch"]
+        if self.writer is None:
+            self.writer = _open(self.path, epoch)
+            pictures = np.broadcast_to(self.images, (*self.images.shape[:3], 3))  # grey has one channel
+            self.writer.add_image("images", sheet(pictures), epoch, dataformats="HWC")
+        for name, tag in CURVES.items():
+            if name in record and np.isfinite(float(record[name])):
+                self.writer.add_scalar(tag, float(record[name]), epoch)
+        for layer, channels in self.channels.items():
+            scalars = {name: float(record[f"{layer}/{name}"][_MONITOR]) for name in SCALARS}
+            maps, counts = record.get(f"{layer}/maps"), record.get(f"{layer}/correlation_histogram")
+            write_layer(
+                self.writer,
+                layer,
+                epoch,
+                scalars,
+                None if maps is None else map_sheet(layer, np.asarray(maps), channels),
+                None if counts is None else np.repeat(_CORRELATIONS, np.asarray(counts[_FILTERS])),
+            )
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Let go of the file, if one was opened."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def export(run: Run, folder: str | Path) -> Path:
+    """Write a finished run into `folder/<run's id>`, which is returned; maps are those that its file keeps.
+
+    Raises `StudyError` as a `Board`.
+    """
+    channels = {layer: int(run.layer(layer).attrs["channels"]) for layer in run.layers}
+    board = Board(Path(folder) / run.id, channels, run.root["images"].to_numpy())
+    try:
+        for record in _records(run):
+            board(record)
+    finally:
+        board.close()
+    return board.path
+
+
+def _records(run: Run) -> Iterator[dict[str, Any]]:
+    """What `train` gave to `on_epoch`, as far as the file keeps it."""
+    layers = {layer: run.layer(layer) for layer in run.layers}
+    for epoch in run.root["epoch"].to_numpy().tolist():
+        here = run.root.sel(epoch=epoch)
+        record = {"epoch": epoch} | {name: here[name].to_numpy() for name in CURVES if name in here}
+        for layer, observed in layers.items():
+            here = observed.sel(epoch=epoch)
+            names = (name for name in (*SCALARS, "correlation_histogram") if name in here)
+            record |= {f"{layer}/{name}": here[name].to_numpy() for name in names}
+            if epoch in observed["saved_epoch"]:
+                record[f"{layer}/maps"] = observed["heatmap"].sel(saved_epoch=epoch).to_numpy()
+        yield record
+
+
+def _open(path: Path, epoch: int) -> "SummaryWriter":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise StudyError(f"TensorBoard needs {error.name}: pip install '.[study]' brings it") from None
+    try:
+        return SummaryWriter(path, purge_step=epoch)
+    except OSError as error:
+        raise StudyError(f"cannot write in {path}: {error.strerror}") from None
