@@ -26,7 +26,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["own-network", "penalties"])
-def test_printed_python_runs(page: str) -> None:
+def test_printed_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes for TensorBoard
     namespace: dict[str, object] = {}
     for code in blocks((BOOK / f"{page}.md").read_text(), "python"):
         exec(compile(code, f"{page}.md", "exec"), namespace)

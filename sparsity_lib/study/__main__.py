@@ -42,7 +42,6 @@ def _train(args: argparse.Namespace) -> int:
     if twice := {name for name, _ in fields if [other for other, _ in fields].count(name) > 1}:
         raise StudyError(f"{', '.join(sorted(twice))}: given more than once")
     experiment = Experiment(**dict(fields))
-
     board = Board.of_training(experiment, args.tensorboard) if args.tensorboard else None
 
     def report(record: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Runs in TensorBoard: as they are trained, or from their files."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ class Board:
             pictures = np.broadcast_to(self.images, (*self.images.shape[:3], 3))  # grey has one channel
             self.writer.add_image("images", sheet(pictures), epoch, dataformats="HWC")
         for name, tag in CURVES.items():
-            if name in record and np.isfinite(float(record[name])):
+            if name in record and not math.isnan(record[name]):
                 self.writer.add_scalar(tag, float(record[name]), epoch)
         for layer, channels in self.channels.items():
             scalars = {name: float(record[f"{layer}/{name}"][_MONITOR]) for name in SCALARS}

@@ -1,0 +1,317 @@
+"""TensorBoard: what is written by a real SummaryWriter is what TensorBoard reads back."""
+
+import contextlib
+import io
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from small_network import SmallNetwork
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+import sparsity_lib as sl
+from sparsity_lib import study
+from sparsity_lib._viridis import VIRIDIS
+from sparsity_lib.study.__main__ import main
+from sparsity_lib.study.tensorboard import Board, export
+from sparsity_lib.study.training import Stopped
+from sparsity_lib.tensorboard import SCALARS, map_sheet
+
+SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
+EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0}  # nothing of them is left out when read
+
+
+class Diverged(nn.Module):
+    """One whose outputs are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        nn.init.constant_(self.conv.weight, math.nan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def read(folder: Path) -> EventAccumulator:
+    """All events of a folder, as TensorBoard reads them."""
+    return EventAccumulator(str(folder), EVERYTHING).Reload()
+
+
+def pixels(events: EventAccumulator, tag: str, step: int = -1) -> np.ndarray:
+    """The picture of a tag, uint8 (height, width, 3); the last of them by default."""
+    return np.array(Image.open(io.BytesIO(events.Images(tag)[step].encoded_image_string)))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., EventAccumulator]:
+    """`written(monitor, ...)` is what TensorBoard reads of it, at step 7."""
+
+    def write(monitor: sl.ActivationMonitor, **settings: object) -> EventAccumulator:
+        with SummaryWriter(tmp_path) as writer:
+            sl.write_to_tensorboard(writer, monitor, 7, **settings)
+        return read(tmp_path)
+
+    return write
+
+
+def watched(model: nn.Module, x: Tensor, **settings: object) -> sl.ActivationMonitor:
+    """A monitor that saw the model work on `x`."""
+    with torch.no_grad(), sl.ActivationMonitor(model.eval(), **settings) as monitor:
+        model(x)
+    return monitor
+
+
+def test_scalars_are_the_monitors(written: Callable[..., EventAccumulator]) -> None:
+    monitor = watched(SmallNetwork(), torch.randn(5, 3, 6, 6))
+    events = written(monitor)
+    for layer, stats in monitor.compute().items():
+        for name in SCALARS:
+            (event,) = events.Scalars(f"{name}/{layer}")
+            assert event.step == 7
+            assert event.value == pytest.approx(getattr(stats, name), rel=1e-6)
+    assert len(events.Tags()["scalars"]) == len(SCALARS) * len(monitor.layers)
+    assert not events.Tags()["images"]  # none were kept
+
+
+def test_histograms_hold_each_pair_of_filters_once(written: Callable[..., EventAccumulator]) -> None:
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 6, 3, groups=2)
+            self.norm, self.one = nn.LayerNorm((6, 6)), nn.Conv2d(6, 1, 1)
+            self.dense = nn.Linear(36, 10).bfloat16()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dense(self.one(self.norm(self.up(self.conv(x)))).flatten(1).bfloat16())
+
+    model = Layers()
+    layers = ["conv", "up", "norm", "one", "dense"]
+    events = written(watched(model, torch.randn(4, 3, 6, 6), layers=layers))
+    filters = {"conv": 8, "up": 6, "dense": 10}
+    assert set(events.Tags()["histograms"]) == {f"filter_correlation/{layer}" for layer in filters}
+    for layer, d in filters.items():
+        (event,) = events.Histograms(f"filter_correlation/{layer}")
+        counts = np.array(event.histogram_value.bucket)
+        assert counts.sum() == event.histogram_value.num == d * (d - 1) / 2
+        edges = np.array(event.histogram_value.bucket_limit)
+        np.testing.assert_allclose(np.diff(edges), 0.01, atol=1e-9)
+    correlation = sl.functional.filter_correlation(model.conv.weight).detach().numpy()
+    pairs = correlation[np.tril_indices(8, -1)]
+    held = events.Histograms("filter_correlation/conv")[0].histogram_value
+    assert held.sum == pytest.approx(pairs.sum(), abs=1e-5)
+    assert (held.min, held.max) == pytest.approx((pairs.min(), pairs.max()))
+
+
+def test_the_reading_of_correlation_is_a_choice(written: Callable[..., EventAccumulator]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 3))
+    with torch.no_grad():
+        model[0].weight[1] = model[0].weight[0]
+    monitor = watched(model, torch.randn(2, 3, 6, 6))
+    (event,) = written(monitor, center="none").Histograms("filter_correlation/0")
+    assert event.histogram_value.min == pytest.approx(1.0)
+    assert event.histogram_value.num == 1
+
+
+def test_without_histograms(written: Callable[..., EventAccumulator]) -> None:
+    monitor = watched(SmallNetwork(), torch.randn(2, 3, 6, 6))
+    assert not written(monitor, center=None).Tags()["histograms"]
+
+
+def test_maps_are_a_pixel_a_position_on_one_scale(written: Callable[..., EventAccumulator]) -> None:
+    """Where all channels are alike the map is ln D and bright, where one dominates it is 0 and dark."""
+    x = torch.zeros(5, 4, 2, 3)
+    x[1, 0] = 1000.0
+    x[2, 0, 0, 0] = 1000.0
+    model = nn.Sequential(nn.Identity(), nn.Flatten())
+    picture = pixels(written(watched(model, x, layers=["0"], maps=5, dim=1)), "entropy_maps/0")
+    assert picture.shape == (3 * 3 - 1, 2 * 4 - 1, 3)  # a column of three pairs of 2 x 3, and lines between
+    dark, bright, white = VIRIDIS[0], VIRIDIS[255], [255, 255, 255]
+    assert (picture[:2, :3] == bright).all()
+    assert (picture[:2, 4:] == dark).all()
+    assert (picture[3, 0] == dark).all()
+    assert (picture[3, 1:3] == bright).all()
+    assert (picture[4, :3] == bright).all()
+    assert (picture[[2, 5]] == white).all()
+    assert (picture[:, 3] == white).all()
+    assert (picture[6:, 4:] == white).all()  # there is no sixth map
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((16,), (7, 7)),  # one position each
+        ((4, 50), (7, 50)),  # a row each
+        ((1, 5, 7), (5, 7)),
+        ((4, 8, 8), (17, 17)),
+        ((8, 8, 8), (26, 26)),
+        ((2, 3, 4, 5), (12, 11)),  # slices of a volume below one another
+    ],
+)
+def test_sheets_are_about_as_wide_as_high(shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    maps = np.random.default_rng(0).uniform(0, math.log(9), shape)
+    picture = map_sheet("conv", maps, 9)
+    assert picture.shape == (*size, 3)
+    coloured = (picture != 255).any(2)
+    assert coloured.sum() == maps.size  # viridis has no white
+    first = VIRIDIS[np.rint(maps.flat[0] * 255 / math.log(9)).astype(int)]
+    assert (picture[0, 0] == first).all()
+
+
+def test_the_colours_are_the_books() -> None:
+    np.testing.assert_array_equal(VIRIDIS, colormaps["viridis"](np.arange(256), bytes=True)[:, :3])
+
+
+def test_one_channel_has_no_perplexity_sparsity_and_a_dark_map(
+    written: Callable[..., EventAccumulator],
+) -> None:
+    events = written(watched(nn.Sequential(nn.Conv2d(3, 1, 3)), torch.randn(1, 3, 6, 6), maps=1))
+    assert "entropy/0" in events.Tags()["scalars"]
+    assert "perplexity_sparsity/0" not in events.Tags()["scalars"]
+    assert (pixels(events, "entropy_maps/0") == VIRIDIS[0]).all()
+
+
+def test_any_writer_with_three_methods_will_do() -> None:
+    writer = SimpleNamespace(add_scalar=Mock(), add_image=Mock(), add_histogram=Mock())
+    sl.write_to_tensorboard(writer, watched(SmallNetwork(), torch.randn(2, 3, 6, 6), maps=1), 0)
+    assert writer.add_scalar.call_count == 4 * len(SCALARS)
+    assert writer.add_image.call_count == 4
+    assert writer.add_histogram.call_count == 3  # a norm has no filters
+
+
+def test_what_cannot_be_written_is_one_clear_line_and_leaves_nothing() -> None:
+    writer = SimpleNamespace(add_scalar=Mock(), add_image=Mock(), add_histogram=Mock())
+    x = torch.randn(2, 3, 6, 6)
+    monitor, idle = watched(SmallNetwork(), x), sl.ActivationMonitor(SmallNetwork())
+    diverged = watched(Diverged(), x, maps=1)
+    for error, message, to, what, center in (
+        (TypeError, "writer must have add_scalar, .* as a SummaryWriter has; str lacks", "x", monitor, None),
+        (TypeError, "must be an ActivationMonitor, not dict", writer, monitor.compute(), None),
+        (ValueError, "unknown center 'nothing'; choose from filters", writer, monitor, "nothing"),
+        (RuntimeError, "no output was seen from conv1", writer, idle, None),
+        (ValueError, "'conv' has weights that are not finite", writer, diverged, "filters"),
+        (ValueError, "'conv' has entropies that are not finite", writer, diverged, None),
+    ):
+        with pytest.raises(error, match=message):
+            sl.write_to_tensorboard(to, what, 0, center=center)
+    assert not writer.add_scalar.called
+    assert not writer.add_image.called
+    assert not writer.add_histogram.called
+
+
+def board_of(run: study.Run, folder: Path) -> EventAccumulator:
+    assert [path.name for path in folder.iterdir()] == [run.id]
+    return read(folder / run.id)
+
+
+def assert_shows(events: EventAccumulator, run: study.Run, epochs: list[int]) -> None:
+    """That what was read is the run's, at those epochs, with maps at all of them."""
+    expected = {"loss/validation": run.root["val_loss"], "accuracy/validation": run.root["val_accuracy"]}
+    for layer in run.layers:
+        expected |= {
+            f"{name}/{layer}": run.layer(layer)[name].sel(split="monitor", drop=True) for name in SCALARS
+        }
+    for tag, values in expected.items():
+        shown = events.Scalars(tag)
+        assert [event.step for event in shown] == epochs
+        np.testing.assert_allclose([event.value for event in shown], values.sel(epoch=epochs), rtol=1e-6)
+    trained = [epoch for epoch in epochs if epoch >= 0]
+    assert [event.step for event in events.Scalars("loss/train")] == trained
+    for layer in run.layers:
+        kept = run.layer(layer)
+        assert [event.step for event in events.Images(f"entropy_maps/{layer}")] == epochs
+        maps = kept["heatmap"].sel(saved_epoch=epochs[-1]).to_numpy()
+        expected_picture = map_sheet(layer, maps, kept.attrs["channels"]).astype(int)
+        off = np.abs(pixels(events, f"entropy_maps/{layer}") - expected_picture)
+        assert off.max() <= 3  # a run's file keeps bytes: rounding may choose the next colour
+        if "correlation_histogram" in kept:
+            d = kept.attrs["channels"]
+            shown = events.Histograms(f"filter_correlation/{layer}")
+            assert [event.step for event in shown] == epochs
+            assert all(sum(event.histogram_value.bucket) == d * (d - 1) / 2 for event in shown)
+        else:
+            assert f"filter_correlation/{layer}" not in events.Tags()["histograms"]
+    images = run.root["images"].to_numpy()
+    shown = pixels(events, "images")
+    np.testing.assert_array_equal(shown[:8, :8], np.broadcast_to(images[0], (8, 8, 3)))
+    np.testing.assert_array_equal(shown[-8:, -8:], np.broadcast_to(images[15], (8, 8, 3)))
+
+
+def train(tmp_path: Path, *arguments: str) -> int:
+    fields = [f"{name}={value}" for name, value in SMALL.items()]
+    return main(["train", *fields, *arguments, "--out", str(tmp_path / "runs")])
+
+
+@pytest.mark.parametrize("network", ["normNet", "sr3Net"])
+def test_a_training_is_watched_and_its_file_shows_the_same(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boards = tmp_path / "boards"
+    assert train(tmp_path, f"network={network}", "--tensorboard", str(boards)) == 0
+    run = study.load(capsys.readouterr().out.splitlines()[-1])
+    watched_live = board_of(run, boards)
+    assert_shows(watched_live, run, [-1, 0, 1, 2])
+    penalties = {"penalty/sparsity", "penalty/decorrelation"} if network == "sr3Net" else set()
+    assert {tag for tag in watched_live.Tags()["scalars"] if tag.startswith("penalty/")} == penalties
+
+    assert main(["tensorboard", str(run.path), "--to", str(tmp_path / "again")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "again" / run.id)
+    exported = board_of(run, tmp_path / "again")
+    assert_shows(exported, run, [-1, 0, 1, 2])
+    assert exported.Tags() == watched_live.Tags()
+
+
+def test_watching_changes_nothing_and_a_finished_run_is_shown_too(tmp_path: Path) -> None:
+    (plain, watched_too) = (tmp_path / "plain", tmp_path / "watched")
+    assert train(plain) == 0
+    assert train(watched_too, "--tensorboard", str(tmp_path / "a")) == 0
+    assert train(watched_too, "--tensorboard", str(tmp_path / "b")) == 0  # finds the run
+    runs = [study.load(next((folder / "runs").glob("*.nc"))) for folder in (plain, watched_too)]
+    assert runs[0].root["val_loss"].equals(runs[1].root["val_loss"])
+    for name in ("a", "b"):
+        assert_shows(board_of(runs[1], tmp_path / name), runs[1], [-1, 0, 1, 2])
+
+
+def test_a_resumed_training_is_shown_whole(tmp_path: Path) -> None:
+    experiment = study.Experiment(**SMALL)
+    asked = iter([False, False, True])
+    for stop in (lambda: next(asked), None):
+        board = Board.of_training(experiment, tmp_path / "boards")
+        with contextlib.closing(board), contextlib.suppress(Stopped):
+            run = study.train(experiment, board, tmp_path / "runs", stop=stop)
+    assert_shows(board_of(run, tmp_path / "boards"), run, [-1, 0, 1, 2])
+
+
+def test_an_epoch_written_again_replaces_those_from_there_on(tiny_run: study.Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        export(tiny_run, tmp_path)
+    steps = [event.step for event in board_of(tiny_run, tmp_path).Scalars("loss/validation")]
+    assert steps == tiny_run.root["epoch"].to_numpy().tolist()
+
+
+def test_what_cannot_be_shown_is_one_clear_line(
+    tiny_run: study.Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    command = ["tensorboard", str(tiny_run.path), "--to"]
+    assert main([*command, str(tmp_path / "file")]) == 2
+    assert "error: cannot write in" in capsys.readouterr().err
+    assert main(["tensorboard", str(tmp_path / "no.nc"), "--to", str(tmp_path / "x")]) == 2
+    assert "error: no run at" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as where it is not installed
+    assert main([*command, str(tmp_path / "x")]) == 2
+    assert "error: TensorBoard needs tensorboard: pip install '.[study]'" in capsys.readouterr().err
