@@ -4,6 +4,7 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -69,6 +70,39 @@ def matching(curves: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
         if name in curves.coords and name in like.coords:
             same &= (curves[name] == like[name][0]).to_numpy()
     return curves.isel(run=same)
+
+
+def alike(
+    published: xr.Dataset | None, curves: xr.Dataset, ignoring: Sequence[str] = ()
+) -> xr.Dataset | None:
+    """The published runs of the same networks in the same settings as `curves`; None if there are none.
+
+    What is to be ignored of the settings, as `("optimizer", "lr")`, may differ.
+    """
+    if published is None:
+        return None
+    both = published.coords.keys() & curves.coords.keys()
+    cell = [name for name in (*SETTING, "label") if name in both and name not in ignoring]
+
+    def cells(runs: xr.Dataset) -> list[tuple[object, ...]]:
+        return list(zip(*(runs[name].to_numpy().tolist() for name in cell), strict=True))
+
+    ours = set(cells(curves))
+    found = published.isel(run=[of_run in ours for of_run in cells(published)])
+    return found if found.sizes["run"] else None
+
+
+def layers_of(curves: xr.Dataset) -> list[str]:
+    """The layers that at least one of the runs has, in order."""
+    there = curves["channels"].notnull().any("run").to_numpy()
+    return [str(layer) for layer in curves["layer"].to_numpy()[there]]
+
+
+def regularised_layers(network: str) -> tuple[str, ...]:
+    """The layers that SparsityReg acts on in this architecture (TSR, section 4.2; T12)."""
+    architecture = NETWORKS[network].architecture if network in NETWORKS else network
+    targeted = NETWORKS.get(f"sr{architecture}", NETWORKS["sr2Net"])
+    return targeted.sparsity
 
 
 def _title(setting: pd.Series) -> str:

@@ -207,6 +207,11 @@ def grid(name: str, of_profile: str) -> Grid:
     return there[name]
 
 
+def with_grid(name: str, of_profile: str) -> str:
+    """The profile, if it has a grid of that name; else the laptop's, which has them all."""
+    return of_profile if name in profile(of_profile).grids else "laptop"
+
+
 def experiments(
     name: str, seeds: Iterable[int] | None = None, grids: Iterable[str] = (), published: bool = False
 ) -> list[Experiment]:

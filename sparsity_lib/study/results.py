@@ -219,7 +219,7 @@ def publish(name: str, source: str | Path | None = None) -> int:
     if not new and before is None:
         return 0
     parts = [part for part in (before, curves(new) if new else None) if part is not None]
-    together = xr.concat(parts, "run", join="outer")
+    together = joined(parts)
     with_files = {
         experiment.id
         for each, grid in profile(name).grids.items()
@@ -238,6 +238,20 @@ def publish(name: str, source: str | Path | None = None) -> int:
     with written_whole(target / "SHA256SUMS") as partial:
         partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _listed(target)))
     return len(new)
+
+
+def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The runs of several data sets of curves as one; a layer keeps the place that it has where it first is.
+
+    What older ones lack is NaN; of how a run was made, that it was not compiled.
+    """
+    layers = dict.fromkeys(str(name) for part in parts for name in part["layer"].to_numpy())
+    uncompiled = [("run", np.zeros(part.sizes["run"], int)) for part in parts]
+    told = [
+        part if "compiled" in part.coords else part.assign_coords(compiled=zeros)
+        for part, zeros in zip(parts, uncompiled, strict=True)
+    ]
+    return xr.concat(told, "run", join="outer").sel(layer=list(layers))  # the outer join sorts the names
 
 
 def _listed(target: Path) -> list[Path]:

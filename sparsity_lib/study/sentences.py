@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis import labels, settings, summary
+from sparsity_lib.study.analysis import LAST, alike, labels, only, settings, summary, trained
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.provenance import code_fingerprint
 
 TARGETED = ("conv3", "conv4", "fc1")  # the layers of TSR's section 4.1
 QUANTITIES = {
@@ -36,6 +37,7 @@ def bullets(sentences: Iterable[str]) -> str:
 
 def caption(curves: xr.Dataset, published: xr.Dataset | None = None) -> str:
     """What curves are drawn from: the data by name, the seeds behind a line, and what the bands are."""
+    published = alike(published, curves)
     data = "; ".join(title for title, _ in settings(curves))
     lines, banded = _seeds(curves), _seeds(curves if published is None else published)
     told = "Lines: one run each" if lines == "1" else f"Lines: means over {lines} seeds"
@@ -86,6 +88,37 @@ def _onset(epochs: pd.Series, worse: pd.Series, best: str, end: str) -> str:
         rest = f"does not get worse for good in the other {n - len(moments)}"
         return f"{told} in {len(moments)} of {n} runs, and {rest}"
     return told if n > 1 else f"{told} (one run)"
+
+
+def continued(curves: xr.Dataset, since: int = 100) -> list[str]:
+    """One sentence per network: what the epochs after the first `since` changed.
+
+    Of the validation loss, the mean of the last five epochs of both spans; of the accuracy, the best.
+    """
+    found = settings(curves)
+    longer = [(title, group) for title, group in found if int(group["epochs"][0]) > since]
+    if not longer:
+        return [f"No run is longer than {since} epochs: there is nothing to set beside those."]
+    return [
+        f"{f'{title}: ' if len(found) > 1 else ''}{label}, after the first {since} epochs: "
+        f"{_continued(trained(only(group, label=label)), since)}."
+        for title, group in longer
+        for label in labels(group)
+    ]
+
+
+def _continued(runs: xr.Dataset, since: int) -> str:
+    end = int(runs["epochs"][0])
+    first, last = (
+        runs["val_loss"].sel(epoch=slice(stop - LAST, stop - 1)).mean("epoch").to_series()
+        for stop in (since, end)
+    )
+    accuracy = runs["val_accuracy"]
+    late = accuracy.idxmax("epoch") >= since  # of several best epochs, the first
+    gain = accuracy.max("epoch") - accuracy.sel(epoch=slice(None, since - 1)).max("epoch")
+    told = f"validation loss {_change(first, last)}; the best accuracy comes later in {int(late.sum())} of "
+    told += f"{late.size} run{'s' if late.size > 1 else ''}"
+    return f"{told}, by {number(float(gain.where(late).mean()), 3, sign=True)} there" if late.any() else told
 
 
 def entropy_changes(curves: xr.Dataset, layers: Sequence[str] = TARGETED, since: str = "best") -> list[str]:
@@ -165,6 +198,18 @@ def agreement(comparison: pd.DataFrame) -> str:
         "would fall outside by chance."
     ).replace("%", " %")
     return f"{told} {alone} more have no published runs to be held against." if alone else told
+
+
+def provenance(published: xr.Dataset) -> str:
+    """How many of the published runs were made by numerical code that has changed since."""
+    now, n = code_fingerprint(), published.sizes["run"]
+    older = [made_by for made_by in published["code_fingerprint"].to_numpy().tolist() if made_by != now]
+    if not older:
+        return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
+    return (
+        f"{len(older)} of {n} published runs were made by older numerical code (fingerprint "
+        f"{', '.join(sorted(set(older)))}; now {now})."
+    )
 
 
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:

@@ -3,16 +3,20 @@
 from sparsity_lib.study.figures.claims import primary_claims
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
+from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 
 __all__ = [
     "accuracies",
     "accuracy_table",
+    "architectures",
     "correlation_histograms",
     "entropy_curves",
     "entropy_table",
     "heatmap_strip",
     "loss_curves",
     "primary_claims",
+    "receptive_field",
     "validation_against_training",
+    "widths_table",
 ]

@@ -1,5 +1,6 @@
 """Curves over epochs: validation loss, entropies by layer, validation against training loss."""
 
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from sparsity_lib.study.analysis import (
     labels,
+    layers_of,
     matching,
     moment_of_overfitting,
     only,
@@ -25,6 +27,7 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
 BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
+_BANDS = {True: "published seeds, lowest to highest", False: "lowest to highest seed"}
 
 
 @figure
@@ -42,22 +45,24 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
             if label in banded["label"]:
                 _band(ax, smoothed(trained(only(banded, label=label))["val_loss"]), label)
             _line(ax, smoothed(trained(only(group, label=label))["val_loss"]), label)
-        ax.set_title(title)
+        ax.set_title(_wrapped(title, len(panels)))
         ax.set_ylim(0, _top(group))
     fig.supxlabel("epoch")
     fig.supylabel("validation loss (nats)")
-    band = "published seeds, lowest to highest" if published is not None else "lowest to highest seed"
-    legend(fig, labels(curves), (BAND, band))
+    legend(fig, labels(curves), (BAND, _BANDS[published is not None]))
     return fig
 
 
 @figure
-def entropy_curves(curves: xr.Dataset, layers: list[str] | None = None) -> Figure:
+def entropy_curves(
+    curves: xr.Dataset, published: xr.Dataset | None = None, layers: list[str] | None = None
+) -> Figure:
     """TSR's Figure 5 with what it lacks: entropy, scale-free entropy and SD of the activations, by layer.
 
-    Means over seeds on held-out images; bands from the lowest to the highest seed. Vertical lines: the median
-    moment of overfitting, where at least half of a network's seeds have one. Entropies share one scale, and
-    ln D is the faint line above. What follows a norm layer is drawn in the column of the layer before it.
+    Means over seeds on held-out images; bands from the lowest to the highest seed: of the published runs
+    where they are given, else of these. Vertical lines: the median moment of overfitting, where at least half
+    of a network's seeds have one. Entropies share one scale, and ln D is the faint line above. What follows a
+    norm layer is drawn in the column of the layer before it.
 
     Raises `StudyError` if the runs are of several settings.
     """
@@ -68,6 +73,7 @@ def entropy_curves(curves: xr.Dataset, layers: list[str] | None = None) -> Figur
             f"entropy curves show one setting, not {1 + len(more)} ({titles}); use analysis.only"
         )
     columns, moments = _columns(group, layers), _moments(group)
+    banded = group if published is None else matching(published, group)
     rows = {
         "entropy": "entropy (nats)",
         "scale_free_entropy": "scale-free\nentropy (nats)",
@@ -87,7 +93,8 @@ def entropy_curves(curves: xr.Dataset, layers: list[str] | None = None) -> Figur
     for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(layer)
         for ax, quantity in zip(column, rows, strict=True):
-            _layer_panel(ax, group, quantity, layer, norm)
+            _layer_bands(ax, banded, quantity, layer, labels(group))
+            _layer_lines(ax, group, quantity, layer, norm)
             for style, moment in moments:
                 ax.axvline(moment, **style | {"linewidth": 0.9}, alpha=0.8)
     lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
@@ -95,7 +102,7 @@ def entropy_curves(curves: xr.Dataset, layers: list[str] | None = None) -> Figur
         ax.set_ylim(max(lowest, 0), float(np.log(group["channels"].max())) * 1.04)
     axes[2, 0].set_ylim(bottom=0)
     fig.supxlabel("epoch")
-    extra = [(Line2D([], [], color="0.55", linestyle=":"), "ln D"), (BAND, "lowest to highest seed")]
+    extra = [(Line2D([], [], color="0.55", linestyle=":"), "ln D"), (BAND, _BANDS[published is not None])]
     if any(columns.values()):
         extra.append((Line2D([], [], color="0.4", linewidth=0.9), "after the norm (thin)"))
     legend(fig, labels(group), *extra, title=title)
@@ -121,7 +128,7 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
         _falling_log(ax)
         ax.set_ylim(bottom=0)
-        ax.set_title(title)
+        ax.set_title(_wrapped(title, len(panels)))
     fig.supxlabel("training loss (nats), falling to the right")
     fig.supylabel("validation loss (nats)")
     legend(fig, labels(curves), (Line2D([], [], color="0.4", marker="o", linestyle=""), "last epoch"))
@@ -149,6 +156,11 @@ def _panels(n: int, share: bool = True) -> tuple[Figure, list[Axes]]:
     return fig, list(axes.flat[:n])
 
 
+def _wrapped(title: str, panels: int) -> str:
+    # a setting's title in the width of its panel
+    return textwrap.fill(title, {1: 84, 2: 40, 4: 40}.get(panels, 28))
+
+
 def _top(curves: xr.Dataset) -> float:
     # The first fifth of the epochs may leave the panel: what it starts from is not what is compared.
     late = curves["epoch"] >= curves["epochs"].max() / 5
@@ -170,7 +182,7 @@ def _line(ax: Axes, values: xr.DataArray, label: str, **style: Any) -> None:
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
     # the layers to draw, each with the norm layer that follows it, if any
-    order = [str(name) for name in curves["layer"].to_numpy()]
+    order = layers_of(curves)
     chosen = layers or [name for name in order if not name.startswith("norm")]
     if unknown := [name for name in chosen if name not in order]:
         raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(order)}")
@@ -185,11 +197,16 @@ def _moments(curves: xr.Dataset) -> list[tuple[dict[str, Any], float]]:
     return [(line_style(label), moment) for label, moment in medians.items() if np.isfinite(moment)]
 
 
-def _layer_panel(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, norm: str | None) -> None:
+def _layer_bands(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, names: list[str]) -> None:
+    for label in names:
+        if label in curves["label"]:
+            _band(ax, only(curves, label=label)[quantity].sel(split="monitor", layer=layer), label)
+
+
+def _layer_lines(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, norm: str | None) -> None:
     values = curves[quantity].sel(split="monitor")
     for label in labels(curves):
         mine = values.isel(run=curves["label"] == label)
-        _band(ax, mine.sel(layer=layer), label)
         _line(ax, mine.sel(layer=layer), label)
         if norm and mine.sel(layer=norm).notnull().any():
             _line(ax, mine.sel(layer=norm), label, linewidth=0.8)

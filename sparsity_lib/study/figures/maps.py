@@ -30,7 +30,7 @@ _GUIDE: dict[str, Any] = {
 def heatmap_strip(
     run: Run, image: int = 0, epochs: Sequence[int] | None = None, layers: Sequence[str] | None = None
 ) -> Figure:
-    """TSR's Figures 1 and 4: entropy maps of one image, layers as rows and saved epochs as columns.
+    """TSR's Figure 4: entropy maps of one image, layers as rows and saved epochs as columns.
 
     The image itself is on the left. Each layer has one colour scale for all epochs, in nats; it starts at the
     first percentile of what is shown, so that a single position does not take all colours.

@@ -1,4 +1,4 @@
-"""TSR's Table 2 as a picture and as a table (best, chosen, last-five accuracy); entropies as a table."""
+"""TSR's Tables 2 and 3, as a picture and as a table (best, chosen, last-five accuracy); entropies, too."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study import paper
-from sparsity_lib.study.analysis import labels, matching, settings, summary
+from sparsity_lib.study.analysis import (
+    labels,
+    layers_of,
+    matching,
+    only,
+    regularised_layers,
+    settings,
+    summary,
+)
 from sparsity_lib.study.comparison import describe, prediction_interval
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.sentences import QUANTITIES, TARGETED
+from sparsity_lib.study.sentences import QUANTITIES
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
@@ -76,59 +84,63 @@ def _row(ax: Axes, y: float, values: pd.Series, label: str, kind: str) -> None:
     ax.scatter([told.mean], [y], s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 
-def accuracy_table(curves: xr.Dataset) -> pd.DataFrame:
-    """Networks as rows: n, the three accuracies as mean ± SD, and the paper's Table 2 beside `best`.
+def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> pd.DataFrame:
+    """Networks as rows: n, the three accuracies as mean ± SD (95 % t interval), the paper's beside `best`.
 
-    The paper's value is given where data set, size, optimizer, rate and epochs are the paper's, all labels as
-    they are and the literal strength; it is blank elsewhere, so also for stand-ins.
+    With `published`, the published runs of the same setting are a row of their own below `these`. The paper's
+    value is given where data set, size, optimizer, rate and epochs are the paper's, all labels as they are
+    and the literal strength; it is blank elsewhere, so also for stand-ins.
     """
     theirs = paper.accuracies()
     rows = []
     for title, group in settings(curves):
-        table = summary(group)
+        sources = {"these": summary(group)}
+        if published is not None and (peers := matching(published, group)).sizes["run"]:
+            sources["published"] = summary(peers)
         for label in labels(group):
-            mine = table[table["label"] == label]
-            cells = {KINDS[kind]: _mean_and_sd(mine[kind]) for kind in KINDS}
-            rows.append(
-                {"setting": title, "network": label, "n": len(mine)}
-                | cells
-                | {"best in the paper": _papers(mine, theirs)}
-            )
-    return pd.DataFrame(rows).set_index(["setting", "network"])
+            for source, table in sources.items():
+                mine = table[table["label"] == label]
+                if not mine.empty:
+                    cells = {KINDS[kind]: _mean_sd_and_interval(mine[kind]) for kind in KINDS}
+                    rows.append(
+                        {"setting": title, "network": label, "runs": source, "n": len(mine)}
+                        | cells
+                        | {"best in the paper": _papers(mine, theirs)}
+                    )
+    return pd.DataFrame(rows).set_index(["setting", "network", "runs"])
 
 
-def _mean_and_sd(values: pd.Series) -> str:
+def _mean_sd_and_interval(values: pd.Series) -> str:
     told = describe(values)
-    return f"{told.mean:.4f} ± {told.sd:.4f}" if told.n > 1 else f"{told.mean:.4f}"
+    if told.n < 2:
+        return f"{told.mean:.4f}"
+    low, high = np.clip([told.low, told.high], 0, 1)  # no accuracy is beyond
+    return f"{told.mean:.4f} ± {told.sd:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> str:
     run = runs.iloc[0]
-    usual = {
-        "epochs": paper.EPOCHS,
-        "lr": paper.LEARNING_RATES[run["optimizer"]],
-        "label_noise": 0,
-        "limit": 0,
-    }
+    usual = {"lr": paper.LEARNING_RATES[run["optimizer"]], "label_noise": 0, "limit": 0, "others": ""}
     if any(run[name] != value for name, value in usual.items() if name in run):
         return ""
     same = (theirs["network"] == run["label"]) & np.logical_and.reduce(
-        [theirs[name] == run[name] for name in ("dataset", "size", "optimizer")]
+        [theirs[name] == run[name] for name in ("dataset", "size", "optimizer", "epochs")]
     )
     return f"{theirs[same]['accuracy'].iloc[0]:.4f}" if same.any() else ""
 
 
-def entropy_table(curves: xr.Dataset, layers: Sequence[str] = TARGETED) -> pd.DataFrame:
+def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
     """Networks and layers as rows: entropy, scale-free entropy (nats), SD, at the best epoch and at the end.
 
     Means over seeds, on held-out images; the best epoch is where the smoothed validation loss is lowest.
+    `layers` are those that SparsityReg acts on in each architecture, if none are said.
     """
     rows = []
     for title, group in settings(curves):
         table = summary(group)
         for label in labels(group):
             mine = table[table["label"] == label]
-            for layer in layers:
+            for layer in layers or _targeted(only(group, label=label)):
                 cells = {
                     words.removeprefix("the "): " → ".join(
                         f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end")
@@ -137,3 +149,10 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] = TARGETED) -> pd.Da
                 }
                 rows.append({"setting": title, "network": label, "layer": layer, "n": len(mine)} | cells)
     return pd.DataFrame(rows).set_index(["setting", "network", "layer"])
+
+
+def _targeted(curves: xr.Dataset) -> list[str]:
+    # of one network: the layers that SparsityReg would act on; all layers where it has none of that name
+    there = layers_of(curves)
+    targeted = regularised_layers(str(curves["network"].to_numpy()[0]))
+    return [layer for layer in targeted if layer in there] or there

@@ -1,0 +1,219 @@
+"""What is measured, in which networks: TSR's Figures 1 and 2, and its Table 1, drawn from what is built."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor, nn
+
+from sparsity_lib import functional
+from sparsity_lib.study import networks, paper
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.figures.style import WIDTH, figure
+from sparsity_lib.study.results import label
+from sparsity_lib.study.runs import Run
+from sparsity_lib.study.training import _stream
+
+# Kinds of modules: what the legend calls them, their colour, and a block's width.
+_KINDS: dict[type[nn.Module], tuple[str, str, float]] = {
+    nn.Conv2d: ("convolution", "#9ECAE1", 1.0),
+    nn.BatchNorm2d: ("batch normalisation", "#A1D99B", 0.8),
+    nn.ReLU: ("ReLU", "#BDBDBD", 0.22),
+    nn.MaxPool2d: ("max-pooling", "#FDAE6B", 0.8),
+    nn.Dropout: ("dropout", "#FDD0A2", 0.8),
+    nn.Linear: ("dense", "#BCBDDC", 1.0),
+}
+_INPUT, _OTHER = ("input", "#FFFFFF", 1.0), ("other", "#F0F0F0", 0.8)
+_BOX: dict[str, Any] = {"fill": False, "edgecolor": "#D62728", "linewidth": 1.8}
+
+
+class Block(NamedTuple):
+    """A module that was run: its name, its kind in `_KINDS`, and its output's shape without the batch."""
+
+    name: str
+    kind: tuple[str, str, float]
+    shape: tuple[int, ...]
+
+
+@figure
+def architectures(runs: Run | Sequence[Run]) -> Figure:
+    """TSR's Figure 2: the networks as they are built, one row each, with the shapes of what they put out.
+
+    Raises `StudyError` for no runs.
+    """
+    chosen = [runs] if isinstance(runs, Run) else list(runs)
+    if not chosen:
+        raise StudyError("there are no runs to draw; choose at least one finished run")
+    rows = [_blocks(run) for run in chosen]
+    gap = 0.18
+    longest = max(sum(block.kind[2] + gap for block in row) for row in rows)
+    fig, axes = plt.subplots(
+        len(rows), 1, figsize=(WIDTH, 0.5 + 1.75 * len(rows)), squeeze=False, layout="constrained"
+    )
+    for ax, run, row in zip(axes.flat, chosen, rows, strict=True):
+        x = 0.0
+        for name, (_, color, width), shape in row:
+            ax.add_patch(Rectangle((x, 0), width, 1, facecolor=color, edgecolor="0.35", linewidth=0.8))
+            if width > 0.5:
+                ax.text(x + width / 2, 0.5, name, rotation=90, ha="center", va="center", fontsize=9)
+                ax.text(x + width / 2, -0.06, _shape(shape), ha="center", va="top", fontsize=7.5)
+            x += width + gap
+        ax.set(xlim=(-0.1, longest), ylim=(-0.42, 1.05))
+        ax.set_title(f"{label(run.experiment)}, {run.experiment.size}", loc="left")
+        ax.axis("off")
+    kinds = dict.fromkeys(block.kind for row in rows for block in row)
+    handles = [Patch(facecolor=color, edgecolor="0.35", label=told) for told, color, _ in kinds]
+    fig.legend(handles=handles, loc="outside lower left", ncols=5, columnspacing=1.2, handlelength=1.2)
+    return fig
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    channels, *spatial = shape
+    return "\n".join([str(channels), " × ".join(map(str, spatial))])
+
+
+def _blocks(run: Run) -> list[Block]:
+    model, images = _before_training(run)
+    blocks = [Block("image", _INPUT, tuple(images.shape[1:]))]
+
+    def note(name: str, module: nn.Module, output: Tensor) -> None:
+        if not isinstance(module, nn.Flatten):
+            blocks.append(Block(name, _KINDS.get(type(module), _OTHER), tuple(output.shape[1:])))
+
+    handles = [
+        module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    _answer(model, images[:1], handles)
+    return blocks
+
+
+def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
+    """The run's network with the weights it started from, and the images it shows, (N, C, H, W) uint8."""
+    images = torch.from_numpy(run.root["images"].to_numpy()).permute(0, 3, 1, 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_stream(run.experiment.seed, "initialisation"))
+        height, width = images.shape[2:]
+        model = networks.build(run.experiment, images.shape[1], (height, width), len(run.classes))
+    return model.eval(), images
+
+
+@torch.no_grad()
+def _answer(model: nn.Module, images: Tensor, handles: Sequence[Any]) -> None:
+    try:
+        model(images.float() / 255)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@figure
+def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
+    """TSR's Figure 1: an image, one proximate receptive field, the answers to it, and the map of entropies.
+
+    The place is where the layer's entropy is lowest after training. A run keeps maps, not weights, so what
+    the layer sees and answers there is that of the network before training, which the run's seed tells.
+
+    Raises `StudyError` for an image or layer that the run does not keep, a layer that is no convolution, and
+    inputs that are scaled otherwise than to [0, 1].
+    """
+    pictures, maps = run.root["images"], run.layer(layer)["heatmap"]
+    if not 0 <= image < pictures.sizes["image"]:
+        raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
+    if run.experiment.input_scaling != "unit":
+        raise StudyError(f"run {run.id} has standardised inputs; this figure needs pixels from 0 to 1")
+    before, after = (maps.isel(saved_epoch=at, image=image).to_numpy() for at in (0, -1))
+    y, x = (int(i) for i in np.unravel_index(int(after.argmin()), after.shape))
+    seen, answers, convolution = _seen_and_answered(run, layer, image)
+    vector, kernel, center = answers[:, y, x], convolution.kernel_size, _center(convolution, y, x)
+
+    fig, axes = plt.subplot_mosaic(
+        [["image", "input", "before", "after"], ["vector"] * 4],
+        figsize=(WIDTH, 4.4),
+        height_ratios=[1.1, 1],
+        layout="constrained",
+    )
+    pixels = pictures.isel(image=image).to_numpy()
+    _map(axes["image"], pixels[..., 0] if pixels.shape[-1] == 1 else pixels, "image")
+    _map(axes["input"], seen.mean(0).numpy(), f"what {layer} sees\n(mean of channels)")
+    scale = pixels.shape[0] / seen.shape[1]
+    _box(axes["image"], [scale * (c + 0.5) - 0.5 for c in center], [scale * side for side in kernel])
+    _box(axes["input"], center, kernel)
+    norm = Normalize(min(before.min(), after.min()), max(before.max(), after.max()))
+    last = int(maps["saved_epoch"][-1])
+    for name, values, when in (("before", before, "before training"), ("after", after, f"epoch {last}")):
+        shown = _map(axes[name], values, f"entropy of {layer},\n{when}", cmap="viridis", norm=norm)
+        _box(axes[name], (y, x), (1, 1))
+    fig.colorbar(shown, ax=axes["after"], label="nats", shrink=0.75)
+    axes["vector"].bar(np.arange(1, len(vector) + 1), vector.numpy(), color="#0072B2")
+    axes["vector"].axhline(0, color="0.3", linewidth=0.8)
+    entropy, most = float(functional.rfav_entropy(vector[None])), float(np.log(len(vector)))
+    axes["vector"].set_title(
+        f"answers of {layer} there, before training: entropy {entropy:.3f} nats, at most {most:.3f}",
+        loc="left",
+    )
+    axes["vector"].set(xlabel="filter", ylabel="answer", xlim=(0.3, len(vector) + 0.7))
+    axes["vector"].grid(axis="x", visible=False)
+    return fig
+
+
+def _seen_and_answered(run: Run, layer: str, image: int) -> tuple[Tensor, Tensor, nn.Conv2d]:
+    # the layer's input (C, H, W) and output (D, A, B) for one image before training, and the layer
+    model, images = _before_training(run)
+    module = model.get_submodule(layer)
+    if not isinstance(module, nn.Conv2d):
+        raise StudyError(f"layer '{layer}' of run {run.id} is no convolution: it has no receptive fields")
+    kept: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _, inputs, output: kept.extend((inputs[0][0], output[0])))
+    _answer(model, images[image : image + 1], [handle])
+    return kept[0], kept[1], module
+
+
+def _center(convolution: nn.Conv2d, *position: int) -> list[float]:
+    # where in the layer's input its receptive field for this position of the output is centred
+    padding = [0 if convolution.padding == "valid" else (side - 1) / 2 for side in convolution.kernel_size]
+    if not isinstance(convolution.padding, str):
+        padding = list(convolution.padding)
+    sides = zip(position, convolution.stride, padding, convolution.kernel_size, strict=True)
+    return [at * stride - pad + (side - 1) / 2 for at, stride, pad, side in sides]
+
+
+def _map(ax: Axes, values: np.ndarray, title: str, cmap: str = "gray", **style: Any) -> AxesImage:
+    ax.set_title(title, fontsize=9.5)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax.imshow(values, cmap=cmap, **style)
+
+
+def _box(ax: Axes, center: Sequence[float], sides: Sequence[float]) -> None:
+    # center and sides as (y, x), in pixels; what lies in the padding is not drawn
+    (y, x), (height, width) = center, sides
+    ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, **_BOX))
+
+
+def widths_table() -> pd.DataFrame:
+    """TSR's Table 1: filters and neurons by size, ours beside the paper's, and the number of parameters.
+
+    Parameters are counted in vanillaNet for images of 3 x 32 x 32 and 100 classes, as CIFAR-100's.
+    """
+    rows = []
+    for size, ours in networks.SIZES.items():
+        with torch.device("meta"):  # sizes without numbers
+            model = networks.build(Experiment(dataset="cifar100", size=size), 3, (32, 32), 100)
+        rows.append(
+            {"size": size}
+            | dict(zip(networks.LAYERS, ours, strict=False))
+            | {"in the paper": ", ".join(map(str, paper.WIDTHS[size]))}
+            | {"parameters": f"{sum(weight.numel() for weight in model.parameters()):,}"}
+        )
+    return pd.DataFrame(rows).set_index("size")
