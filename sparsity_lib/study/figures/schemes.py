@@ -33,7 +33,8 @@ _KINDS: dict[type[nn.Module], tuple[str, str, float]] = {
     nn.Linear: ("dense", "#BCBDDC", 1.0),
 }
 _INPUT, _OTHER = ("input", "#FFFFFF", 1.0), ("other", "#F0F0F0", 0.8)
-_BOX: dict[str, Any] = {"fill": False, "edgecolor": "#D62728", "linewidth": 1.8}
+_RED = "#D62728"
+_BOX: dict[str, Any] = {"fill": False, "edgecolor": _RED, "linewidth": 1.8}
 
 
 class Block(NamedTuple):
@@ -48,6 +49,8 @@ class Block(NamedTuple):
 def architectures(runs: Run | Sequence[Run]) -> Figure:
     """TSR's Figure 2: the networks as they are built, one row each, with the shapes of what they put out.
 
+    A red frame marks the layers on which a penalty acts.
+
     Raises `StudyError` for no runs.
     """
     chosen = [runs] if isinstance(runs, Run) else list(runs)
@@ -60,9 +63,10 @@ def architectures(runs: Run | Sequence[Run]) -> Figure:
         len(rows), 1, figsize=(WIDTH, 0.5 + 1.75 * len(rows)), squeeze=False, layout="constrained"
     )
     for ax, run, row in zip(axes.flat, chosen, rows, strict=True):
-        x = 0.0
+        x, penalised = 0.0, {name for layers in run.experiment.strengths().values() for name in layers}
         for name, (_, color, width), shape in row:
-            ax.add_patch(Rectangle((x, 0), width, 1, facecolor=color, edgecolor="0.35", linewidth=0.8))
+            frame = (_RED, 2.4) if name in penalised else ("0.35", 0.8)
+            ax.add_patch(Rectangle((x, 0), width, 1, facecolor=color, edgecolor=frame[0], linewidth=frame[1]))
             if width > 0.5:
                 ax.text(x + width / 2, 0.5, name, rotation=90, ha="center", va="center", fontsize=9)
                 ax.text(x + width / 2, -0.06, _shape(shape), ha="center", va="top", fontsize=7.5)
@@ -72,6 +76,8 @@ def architectures(runs: Run | Sequence[Run]) -> Figure:
         ax.axis("off")
     kinds = dict.fromkeys(block.kind for row in rows for block in row)
     handles = [Patch(facecolor=color, edgecolor="0.35", label=told) for told, color, _ in kinds]
+    if any(layers for run in chosen for layers in run.experiment.strengths().values()):
+        handles.append(Patch(facecolor="white", edgecolor=_RED, linewidth=2, label="under a penalty"))
     fig.legend(handles=handles, loc="outside lower left", ncols=5, columnspacing=1.2, handlelength=1.2)
     return fig
 
