@@ -169,3 +169,36 @@ EMPTY = one().isel(run=slice(0, 0))
 def test_nothing_is_an_error(analyse):
     with pytest.raises(StudyError):
         analyse(EMPTY)
+
+
+def test_published_runs_that_are_alike():
+    published = many(
+        [one("vanillaNet", s) for s in range(3)]
+        + [one("normNet", 0), one("vanillaNet", 0, label_noise=0.3)]
+        + [one("vanillaNet", 0, optimizer="adam", lr=0.001), one("vanillaNet", 0, epochs=200)]
+    )
+    fresh = one("vanillaNet", 7)
+    found = analysis.alike(published, fresh)
+    assert found is not None
+    assert set(found["label"].values) == {"vanillaNet"}
+    assert found.sizes["run"] == 3
+    either = analysis.alike(published, fresh, ignoring=("optimizer", "lr"))
+    assert either is not None
+    assert either.sizes["run"] == 4
+    assert analysis.alike(published, one("sr1Net")) is None
+    assert analysis.alike(None, fresh) is None
+
+
+def test_layers_that_are_regularised_by_architecture():
+    assert analysis.regularised_layers("dropNet") == ("conv3", "conv4", "fc1")
+    assert analysis.regularised_layers("srLeNet") == analysis.regularised_layers("LeNet") == ("conv2", "fc1")
+    assert analysis.regularised_layers("package:factory") == ("conv3", "conv4", "fc1")
+
+
+def test_joined_curves_keep_the_order_of_layers():
+    first = one("normNet").assign_coords(layer=["conv1", "norm1", "conv2", "fc1"])
+    second = one("AlexNet").assign_coords(layer=["conv1", "conv2", "fc1", "fc2"], compiled=("run", [1]))
+    together = study_results.joined([first, second])
+    assert together["layer"].values.tolist() == ["conv1", "norm1", "conv2", "fc1", "fc2"]
+    assert together["compiled"].values.tolist() == [0, 1]  # older curves do not tell: they were not
+    assert analysis.layers_of(together.isel(run=[1])) == ["conv1", "conv2", "fc1", "fc2"]

@@ -89,7 +89,8 @@ def test_other_cells_and_the_run_itself_are_no_peers():
 
 def test_papers_tables():
     assert paper.WIDTHS == networks.SIZES
-    table = paper.accuracies()
+    everything = paper.accuracies()
+    table = everything[everything["source"] == "Table 2"]
     assert len(table) == 36
     best = table.loc[table.groupby(["dataset", "size", "optimizer"])["accuracy"].idxmax()]
     assert best.set_index(["dataset", "size", "optimizer"])["network"].to_dict() == {
@@ -105,3 +106,15 @@ def test_papers_tables():
     value = cell.set_index("network")["accuracy"]
     assert value["sr1Net"] - value["vanillaNet"] == pytest.approx(0.1669)
     assert value["sr1Net"] - value["normNet"] == pytest.approx(0.0266)
+
+
+def test_papers_table_3_and_its_number_for_200_epochs():
+    table = paper.accuracies().set_index(["source", "network", "dataset"])["accuracy"]
+    older = table["Table 3"].unstack()
+    assert older.shape == (4, 3)
+    assert older.loc["LeNet"].to_dict() == {"cifar10": 0.6006, "cifar100": 0.2977, "tiny-imagenet": 0.1267}
+    # what section 4.2 says of it: AlexNet gains throughout, LeNet hardly
+    assert ((older.loc["srAlexNet"] - older.loc["AlexNet"]) > 0.05).all()
+    assert ((older.loc["srLeNet"] - older.loc["LeNet"]) < 0.01).all()
+    assert table["section 4.2"].to_dict() == {("sr3Net", "cifar100"): 0.5513}
+    assert table["section 4.2", "sr3Net", "cifar100"] > table["Table 2", "sr3Net", "cifar100"].max()

@@ -1,11 +1,13 @@
 """Figures show what was put in, say what they show, and leave nothing behind."""
 
 import io
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from synthetic import curve, many, one, valley
@@ -13,6 +15,7 @@ from synthetic import curve, many, one, valley
 from sparsity_lib.study import StudyError, analysis, figures
 from sparsity_lib.study.figures.style import COLORS, line_style
 from sparsity_lib.study.networks import NETWORKS
+from sparsity_lib.study.results import joined
 
 SEEDS = [
     one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))
@@ -169,23 +172,164 @@ def test_accuracies_show_every_seed():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["vanillaNet"]
 
 
-OTHERS = ({"label_noise": 0.3}, {"dataset": "tiny32-100"}, {"lr": 0.1})
+OTHERS = ({"label_noise": 0.3}, {"dataset": "tiny32-100"}, {"lr": 0.1}, {"others": "batch_size=128"})
 
 
 def test_accuracy_table_has_the_papers_value_only_where_it_is_the_papers():
     usual = {"dataset": "cifar100", "val_loss": valley(20, epochs=100), "val_accuracy": np.full(101, 0.25)}
-    runs = [one("sr3Net", s, **usual) for s in (0, 1)]
-    runs += [one("varNet", **usual), one("sr3Net ×16", **usual)]
-    runs += [one("sr3Net", **usual | other) for other in OTHERS]
+    runs = [one("sr3Net", s, **usual, others="") for s in (0, 1)]
+    runs += [one("varNet", **usual, others=""), one("sr3Net ×16", **usual, others="")]
+    runs += [one("sr3Net", **usual | {"others": ""} | other) for other in OTHERS]
     table = figures.accuracy_table(many(runs)).reset_index().set_index(["setting", "network"])
     row = table.loc[("cifar100, s, learning rate 0.01", "sr3Net")]
-    assert (row["n"], row["best"], row["best in the paper"]) == (2, "0.2500 ± 0.0000", "0.3781")
+    assert (row["n"], row["best in the paper"]) == (2, "0.3781")
+    assert row["best"] == "0.2500 ± 0.0000 (0.2500 to 0.2500)"
     assert table["best in the paper"].tolist().count("") == 2 + len(OTHERS)
     assert (
         table.loc[("tiny32-100, s, learning rate 0.01", "sr3Net"), "best"] == "0.2500"
     )  # one run: no deviation
     short = figures.accuracy_table(one("sr3Net", dataset="cifar100"))
     assert short["best in the paper"].tolist() == [""]
+
+
+def test_accuracy_table_knows_table_3_and_200_epochs():
+    usual = {"dataset": "cifar100", "size": "full", "val_loss": valley(20, epochs=100)}
+    usual["val_accuracy"] = np.full(101, 0.25)
+    long = usual | {"size": "xxl", "val_loss": valley(20, epochs=200), "val_accuracy": np.full(201, 0.25)}
+    runs = [one("AlexNet", **usual), one("srAlexNet", **usual), one("srAlexNet ×16", **usual)]
+    table = figures.accuracy_table(many([*runs, one("sr3Net", **long), one("normNet", **long)]))
+    found = table["best in the paper"].droplevel(["setting", "runs"]).to_dict()
+    assert found == {
+        **{"AlexNet": "0.3842", "srAlexNet": "0.4682", "srAlexNet ×16": ""},
+        **{"sr3Net": "0.5513", "normNet": ""},
+    }
+
+
+def test_accuracy_table_has_published_runs_beside():
+    fresh = many([one("vanillaNet", 0), one("normNet", 0), one("vanillaNet", 0, label_noise=0.3)])
+    table = figures.accuracy_table(fresh, published=many(SEEDS[:3]))
+    assert table["n"].to_dict() == {
+        ("digits, s", "vanillaNet", "these"): 1,
+        ("digits, s", "vanillaNet", "published"): 3,
+        ("digits, s", "normNet", "these"): 1,  # none was published
+        ("digits, s, 30 % of labels redrawn", "vanillaNet", "these"): 1,
+    }
+    assert table["chosen"].tolist()[:2] == ["0.6000", "0.6000 ± 0.0000 (0.6000 to 0.6000)"]
+
+
+def of_layers(label, seed, *layers):
+    # a run whose layers are all regular ones: none of `one`'s is a norm's then
+    return one(label, seed).isel(layer=[0, 1, 3] + [3] * (len(layers) - 3)).assign_coords(layer=list(layers))
+
+
+OLDER = joined(
+    [
+        many([of_layers(name, s, *layers) for s in (0, 1) for name in names])
+        for names, layers in (
+            (("LeNet", "srLeNet ×25"), ("conv1", "conv2", "fc1", "fc2")),
+            (("AlexNet", "srAlexNet ×16"), (*(f"conv{i}" for i in range(1, 6)), "fc1", "fc2")),
+        )
+    ]
+)
+
+
+def test_figures_of_networks_with_other_layers():
+    lenet = analysis.only(OLDER, network=["LeNet", "srLeNet"])
+    columns = [axes.get_title() for axes in figures.entropy_curves(lenet).axes[:4]]
+    assert columns == ["conv1", "conv2", "fc1", "fc2"]
+    with pytest.raises(StudyError, match="no layer 'conv3' in these runs; there are conv1, conv2, fc1"):
+        figures.entropy_curves(lenet, layers=["conv3"])
+    table = figures.entropy_table(OLDER)
+    layers = {name: list(of_one.index.get_level_values("layer")) for name, of_one in table.groupby("network")}
+    assert layers["LeNet"] == layers["srLeNet ×25"] == ["conv2", "fc1"]
+    assert layers["AlexNet"] == layers["srAlexNet ×16"] == ["conv3", "conv4", "conv5", "fc1"]
+    assert not table.map(lambda cell: "nan" in str(cell)).any(axis=None)
+    assert png(figures.loss_curves(OLDER))
+    assert png(figures.accuracies(OLDER))
+
+
+def test_entropy_table_of_a_network_without_the_papers_layers():
+    table = figures.entropy_table(of_layers("package:factory", 0, "stem", "block", "head"))
+    assert table.index.get_level_values("layer").tolist() == ["stem", "block", "head"]
+
+
+def test_runs_of_100_and_of_200_epochs_are_set_apart():
+    long = [one(name, val_loss=valley(20, epochs=200), val_accuracy=np.full(201, 0.5)) for name in NETWORKS]
+    short = [one(seed=s, val_loss=valley(20, epochs=100), val_accuracy=np.full(101, 0.5)) for s in (0, 1)]
+    both = many([*short, *long])
+    figure = figures.loss_curves(both, published=many(short))
+    assert [axes.get_title() for axes in figure.axes] == ["digits, s, epochs 100", "digits, s, epochs 200"]
+    first, second = figure.axes
+    assert len(first.collections) == 1
+    assert not second.collections  # nothing was published of 200 epochs
+    (line,) = lines_of(first, "vanillaNet")
+    assert np.isfinite(line.get_ydata()).sum() == 100
+    assert png(figures.validation_against_training(both))
+    assert png(figures.accuracies(both, published=many(short)))
+
+
+def test_published_runs_are_the_bands_of_entropies():
+    axes = figures.entropy_curves(one(entropy=(3.0, 2.0)), published=many(SEEDS[:3])).axes[1]
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (1.0, 3.0)
+    assert not figures.entropy_curves(one(lr=0.5), published=many(SEEDS)).axes[1].collections
+
+
+def test_architectures_are_drawn_from_what_is_built(tiny_runs):
+    figure = figures.architectures([tiny_runs[0], tiny_runs[2], tiny_runs[4]])
+    plain, norm, sr3 = figure.axes
+    names = [text.get_text() for text in plain.texts]
+    assert names[::2] == ["image", "conv1", "conv2", "pool1", "conv3", "conv4", "pool2", "fc1", "fc2"]
+    assert names[1::2][:2] == ["1\n8 × 8", "16\n8 × 8"]
+    assert names[-1].strip() == "10"
+    assert "norm2" in [text.get_text() for text in norm.texts]
+    red = [patch for patch in sr3.patches if patch.get_linewidth() > 2]
+    assert len(red) == 4  # conv1 decorrelated; conv3, conv4 and fc1 regularised
+    assert not [patch for patch in plain.patches if patch.get_linewidth() > 2]
+    assert "under a penalty" in texts(figure)
+    assert png(figure)
+    with pytest.raises(StudyError, match="no runs to draw"):
+        figures.architectures([])
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv3"])
+def test_receptive_field_has_the_entropy_that_the_run_keeps(tiny_run, layer):
+    state = torch.random.get_rng_state()
+    figure = figures.receptive_field(tiny_run, image=1, layer=layer)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    maps = tiny_run.layer(layer)["heatmap"].isel(image=1)
+    after = maps.isel(saved_epoch=-1)
+    kept = float(maps.isel(saved_epoch=0).where(after == after.min()).max())
+    told = float(re.search(r"entropy ([\d.]+) nats", texts(figure)).group(1))
+    assert told == pytest.approx(kept, abs=np.log(32) / 255)  # kept as bytes
+    (bars,) = [axes.patches for axes in figure.axes if axes.get_xlabel() == "filter"]
+    assert len(bars) == tiny_run.layer(layer).attrs["channels"]
+    assert png(figure)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"image": 99}, "shows images 0 to 15, not 99"),
+        ({"layer": "conv9"}, "has no layer 'conv9'"),
+        ({"layer": "fc1"}, "is no convolution: it has no receptive fields"),
+    ],
+)
+def test_receptive_fields_that_are_not_there(tiny_run, asked, named):
+    with pytest.raises(StudyError, match=named):
+        figures.receptive_field(tiny_run, **asked)
+    assert plt.get_fignums() == []
+
+
+def test_widths_are_the_papers():
+    table = figures.widths_table()
+    for size, row in table.iterrows():
+        assert (
+            ", ".join(str(row[name]) for name in ("conv1", "conv2", "conv3", "conv4", "fc1"))
+            == (row["in the paper"])
+        ), size
+    weights = 27 * 16 + 144 * 16 + 144 * 32 + 288 * 32 + 2048 * 64 + 64 * 100
+    assert table.loc["s", "parameters"] == f"{weights + 16 + 16 + 32 + 32 + 64 + 100:,}"
 
 
 def test_entropy_table_goes_from_the_best_epoch_to_the_end():

@@ -3,6 +3,7 @@
 import pytest
 
 from sparsity_lib.study import StudyError
+from sparsity_lib.study.profiles import GRIDS, profile, with_grid
 from sparsity_lib.study.selection import parse_seeds, select
 
 
@@ -56,3 +57,11 @@ def test_bad_values_are_one_line(fields, named):
         select(**{"profile": "laptop"} | fields)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_without_a_grid_shows_the_laptops():
+    assert with_grid("adam", "paper") == "paper"
+    assert with_grid("adam", "desktop") == "laptop"
+    assert {*GRIDS} <= {*profile("laptop").grids}
+    with pytest.raises(StudyError, match="unknown profile 'phone'"):
+        with_grid("adam", "phone")

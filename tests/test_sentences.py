@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic import curve, many, one, published_and_fresh, valley, with_accuracy
 
-from sparsity_lib.study import StudyError, comparison, sentences
+from sparsity_lib.study import StudyError, comparison, provenance, sentences
 
 FALLING = curve(3.0, 2.0, 1.0, at=20)
 
@@ -104,3 +104,32 @@ def test_captions_name_the_data_and_the_seeds():
     assert sentences.caption(runs).startswith("cifar10-jpeg, s. Lines: means over 3 seeds; bands: ")
     assert sentences.caption(one()) == "digits, s. Lines: one run each."
     assert "3 published seeds" in sentences.caption(one(dataset="cifar10-jpeg"), runs)
+    others = many([one(seed=s, epochs=200) for s in range(5)])
+    assert sentences.caption(one(), others) == sentences.caption(one())  # nothing like it was published
+
+
+def test_sentences_on_the_code_that_made_published_runs():
+    now = provenance.code_fingerprint()
+    runs = many([one(seed=s, code_fingerprint=made_by) for s, made_by in enumerate((now, "0badc0de", now))])
+    assert sentences.provenance(runs) == (
+        f"1 of 3 published runs were made by older numerical code (fingerprint 0badc0de; now {now})."
+    )
+    assert sentences.provenance(runs.isel(run=[0, 2])).startswith("All 2 published runs were made by the num")
+
+
+def test_sentences_on_going_on():
+    falling = np.linspace(3, 1, 201)
+    late, early = (np.where(np.arange(-1, 200) == best, 0.9, 0.5) for best in (150, 20))
+    runs = [one("vanillaNet", s, val_loss=valley(20, epochs=200), val_accuracy=early) for s in (0, 1)]
+    runs += [one("sr3Net", s, val_loss=falling + 0.01 * s, val_accuracy=late) for s in (0, 1)]
+    vanilla, sr3 = sentences.continued(many(runs))
+    assert vanilla.startswith(
+        "vanillaNet, after the first 100 epochs: validation loss rises from 4.85 to 9.85"
+    )
+    assert vanilla.endswith("the best accuracy comes later in 0 of 2 runs.")
+    assert "validation loss falls from 2.0" in sr3
+    assert sr3.endswith("the best accuracy comes later in 2 of 2 runs, by +0.400 there.")
+    (mixed,) = sentences.continued(many([runs[0], one("vanillaNet")]))
+    assert mixed.startswith("digits, s, epochs 200: vanillaNet, after")
+    (none,) = sentences.continued(one())
+    assert none.startswith("No run is longer than 100 epochs")
