@@ -27,6 +27,7 @@ from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.sentences import QUANTITIES
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
+NO_BREAK = "\u00a0"
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
 _OFFSETS = dict(zip(KINDS, (-0.26, 0.0, 0.26), strict=True))
 
@@ -115,7 +116,13 @@ def _mean_sd_and_interval(values: pd.Series) -> str:
     if told.n < 2:
         return f"{told.mean:.4f}"
     low, high = np.clip([told.low, told.high], 0, 1)  # no accuracy is beyond
-    return f"{told.mean:.4f} ± {told.sd:.4f} ({low:.4f} to {high:.4f})"
+    parts = f"{told.mean:.4f} ± {told.sd:.4f}", f"({low:.4f} to {high:.4f})"
+    return " ".join(map(_unbroken, parts))
+
+
+def _unbroken(text: str) -> str:
+    # on one line, however narrow the column is
+    return text.replace(" ", NO_BREAK)
 
 
 def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> str:
@@ -142,8 +149,8 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
             mine = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
                 cells = {
-                    words.removeprefix("the "): " → ".join(
-                        f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end")
+                    words.removeprefix("the "): _unbroken(
+                        " → ".join(f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end"))
                     )
                     for name, words in QUANTITIES.items()
                 }
