@@ -3,6 +3,18 @@
 from sparsity_lib.study.figures.claims import primary_claims
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
+from sparsity_lib.study.figures.questions import (
+    effective_ranks,
+    gap_curves,
+    gap_or_level,
+    growth,
+    knockouts,
+    likeness,
+    matched_losses,
+    optimism,
+    strengths,
+    tuned,
+)
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 
@@ -11,12 +23,22 @@ __all__ = [
     "accuracy_table",
     "architectures",
     "correlation_histograms",
+    "effective_ranks",
     "entropy_curves",
     "entropy_table",
+    "gap_curves",
+    "gap_or_level",
+    "growth",
     "heatmap_strip",
+    "knockouts",
+    "likeness",
     "loss_curves",
+    "matched_losses",
+    "optimism",
     "primary_claims",
     "receptive_field",
+    "strengths",
+    "tuned",
     "validation_against_training",
     "widths_table",
 ]

@@ -1,0 +1,355 @@
+"""What a sceptic asks first, drawn: one figure per question, from the quantities of `questions`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from sparsity_lib.study import gap, questions
+from sparsity_lib.study.analysis import labels, settings
+from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.figures.curves import _falling_log, _panels
+from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
+from sparsity_lib.study.figures.tables import KINDS
+
+_ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}
+
+
+def _dots(ax: Axes, rows: pd.DataFrame, factor: bool = False) -> None:
+    # rows: label, mean, low, high; one line each, from above; with `factor` they are logarithms
+    for y, (label, mean, low, high) in enumerate(rows[["label", "mean", "low", "high"]].to_numpy()):
+        values = np.array([mean, low, high], dtype=float)
+        mean, low, high = np.exp(values) if factor else values
+        _dot(ax, (mean, y), (low, high), line_style(label)["color"])
+
+
+def _dot(
+    ax: Axes,
+    at: tuple[float, float],
+    interval: tuple[float, float],
+    color: str,
+    *,
+    upright: bool = False,
+    marker: str = "o",
+    hollow: bool = False,
+) -> None:
+    ends = np.abs(np.subtract(interval, at[1] if upright else at[0])).reshape(2, 1)
+    known: dict[str, Any] = {"yerr" if upright else "xerr": ends} if np.isfinite(ends).all() else {}
+    face = "white" if hollow else color
+    ax.errorbar(*at, **known, color=color, marker=marker, markersize=5, markerfacecolor=face, linewidth=1.3)
+
+
+@figure
+def growth(curves: xr.Dataset, layers: Sequence[str] = questions.TARGETED) -> Figure:
+    """Of one setting, from the lowest validation loss to the end: entropy, scale-free entropy, SD's factor.
+
+    Means over seeds with their 95 % t intervals; both entropies are drawn on one scale.
+    """
+    table, names = questions.growth(curves, layers), labels(curves)
+    shown = {
+        "entropy": "change of\nentropy (nats)",
+        "scale_free_entropy": "change of scale-free\nentropy (nats)",
+        "log_sd": "factor of the SD\nof activations",
+    }
+    there = table["layer"].unique()
+    size = (WIDTH, 0.9 + (0.3 + 0.2 * len(names)) * len(there))
+    fig, axes = plt.subplots(
+        len(there), 3, figsize=size, sharex="col", sharey=True, squeeze=False, layout="constrained"
+    )
+    for row, layer in zip(axes, there, strict=True):
+        for ax, quantity in zip(row, shown, strict=True):
+            _dots(ax, table.query("layer == @layer and quantity == @quantity"), quantity == "log_sd")
+            ax.axvline(float(quantity == "log_sd"), **_ZERO)
+            ax.grid(axis="y", visible=False)
+        row[0].set_yticks(range(len(names)), names)
+        row[0].set_ylim(len(names) - 0.5, -0.5)
+        row[0].set_title(layer, loc="left")
+    for ax, text in zip(axes[-1], shown.values(), strict=True):
+        ax.set_xlabel(text)
+    ends = [ax.get_xlim() for ax in axes[0, :2]]
+    for ax in axes[0, :2]:
+        ax.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+    return fig
+
+
+@figure
+def matched_losses(curves: xr.Dataset) -> Figure:
+    """Validation loss less vanillaNet's at the same training loss, by network; bands are 95 % t intervals.
+
+    Pairs of the same seed; drawn down to the lowest training loss that both of every pair reach. Time plays
+    no part: below zero, a network generalises better at the same fit.
+    """
+    panels = settings(curves)
+    fig, axes = _panels(len(panels), share=False)
+    for ax, (title, group) in zip(axes, panels, strict=True):
+        for label in (name for name in labels(group) if name != questions.PLAIN):
+            pairs = questions.matched(group, label, questions.PLAIN)
+            told = [describe(column) for column in pairs.to_numpy().T]
+            mean, low, high = (
+                np.array([getattr(t, name) if not t.missing else np.nan for t in told])
+                for name in ("mean", "low", "high")
+            )
+            ax.plot(pairs["level"], mean, **line_style(label))
+            ax.fill_between(
+                pairs["level"], low, high, color=line_style(label)["color"], alpha=0.13, linewidth=0
+            )
+        ax.axhline(0, **_ZERO)
+        _falling_log(ax)
+        ax.set_title(title)
+    fig.supxlabel("training loss (nats), falling to the right")
+    fig.supylabel(f"validation loss less {questions.PLAIN}'s (nats)")
+    legend(fig, [name for name in labels(curves) if name != questions.PLAIN])
+    return fig
+
+
+@figure
+def strengths(table: pd.DataFrame) -> Figure:
+    """Lambda R ln D by layer (`questions.strengths`), on a logarithmic scale; grey: the loss of guessing."""
+    layers = [name for name in table.columns if name != "loss"]
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
+    ax.axhspan(table["loss"].min(), table["loss"].max(), color="0.9", zorder=0)
+    ax.text(
+        2.5, np.sqrt(table["loss"].min() * table["loss"].max()), "loss of guessing", va="center", ha="center"
+    )
+    colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(table)))
+    for (name, row), color in zip(table.iterrows(), colors, strict=True):
+        ax.plot(layers, row[layers].astype(float), color=color, marker="o", label=", ".join(name))
+    ax.set_yscale("log")
+    ax.set_ylabel("λ R ln D (nats)")
+    ax.yaxis.set_major_formatter("{x:g}")
+    fig.legend(loc="outside upper left", ncols=3, columnspacing=1.4)
+    return fig
+
+
+@figure
+def tuned(table: pd.DataFrame) -> Figure:
+    """Accuracy by strength, one panel per knob of `questions.tuned`: a tick per seed, mean, 95 % t interval.
+
+    A filled dot is the strength that is best on the monitor images. The band is vanillaNet's interval,
+    which is that of a knob at 0.
+    """
+    best, knobs = questions.best_strengths(table), table["knob"].unique()
+    fig, axes = plt.subplots(
+        1, len(knobs), figsize=(WIDTH, 3.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    plain = table[table["strength"] == 0].drop_duplicates("seed")["chosen_accuracy"]
+    for ax, knob in zip(axes.flat, knobs, strict=True):
+        by_strength = table[table["knob"] == knob].groupby("strength")["chosen_accuracy"]
+        for x, (strength, values) in enumerate(by_strength):
+            told, hollow = describe(values), strength != best[knob]
+            ax.scatter(np.full(len(values), x), values, marker="_", color="0.6", s=40, linewidth=1)
+            _dot(ax, (x, told.mean), (told.low, told.high), "#0072B2", upright=True, hollow=hollow)
+        if len(plain):
+            ax.axhspan(*describe(plain)[3:5], color="0.88", zorder=0)
+        ax.set_xticks(
+            range(len(by_strength)), [f"{strength:g}" for strength in by_strength.groups], rotation=45
+        )
+        ax.set_xlim(-0.6, len(by_strength) - 0.4)
+        ax.set_title(knob)
+        ax.grid(axis="x", visible=False)
+    axes[0, 0].set_ylabel("accuracy at the chosen epoch")
+    fig.supxlabel("strength")
+    dot: dict[str, Any] = {"color": "#0072B2", "marker": "o", "linestyle": ""}
+    handles = [
+        Line2D([], [], **dot, label="best on the monitor images"),
+        Line2D([], [], **dot, markerfacecolor="white", label="other strengths"),
+        Line2D([], [], color="0.6", marker="_", linestyle="", label="a seed"),
+        Patch(color="0.88", label="vanillaNet"),
+    ]
+    fig.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.4)
+    return fig
+
+
+@figure
+def optimism(curves: xr.Dataset) -> Figure:
+    """How optimistic the best accuracy is, in points, and how the networks rank by each of the three (T18).
+
+    Means over seeds of the difference within each run, with 95 % t intervals; one row of panels per setting.
+    """
+    panels = settings(curves)
+    rows = max(len(labels(group)) for _, group in panels)
+    fig, axes = plt.subplots(
+        len(panels),
+        3,
+        figsize=(WIDTH, 0.8 + (0.5 + 0.24 * rows) * len(panels)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (title, group) in zip(axes, panels, strict=True):
+        names, table = labels(group), questions.optimism(group)
+        for ax, measure in zip(row, questions.ACCURACIES[1:], strict=False):
+            _dots(ax, table[table["measure"] == measure])
+            ax.axvline(0, **_ZERO)
+            ax.set_yticks(range(len(names)), names if ax is row[0] else [])
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.grid(axis="y", visible=False)
+        row[0].set_title(title, loc="left")
+        _ranks(row[2], questions.ranks(group))
+    for ax, text in zip(
+        axes[-1], ("best − chosen (points)", "best − last five (points)", "rank by mean"), strict=True
+    ):
+        ax.set_xlabel(text)
+    return fig
+
+
+def _ranks(ax: Axes, ranks: pd.DataFrame) -> None:
+    for label, row in ranks.iterrows():
+        ax.plot(list(KINDS.values()), row, **line_style(str(label)), marker="o", markersize=4)
+    ax.set_yticks(range(1, len(ranks) + 1))
+    ax.set_ylim(len(ranks) + 0.5, 0.5)
+    ax.set_xlim(-0.2, 2.2)
+    ax.grid(visible=False)
+
+
+@figure
+def likeness(curves: xr.Dataset, center: str = "filters") -> Figure:
+    """Mean absolute correlation of filters by layer, before training and at the end, on a logarithmic scale.
+
+    Dots: means over seeds with 95 % t intervals, hollow before training. Dashed: what random filters of so
+    many weights have; dotted: what the root mean square of so many filters cannot be below (Welch).
+    """
+    table, names = questions.likeness(curves, center), labels(curves)
+    layers = list(table["layer"].unique())
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+    for (label, layer, moment), row in table.set_index(["label", "layer", "moment"]).iterrows():
+        x = layers.index(layer) + 0.8 * ((names.index(label) + 1) / (len(names) + 1) - 0.5)
+        _dot(
+            ax,
+            (x, row["mean"]),
+            (row["low"], row["high"]),
+            line_style(label)["color"],
+            upright=True,
+            hollow=moment == "start",
+        )
+    lines = table.groupby("layer", sort=False)[["expected", "welch"]].first()
+    for x, (expected, welch) in enumerate(lines.to_numpy()):
+        ax.hlines(expected, x - 0.45, x + 0.45, color="0.2", linestyle="--", linewidth=1.1)
+        if welch:
+            ax.hlines(welch, x - 0.45, x + 0.45, color="0.2", linestyle=":", linewidth=1.3)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks(range(len(layers)), layers)
+    ax.grid(axis="x", visible=False)
+    ax.set_ylabel("mean |c| of pairs of filters")
+    legend(
+        fig,
+        names,
+        (Line2D([], [], color="0.4", marker="o", linestyle="", markerfacecolor="white"), "before training"),
+        (Line2D([], [], color="0.2", linestyle="--", linewidth=1.1), "random filters"),
+        (Line2D([], [], color="0.2", linestyle=":", linewidth=1.3), "Welch: rms is at least this"),
+    )
+    return fig
+
+
+@figure
+def effective_ranks(curves: xr.Dataset) -> Figure:
+    """Effective rank at the last epoch as a share of the channels: means over seeds, 95 % t intervals."""
+    share, names, layers = questions.rank_share(curves), labels(curves), questions.layers_of(curves)
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
+    for i, label in enumerate(names):
+        for _, row in questions.by_layer(curves, share, label).iterrows():
+            x = layers.index(row["layer"]) + 0.8 * ((i + 1) / (len(names) + 1) - 0.5)
+            _dot(ax, (x, row["mean"]), (row["low"], row["high"]), line_style(label)["color"], upright=True)
+    ax.set_xticks(range(len(layers)), layers)
+    ax.grid(axis="x", visible=False)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("effective rank / channels")
+    legend(fig, names)
+    return fig
+
+
+@figure
+def knockouts(curves: xr.Dataset) -> Figure:
+    """Accuracy on the monitor images as a layer's channels are silenced at random, by layer and network."""
+    names, layers = labels(curves), questions.layers_of(curves)
+    fig, axes = plt.subplots(
+        1, len(layers), figsize=(WIDTH, 3.2), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, layer in zip(axes.flat, layers, strict=True):
+        accuracy = curves["knockout_accuracy"].sel(layer=layer)
+        for label in names:
+            mine = accuracy[curves["label"] == label]
+            ax.plot(mine["knocked_out"], mine.mean("run"), **line_style(label), marker="o", markersize=3)
+        ax.set_title(layer)
+        ax.set_xticks([0, 0.5, 0.9], ["0", "0.5", "0.9"])
+    axes[0, 0].set_ylim(0, 1)
+    axes[0, 0].set_ylabel("monitor accuracy")
+    fig.supxlabel("share of the layer's channels silenced")
+    legend(fig, names)
+    return fig
+
+
+@figure
+def gap_curves(curves: xr.Dataset) -> Figure:
+    """Entropy on held-out images (level), and on training less held-out images (gap), by layer and epoch.
+
+    One setting; means over seeds. The two rows have scales of their own; 5 % of ln D, the margin of the
+    claims, is the bar beside zero in the lower one.
+    """
+    signs, names, layers = gap.gap_and_level(curves), labels(curves), questions.layers_of(curves)
+    rows = {"level": "entropy, held out\n(nats)", "gap": "gap: training −\nheld out (nats)"}
+    fig, axes = plt.subplots(
+        2, len(layers), figsize=(WIDTH, 4.6), sharex=True, sharey="row", squeeze=False, layout="constrained"
+    )
+    for row, (sign, text) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(text)
+        for ax, layer in zip(row, layers, strict=True):
+            for label in names:
+                mine = signs[sign].sel(layer=layer)[(curves["label"] == label).to_numpy()]
+                ax.plot(mine["epoch"], mine.mean("run"), **line_style(label) | {"linewidth": 1.2})
+    for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
+        upper.set_title(layer)
+        margin = gap.MARGINS[0] * float(np.log(curves["channels"].sel(layer=layer).max()))
+        ax.axhspan(-margin, margin, color="0.92", zorder=0)
+    axes[0, 0].set_ylim(bottom=0)
+    fig.supxlabel("epoch")
+    margin_text = f"±{100 * gap.MARGINS[0]:g} % of ln D"
+    legend(fig, names, (Patch(color="0.92"), margin_text))
+    return fig
+
+
+_SIGN_STYLES = {"gap": ("#D55E00", "o"), "level": ("#0072B2", "s")}
+
+
+@figure
+def gap_or_level(table: pd.DataFrame) -> Figure:
+    """Rank correlations of the end's gap and level with overfitting (`gap.told_by`), by layer."""
+    layers = list(table["layer"].unique())
+    fig, axes = plt.subplots(
+        len(gap.SCOPES),
+        len(gap.OUTCOMES),
+        figsize=(WIDTH, 4.8),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    for row, (scope, where) in zip(axes, gap.SCOPES.items(), strict=True):
+        for ax, (outcome, what) in zip(row, gap.OUTCOMES.items(), strict=True):
+            mine = table[(table["scope"] == scope) & (table["outcome"] == outcome)]
+            for sign, (color, marker) in _SIGN_STYLES.items():
+                for _, told in mine[mine["sign"] == sign].iterrows():
+                    y = layers.index(told["layer"]) + (0.16 if sign == "level" else -0.16)
+                    _dot(ax, (told["rho"], y), (told["low"], told["high"]), color, marker=marker)
+            ax.axvline(0, **_ZERO)
+            ax.set_title(f"{what},\n{where}")
+            ax.grid(axis="y", visible=False)
+    axes[0, 0].set_xlim(-1, 1)
+    axes[0, 0].set_ylim(len(layers) - 0.5, -0.5)
+    axes[0, 0].set_yticks(range(len(layers)), layers)
+    fig.supxlabel("Spearman's rank correlation")
+    handles = [
+        Line2D([], [], color=color, marker=marker, label=f"{sign} of the entropy at the end")
+        for sign, (color, marker) in _SIGN_STYLES.items()
+    ]
+    fig.legend(handles=handles, loc="outside upper left", ncols=2)
+    return fig

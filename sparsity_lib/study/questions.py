@@ -1,0 +1,433 @@
+"""Quantities that answer a sceptic's first questions, from the curves of published runs.
+
+What is compared is one setting: `setting_of` gives that of a profile's grid. Whatever the runs lack is a
+`StudyError` of one line, for the page to say. The sentences made of these quantities are in `answers`.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike
+from torch import nn
+
+from sparsity_lib.study import profiles
+from sparsity_lib.study.analysis import (
+    chosen_accuracy,
+    labels,
+    only,
+    settings,
+    smoothed,
+    summary,
+    trained,
+)
+from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.networks import LAYERS, build
+
+TARGETED = profiles.TARGETED
+WATCHED = LAYERS[:-1]  # the layers that are penalised somewhere
+PLAIN = "vanillaNet"
+
+
+def of_grid(curves: xr.Dataset | None, profile: str, grid: str = "networks") -> xr.Dataset:
+    """The published runs of a profile's grid; `StudyError` if there are none."""
+    wanted = {experiment.id for experiment in profiles.experiments(profile, grids=[grid], published=True)}
+    there = [] if curves is None else [run in wanted for run in curves["run"].to_numpy().tolist()]
+    if curves is None or not any(there):
+        raise StudyError(f"the profile {profile} has no published runs of the grid '{grid}' yet")
+    return curves.isel(run=there).dropna("epoch", how="all").dropna("layer", how="all")
+
+
+def setting_of(curves: xr.Dataset) -> tuple[str, xr.Dataset]:
+    """Title and runs of the last setting: on the laptop the one with redrawn labels."""
+    return settings(curves)[-1]
+
+
+def having(curves: xr.Dataset, quantity: str) -> xr.Dataset:
+    """The runs in which the quantity was measured; `StudyError` if there are none."""
+    if quantity in curves:
+        values = curves[quantity]
+        there = values.notnull().any([name for name in values.dims if name != "run"])
+        if there.any():
+            return curves.isel(run=there.to_numpy())
+    raise StudyError(f"none of these runs has the quantity '{quantity}'; they were made before it was kept")
+
+
+def first_with(curves: xr.Dataset | None, profile: str, quantity: str) -> tuple[str, xr.Dataset]:
+    """The setting of the first of the profile's grids in which the quantity was measured.
+
+    **Returns:** its title and its runs that have it. **Raises:** `StudyError` if no grid's runs have it.
+    """
+    for grid in profiles.profile(profile).grids:
+        try:
+            return setting_of(having(of_grid(curves, profile, grid), quantity))
+        except StudyError:
+            continue
+    raise StudyError(f"no published run of the profile {profile} has the quantity '{quantity}' yet")
+
+
+def layers_of(curves: xr.Dataset, among: Sequence[str] = WATCHED) -> list[str]:
+    """The layers of these runs, in the network's order."""
+    there = curves["layer"].to_numpy().tolist()
+    return [layer for layer in among if layer in there]
+
+
+# 1. Is it sparsity, or scale?
+
+
+def growth(curves: xr.Dataset, layers: Sequence[str] = TARGETED) -> pd.DataFrame:
+    """What happens to activations from the lowest smoothed validation loss to the last epoch.
+
+    **Returns:** one row per network, layer and quantity: n runs, mean, SD, 95 % t interval `low` to `high`,
+    of the change of `entropy` and `scale_free_entropy` (nats), of `apart`, how much further the first moves
+    than the second (nats, both without sign), and of `log_sd`, the logarithm of the factor by which the SD
+    grew.
+    """
+    table = summary(curves)
+    rows = []
+    for label, layer in itertools.product(labels(curves), layers_of(curves, layers)):
+        mine = table[table["label"] == label]
+        change = {
+            name: mine[f"{name}_end:{layer}"] - mine[f"{name}_best:{layer}"]
+            for name in ("entropy", "scale_free_entropy")
+        }
+        change["apart"] = change["entropy"].abs() - change["scale_free_entropy"].abs()
+        change["log_sd"] = np.log(mine[f"sd_end:{layer}"] / mine[f"sd_best:{layer}"])
+        rows += [
+            {"label": label, "layer": layer, "quantity": name} | describe(values)._asdict()
+            for name, values in change.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+# 2. Hold entropy up: does overfitting stop?
+
+
+def at_training_loss(curves: xr.Dataset, levels: ArrayLike) -> xr.DataArray:
+    """(run, level): the validation loss when the training loss first falls to a level, both in nats.
+
+    Both losses in evaluation mode and smoothed (T9); between two epochs on a straight line. NaN where a run
+    never falls so low, or starts below.
+    """
+    after = trained(curves)
+    training = smoothed(after["monitor_loss"].sel(split="train")).to_numpy()
+    validation = smoothed(after["val_loss"]).to_numpy()
+    wanted = np.asarray(levels, dtype=float)
+    values = np.full((curves.sizes["run"], len(wanted)), np.nan)
+    for row, x, y in zip(values, training, validation, strict=True):
+        reached = x[:, None] <= wanted  # (epoch, level); a shorter run's NaN are not
+        epoch = reached.argmax(0)  # the first; 0 where none
+        there = reached.any(0) & (epoch > 0)
+        last = epoch[there]
+        share = (x[last - 1] - wanted[there]) / (x[last - 1] - x[last])
+        row[there] = y[last - 1] + share * (y[last] - y[last - 1])
+    return xr.DataArray(values, {"run": curves["run"], "level": wanted}, ("run", "level"))
+
+
+def matched(curves: xr.Dataset, a: str, b: str, levels: int = 200) -> xr.DataArray:
+    """(seed, level): validation loss of `a` less that of `b` at the same training loss, in pairs of a seed.
+
+    The levels, in nats, go from the highest to the lowest training loss of the two networks, evenly in
+    logarithm. NaN where one of a pair does not come down to a level; `StudyError` if no seed has both.
+    """
+    both = only(curves, label=[a, b])
+    training = smoothed(trained(both)["monitor_loss"].sel(split="train"))
+    wanted = np.geomspace(float(training.max()), float(training.min()), levels)
+    values = at_training_loss(both, wanted).assign_coords(run=both["seed"].to_numpy())
+    first, second = (values[(both["label"] == label).to_numpy()].rename(run="seed") for label in (a, b))
+    first, second = xr.align(first, second, join="inner")
+    if not first.sizes["seed"]:
+        raise StudyError(f"no seed has both '{a}' and '{b}'")
+    return first - second
+
+
+def at_lowest_common(differences: xr.DataArray) -> pd.DataFrame:
+    """One row per pair of `matched`: `difference` at the lowest training loss both reach, and that `level`."""
+    known = differences.dropna("seed", how="all")
+    last = known.notnull().cumsum("level").argmax("level")  # the first place of the highest count
+    level = known["level"].isel(level=last)
+    return pd.DataFrame({"difference": known.isel(level=last).to_numpy(), "level": level.to_numpy()})
+
+
+# 3. Lambda 0.001 is not one strength.
+
+# Channels, pixels a side and classes of the images, as their makers give them.
+IMAGES = {
+    "digits": (1, 8, 10),
+    "cifar10": (3, 32, 10),
+    "cifar10-jpeg": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "tiny32-100": (3, 32, 100),
+    "tiny-imagenet": (3, 64, 200),
+}
+
+
+def layer_sizes(experiment: Experiment) -> pd.DataFrame:
+    """One row per layer: `channels` D, `positions` R, and `fan_in`, the number of a filter's weights.
+
+    The network is built without memory or data. Raises `StudyError` for a data set whose images have no known
+    size.
+    """
+    if experiment.dataset not in IMAGES:
+        raise StudyError(
+            f"the images of '{experiment.dataset}' have no known size; known: {', '.join(IMAGES)}"
+        )
+    channels, pixels, classes = IMAGES[experiment.dataset]
+    side = experiment.image_size or pixels
+    rows: dict[str, dict[str, int]] = {}
+
+    def note(name: str, module: nn.Conv2d | nn.Linear, shape: torch.Size) -> None:
+        sizes = {"channels": shape[1], "positions": shape[2:].numel(), "fan_in": module.weight[0].numel()}
+        rows[name] = sizes
+
+    with torch.device("meta"):
+        model = build(experiment, channels, (side, side), classes)
+        for name, module in model.named_children():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out.shape))
+        model(torch.empty(1, channels, side, side))
+    return pd.DataFrame(rows).T
+
+
+def strengths(settings_: Sequence[tuple[str, str]] | None = None, lambda_: float = 1e-3) -> pd.DataFrame:
+    """Lambda R ln D, the largest value of a layer's term of Eq. 5 (nats), for data sets and sizes.
+
+    One row per data set and size, one column per layer, and `loss`: the cross-entropy of guessing,
+    ln(classes).
+    """
+    chosen = settings_ or [
+        ("digits", "s"),
+        ("cifar100", "s"),
+        ("cifar100", "m"),
+        ("cifar100", "xxl"),
+        ("tiny-imagenet", "xxl"),
+    ]
+    rows = []
+    for dataset, size in chosen:
+        sizes = layer_sizes(Experiment(network=PLAIN, dataset=dataset, size=size)).loc[list(WATCHED)]
+        terms = lambda_ * sizes["positions"] * np.log(sizes["channels"])
+        loss = float(np.log(IMAGES[dataset][2]))
+        rows.append({"images": dataset, "size": size} | terms.to_dict() | {"loss": loss})
+    return pd.DataFrame(rows).set_index(["images", "size"])
+
+
+# 4. Was the baseline tuned as hard?
+
+KNOBS = {  # what is tuned: the field of an experiment that is its strength
+    "SparsityReg": "sparsity",
+    "dropout": "dropout",
+    "weight decay": "weight_decay",
+    "label smoothing": "label_smoothing",
+}
+
+
+def tuned(curves: xr.Dataset | None, profile: str) -> pd.DataFrame:
+    """The runs of the profile's grid "readings" that turn one knob, and those of the networks that they vary.
+
+    **Returns:** one row per run: `knob`, `strength` (SparsityReg's on fc1), `seed`, and two accuracies:
+    `monitor_accuracy` (the highest, by which a strength is chosen) and `chosen_accuracy` (on validation
+    images, by which it is judged).
+    """
+    readings = profiles.experiments(profile, grids=["readings"], published=True)
+    networks = {e.id: e for e in profiles.experiments(profile, grids=["networks"], published=True)}
+    found: dict[tuple[str, str], Experiment] = {}  # (knob, run)
+    for experiment, (knob, field) in itertools.product(readings, KNOBS.items()):
+        base = experiment.model_copy(update={field: Experiment.model_fields[field].default})
+        if base.id != experiment.id and base.id in networks and _strength(experiment, field) is not None:
+            found |= {(knob, experiment.id): experiment, (knob, base.id): base}
+    table = _accuracies(curves)
+    rows = pd.DataFrame(
+        [
+            {"knob": knob, "strength": _strength(e, KNOBS[knob]), "seed": e.seed} | table.loc[run].to_dict()
+            for (knob, run), e in found.items()
+            if run in table.index
+        ],
+        columns=["knob", "strength", "seed", *table.columns],
+    )
+    rows = rows[rows.groupby("knob")["strength"].transform("nunique") > 1]
+    if rows.empty:
+        raise StudyError(f"the profile {profile} has no published runs of tuned baselines yet")
+    return rows.sort_values(["knob", "strength", "seed"], key=_in_order, ignore_index=True)
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    return column.map(list(KNOBS).index) if column.name == "knob" else column
+
+
+def _strength(experiment: Experiment, field: str) -> float | None:
+    # None where SparsityReg acts on other layers than sr2Net's
+    if field != "sparsity":
+        return float(getattr(experiment, field))
+    given = experiment.strengths()["sparsity"]
+    return given["fc1"] if set(given) == set(TARGETED) else None
+
+
+def _accuracies(curves: xr.Dataset | None) -> pd.DataFrame:
+    if curves is None:
+        return pd.DataFrame()
+    monitor = trained(curves)["monitor_accuracy"].sel(split="monitor").max("epoch")
+    columns = {"monitor_accuracy": monitor, "chosen_accuracy": chosen_accuracy(curves)}
+    return pd.DataFrame({n: c.to_numpy() for n, c in columns.items()}, index=curves["run"].to_numpy())
+
+
+def best_strengths(table: pd.DataFrame) -> pd.Series:
+    """Of each knob of `tuned`, the strength with the highest mean `monitor_accuracy`."""
+    means = table.groupby(["knob", "strength"], sort=False)["monitor_accuracy"].mean().reset_index()
+    best = means.loc[means.groupby("knob", sort=False)["monitor_accuracy"].idxmax()]
+    return best.set_index("knob")["strength"]
+
+
+# 5. Best accuracy is optimistic.
+
+ACCURACIES = ("best_accuracy", "chosen_accuracy", "last_five_accuracy")
+
+
+def optimism(curves: xr.Dataset) -> pd.DataFrame:
+    """By how many percentage points the best accuracy exceeds the chosen one and that of the last five.
+
+    **Returns:** one row per network and `measure`: n runs, mean, SD and 95 % t interval of the difference
+    within each run.
+    """
+    table = summary(curves)
+    return pd.DataFrame(
+        {"label": label, "measure": measure}
+        | describe(100 * (mine["best_accuracy"] - mine[measure]))._asdict()
+        for label in labels(curves)
+        for mine in [table[table["label"] == label]]
+        for measure in ACCURACIES[1:]
+    )
+
+
+def ranks(curves: xr.Dataset) -> pd.DataFrame:
+    """Networks as rows, the three accuracies as columns: the rank of the mean over runs, 1 the highest."""
+    means = summary(curves).groupby("label")[list(ACCURACIES)].mean()
+    return means.rank(ascending=False, method="min").astype(int).loc[labels(curves)]
+
+
+def swapped(curves: xr.Dataset, measure: str) -> pd.DataFrame:
+    """The pairs of networks whose mean `measure` is the other way round than their mean best accuracy.
+
+    **Returns:** one row per pair: labels `a` and `b`, and `clear`, whether the 95 % intervals of both
+    differences, over pairs of a seed, exclude zero.
+    """
+    table = summary(curves)
+    of_best, of_measure = (
+        table.pivot(index="seed", columns="label", values=name) for name in ("best_accuracy", measure)
+    )
+    rows = []
+    for a, b in itertools.combinations(labels(curves), 2):
+        best, other = (describe(wide[a] - wide[b]) for wide in (of_best, of_measure))
+        if best.mean * other.mean < 0:
+            clear = all(told.low * told.high > 0 for told in (best, other))
+            rows.append({"a": a, "b": b, "clear": clear})
+    return pd.DataFrame(rows, columns=["a", "b", "clear"])
+
+
+# 6. Is conv1 special, or just small?
+
+
+def random_correlation(n: int) -> float:
+    """The mean absolute cosine of two random directions in n dimensions, about sqrt(2/(pi n))."""
+    return float(np.sqrt(2 / (np.pi * n)))
+
+
+def welch_bound(filters: int, n: int) -> float:
+    """The least root mean square of the cosines between so many directions in n dimensions; 0 if they fit."""
+    return float(np.sqrt((filters - n) / (n * (filters - 1)))) if filters > n else 0.0
+
+
+def likeness(curves: xr.Dataset, center: str = "filters") -> pd.DataFrame:
+    """Mean absolute correlation of a layer's filters against that of random ones, by network and layer.
+
+    **Returns:** one row per network, layer and `moment` (`start` before training, `end` the last epoch): n
+    runs, mean, SD and 95 % t interval of the correlation, what is `expected` of random filters, and the
+    `welch` bound, which is one on the root mean square.
+    """
+    first = curves.isel(run=0)
+    network, size, dataset = (str(first[name].item()) for name in ("network", "size", "dataset"))
+    sizes = layer_sizes(Experiment(network=network, size=size, dataset=dataset))
+    correlation = curves["correlation"].sel(center=center)
+    ends = {"start": correlation.sel(epoch=-1), "end": correlation.sel(epoch=curves["epochs"] - 1)}
+    rows = []
+    for label, layer in itertools.product(labels(curves), layers_of(curves)):
+        n = int(sizes.loc[layer, "fan_in"]) - (center == "components")  # its own mean is taken away
+        filters = int(sizes.loc[layer, "channels"])
+        lines = {"expected": random_correlation(n), "welch": welch_bound(filters, n)}
+        rows += [
+            {"label": label, "layer": layer, "moment": moment}
+            | describe(values.sel(layer=layer)[curves["label"] == label])._asdict()
+            | lines
+            for moment, values in ends.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def conv1_against(curves: xr.Dataset, label: str, center: str = "filters") -> pd.DataFrame:
+    """By what factor conv1's filters are more alike than random ones, less that of each later layer.
+
+    **Returns:** one row per later layer: n runs, mean, SD and 95 % t interval of the difference within each
+    run.
+    """
+    mine = only(curves, label=label)
+    expected = likeness(mine, center).query("moment == 'end'").set_index("layer")["expected"]
+    end = mine["correlation"].sel(center=center).sel(epoch=mine["epochs"] - 1)
+    factors = {layer: end.sel(layer=layer) / expected[layer] for layer in layers_of(mine)}
+    first, *later = factors
+    return pd.DataFrame(
+        {"layer": layer, "factor": float(factors[layer].mean()), "of_conv1": float(factors[first].mean())}
+        | describe(factors[first] - factors[layer])._asdict()
+        for layer in later
+    )
+
+
+# 7. "Full capacity" has no measure in the paper.
+
+
+def rank_share(curves: xr.Dataset) -> xr.DataArray:
+    """(run, layer): the effective rank at the last epoch, held-out images, as a share of the channels."""
+    rank = curves["effective_rank"].sel(split="monitor").sel(epoch=curves["epochs"] - 1)
+    return rank.drop_vars("epoch") / curves["channels"]
+
+
+def knockout_area(curves: xr.Dataset) -> xr.DataArray:
+    """(run, layer): the mean share of its accuracy that a network keeps as a layer's channels are silenced.
+
+    The area below accuracy over the share silenced, by the trapezoid rule, divided by the accuracy without
+    silencing and by the largest share: 1 where nothing is lost. The more of a layer's capacity is needed, the
+    smaller it is.
+    """
+    kept = curves["knockout_accuracy"] / curves["knockout_accuracy"].sel(knocked_out=0)
+    return kept.integrate("knocked_out") / float(curves["knocked_out"].max())
+
+
+def by_layer(curves: xr.Dataset, values: xr.DataArray, label: str) -> pd.DataFrame:
+    """One row per layer: n, mean, SD and 95 % t interval of a network's values, which are (run, layer)."""
+    mine = values.isel(run=(curves["label"] == label).to_numpy())
+    return pd.DataFrame(
+        {"layer": layer} | describe(mine.sel(layer=layer))._asdict() for layer in layers_of(curves)
+    )
+
+
+def against_plain(curves: xr.Dataset, values: xr.DataArray, label: str) -> pd.DataFrame:
+    """As `by_layer`, of the differences from vanillaNet's run of the same seed."""
+    wide = {
+        name: pd.DataFrame(
+            values.isel(run=(mine := (curves["label"] == name).to_numpy()))
+            .transpose("run", "layer")
+            .to_numpy(),
+            curves["seed"].to_numpy()[mine],
+            values["layer"].to_numpy(),
+        )
+        for name in (label, PLAIN)
+    }
+    difference = (wide[label] - wide[PLAIN]).dropna(how="all")
+    if difference.empty:
+        raise StudyError(f"no seed has both '{label}' and '{PLAIN}'")
+    return pd.DataFrame(
+        {"layer": layer} | describe(difference[layer])._asdict() for layer in layers_of(curves)
+    )
