@@ -4,6 +4,7 @@ What is compared is one setting: `setting_of` gives that of a profile's grid. Wh
 `StudyError` of one line, for the page to say. The sentences made of these quantities are in `answers`.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -14,10 +15,12 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import nn
 
+from sparsity_lib.functional import filter_correlation
 from sparsity_lib.study import profiles
 from sparsity_lib.study.analysis import (
     chosen_accuracy,
     labels,
+    moment_of_overfitting,
     only,
     settings,
     smoothed,
@@ -147,11 +150,32 @@ def matched(curves: xr.Dataset, a: str, b: str, levels: int = 200) -> xr.DataArr
 
 
 def at_lowest_common(differences: xr.DataArray) -> pd.DataFrame:
-    """One row per pair of `matched`: `difference` at the lowest training loss both reach, and that `level`."""
+    """One row per pair of `matched`: its `difference` at the lowest loss both reach, and that `level`."""
     known = differences.dropna("seed", how="all")
     last = known.notnull().cumsum("level").argmax("level")  # the first place of the highest count
     level = known["level"].isel(level=last)
     return pd.DataFrame({"difference": known.isel(level=last).to_numpy(), "level": level.to_numpy()})
+
+
+def overfitting(curves: xr.Dataset) -> pd.DataFrame:
+    """What holding entropy up does to overfitting, network by network.
+
+    **Returns:** one row per setting and network: of `runs`, how many get worse for good (`overfit`, T10);
+    and against vanillaNet at the lowest training loss that both of a pair reach (its median: `level`, nats)
+    n pairs, mean, SD and 95 % t interval of the difference of validation losses.
+    """
+    rows = []
+    for title, group in settings(curves):
+        moments = moment_of_overfitting(group)
+        for label in labels(group):
+            mine = moments[(group["label"] == label).to_numpy()]
+            row = {"setting": title, "label": label, "runs": mine.size}
+            row["overfit"] = int(mine.notnull().sum())
+            if label != PLAIN and PLAIN in labels(group):
+                pairs = at_lowest_common(matched(group, label, PLAIN))
+                row |= {"level": pairs["level"].median()} | describe(pairs["difference"])._asdict()
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 # 3. Lambda 0.001 is not one strength.
@@ -331,9 +355,20 @@ def swapped(curves: xr.Dataset, measure: str) -> pd.DataFrame:
 # 6. Is conv1 special, or just small?
 
 
-def random_correlation(n: int) -> float:
-    """The mean absolute cosine of two random directions in n dimensions, about sqrt(2/(pi n))."""
-    return float(np.sqrt(2 / (np.pi * n)))
+@functools.cache
+def random_correlation(filters: int, n: int, center: str = "filters") -> float:
+    """The mean absolute correlation of so many random filters of n weights, drawn with a fixed seed.
+
+    About sqrt(2/(pi n)) for many filters; of few, taking their mean away leaves more.
+    """
+    generator = torch.Generator().manual_seed(0)
+    pairs = filters * (filters - 1) // 2
+    draws = -(-20_000 // pairs)
+    total = 0.0
+    for _ in range(draws):
+        drawn = filter_correlation(torch.randn(filters, n, generator=generator), center=center)
+        total += float(drawn.tril(-1).abs().sum())
+    return total / (draws * pairs)
 
 
 def welch_bound(filters: int, n: int) -> float:
@@ -354,14 +389,19 @@ def likeness(curves: xr.Dataset, center: str = "filters") -> pd.DataFrame:
     correlation = curves["correlation"].sel(center=center)
     ends = {"start": correlation.sel(epoch=-1), "end": correlation.sel(epoch=curves["epochs"] - 1)}
     rows = []
+    lines = {}
+    for layer in layers_of(curves):
+        filters, n = int(sizes.loc[layer, "channels"]), int(sizes.loc[layer, "fan_in"])
+        free = n - (center == "components")  # its own mean is taken away
+        lines[layer] = {
+            "expected": random_correlation(filters, n, center),
+            "welch": welch_bound(filters, free),
+        }
     for label, layer in itertools.product(labels(curves), layers_of(curves)):
-        n = int(sizes.loc[layer, "fan_in"]) - (center == "components")  # its own mean is taken away
-        filters = int(sizes.loc[layer, "channels"])
-        lines = {"expected": random_correlation(n), "welch": welch_bound(filters, n)}
         rows += [
             {"label": label, "layer": layer, "moment": moment}
             | describe(values.sel(layer=layer)[curves["label"] == label])._asdict()
-            | lines
+            | lines[layer]
             for moment, values in ends.items()
         ]
     return pd.DataFrame(rows)

@@ -1,0 +1,267 @@
+"""The answers to `questions` in words: for each a list of sentences, built from the numbers.
+
+As in `sentences`, a direction is only said where the 95 % interval lies on one side of zero.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study import gap, questions
+from sparsity_lib.study.analysis import labels, settings
+from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.questions import PLAIN
+from sparsity_lib.study.sentences import _direction, _interval, differences, number
+
+
+def listed(words: Iterable[str]) -> str:
+    """The words as `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _told(row: pd.Series) -> Description:
+    n, *values, missing = (row[name] for name in Description._fields)
+    return Description(int(n), *values, int(missing))
+
+
+def _of(curves: xr.Dataset, networks: Sequence[str]) -> list[str]:
+    # the labels of these networks, at every strength
+    return [name for name in labels(curves) if name.split()[0] in networks]
+
+
+def scale(curves: xr.Dataset) -> list[str]:
+    """1. How far entropy and its scale-free twin move in the layers that TSR names; sr2Net against varNet."""
+    table = questions.growth(curves)
+    sentences = []
+    for label in _of(curves, (PLAIN, "sr2Net", "varNet")):
+        mine = table[table["label"] == label]
+        by = {name: mine[mine["quantity"] == name] for name in mine["quantity"].unique()}
+        moves = {
+            name: listed(number(value, sign=True) for value in by[name]["mean"])
+            for name in ("entropy", "scale_free_entropy")
+        }
+        factors = listed(number(float(np.exp(value)), 1) for value in by["log_sd"]["mean"])
+        layers, further = list(by["apart"]["layer"]), (by["apart"]["low"] > 0).to_numpy()
+        told = f"clearly less far in {further.sum()} of {len(layers)} layers"
+        if further.any():
+            parts = np.abs([by[name]["mean"].to_numpy()[further] for name in moves])
+            told += f" (there at most {100 * float((parts[1] / parts[0]).max()):.0f} % as far)"
+        sentences.append(
+            f"{label}, from the lowest validation loss to the end, in {listed(layers)}: entropy "
+            f"{moves['entropy']} nats, scale-free entropy {moves['scale_free_entropy']} nats, SD times "
+            f"{factors}. The scale-free entropy moves {told}; n = {int(by['apart']['n'].min())}."
+        )
+    for a in _of(curves, ("sr2Net",)):
+        for b in _of(curves, ("varNet",)):
+            if a.split()[1:] == b.split()[1:]:  # at the same strength
+                sentences += differences(curves, a, b) + differences(curves, a, b, "last_val_loss")
+    return sentences
+
+
+def overfitting(table: pd.DataFrame) -> list[str]:
+    """2. Of each setting: sr2Net's validation loss at vanillaNet's training loss; how many overfit."""
+    ways = {1: "higher than", -1: "lower than", 0: "not clearly different from"}
+    sentences = []
+    for title, rows in table.groupby("setting", sort=False):
+        counts = {row["label"]: f"{row['overfit']} of {row['runs']}" for _, row in rows.iterrows()}
+        for _, row in rows[rows["label"].str.startswith("sr2Net")].dropna(subset="mean").iterrows():
+            told = _told(row)
+            sentences.append(
+                f"{title}: at the same training loss, {row['label']}'s validation loss is "
+                f"{ways[_direction(told)]} {PLAIN}'s ({_interval(told)}). It gets worse for good in "
+                f"{counts[row['label']]} runs, {PLAIN}'s in {counts[PLAIN]}."
+            )
+    return sentences
+
+
+def strengths(table: pd.DataFrame) -> list[str]:
+    """3. How far apart the strengths of one lambda are (`questions.strengths`)."""
+    first, last = (table["conv1"].idxmin(), table["conv1"].idxmax())
+    low, high = table.loc[first, "conv1"], table.loc[last, "conv1"]
+    within = (table["conv1"] / table["fc1"]).max()
+    return [
+        f"In conv1 the term is at most {number(low)} nats on {', '.join(first)}, and {number(high)} nats on "
+        f"{', '.join(last)}: {high / low:.0f} times as much.",
+        f"Within one network, conv1's is up to {within:,.0f} times that of fc1.",
+    ]
+
+
+def tuned(table: pd.DataFrame) -> list[str]:
+    """4. Each knob of `questions.tuned` at its best strength, and against SparsityReg at its own."""
+    best = questions.best_strengths(table)
+    chosen = {
+        knob: table[(table["knob"] == knob) & (table["strength"] == strength)].set_index("seed")[
+            "chosen_accuracy"
+        ]
+        for knob, strength in best.items()
+    }
+    tried = table.groupby("knob")["strength"].nunique()
+    sentences = []
+    for knob, accuracy in chosen.items():
+        told = f"{knob}: of {tried[knob]} strengths, {best[knob]:g} is best on the monitor images"
+        told += f"; accuracy at the chosen epoch {number(float(accuracy.mean()), 3)} (n = {len(accuracy)})"
+        if knob != "SparsityReg" and "SparsityReg" in chosen:
+            found = describe(accuracy - chosen["SparsityReg"])
+            verdict = {1: "higher than", -1: "lower than", 0: "no clear difference from"}[_direction(found)]
+            told += f", {verdict} SparsityReg at its best: {_interval(found, 3)}"
+        sentences.append(f"{told}.")
+    return sentences
+
+
+def optimism(curves: xr.Dataset) -> list[str]:
+    """5. Of each setting: by how many points best accuracy is optimistic; how many networks change places."""
+    sentences = []
+    names = {"chosen_accuracy": "accuracy at the chosen epoch", "last_five_accuracy": "that of the last five"}
+    for title, group in settings(curves):
+        table = questions.optimism(group)
+        pairs = len(labels(group)) * (len(labels(group)) - 1) // 2
+        for measure, words in names.items():
+            mine = table[table["measure"] == measure].set_index("label")
+            least, most = mine["mean"].idxmin(), mine["mean"].idxmax()
+            swapped = questions.swapped(group, measure)
+            sentences.append(
+                f"{title}: best accuracy exceeds {words} by {number(mine.loc[least, 'mean'])} ({least}) to "
+                f"{number(mine.loc[most, 'mean'])} points ({most}), clearly for "
+                f"{int((mine['low'] > 0).sum())} of "
+                f"{len(mine)} networks; {len(swapped)} of {pairs} pairs of networks change places, "
+                f"{int(swapped['clear'].sum())} of them with clear differences both ways."
+            )
+    return sentences
+
+
+def random_filters(size: str = "xxl") -> str:
+    """6. What random filters have at one of the paper's sizes, on colour images: geometry alone."""
+    sizes = questions.layer_sizes(Experiment(network=PLAIN, size=size, dataset="cifar100"))
+    first, second = (sizes.loc[name] for name in ("conv1", "conv2"))
+    means = [
+        number(questions.random_correlation(row["channels"], row["fan_in"]), 3) for row in (first, second)
+    ]
+    bound = number(questions.welch_bound(first["channels"], first["fan_in"]))
+    return (
+        f"At the paper's size {size}, random filters have a mean |c| of {means[0]} in conv1 "
+        f"({first['fan_in']} weights) and {means[1]} in conv2 ({second['fan_in']:,} weights); conv1's "
+        f"{first['channels']} filters cannot have a root mean square below {bound}."
+    )
+
+
+def likeness(curves: xr.Dataset) -> list[str]:
+    """6. How much more alike than random filters those of each layer are, and conv1 against the others."""
+    table = questions.likeness(curves)
+    table["factor"] = table["mean"] / table["expected"]
+    sentences = []
+    for label in _of(curves, (PLAIN, "sr2Net", "sr3Net")):
+        mine = table[table["label"] == label].set_index(["moment", "layer"])["factor"]
+        values = {
+            moment: listed(f"{number(value, 1)} in {layer}" for layer, value in mine[moment].items())
+            for moment in ("start", "end")
+        }
+        compared = questions.conv1_against(curves, label)
+        ways = {1: "more", -1: "less", 0: "not clearly more or less"}
+        found = {
+            way: [r["layer"] for _, r in compared.iterrows() if _direction(_told(r)) == way] for way in ways
+        }
+        told = listed(f"{ways[way]} than in {listed(layers)}" for way, layers in found.items() if layers)
+        sentences.append(
+            f"{label}: mean |c| is that of random filters times {values['start']} before training, times "
+            f"{values['end']} at the end; conv1's factor is then {told} (n = {int(compared['n'].min())})."
+        )
+    return sentences
+
+
+def capacity(curves: xr.Dataset) -> list[str]:
+    """7. Effective rank, and what is left of accuracy when channels are silenced, against vanillaNet."""
+    measures = {
+        "effective rank as a share of the channels": questions.rank_share(curves),
+        "share of accuracy kept as channels are silenced": questions.knockout_area(curves),
+    }
+    ways = {1: "higher", -1: "lower", 0: "not clearly different"}
+    sentences = []
+    for label, words in itertools.product(labels(curves), measures):
+        if label == PLAIN:
+            continue
+        rows = [row for _, row in questions.against_plain(curves, measures[words], label).iterrows()]
+        found = {
+            way: [
+                f"{row['layer']} ({number(row['mean'], sign=True)})"
+                for row in rows
+                if _direction(_told(row)) == side
+            ]
+            for side, way in ways.items()
+        }
+        told = "; ".join(f"{way} in {listed(layers)}" for way, layers in found.items() if layers)
+        n = min(int(row["n"]) for row in rows)
+        sentences.append(f"{label} against {PLAIN}, {words}: {told} (n = {n}).")
+    return sentences
+
+
+def gap_or_level(curves: xr.Dataset, table: pd.DataFrame) -> list[str]:
+    """8. Whether the gap says more than the level about how much a run overfits; `table` is from `gap.told_by`."""
+    difference = table[table["sign"] == "gap - level"]
+    sentences, stronger, weaker = [_largest_gap(curves)], 0, 0
+    for scope, words in gap.SCOPES.items():
+        mine = difference[difference["scope"] == scope]
+        more, less = int((mine["low"] > 0).sum()), int((mine["high"] < 0).sum())
+        stronger, weaker = stronger + more, weaker + less
+        sentences.append(
+            f"{words[0].upper()}{words[1:]}, in {len(mine)} comparisons (layers, and two measures of "
+            f"overfitting), the gap's rank correlation is clearly stronger than the level's in {more}, clearly "
+            f"weaker in {less}."
+        )
+    verdict = "Yes, more often than less" if stronger > weaker else "No"
+    by_chance = number(0.025 * len(difference), 1)
+    sentences.append(
+        f"**Does the gap say more than the level? {verdict}:** of {len(difference)} comparisons, {stronger} "
+        f"are clear for the gap and {weaker} for the level; about {by_chance} each way would be clear by chance."
+    )
+    return sentences
+
+
+def _largest_gap(curves: xr.Dataset) -> str:
+    signs = gap.gap_and_level(curves)
+    ends = signs.sel(epoch=curves["epochs"] - 1)
+    ends["level"] = ends["level"] - signs["level"].sel(epoch=-1)
+    means = {
+        (label, layer): ends.sel(layer=layer).isel(run=(curves["label"] == label).to_numpy()).mean("run")
+        for label, layer in itertools.product(labels(curves), questions.layers_of(curves))
+    }
+    (label, layer), most = max(means.items(), key=lambda item: abs(float(item[1]["gap"])))
+    gap_there, level_there = (number(float(most[name]), sign=True) for name in ("gap", "level"))
+    return (
+        f"Of all layers and networks the mean gap at the end is largest in {layer} of {label}: {gap_there} "
+        f"nats; the level there has moved by {level_there} nats since before training."
+    )
+
+
+def timing(table: pd.DataFrame) -> list[str]:
+    """8. Whether the gap moves before the validation loss rises, or the level does (`gap.timing`)."""
+    sentences = []
+    for margin, rows in table.groupby("margin", sort=False):
+        parts = []
+        for sign in gap.SIGNS:
+            mine = rows[rows["sign"] == sign]
+            first = mine.loc[mine["before"].idxmax()]
+            if not first["before"]:
+                parts.append(f"the {sign} departs before the moment of overfitting in no run, in any layer")
+                continue
+            when = "before" if first["lead"] > 0 else "after"
+            parts.append(
+                f"the {sign} departs before it in {first['before']} of {first['runs']} runs in "
+                f"{first['layer']}, the layer with most (of the {first['departs']} that depart at all, in the median "
+                f"{abs(first['lead']):.0f} epochs {when} it)"
+            )
+        sentences.append(f"With a margin of {100 * float(str(margin)):g} % of ln D, {listed(parts)}.")
+    return sentences
+
+
+def seen_in(title: str, curves: xr.Dataset) -> str:
+    """Which runs an answer is from: setting, networks and number of runs."""
+    if not curves.sizes["run"]:
+        raise StudyError("there are no runs to tell of")
+    epochs = listed(f"{value}" for value in np.unique(curves["epochs"]))
+    return f"{title}, {epochs} epochs: {curves.sizes['run']} runs of {listed(labels(curves))}."
