@@ -16,7 +16,7 @@ from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.questions import PLAIN
-from sparsity_lib.study.sentences import _direction, _interval, differences, number
+from sparsity_lib.study.sentences import _difference, _direction, differences, number
 
 
 def listed(words: Iterable[str]) -> str:
@@ -26,8 +26,8 @@ def listed(words: Iterable[str]) -> str:
 
 
 def _told(row: pd.Series) -> Description:
-    n, *values, missing = (row[name] for name in Description._fields)
-    return Description(int(n), *values, int(missing))
+    found = Description(*(row[name] for name in Description._fields))
+    return found._replace(n=int(found.n))  # a row of a table holds floats alone
 
 
 def _of(curves: xr.Dataset, networks: Sequence[str]) -> list[str]:
@@ -66,16 +66,16 @@ def scale(curves: xr.Dataset) -> list[str]:
 
 def overfitting(table: pd.DataFrame) -> list[str]:
     """2. Of each setting: sr2Net's validation loss at vanillaNet's training loss; how many overfit."""
-    ways = {1: "higher than", -1: "lower than", 0: "not clearly different from"}
     sentences = []
     for title, rows in table.groupby("setting", sort=False):
         counts = {row["label"]: f"{row['overfit']} of {row['runs']}" for _, row in rows.iterrows()}
-        for _, row in rows[rows["label"].str.startswith("sr2Net")].dropna(subset="mean").iterrows():
-            told = _told(row)
+        if PLAIN not in counts:
+            continue
+        for _, row in rows[rows["label"].str.startswith("sr2Net")].iterrows():
             sentences.append(
-                f"{title}: at the same training loss, {row['label']}'s validation loss is "
-                f"{ways[_direction(told)]} {PLAIN}'s ({_interval(told)}). It gets worse for good in "
-                f"{counts[row['label']]} runs, {PLAIN}'s in {counts[PLAIN]}."
+                f"{title}: validation loss at the same training loss, {row['label']} against {PLAIN}: "
+                f"{_difference(_told(row))}. It gets worse for good in {counts[row['label']]} runs, "
+                f"{PLAIN}'s in {counts[PLAIN]}."
             )
     return sentences
 
@@ -104,12 +104,14 @@ def tuned(table: pd.DataFrame) -> list[str]:
     tried = table.groupby("knob")["strength"].nunique()
     sentences = []
     for knob, accuracy in chosen.items():
-        told = f"{knob}: of {tried[knob]} strengths, {best[knob]:g} is best on the monitor images"
-        told += f"; accuracy at the chosen epoch {number(float(accuracy.mean()), 3)} (n = {len(accuracy)})"
+        highest = (
+            ", the highest tried," if best[knob] == table["strength"][table["knob"] == knob].max() else ""
+        )
+        told = f"{knob}: of {tried[knob]} strengths, {best[knob]:g}{highest} is best on the monitor images; "
+        told += f"accuracy at the chosen epoch {number(float(accuracy.mean()), 3)} (n = {len(accuracy)})"
         if knob != "SparsityReg" and "SparsityReg" in chosen:
             found = describe(accuracy - chosen["SparsityReg"])
-            verdict = {1: "higher than", -1: "lower than", 0: "no clear difference from"}[_direction(found)]
-            told += f", {verdict} SparsityReg at its best: {_interval(found, 3)}"
+            told += f"; against SparsityReg at its best: {_difference(found)}"
         sentences.append(f"{told}.")
     return sentences
 
@@ -201,7 +203,7 @@ def capacity(curves: xr.Dataset) -> list[str]:
 
 
 def gap_or_level(curves: xr.Dataset, table: pd.DataFrame) -> list[str]:
-    """8. Whether the gap says more than the level about how much a run overfits; `table` is from `gap.told_by`."""
+    """8. Whether the gap says more than the level about how much a run overfits (`gap.told_by`'s table)."""
     difference = table[table["sign"] == "gap - level"]
     sentences, stronger, weaker = [_largest_gap(curves)], 0, 0
     for scope, words in gap.SCOPES.items():
@@ -210,14 +212,14 @@ def gap_or_level(curves: xr.Dataset, table: pd.DataFrame) -> list[str]:
         stronger, weaker = stronger + more, weaker + less
         sentences.append(
             f"{words[0].upper()}{words[1:]}, in {len(mine)} comparisons (layers, and two measures of "
-            f"overfitting), the gap's rank correlation is clearly stronger than the level's in {more}, clearly "
-            f"weaker in {less}."
+            f"overfitting), the gap's rank correlation is clearly stronger than the level's in {more} "
+            f"and clearly weaker in {less}."
         )
-    verdict = "Yes, more often than less" if stronger > weaker else "No"
+    verdict = {1: "Yes", -1: "No", 0: "Undecided"}[int(np.sign(stronger - weaker))]
     by_chance = number(0.025 * len(difference), 1)
     sentences.append(
         f"**Does the gap say more than the level? {verdict}:** of {len(difference)} comparisons, {stronger} "
-        f"are clear for the gap and {weaker} for the level; about {by_chance} each way would be clear by chance."
+        f"are clear for the gap and {weaker} for the level; about {by_chance} each way would be by chance."
     )
     return sentences
 
@@ -245,17 +247,16 @@ def timing(table: pd.DataFrame) -> list[str]:
         parts = []
         for sign in gap.SIGNS:
             mine = rows[rows["sign"] == sign]
-            first = mine.loc[mine["before"].idxmax()]
-            if not first["before"]:
-                parts.append(f"the {sign} departs before the moment of overfitting in no run, in any layer")
-                continue
-            when = "before" if first["lead"] > 0 else "after"
-            parts.append(
-                f"the {sign} departs before it in {first['before']} of {first['runs']} runs in "
-                f"{first['layer']}, the layer with most (of the {first['departs']} that depart at all, in the median "
-                f"{abs(first['lead']):.0f} epochs {when} it)"
-            )
-        sentences.append(f"With a margin of {100 * float(str(margin)):g} % of ln D, {listed(parts)}.")
+            most = mine.loc[mine["before"].idxmax()]
+            when = "before" if most["lead"] > 0 else "after"
+            where = f"{most['layer']}, the layer with most; of {most['departs']} that depart at all"
+            median = f"{abs(most['lead']):.0f} epochs {when}"
+            told = f"the {sign} in {most['before']} of {most['runs']} runs ({where}, the median {median})"
+            parts.append(told if most["before"] else f"the {sign} in no run and no layer")
+        share = f"{100 * float(str(margin)):g} % of ln D"
+        sentences.append(
+            f"Before the moment of overfitting departs, by more than {share}: {'; '.join(parts)}."
+        )
     return sentences
 
 

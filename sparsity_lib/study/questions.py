@@ -300,10 +300,16 @@ def _accuracies(curves: xr.Dataset | None) -> pd.DataFrame:
 
 
 def best_strengths(table: pd.DataFrame) -> pd.Series:
-    """Of each knob of `tuned`, the strength with the highest mean `monitor_accuracy`."""
-    means = table.groupby(["knob", "strength"], sort=False)["monitor_accuracy"].mean().reset_index()
-    best = means.loc[means.groupby("knob", sort=False)["monitor_accuracy"].idxmax()]
-    return best.set_index("knob")["strength"]
+    """Of each knob of `tuned`, the strength with the highest mean `monitor_accuracy`.
+
+    Over the seeds that all its strengths have, if there are any.
+    """
+    best = {}
+    for knob, rows in table.groupby("knob", sort=False):
+        wide = rows.pivot(index="seed", columns="strength", values="monitor_accuracy")
+        shared = wide.dropna()
+        best[knob] = (wide if shared.empty else shared).mean().idxmax()
+    return pd.Series(best, name="strength")
 
 
 # 5. Best accuracy is optimistic.

@@ -12,7 +12,9 @@ from sparsity_lib.study.figures.questions import (
     likeness,
     matched_losses,
     optimism,
+    overfitting_table,
     strengths,
+    timing_table,
     tuned,
 )
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
@@ -35,9 +37,11 @@ __all__ = [
     "loss_curves",
     "matched_losses",
     "optimism",
+    "overfitting_table",
     "primary_claims",
     "receptive_field",
     "strengths",
+    "timing_table",
     "tuned",
     "validation_against_training",
     "widths_table",

@@ -19,6 +19,7 @@ from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.figures.curves import _falling_log, _panels
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 from sparsity_lib.study.figures.tables import KINDS
+from sparsity_lib.study.sentences import number
 
 _ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}
 
@@ -110,6 +111,38 @@ def matched_losses(curves: xr.Dataset) -> Figure:
     return fig
 
 
+def overfitting_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Networks as rows: how many runs overfit; validation loss against vanillaNet's."""
+    counts = table[["overfit", "runs"]].to_numpy()
+    columns = {
+        "loss gets worse for good": [f"{overfit} of {runs}" for overfit, runs in counts],
+        "less vanillaNet's at the same training loss": [_with_interval(row) for _, row in table.iterrows()],
+        "that training loss, median": [number(x) if x > 0 else "" for x in table["level"]],
+    }
+    index = pd.MultiIndex.from_frame(table[["setting", "label"]], names=["setting", "network"])
+    return pd.DataFrame(columns, index)
+
+
+def _with_interval(row: pd.Series) -> str:
+    if not row["n"] > 0:
+        return ""
+    mean, low, high = (number(row[name], sign=True) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def timing_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Layers as rows: in how many runs gap and level depart before the moment of overfitting, by margin."""
+    columns = [f"{sign}, {100 * margin:g} % of ln D" for margin, sign in table[["margin", "sign"]].to_numpy()]
+    told = [f"{before} of {runs}" for before, runs in table[["before", "runs"]].to_numpy()]
+    wide = table.assign(column=columns, told=told)
+    layers, names = wide["layer"].unique(), wide["column"].unique()
+    return (
+        wide.pivot(index="layer", columns="column", values="told")
+        .loc[layers, names]
+        .rename_axis(columns=None)
+    )
+
+
 @figure
 def strengths(table: pd.DataFrame) -> Figure:
     """Lambda R ln D by layer (`questions.strengths`), on a logarithmic scale; grey: the loss of guessing."""
@@ -155,6 +188,9 @@ def tuned(table: pd.DataFrame) -> Figure:
         ax.set_xlim(-0.6, len(by_strength) - 0.4)
         ax.set_title(knob)
         ax.grid(axis="x", visible=False)
+    low, high = table["chosen_accuracy"].min(), table["chosen_accuracy"].max()
+    room = 0.2 * (high - low) + 0.005  # wide intervals of few seeds leave the panel
+    axes[0, 0].set_ylim(low - room, high + room)
     axes[0, 0].set_ylabel("accuracy at the chosen epoch")
     fig.supxlabel("strength")
     dot: dict[str, Any] = {"color": "#0072B2", "marker": "o", "linestyle": ""}
