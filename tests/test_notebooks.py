@@ -51,3 +51,14 @@ def test_what_reads_published_runs_does_so_with_and_without_them(
     outputs = executed(notebook, tmp_path, profile=profile)
     assert "".join(data.get("text/markdown", "") for data in outputs)
     assert not list((tmp_path / "runs").glob("*.nc"))
+
+
+@pytest.mark.slow
+def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
+    (notebook,) = (path for path in NOTEBOOKS if path.stem == "11-readings")
+    outputs = executed(notebook, tmp_path, epochs=6, limit=100, seeds="0,1")
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    assert sum("image/png" in data for data in outputs) == 6
+    assert "n = 2" in texts
+    assert "Nothing to show" not in texts
+    assert list((tmp_path / "runs").glob("*.nc"))

@@ -148,7 +148,7 @@ def _change(first: pd.Series, last: pd.Series) -> str:
     told = describe(last - first)
     if not told.n:
         return "was not measured"
-    verb = {1: "rises", -1: "falls", 0: "shows no clear change," if told.n > 1 else "goes"}[_direction(told)]
+    verb = {1: "rises", -1: "falls", 0: "shows no clear change," if told.n > 1 else "goes"}[direction(told)]
     values = f"from {number(float(first[known].mean()))} to {number(float(last[known].mean()))}"
     return f"{verb} {values} ({_interval(told)})"
 
@@ -169,15 +169,16 @@ def differences(curves: xr.Dataset, a: str, b: str, quantity: str = "chosen_accu
         told = Description(*(row[name] for name in ("n", "mean", "sd", "low", "high", "dropped")))
         sentences.append(
             f"{f'{title}: ' if len(found) > 1 else ''}{NAMES.get(quantity, quantity)}, {a} against {b}: "
-            f"{_difference(told)}{_left_out(told.missing)}."
+            f"{difference(told)}{_left_out(told.missing)}."
         )
     return sentences
 
 
-def _difference(told: Description) -> str:
+def difference(told: Description) -> str:
+    """Whether a difference is higher or lower, where its interval says so; its mean, interval and n."""
     if not told.n:
         return "no pair of runs to compare"
-    verdict = {1: "higher", -1: "lower", 0: "no clear difference"}[_direction(told)]
+    verdict = {1: "higher", -1: "lower", 0: "no clear difference"}[direction(told)]
     return f"{verdict}, {_interval(told, 3)}" if told.n > 1 else _interval(told, 3)
 
 
@@ -219,8 +220,8 @@ def number(value: float, decimals: int = 2, sign: bool = False) -> str:
     return f"{value:{plus}{'.1g' if lost else f'.{decimals}f'}}".replace("-", "−")
 
 
-def _direction(told: Description) -> int:
-    # which side of zero the interval lies on; 0 if it holds zero or there is none
+def direction(told: Description) -> int:
+    """On which side of zero the 95 % interval lies: 1, -1, or 0 if it holds zero or there is none."""
     return int(told.low > 0) - int(told.high < 0)
 
 

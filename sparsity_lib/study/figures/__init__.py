@@ -17,6 +17,14 @@ from sparsity_lib.study.figures.questions import (
     timing_table,
     tuned,
 )
+from sparsity_lib.study.figures.readings import (
+    decorrelating,
+    entropy_against_sd,
+    reading_effects,
+    response_curve,
+    trained_correlations,
+    tuned_baselines,
+)
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 
@@ -25,7 +33,9 @@ __all__ = [
     "accuracy_table",
     "architectures",
     "correlation_histograms",
+    "decorrelating",
     "effective_ranks",
+    "entropy_against_sd",
     "entropy_curves",
     "entropy_table",
     "gap_curves",
@@ -39,10 +49,14 @@ __all__ = [
     "optimism",
     "overfitting_table",
     "primary_claims",
+    "reading_effects",
     "receptive_field",
+    "response_curve",
     "strengths",
     "timing_table",
+    "trained_correlations",
     "tuned",
+    "tuned_baselines",
     "validation_against_training",
     "widths_table",
 ]

@@ -1,0 +1,38 @@
+"""One thing changed at a time: readings of the papers, strengths of penalties, tuned baselines.
+
+The runs of a profile's grid "readings" are set, seed by seed, beside those of the grid "networks".
+"""
+
+from sparsity_lib.study.readings import told
+from sparsity_lib.study.readings.changes import (
+    contrast,
+    effects,
+    onsets,
+    statements,
+    strengths,
+    tuned,
+    unit_variance,
+)
+from sparsity_lib.study.readings.filters import against_floor, correlations, descents, trained_floors
+from sparsity_lib.study.readings.outcomes import experiments, fresh, gathered, measured, name_of, outcomes
+
+__all__ = [
+    "against_floor",
+    "contrast",
+    "correlations",
+    "descents",
+    "effects",
+    "experiments",
+    "fresh",
+    "gathered",
+    "measured",
+    "name_of",
+    "onsets",
+    "outcomes",
+    "statements",
+    "strengths",
+    "told",
+    "trained_floors",
+    "tuned",
+    "unit_variance",
+]

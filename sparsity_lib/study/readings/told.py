@@ -1,0 +1,311 @@
+"""What was seen, in words built from the numbers, and in tables whose cells are words."""
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.readings import changes
+from sparsity_lib.study.readings.changes import (
+    CONTENDER,
+    PAPERS_LAMBDA,
+    QUANTITIES,
+    REFERENCE,
+    THRESHOLDS,
+    strengths,
+)
+from sparsity_lib.study.readings.filters import correlations, largest_at_least
+from sparsity_lib.study.readings.outcomes import WITHOUT_FC1, measured
+from sparsity_lib.study.runs import Run
+from sparsity_lib.study.sentences import difference, direction, number
+
+_RESPONSES = {
+    "chosen_accuracy": "accuracy at the chosen epoch",
+    "last_val_loss": "last validation loss",
+    "entropy_end": "entropy at the end, in shares of ln D",
+}
+_DIRECTIONS = {1: "higher", -1: "lower", 0: "no clear difference"}
+
+
+def cell(told: Description, decimals: int = 3) -> str:
+    """A table's cell: the mean with its 95 % interval."""
+    if told.n < 2:
+        return number(told.mean, decimals, sign=True) if told.n else ""
+    return f"{number(told.mean, decimals, sign=True)} ({_interval(told, decimals)})"
+
+
+def _interval(told: Description, decimals: int) -> str:
+    return f"{number(told.low, decimals, sign=True)} to {number(told.high, decimals, sign=True)}"
+
+
+def provenance(table: pd.DataFrame) -> str:
+    """By which code the unchanged and the changed runs were trained, and how many there are."""
+    if table.empty:
+        raise StudyError("there are no runs of these readings: none are published, and no seeds were given")
+    parts = []
+    for name, mine in (
+        ("unchanged", table[table["change"] == ""]),
+        ("changed", table[table["change"] != ""]),
+    ):
+        codes = ", ".join(sorted(mine["code_fingerprint"].unique()))
+        seeds = mine["seed"].nunique()
+        told = f"{len(mine)} {name} runs ({seeds} seeds; code {codes})" if len(mine) else f"no {name} runs"
+        parts.append(told)
+    same = table["code_fingerprint"].nunique() == 1
+    note = (
+        "All were trained by the same code."
+        if same
+        else "So the two runs of a pair can come from two "
+        "versions of the code: alike at the start, they may drift apart by rounding."
+    )
+    return f"{' and '.join(parts)}. {note}"
+
+
+def unit_variance(found: pd.DataFrame) -> pd.DataFrame:
+    """`readings.unit_variance` as a table of words."""
+    rows = [
+        {
+            "network": row.label,
+            "layer": row.layer,
+            "n": row.entropy.n,
+            "entropy (nats)": cell(row.entropy),
+            "at unit variance (nats)": cell(row.scale_free_entropy),
+            "share of the fall": _share(row.share),
+        }
+        for row in found.itertuples()
+    ]
+    return pd.DataFrame(rows).set_index(["network", "layer"])
+
+
+def at_unit_variance(found: pd.DataFrame) -> list[str]:
+    """One sentence per network: how far entropy falls, and what of the fall is there at unit variance."""
+    sentences = []
+    for label, rows in found.groupby("label", sort=False):
+        parts = [
+            f"in {row.layer} by {number(-row.entropy.mean)} nats, of which {_share(row.share)} remains at "
+            "unit variance"
+            for row in rows[rows["share"].notna()].itertuples()
+        ]
+        told = f"falls {'; '.join(parts)}" if parts else "does not clearly fall in any of these layers"
+        sentences.append(f"{label}: from the best epoch to the end, entropy {told}.")
+    return sentences
+
+
+def _share(share: float) -> str:
+    if np.isnan(share):
+        return ""
+    return f"{number(100 * share, 0)} %" if share > 0 else "nothing"
+
+
+def responses(table: pd.DataFrame) -> list[str]:
+    """One sentence per strength of SparsityReg, against vanillaNet by seed; and one on sr2 without fc1."""
+    sentences, mine = [], strengths(table)
+    table = table[table["seed"].isin(mine["seed"])]
+    for strength, runs in mine.groupby("strength"):
+        change = runs["change"].iloc[0]
+        mark = ", the paper's" if strength == PAPERS_LAMBDA else ""
+        sentences.append(f"λ = {strength:g}{mark}, against vanillaNet: {_all(table, change, 'vanillaNet')}.")
+    if (table["change"] == WITHOUT_FC1).any():
+        sentences.append(f"sr2Net without fc1, against sr2Net: {_all(table, WITHOUT_FC1, 'sr2Net')}.")
+    return sentences
+
+
+def _all(table: pd.DataFrame, change: str, against: str) -> str:
+    parts = []
+    for quantity, words in _RESPONSES.items():
+        pairs = measured(table, "sr2Net", change, quantity) - measured(table, against, "", quantity)
+        parts.append(f"{words} {difference(describe(pairs.dropna()))}" if len(pairs) else f"{words} no pairs")
+    return "; ".join(parts)
+
+
+def tuned(found: pd.DataFrame) -> pd.DataFrame:
+    """`readings.tuned` as a table of words."""
+    rows = [
+        {
+            "tuned": row.family,
+            "strength": f"{row.strength:g}",
+            "n": row.difference.n,
+            "mean difference": number(row.difference.mean, 4, sign=True),
+            "SD": number(row.difference.sd, 4),
+            "95 % interval": _interval(row.difference, 4),
+            "chosen": "chosen" if row.chosen else "",
+        }
+        for row in found.itertuples()
+    ]
+    return pd.DataFrame(rows).set_index(["tuned", "strength"])
+
+
+def contenders(table: pd.DataFrame, found: pd.DataFrame, quantity: str = "chosen_accuracy") -> list[str]:
+    """One sentence per family at the strength chosen for it: against vanillaNet, and against SparsityReg."""
+    chosen = found[found["chosen"]].set_index("family")
+    sentences = [
+        f"{family} {row['strength']:g} against vanillaNet: {difference(row['difference'])}."
+        for family, row in chosen.iterrows()
+    ]
+    if CONTENDER not in chosen.index:
+        return sentences
+    ours = chosen.loc[CONTENDER]
+    cells = [measured(table, row.network, row.change, quantity) for row in found.itertuples()]
+    seeds = set.intersection(*(set(cell.index) for cell in cells))  # those with which all were tuned
+    for family, row in chosen.drop(CONTENDER).iterrows():
+        theirs = measured(table, row["network"], row["change"], quantity)
+        pairs = theirs - measured(table, ours["network"], ours["change"], quantity)
+        sentences.append(
+            f"{family} {row['strength']:g} against SparsityReg {ours['strength']:g}: "
+            f"{difference(describe(pairs[pairs.index.isin(seeds)]))}."
+        )
+    return sentences
+
+
+def effects(found: pd.DataFrame) -> pd.DataFrame:
+    """`readings.effects` as a table of words."""
+    rows = [
+        {
+            "reading": row.reading,
+            "network": row.network,
+            "of": {"chosen_accuracy": "accuracy", "entropy_drop": "drop of entropy"}[row.quantity],
+            "n": row.difference.n,
+            "mean": number(row.difference.mean, 3, sign=True),
+            "SD": number(row.difference.sd, 3),
+            "95 % interval": _interval(row.difference, 3),
+        }
+        for row in found.itertuples()
+    ]
+    return pd.DataFrame(rows).set_index(["reading", "network", "of"])
+
+
+def statements(found: pd.DataFrame) -> list[str]:
+    """How many statements are the same in both readings, and one sentence for each that does not."""
+    turned = found[found["direction_usual"] != found["direction_changed"]]
+    sentences = [
+        f"{len(found) - len(turned)} of {len(found)} statements (a network against its reference, for each "
+        "reading and quantity) are the same by our reading and by the changed one."
+    ]
+    for row in turned.itertuples():
+        sentences.append(
+            f"{row.reading}: {row.network} against {REFERENCE[row.network]}, {QUANTITIES[row.quantity]}: "
+            f"{_DIRECTIONS[row.direction_usual]} by our reading, {cell(row.usual)}; "
+            f"{_DIRECTIONS[row.direction_changed]} by this one, {cell(row.changed)}; n = {row.changed.n}."
+        )
+    return sentences
+
+
+def onsets(found: pd.DataFrame) -> pd.DataFrame:
+    """`readings.onsets` as a table of words: in how many runs, and the median epoch."""
+    rules = {"bootstrap": "bootstrap"} | {share: f"{100 * share:g} %" for share in THRESHOLDS[1:]}
+    table = found.assign(
+        rule=[
+            f"{rules[threshold]}, σ = {width:g}"
+            for threshold, width in zip(found["threshold"], found["smoothing"], strict=True)
+        ],
+        told=[
+            f"{row.found} of {row.n}" + (f" ({row.median:.0f})" if row.found else "")
+            for row in found.itertuples()
+        ],
+    )
+    return table.pivot(index="rule", columns="label", values="told").loc[
+        list(dict.fromkeys(table["rule"])), list(dict.fromkeys(table["label"]))
+    ]
+
+
+def onsets_agree(found: pd.DataFrame) -> list[str]:
+    """One sentence per network: in how many runs some rule, and every rule, finds a moment of overfitting."""
+    sentences = []
+    for label, rows in found.groupby("label", sort=False):
+        low, high, n = rows["found"].min(), rows["found"].max(), rows["n"].iloc[0]
+        told = f"{low}" if low == high else f"{low} to {high}"  # by the mildest and the strictest rule
+        first, last = rows["median"].min(), rows["median"].max()
+        when = "" if np.isnan(first) else f"; the median moment is between epochs {first:.0f} and {last:.0f}"
+        sentences.append(
+            f"{label}: by one rule or another, a moment of overfitting is found in {told} of {n} runs{when}."
+        )
+    return sentences
+
+
+def overfitting(table: pd.DataFrame) -> pd.DataFrame:
+    """In how many runs of each changed cell validation loss gets worse for good, with the median epoch."""
+    changed = table[table["change"] != ""]
+    if changed.empty:
+        raise StudyError("there are no runs that change anything")
+    rows = []
+    for (change, network), runs in changed.groupby(["change", "network"], sort=False):
+        found = runs["onset_loss"].dropna()
+        told = f"{len(found)} of {len(runs)}" + (f" ({found.median():.0f})" if len(found) else "")
+        rows.append({"changed": change, "network": network, "moment of overfitting": told})
+    return pd.DataFrame(rows).set_index(["changed", "network"])
+
+
+def summary(table: pd.DataFrame, moments: pd.DataFrame, files: Sequence[Run]) -> list[str]:
+    """The page in a few sentences; what was not trained is left out."""
+    parts = (
+        lambda: at_unit_variance(changes.unit_variance(table[table["network"] == "vanillaNet"])),
+        lambda: [clear_strengths(table, quantity) for quantity in _RESPONSES],
+        lambda: contenders(table, changes.tuned(table)),
+        lambda: statements(changes.statements(table))[:1],
+        lambda: onsets_agree(moments),
+        lambda: nearest_to_none(correlations(table), files),
+    )
+    sentences: list[str] = []
+    for part in parts:
+        with contextlib.suppress(StudyError):
+            sentences += part()
+    return sentences
+
+
+def clear_strengths(table: pd.DataFrame, quantity: str) -> str:
+    """At which strengths of SparsityReg a quantity is clearly above or below vanillaNet's."""
+    plain = measured(table, "vanillaNet", "", quantity)
+    mine = strengths(table).groupby("strength")
+    sides = {
+        strength: direction(describe((runs.set_index("seed")[quantity] - plain).dropna()))
+        for strength, runs in mine
+    }
+    parts = [
+        f"{words} at λ = {', '.join(f'{strength:g}' for strength in at)}"
+        for side, words in _DIRECTIONS.items()
+        if (at := [strength for strength, told in sides.items() if told == side])
+    ]
+    return f"sr2Net against vanillaNet, {_RESPONSES[quantity]}: {'; '.join(parts)}."
+
+
+def floors(table: pd.DataFrame) -> list[str]:
+    """One sentence per kind of filters of `readings.against_floor`."""
+    return [
+        f"{name}: the printed penalty is {number(row['penalty'], 1)} and cannot be below "
+        f"{number(row['floor'], 1)}; mean |c| is {number(row['mean |c|'], 3)}."
+        for name, row in table.iterrows()
+    ]
+
+
+def alike(descents: pd.DataFrame) -> pd.DataFrame:
+    """The share of pairs that are as good as copies after each descent of `readings.descents`."""
+    table = descents.assign(alike=[f"{100 * share:.1f} %" for share in descents["alike"]])
+    shown = table.pivot(index=["filters", "center"], columns="penalty", values="alike")
+    kinds, centers, penalties = (list(dict.fromkeys(table[c])) for c in ("filters", "center", "penalty"))
+    return shown.loc[[(kind, center) for kind in kinds for center in centers], penalties]
+
+
+def nearest_to_none(table: pd.DataFrame, files: Sequence[Run]) -> list[str]:
+    """By two centres: the readings of DecorrReg that leave conv1 the least and the most correlated.
+
+    `files`: runs of the same architecture, for the filters' shape, which says what a low mean |c| costs.
+    """
+    sentences = []
+    for center, words in (("filters", "the mean filter"), ("components", "each filter's own mean")):
+        means = table.groupby(["network", "change"])[f"correlation:{center}"].mean()
+        cells = means.loc[["sr3Net"]].dropna().sort_values()
+        (_, least), (_, most) = cells.index[0], cells.index[-1]
+        said = (
+            f"Less {words}, mean |c| in conv1 is least ({number(cells.iloc[0], 3)}) by "
+            f"{least or 'the printed reading'}, and most ({number(cells.iloc[-1], 3)}) by "
+            f"{most or 'the printed reading'}"
+        )
+        if ("vanillaNet", "") in means.index:
+            said += f"; in vanillaNet it is {number(means['vanillaNet', ''], 3)}"
+        if files and (largest := largest_at_least(cells.iloc[0], files[0], center)) > cells.iloc[0]:
+            said += f". So low a mean needs a pair with |c| of at least {number(largest)}"
+        sentences.append(f"{said}.")
+    return sentences

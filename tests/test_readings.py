@@ -1,0 +1,254 @@
+"""One change at a time: runs are named by it, paired by seed, and told by what is put in."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from synthetic import curve, many, one
+
+import sparsity_lib as sl
+from sparsity_lib import functional, study
+from sparsity_lib.study import StudyError, analysis, figures, profiles, readings
+from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.readings import filters, told
+
+EXPERIMENTS = readings.experiments("laptop", "0-3")
+NAMES = {e.id: readings.name_of(e, 16.0) for e in EXPERIMENTS}
+
+
+def made_up(experiment: study.Experiment, accuracy: float, seed_effect: float = 0.01) -> xr.Dataset:
+    """The curves of a run that is `accuracy` all along, higher at higher seeds; monitor images see half."""
+    level = np.full(42, accuracy + seed_effect * experiment.seed)
+    run = one(
+        experiment.network,
+        experiment.seed,
+        val_accuracy=level,
+        monitor_accuracy=level / 2,
+        label_noise=experiment.label_noise,
+        code_fingerprint="0",
+    )
+    return targeted(run.assign_coords(run=[experiment.id]))
+
+
+def targeted(runs: xr.Dataset) -> xr.Dataset:
+    """The same runs with the layers that are targeted: conv4 is as conv3."""
+    conv4 = runs.sel(layer=["conv3"]).assign_coords(layer=["conv4"])
+    layers = [runs.sel(layer=["conv1", "conv3", "fc1"]), conv4]
+    return xr.concat(layers, "layer", data_vars="minimal")
+
+
+def gains(experiment: study.Experiment) -> float:
+    """What is put in: sr2Net gains 0.03, T1 takes 0.02 of it; T6 gives 0.1 to vanillaNet and sr2Net alike."""
+    name = NAMES[experiment.id]
+    put_in = {"T1: after the ReLU": -0.02, "T6: PyTorch's initialisation": 0.1, "λ = 0.01": 0.02}
+    put_in |= {"dropout 0.5": 0.05, "weight decay 0.01": -0.1}
+    return 0.5 + 0.03 * (experiment.network == "sr2Net") + put_in.get(name, 0)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return readings.outcomes(many([made_up(e, gains(e)) for e in EXPERIMENTS]), EXPERIMENTS)
+
+
+def test_every_cell_of_the_grid_has_a_name_of_its_own():
+    grid = [e for e in readings.experiments("laptop") if e.seed == 100]
+    cells = {(e.network, readings.name_of(e, 16.0)) for e in grid}
+    assert len(cells) == len(grid) == len(profiles.grid("readings", "laptop").cells) + 7
+    named = {name for _, name in cells}
+    assert {"", "T1: after the ReLU", "T2: mean over positions", "λ = 0.1", "without fc1"} <= named
+    assert "T3: no mean, T4: local" in named
+    assert readings.name_of(study.Experiment(network="sr2Net")) == ""
+    assert readings.name_of(study.Experiment(network="sr2Net", reduction="mean")) == "T2: mean over positions"
+
+
+def test_a_profile_without_the_grid_has_no_experiments_and_no_rows():
+    assert readings.experiments("paper") == []
+    nothing = readings.outcomes(None, [])
+    assert nothing.empty
+    assert readings.outcomes(one(), EXPERIMENTS).empty  # none of these runs
+    for ask in (
+        readings.effects,
+        readings.statements,
+        readings.strengths,
+        readings.tuned,
+        readings.unit_variance,
+        readings.correlations,
+        told.provenance,
+        told.overfitting,
+        figures.response_curve,
+    ):
+        with pytest.raises(StudyError, match="there are no runs"):
+            ask(nothing)
+    with pytest.raises(StudyError, match="no runs"):
+        readings.onsets(None, [])
+    assert plt.get_fignums() == []
+
+
+def test_the_mean_over_sixteen_positions_is_the_sum_at_a_sixteenth():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1))
+    x, losses = torch.randn(5, 3, 4, 4), []
+    for strength, reduction in ((0.001, "sum"), (0.016, "mean")):
+        with sl.SparsityReg(model, {"0": strength}, reduction=reduction) as penalty:
+            model(x)
+            losses.append(penalty())
+    torch.testing.assert_close(*losses)
+
+
+def test_effects_are_what_was_put_in_and_pairs_take_out_the_seed(table):
+    found = readings.effects(table).query("quantity == 'chosen_accuracy'")
+    mean = {(row.reading, row.network): row.difference.mean for row in found.itertuples()}
+    assert mean["T1: after the ReLU", "sr2Net"] == pytest.approx(-0.02)
+    assert mean["T6: PyTorch's initialisation", "vanillaNet"] == pytest.approx(0.1)
+    assert mean["T6: PyTorch's initialisation", "sr2Net"] == pytest.approx(0)  # of its difference
+    assert mean["T7: standardised inputs", "sr2Net"] == pytest.approx(0)
+    assert all(row.difference.sd == pytest.approx(0, abs=1e-9) for row in found.itertuples())
+    assert all(row.difference.n == 4 for row in found.itertuples())
+
+
+def test_a_statement_turns_only_where_the_direction_does(table):
+    shifted = table.copy()
+    t1 = shifted["change"] == "T1: after the ReLU"
+    shifted.loc[t1, "chosen_accuracy"] -= 0.05
+    found = readings.statements(shifted).query("quantity == 'chosen_accuracy'").set_index("reading")
+    assert found.loc["T1: after the ReLU", "direction_usual"] == 1
+    assert found.loc["T1: after the ReLU", "direction_changed"] == -1
+    count, *turned = told.statements(readings.statements(shifted))
+    (sentence,) = (each for each in turned if each.startswith("T1: after the ReLU"))
+    assert "higher by our reading, +0.030" in sentence
+    assert "lower by this one, −0.040" in sentence
+    assert f"{len(readings.statements(shifted)) - len(turned)} of " in count
+
+
+def test_the_best_strength_is_chosen_on_other_images_with_as_many_tries(table):
+    found = readings.tuned(table)
+    assert found.groupby("family").size().to_dict() == dict.fromkeys(found["family"].unique(), 3)
+    assert found.groupby("family")["chosen"].sum().eq(1).all()
+    ours = found[found["family"] == "SparsityReg"]
+    assert ours["strength"].tolist() == [1e-4, 1e-3, 1e-2]  # the paper's, and its neighbours
+    assert found[found["chosen"]].set_index("family")["strength"]["dropout"] == 0.5
+    misled = table.copy()
+    misled.loc[misled["change"] == "dropout 0.1", "monitor_accuracy"] = 1.0
+    chosen = readings.tuned(misled).query("chosen").set_index("family")
+    assert chosen["strength"]["dropout"] == 0.1
+    assert chosen["difference"]["dropout"].mean == pytest.approx(0)  # judged on the validation images
+    said = told.contenders(table, found)
+    assert any("dropout 0.5 against SparsityReg 0.01: " in sentence for sentence in said)
+
+
+def test_strengths_are_in_order_and_without_the_cell_that_lacks_fc1(table):
+    mine = readings.strengths(table)
+    assert mine["strength"].unique().tolist() == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert "without fc1" not in set(mine["change"])
+    *_, last = told.responses(table)
+    assert last.startswith("sr2Net without fc1, against sr2Net: ")
+    assert "higher at λ = " in told.clear_strengths(table, "chosen_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("entropy", "twin", "said"),
+    [
+        ((3.0, 2.0), (2.5, 2.5), "by 1.00 nats, of which nothing remains"),
+        ((3.0, 2.0), (2.5, 2.25), "by 1.00 nats, of which 25 % remains"),
+        ((2.0, 3.0), (2.5, 2.5), "does not clearly fall"),
+    ],
+)
+def test_what_remains_of_a_fall_at_unit_variance(entropy, twin, said):
+    runs = many([one(seed=s, entropy=entropy, scale_free_entropy=twin) for s in (0, 1)])
+    summed = analysis.summary(targeted(runs)).assign(change="")
+    found = readings.unit_variance(summed)
+    assert said in told.at_unit_variance(found)[0]
+    assert len(told.unit_variance(found)) == 3
+
+
+def test_moments_are_counted_by_every_rule():
+    falling = curve(3.0, 2.0, 1.0, at=20)
+    runs = many([one(), one(seed=1), one(seed=2, val_loss=falling)])
+    found = readings.onsets(runs, runs["run"].to_numpy().tolist())
+    assert len(found) == 8
+    assert set(found["n"]) == {3}
+    assert set(found["found"]) == {2}
+    assert set(found["median"]) == {20}
+    assert told.summary(readings.outcomes(None, []), found, []) == told.onsets_agree(found)
+    assert told.onsets(found).loc["2 %, σ = 4", "vanillaNet"] == "2 of 3 (20)"
+    assert "found in 2 of 3 runs; the median" in told.onsets_agree(found)[0]
+
+
+def test_published_curves_gain_fresh_runs_and_lacking_correlations(tiny_runs):
+    every = study.curves(tiny_runs)
+    old = study.curves(tiny_runs[:3]).drop_vars(["correlation", "center"])
+    together = readings.gathered(old, tiny_runs[1:])
+    assert together["run"].to_numpy().tolist() == every["run"].to_numpy().tolist()
+    kept = together["correlation"]
+    assert kept.isel(run=0).isnull().all()  # whose file is not there
+    np.testing.assert_array_equal(
+        kept.isel(run=slice(1, None)), every["correlation"].isel(run=slice(1, None))
+    )
+    assert readings.gathered(old, []) is old
+    assert readings.gathered(None, tiny_runs).sizes["run"] == len(tiny_runs)
+
+
+def test_the_printed_penalty_is_at_its_floor_whatever_pairs_are():
+    table = readings.against_floor(64)
+    assert (table["penalty"] >= table["floor"] - 1e-3).all()
+    assert (table["penalty"][["random", "two opposite clusters"]] < 0.95 * -32).all()
+    assert table.loc["two opposite clusters", "mean |c|"] > 0.9
+    assert table.loc["a common pattern, unequal norms", "penalty"] > 0
+    assert told.floors(table)[0].startswith("random: the printed penalty is −3")
+
+
+def test_descent_lowers_what_it_descends_and_steps_are_matched():
+    for weight in filters.starts(16, (1, 3, 3)).values():
+        for center in functional.CENTERS:
+            for penalty in ("absolute", "squared"):
+                moved = filters.descend(weight, center, penalty, steps=20)
+                before, after = (functional.decorrelation(w, center, penalty) for w in (weight, moved))
+                assert after < before
+            one_step = filters.descend(weight, center, "local", steps=1, step=0.1)
+            assert (one_step - weight).norm() == pytest.approx(0.1 * float(weight.norm()), rel=1e-4)
+
+
+def test_a_low_mean_needs_a_pair_that_is_alike(tiny_run):
+    filters_of_conv1 = int(tiny_run.layer("conv1").attrs["channels"])
+    copies = torch.eye(9).repeat(2, 1)[:filters_of_conv1]  # at right angles, but for pairs that are equal
+    mean = filters.mean_absolute(copies, "none")
+    bound = filters.largest_at_least(mean, tiny_run, "filters")
+    assert mean < bound <= filters.pairs(copies, "none").max()
+    found = readings.descents(filters=8, shape=(1, 3, 3))
+    assert found["alike"].between(0, 1).all()
+    clusters = told.alike(found).loc[("two opposite clusters", "filters")]
+    assert clusters["signed"] == "100.0 %"
+
+
+def test_floors_of_trained_filters_come_from_the_histograms(tiny_runs):
+    found = readings.trained_floors(tiny_runs[:2])
+    assert (found["penalty, before"] > found["floor, −D/2"] - 0.5).all()  # bins are rounded
+    assert found["mean |c|, end"].between(0, 1).all()
+    with pytest.raises(StudyError, match="no run files"):
+        readings.trained_floors([])
+
+
+def test_figures_show_every_row(table):
+    kept = table.assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
+    drawn = {
+        "effects": figures.reading_effects(readings.effects(table)),
+        "tuned": figures.tuned_baselines(readings.tuned(table)),
+        "response": figures.response_curve(table),
+        "trained": figures.trained_correlations(readings.correlations(kept)),
+        "descents": figures.decorrelating(readings.descents(filters=8, shape=(1, 3, 3))),
+        "scale": figures.entropy_against_sd(many([one(seed=s) for s in (0, 1)]), ["conv3", "fc1"]),
+    }
+    assert plt.get_fignums() == []
+    assert all(isinstance(each, Figure) for each in drawn.values())
+    rows = [label.get_text() for label in drawn["effects"].axes[0].get_yticklabels()]
+    assert "T6: PyTorch's initialisation, vanillaNet" in rows
+    assert len(rows) == len(set(rows)) == len(readings.effects(table)) / 2
+    assert "least (0.200)" in told.nearest_to_none(readings.correlations(kept), [])[0]
+
+
+def test_cells_of_tables_are_words():
+    assert told.cell(describe([0.1, 0.2, 0.3])) == "+0.200 (−0.048 to +0.448)"
+    assert told.cell(describe([0.1])) == "+0.100"
+    assert told.cell(describe([np.nan])) == ""
