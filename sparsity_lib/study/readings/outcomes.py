@@ -175,4 +175,4 @@ def measured(table: pd.DataFrame, network: str, change: str, quantity: str) -> p
     cell = table[(table["network"] == network) & (table["change"] == change)]
     if cell.empty:
         raise StudyError(f"there are no runs of {network} {change or '(unchanged)'} to compare")
-    return cell.set_index("seed")[quantity]
+    return cell.set_index("seed")[quantity].astype(float).round(6)  # no digits beyond float32's

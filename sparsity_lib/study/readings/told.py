@@ -271,15 +271,6 @@ def clear_strengths(table: pd.DataFrame, quantity: str) -> str:
     return f"sr2Net against vanillaNet, {_RESPONSES[quantity]}: {'; '.join(parts)}."
 
 
-def floors(table: pd.DataFrame) -> list[str]:
-    """One sentence per kind of filters of `readings.against_floor`."""
-    return [
-        f"{name}: the printed penalty is {number(row['penalty'], 1)} and cannot be below "
-        f"{number(row['floor'], 1)}; mean |c| is {number(row['mean |c|'], 3)}."
-        for name, row in table.iterrows()
-    ]
-
-
 def alike(descents: pd.DataFrame) -> pd.DataFrame:
     """The share of pairs that are as good as copies after each descent of `readings.descents`."""
     table = descents.assign(alike=[f"{100 * share:.1f} %" for share in descents["alike"]])
