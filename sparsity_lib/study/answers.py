@@ -16,7 +16,7 @@ from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.questions import PLAIN
-from sparsity_lib.study.sentences import _difference, _direction, differences, number
+from sparsity_lib.study.sentences import _difference, differences, direction, number
 
 
 def listed(words: Iterable[str]) -> str:
@@ -166,7 +166,7 @@ def likeness(curves: xr.Dataset) -> list[str]:
         compared = questions.conv1_against(curves, label)
         ways = {1: "more", -1: "less", 0: "not clearly more or less"}
         found = {
-            way: [r["layer"] for _, r in compared.iterrows() if _direction(_told(r)) == way] for way in ways
+            way: [r["layer"] for _, r in compared.iterrows() if direction(_told(r)) == way] for way in ways
         }
         told = listed(f"{ways[way]} than in {listed(layers)}" for way, layers in found.items() if layers)
         sentences.append(
@@ -192,7 +192,7 @@ def capacity(curves: xr.Dataset) -> list[str]:
             way: [
                 f"{row['layer']} ({number(row['mean'], sign=True)})"
                 for row in rows
-                if _direction(_told(row)) == side
+                if direction(_told(row)) == side
             ]
             for side, way in ways.items()
         }

@@ -231,6 +231,7 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
                     theirs[quantity].mean(), color=COLORS[network], linestyle=style, linewidth=1.4, zorder=1
                 )
         ax.set_title(f"seen by: {_CENTERS[seen]}")
+    axes[0].set_xlim(left=0)
     fig.supxlabel("mean |c| of conv1's filters at the end")
     lines = [
         Line2D([], [], color=COLORS[network], linestyle=style, label=network)
