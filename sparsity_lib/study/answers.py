@@ -16,7 +16,7 @@ from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.questions import PLAIN
-from sparsity_lib.study.sentences import _difference, differences, direction, number
+from sparsity_lib.study.sentences import difference, differences, direction, number
 
 
 def listed(words: Iterable[str]) -> str:
@@ -74,7 +74,7 @@ def overfitting(table: pd.DataFrame) -> list[str]:
         for _, row in rows[rows["label"].str.startswith("sr2Net")].iterrows():
             sentences.append(
                 f"{title}: validation loss at the same training loss, {row['label']} against {PLAIN}: "
-                f"{_difference(_told(row))}. It gets worse for good in {counts[row['label']]} runs, "
+                f"{difference(_told(row))}. It gets worse for good in {counts[row['label']]} runs, "
                 f"{PLAIN}'s in {counts[PLAIN]}."
             )
     return sentences
@@ -111,7 +111,7 @@ def tuned(table: pd.DataFrame) -> list[str]:
         told += f"accuracy at the chosen epoch {number(float(accuracy.mean()), 3)} (n = {len(accuracy)})"
         if knob != "SparsityReg" and "SparsityReg" in chosen:
             found = describe(accuracy - chosen["SparsityReg"])
-            told += f"; against SparsityReg at its best: {_difference(found)}"
+            told += f"; against SparsityReg at its best: {difference(found)}"
         sentences.append(f"{told}.")
     return sentences
 
