@@ -182,43 +182,6 @@ def test_layer_sizes():
         questions.layer_sizes(study.Experiment(dataset="folder:x"))
 
 
-# 4
-
-
-def turned(e: study.Experiment) -> xr.Dataset:
-    """Monitor images like dropout at 0.5 and SparsityReg at 0.01 best; validation images tell by how much."""
-    good = e.dropout == 0.5 or (e.sparsity or {}).get("fc1") == 0.01
-    monitor = np.full(42, 0.9 if good else 0.5)
-    accuracy = np.full(42, 0.8 if e.dropout == 0.5 else 0.7 if good else 0.6) + (e.seed - 100) / 1000
-    return one(e.network, e.seed, val_accuracy=accuracy, monitor_accuracy=monitor, label_noise=0.3)
-
-
-def test_baselines_are_tuned_on_other_images():
-    runs = as_published("laptop", "readings", [100, 101], turned)
-    runs += as_published("laptop", "networks", [100, 101], turned)
-    table = questions.tuned(many(runs), "laptop")
-    assert table.groupby("knob")["strength"].nunique().to_dict() == {
-        "SparsityReg": 5,
-        "dropout": 3,
-        "weight decay": 4,
-        "label smoothing": 4,
-    }
-    best = questions.best_strengths(table)
-    assert (best["SparsityReg"], best["dropout"]) == (0.01, 0.5)
-    sentences = answers.tuned(table)
-    assert "dropout: of 3 strengths, 0.5, the highest tried, is best" in sentences[1]
-    assert "against SparsityReg at its best: higher, +0.100" in sentences[1]
-    assert isinstance(figures.tuned(table), Figure)
-
-
-def test_untuned_baselines_are_one_line():
-    for curves in (None, one(), many(as_published("laptop", "networks", [100], turned))):
-        with pytest.raises(StudyError, match="no published runs of tuned baselines yet"):
-            questions.tuned(curves, "laptop")
-    with pytest.raises(StudyError, match="paper has no grid 'readings'"):
-        questions.tuned(None, "paper")
-
-
 # 5
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from sparsity_lib.study import gap, questions
 from sparsity_lib.study.analysis import labels, settings
-from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.comparison import Description
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.questions import PLAIN
@@ -90,30 +90,6 @@ def strengths(table: pd.DataFrame) -> list[str]:
         f"{', '.join(last)}: {high / low:.0f} times as much.",
         f"Within one network, conv1's is up to {within:,.0f} times that of fc1.",
     ]
-
-
-def tuned(table: pd.DataFrame) -> list[str]:
-    """4. Each knob of `questions.tuned` at its best strength, and against SparsityReg at its own."""
-    best = questions.best_strengths(table)
-    chosen = {
-        knob: table[(table["knob"] == knob) & (table["strength"] == strength)].set_index("seed")[
-            "chosen_accuracy"
-        ]
-        for knob, strength in best.items()
-    }
-    tried = table.groupby("knob")["strength"].nunique()
-    sentences = []
-    for knob, accuracy in chosen.items():
-        highest = (
-            ", the highest tried," if best[knob] == table["strength"][table["knob"] == knob].max() else ""
-        )
-        told = f"{knob}: of {tried[knob]} strengths, {best[knob]:g}{highest} is best on the monitor images; "
-        told += f"accuracy at the chosen epoch {number(float(accuracy.mean()), 3)} (n = {len(accuracy)})"
-        if knob != "SparsityReg" and "SparsityReg" in chosen:
-            found = describe(accuracy - chosen["SparsityReg"])
-            told += f"; against SparsityReg at its best: {difference(found)}"
-        sentences.append(f"{told}.")
-    return sentences
 
 
 def optimism(curves: xr.Dataset) -> list[str]:

@@ -18,7 +18,6 @@ from torch import nn
 from sparsity_lib.functional import filter_correlation
 from sparsity_lib.study import profiles
 from sparsity_lib.study.analysis import (
-    chosen_accuracy,
     labels,
     moment_of_overfitting,
     only,
@@ -240,76 +239,7 @@ def strengths(settings_: Sequence[tuple[str, str]] | None = None, lambda_: float
     return pd.DataFrame(rows).set_index(["images", "size"])
 
 
-# 4. Was the baseline tuned as hard?
-
-KNOBS = {  # what is tuned: the field of an experiment that is its strength
-    "SparsityReg": "sparsity",
-    "dropout": "dropout",
-    "weight decay": "weight_decay",
-    "label smoothing": "label_smoothing",
-}
-
-
-def tuned(curves: xr.Dataset | None, profile: str) -> pd.DataFrame:
-    """The runs of the profile's grid "readings" that turn one knob, and those of the networks that they vary.
-
-    **Returns:** one row per run: `knob`, `strength` (SparsityReg's on fc1), `seed`, and two accuracies:
-    `monitor_accuracy` (the highest, by which a strength is chosen) and `chosen_accuracy` (on validation
-    images, by which it is judged).
-    """
-    readings = profiles.experiments(profile, grids=["readings"], published=True)
-    networks = {e.id: e for e in profiles.experiments(profile, grids=["networks"], published=True)}
-    found: dict[tuple[str, str], Experiment] = {}  # (knob, run)
-    for experiment, (knob, field) in itertools.product(readings, KNOBS.items()):
-        base = experiment.model_copy(update={field: Experiment.model_fields[field].default})
-        if base.id != experiment.id and base.id in networks and _strength(experiment, field) is not None:
-            found |= {(knob, experiment.id): experiment, (knob, base.id): base}
-    table = _accuracies(curves)
-    rows = pd.DataFrame(
-        [
-            {"knob": knob, "strength": _strength(e, KNOBS[knob]), "seed": e.seed} | table.loc[run].to_dict()
-            for (knob, run), e in found.items()
-            if run in table.index
-        ],
-        columns=["knob", "strength", "seed", *table.columns],
-    )
-    rows = rows[rows.groupby("knob")["strength"].transform("nunique") > 1]
-    if rows.empty:
-        raise StudyError(f"the profile {profile} has no published runs of tuned baselines yet")
-    return rows.sort_values(["knob", "strength", "seed"], key=_in_order, ignore_index=True)
-
-
-def _in_order(column: pd.Series) -> pd.Series:
-    return column.map(list(KNOBS).index) if column.name == "knob" else column
-
-
-def _strength(experiment: Experiment, field: str) -> float | None:
-    # None where SparsityReg acts on other layers than sr2Net's
-    if field != "sparsity":
-        return float(getattr(experiment, field))
-    given = experiment.strengths()["sparsity"]
-    return given["fc1"] if set(given) == set(TARGETED) else None
-
-
-def _accuracies(curves: xr.Dataset | None) -> pd.DataFrame:
-    if curves is None:
-        return pd.DataFrame()
-    monitor = trained(curves)["monitor_accuracy"].sel(split="monitor").max("epoch")
-    columns = {"monitor_accuracy": monitor, "chosen_accuracy": chosen_accuracy(curves)}
-    return pd.DataFrame({n: c.to_numpy() for n, c in columns.items()}, index=curves["run"].to_numpy())
-
-
-def best_strengths(table: pd.DataFrame) -> pd.Series:
-    """Of each knob of `tuned`, the strength with the highest mean `monitor_accuracy`.
-
-    Over the seeds that all its strengths have, if there are any.
-    """
-    best = {}
-    for knob, rows in table.groupby("knob", sort=False):
-        wide = rows.pivot(index="seed", columns="strength", values="monitor_accuracy")
-        shared = wide.dropna()
-        best[knob] = (wide if shared.empty else shared).mean().idxmax()
-    return pd.Series(best, name="strength")
+# 4. Was the baseline tuned as hard? That is answered from the readings' grid: `readings.tuned`.
 
 
 # 5. Best accuracy is optimistic.

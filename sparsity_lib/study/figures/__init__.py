@@ -15,7 +15,6 @@ from sparsity_lib.study.figures.questions import (
     overfitting_table,
     strengths,
     timing_table,
-    tuned,
 )
 from sparsity_lib.study.figures.readings import (
     decorrelating,
@@ -55,7 +54,6 @@ __all__ = [
     "strengths",
     "timing_table",
     "trained_correlations",
-    "tuned",
     "tuned_baselines",
     "validation_against_training",
     "widths_table",

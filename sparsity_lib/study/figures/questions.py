@@ -163,48 +163,6 @@ def strengths(table: pd.DataFrame) -> Figure:
 
 
 @figure
-def tuned(table: pd.DataFrame) -> Figure:
-    """Accuracy by strength, one panel per knob of `questions.tuned`: a tick per seed, mean, 95 % t interval.
-
-    A filled dot is the strength that is best on the monitor images. The band is vanillaNet's interval,
-    which is that of a knob at 0.
-    """
-    best, knobs = questions.best_strengths(table), table["knob"].unique()
-    fig, axes = plt.subplots(
-        1, len(knobs), figsize=(WIDTH, 3.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    plain = table[table["strength"] == 0].drop_duplicates("seed")["chosen_accuracy"]
-    for ax, knob in zip(axes.flat, knobs, strict=True):
-        by_strength = table[table["knob"] == knob].groupby("strength")["chosen_accuracy"]
-        for x, (strength, values) in enumerate(by_strength):
-            told, hollow = describe(values), strength != best[knob]
-            ax.scatter(np.full(len(values), x), values, marker="_", color="0.6", s=40, linewidth=1)
-            _dot(ax, (x, told.mean), (told.low, told.high), "#0072B2", upright=True, hollow=hollow)
-        if len(plain):
-            ax.axhspan(*describe(plain)[3:5], color="0.88", zorder=0)
-        ax.set_xticks(
-            range(len(by_strength)), [f"{strength:g}" for strength in by_strength.groups], rotation=45
-        )
-        ax.set_xlim(-0.6, len(by_strength) - 0.4)
-        ax.set_title(knob)
-        ax.grid(axis="x", visible=False)
-    low, high = table["chosen_accuracy"].min(), table["chosen_accuracy"].max()
-    room = 0.2 * (high - low) + 0.005  # wide intervals of few seeds leave the panel
-    axes[0, 0].set_ylim(low - room, high + room)
-    axes[0, 0].set_ylabel("accuracy at the chosen epoch")
-    fig.supxlabel("strength")
-    dot: dict[str, Any] = {"color": "#0072B2", "marker": "o", "linestyle": ""}
-    handles = [
-        Line2D([], [], **dot, label="best on the monitor images"),
-        Line2D([], [], **dot, markerfacecolor="white", label="other strengths"),
-        Line2D([], [], color="0.6", marker="_", linestyle="", label="a seed"),
-        Patch(color="0.88", label="vanillaNet"),
-    ]
-    fig.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.4)
-    return fig
-
-
-@figure
 def optimism(curves: xr.Dataset) -> Figure:
     """How optimistic the best accuracy is, in points, and how the networks rank by each of the three (T18).
 
