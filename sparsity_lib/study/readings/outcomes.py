@@ -141,9 +141,10 @@ def outcomes(curves: xr.Dataset | None, described: Sequence[Experiment]) -> pd.D
         return pd.DataFrame(columns=list(_COLUMNS))
     curves = only(curves, run=there)
     table = summary(curves)
-    whole = np.log(curves["channels"].sel(layer=list(TARGETED)).to_numpy())  # (run, layer), nats
+    targeted = [layer for layer in TARGETED if layer in curves["layer"]]
+    whole = np.log(curves["channels"].sel(layer=targeted).to_numpy())  # (run, layer), nats
     best, end = (
-        table[[f"entropy_{moment}:{layer}" for layer in TARGETED]] / whole for moment in ("best", "end")
+        table[[f"entropy_{moment}:{layer}" for layer in targeted]] / whole for moment in ("best", "end")
     )
     conv_scale = max(experiment.lambda_conv_scale for experiment in described)
     mine = [by_id[run] for run in there]
