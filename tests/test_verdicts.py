@@ -221,3 +221,22 @@ def test_tables_are_markdown_whatever_the_cells_hold() -> None:
     lines = ledger.markdown(ledger.table(judged)).splitlines()
     assert len(lines) == 2 + len(judged)
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_the_laptops_sentence_is_no_verdict() -> None:
+    assert "nothing is published" in ledger.on_the_laptop(verdicts.on_the_laptop(LEDGER, None))
+    digits = Cell(dataset="digits", size="s", kind="laptop")
+    runs = runs_of(digits, {"vanillaNet": [0.5] * 20, "sr2Net": [0.6] * 20})
+    rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DIRECT, primary=True),)})
+    told = ledger.on_the_laptop(verdicts.on_the_laptop(rules, runs))
+    assert told == (
+        "**On the laptop's digits**, which give no verdict, the effect lies where the claim has it: It is so."
+    )
+
+
+def test_leads_are_told_by_layer_with_those_of_chance() -> None:
+    runs = many([one("vanillaNet", seed, entropy=(3.0, 1.0)) for seed in range(3)])
+    told = ledger.timing_words([runs], 0.05)
+    assert "| digits, s | conv3 | 3 | 3 | 3 |" in told
+    assert "rows with three leads or more" in told
+    assert "no published runs" in ledger.timing_words([], 0.05)

@@ -265,9 +265,11 @@ def primary_claims(root: Path) -> list[str]:
     rules = claims.load(root / "claims.yaml")
     judged_by = [curves for name in claims.JUDGED if (curves := published(name)) is not None]
     judged = verdicts.judge_all(rules, judged_by)
-    told = [f"- {sentence}" for sentence in ledger.outcome(judged, primary=True)]
+    mechanism = verdicts.on_the_laptop(rules, published("laptop"))
+    sentences = [*ledger.outcome(judged, primary=True), ledger.on_the_laptop(mechanism)]
+    told = [f"- {sentence}" for sentence in sentences]
     try:
-        drawn = figures.primary_claims(rules, judged, verdicts.on_the_laptop(rules, published("laptop")))
+        drawn = figures.primary_claims(rules, judged, mechanism)
     except StudyError as error:
         return [f"No figure: {error}.", "", *told]
     picture = root / "book" / "_generated" / "primary-claims.svg"

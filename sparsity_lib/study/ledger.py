@@ -145,6 +145,18 @@ def outcome(judged: Sequence[Judgement], primary: bool = False) -> list[str]:
     return [f"{heads[key]}{_listed(found[key], primary)}." for key in found]
 
 
+def on_the_laptop(mechanism: Sequence[Judgement]) -> str:
+    """What the laptop's digits show of the primary claims, in a sentence that is no verdict."""
+    found: dict[str, list[str]] = {}
+    for each in mechanism:
+        if each.claim.primary and each.effect.n:
+            found.setdefault(side(each), []).append(_bare(each.claim.claim))
+    if not found:
+        return "**On the laptop's digits**, which give no verdict, nothing is published yet."
+    parts = [f"{where}: {'; '.join(claims)}" for where, claims in found.items()]
+    return f"**On the laptop's digits**, which give no verdict, the effect lies {'. It lies '.join(parts)}."
+
+
 def _listed(judged: Sequence[Judgement], told: bool) -> str:
     if not judged or not told:
         return ""
@@ -208,7 +220,8 @@ def timing_table(
             continue
         for title, group in settings(only(curves, label=network)):
             if group.sizes["run"] > 1 and (group["epochs"] > timing.BASELINE).all():
-                parts.append(timing.lead_table(group, layers, margin).assign(setting=title))
+                there = [layer for layer in layers if layer in group["layer"]]
+                parts.append(timing.lead_table(group, there, margin).assign(setting=title))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
