@@ -1,5 +1,6 @@
 """The grid from a shell: what is missing is trained, in a time budget, and failures are named."""
 
+import json
 import os
 import signal
 import subprocess
@@ -72,6 +73,26 @@ def test_a_failure_is_named_and_the_others_finish(runs_folder):
     assert outcome.done == [good.id]
     assert list(outcome.failed) == [bad.id]
     assert "not finite" in outcome.failed[bad.id]
+
+
+def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
+    """vanillaNet's learning rate is so high that its loss is soon infinite."""
+    wild = ({"network": "vanillaNet", **SMALL | {"lr": 1e12}}, {"network": "sr3Net", **SMALL})
+    grid = profiles.Grid(wild, seeds=(0,), published_seeds=(100,))
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two cells", {"networks": grid}))
+    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    diverging, sound = profiles.experiments("tiny", published=True)
+    assert list(run_queue([diverging], jobs=1).failed) == [diverging.id]
+    (note,) = tiny_profile.glob("*.diverged")
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"commit": "a" * 40, "dirty": 1}))
+    study.train(sound)
+    assert results.publish("tiny") == 1
+    assert results.diverged(results.published("tiny")) == {}  # uncommitted code decides nothing
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"dirty": 0}))
+    assert results.publish("tiny") == 0
+    told = results.diverged(results.published("tiny"))
+    assert list(told) == [diverging.id]
+    assert "not finite at epoch 0" in told[diverging.id]
 
 
 def test_out_of_time_is_resumed_by_the_same_call(runs_folder):

@@ -71,6 +71,6 @@ def test_chance_knows_nothing_of_its_run() -> None:
 
 def test_the_table_counts_what_has_no_lead() -> None:
     runs = many([with_entropy(step(at), seed) for seed, at in enumerate((10, 12, 41))])
-    row = lead_table(runs, ["conv3"], 0.05).iloc[0]
+    row = lead_table(runs, [["conv3"]], 0.05).iloc[0]
     assert (row["runs"], row["changed"], row["overfitted"], row["n"]) == (3, 2, 3, 2)
     assert row["lead"] == pytest.approx(np.mean([20 - 11, 20 - 13]))

@@ -187,7 +187,9 @@ def papers_value(test: Criterion, cell: Cell) -> float | None:
         return None
     table = paper.accuracies()
     here = table[
-        (table["dataset"] == cell.dataset.removesuffix("-jpeg")) & (table["optimizer"] == cell.optimizer)
+        (table["dataset"] == cell.dataset.removesuffix("-jpeg"))
+        & (table["optimizer"] == cell.optimizer)
+        & (table["epochs"] == cell.epochs)
     ]
 
     def of(network: str, size: str | None) -> float | None:

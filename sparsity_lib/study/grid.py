@@ -22,7 +22,7 @@ from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs import Run
-from sparsity_lib.study.training import Stopped, train
+from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
 
 
 @dataclass
@@ -170,4 +170,8 @@ def _train_one(experiment: Experiment, folder: str | Path | None) -> None:
     def report(record: dict[str, Any]) -> None:
         _messages.put((experiment.id, record["epoch"], float(record["val_loss"])))
 
-    train(experiment, report, folder, stop=_stopping.is_set)
+    try:
+        train(experiment, report, folder, stop=_stopping.is_set)
+    except NonFiniteLoss as error:
+        runs.note_divergence(experiment, folder, str(error))
+        raise

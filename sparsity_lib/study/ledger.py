@@ -11,7 +11,7 @@ from sparsity_lib.study import timing
 from sparsity_lib.study.analysis import only, settings
 from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, papers_value
 from sparsity_lib.study.networks import LAYERS
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.sentences import TARGETED, number
 from sparsity_lib.study.verdicts import Judgement
 
 UNITS = {
@@ -60,7 +60,7 @@ def effect_words(judged: Judgement) -> str:
     """Effect, interval, n, SD and the smallest effect that n runs could have shown."""
     test, told = _test(judged), judged.effect
     if not told.n:
-        return "no runs"
+        return f"none of {told.missing} runs has a value" if told.missing else "no runs"
     if test.kind == "share":
         hits = round(told.mean * told.n)
         return f"{hits} of {told.n} runs, 95 % interval {told.low:.2f} to {told.high:.2f}"
@@ -72,6 +72,11 @@ def effect_words(judged: Judgement) -> str:
     words += f", n = {told.n}"
     if told.missing:
         words += f" ({told.missing} without a value)"
+    if math.isfinite(judged.chance[0]):
+        others, constant = (number(value, decimals) for value in judged.chance)
+        words += f"; by chance SD {others} (others' onsets) and {constant} (one constant epoch)"
+    if judged.left_out:
+        words += f"; {judged.left_out} diverged and left out"
     if math.isfinite(judged.smallest):
         words += f"; smallest effect to be seen {number(judged.smallest, decimals)}"
     return words
@@ -80,8 +85,10 @@ def effect_words(judged: Judgement) -> str:
 def direction_words(judged: Judgement) -> str:
     """The direction; of what was not run, what it would take."""
     if judged.direction != "not run":
-        corrected = f" (p = {judged.holm:.2g}, Holm)" if math.isfinite(judged.holm) else ""
-        return f"{judged.direction}{corrected}"
+        if not judged.uncorrected:
+            return judged.direction
+        before = f"; {judged.uncorrected} before it" if judged.direction != judged.uncorrected else ""
+        return f"{judged.direction} (p = {judged.holm:.2g}, Holm{before})"
     if not judged.missing:
         return "not run: no profile plans it"
     there = f"interim; {judged.effect.n} so far, " if judged.effect.n else ""
@@ -118,31 +125,27 @@ def side(judged: Judgement) -> str:
     return words[judged.direction]
 
 
-def counts(judged: Sequence[Judgement]) -> dict[str, list[Judgement]]:
-    """The deciding judgements by verdict: held, did not hold, unknown (inconclusive or not run)."""
+def outcome(judged: Sequence[Judgement]) -> list[str]:
+    """A sentence each on what held of the primary claims, what did not, and what is unknown.
+
+    Direct and close cells come first; what was seen in conceptual ones is told apart.
+    """
+    deciding = {j.claim.id: j for j in sorted(judged, key=lambda j: j.decides) if j.claim.primary}
     found: dict[str, list[Judgement]] = {"held": [], "not": [], "unknown": []}
-    seen: set[str] = set()
-    for each in sorted(judged, key=lambda j: not j.decides):
-        if each.claim.id in seen:
-            continue
-        seen.add(each.claim.id)
+    for each in deciding.values():
         key = {"supported": "held", "opposite": "not", "negligible": "not"}.get(each.direction, "unknown")
         found[key].append(each)
-    return found
+    heads = {"held": "What held", "not": "What did not", "unknown": "What is unknown"}
+    return [f"**{heads[key]}**: {_counted(those, len(deciding), key)}." for key, those in found.items()]
 
 
-def outcome(judged: Sequence[Judgement], primary: bool = False) -> list[str]:
-    """A sentence each on what held, what did not, and what is unknown."""
-    chosen = [each for each in judged if each.claim.primary or not primary]
-    found = counts(chosen)
-    total = sum(map(len, found.values()))
-    kind = "primary claims" if primary else "claims that can be tested"
-    heads = {
-        "held": f"**What held**: {len(found['held'])} of {total} {kind}",
-        "not": f"**What did not**: {len(found['not'])} of {total}",
-        "unknown": f"**What is unknown**: {len(found['unknown'])} of {total}",
-    }
-    return [f"{heads[key]}{_listed(found[key], primary)}." for key in found]
+def _counted(judged: Sequence[Judgement], total: int, key: str) -> str:
+    listed = "; ".join(f"{_bare(each.claim.claim)} ({_why(each)})" for each in judged)
+    told = f"{len(judged)} of {total} primary claims"
+    smaller = sum(each.cell.kind == "conceptual" for each in judged)
+    if key != "unknown" and smaller:
+        told += f", {smaller} of them on smaller networks or fewer images than the paper's"
+    return f"{told}: {listed}" if listed else told
 
 
 def on_the_laptop(mechanism: Sequence[Judgement]) -> str:
@@ -155,12 +158,6 @@ def on_the_laptop(mechanism: Sequence[Judgement]) -> str:
         return "**On the laptop's digits**, which give no verdict, nothing is published yet."
     parts = [f"{where}: {'; '.join(claims)}" for where, claims in found.items()]
     return f"**On the laptop's digits**, which give no verdict, the effect lies {'. It lies '.join(parts)}."
-
-
-def _listed(judged: Sequence[Judgement], told: bool) -> str:
-    if not judged or not told:
-        return ""
-    return ": " + "; ".join(f"{_bare(each.claim.claim)} ({_why(each)})" for each in judged)
 
 
 def _why(judged: Judgement) -> str:
@@ -221,7 +218,8 @@ def timing_table(
         for title, group in settings(only(curves, label=network)):
             if group.sizes["run"] > 1 and (group["epochs"] > timing.BASELINE).all():
                 there = [layer for layer in layers if layer in group["layer"]]
-                parts.append(timing.lead_table(group, there, margin).assign(setting=title))
+                groups = [*([layer] for layer in there), [layer for layer in TARGETED if layer in there]]
+                parts.append(timing.lead_table(group, groups, margin).assign(setting=title))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

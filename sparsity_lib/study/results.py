@@ -220,6 +220,7 @@ def publish(name: str, source: str | Path | None = None) -> int:
         return 0
     parts = [part for part in (before, curves(new) if new else None) if part is not None]
     together = joined(parts)
+    together.attrs["diverged"] = json.dumps(_diverged(name, before, source))
     with_files = {
         experiment.id
         for each, grid in profile(name).grids.items()
@@ -238,6 +239,18 @@ def publish(name: str, source: str | Path | None = None) -> int:
     with written_whole(target / "SHA256SUMS") as partial:
         partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _listed(target)))
     return len(new)
+
+
+def diverged(published: xr.Dataset) -> dict[str, str]:
+    """The published profile's runs whose loss became infinite or NaN: id, and where."""
+    found: dict[str, str] = json.loads(published.attrs.get("diverged", "{}"))
+    return found
+
+
+def _diverged(name: str, before: xr.Dataset | None, source: str | Path | None) -> dict[str, str]:
+    known = {} if before is None else diverged(before)
+    noted = {e.id: runs.divergence(e, source) for e in experiments(name, published=True)}
+    return known | {run: told for run, told in noted.items() if told}
 
 
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:

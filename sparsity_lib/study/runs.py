@@ -17,7 +17,9 @@ from sparsity_lib.study.data import folder_digest
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import folder, set_aside, written_whole
-from sparsity_lib.study.provenance import code_fingerprint
+from sparsity_lib.study.provenance import code, code_fingerprint
+
+DIVERGED = ".diverged"  # the ending of a file in a run's place
 
 
 class Run:
@@ -133,6 +135,22 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
             set_aside(path, "it was made by another version of the numerical code, or from other images")
         except StudyError as error:
             set_aside(path, error)
+
+
+def note_divergence(experiment: Experiment, where: str | Path | None, told: str) -> None:
+    """Leave a file beside the runs that says where the experiment's loss became infinite or NaN."""
+    path = path_of(experiment, where).with_suffix(DIVERGED)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps({"told": told} | code()), encoding="utf-8")
+
+
+def divergence(experiment: Experiment, where: str | Path | None = None) -> str | None:
+    """Where the experiment diverged, by committed code; None if it did not, or was not tried."""
+    path = path_of(experiment, where).with_suffix(DIVERGED)
+    if not path.exists():
+        return None
+    noted = json.loads(path.read_text(encoding="utf-8"))
+    return None if noted["dirty"] else f"{noted['told']} (commit {noted['commit']})"
 
 
 def _sound(path: Path) -> Run:

@@ -66,20 +66,23 @@ def lead_by_chance(onset: xr.DataArray, changed: xr.DataArray) -> dict[str, np.n
     }
 
 
-def lead_table(curves: xr.Dataset, layers: Sequence[str], margin: float) -> pd.DataFrame:
-    """One row per network and layer: runs, change-points, onsets, lead with interval, and chance's SDs."""
+def lead_table(curves: xr.Dataset, groups: Sequence[Sequence[str]], margin: float) -> pd.DataFrame:
+    """One row per network and group of layers, whose entropies are averaged.
+
+    Runs, those with a change-point and those that overfit, the lead with its interval, and chance's SDs.
+    """
     rows = []
     for label in labels(curves):
         mine = only(curves, label=label)
         onset = moment_of_overfitting(mine)
-        for layer in layers:
-            changed = change_point(mine, [layer], margin)
+        for layers in groups:
+            changed = change_point(mine, layers, margin)
             told = describe(lead(onset, changed))
             chance = lead_by_chance(onset, changed)
             rows.append(
                 {
                     "network": label,
-                    "layer": layer,
+                    "layer": ", ".join(layers),
                     "runs": mine.sizes["run"],
                     "changed": int(changed.notnull().sum()),
                     "overfitted": int(onset.notnull().sum()),
@@ -88,12 +91,13 @@ def lead_table(curves: xr.Dataset, layers: Sequence[str], margin: float) -> pd.D
                     "low": told.low,
                     "high": told.high,
                     "sd": told.sd,
-                    "sd_others": _sd(chance["others"]),
-                    "sd_constant": _sd(chance["constant"]),
+                    "sd_others": sd(chance["others"]),
+                    "sd_constant": sd(chance["constant"]),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _sd(values: np.ndarray) -> float:
+def sd(values: np.ndarray) -> float:
+    """The SD between values; NaN for fewer than two."""
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan

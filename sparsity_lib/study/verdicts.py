@@ -23,6 +23,7 @@ from sparsity_lib.study.claims import (
 from sparsity_lib.study.comparison import Description, describe, prediction_interval
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import SEVEN
+from sparsity_lib.study.results import diverged
 
 ALPHA, POWER = 0.05, 0.80
 
@@ -32,9 +33,11 @@ class Judgement:
     """A claim in one cell. Numbers are NaN where there are too few runs to tell.
 
     - `missing`: planned runs that are not published; a cell with any gives no direction.
+    - `left_out`: planned runs whose loss became infinite or NaN; their pairs are left out with them.
     - `effect`: n, mean, SD, 95 % interval (of a share: Wilson's) and how many runs or pairs have no value.
     - `p`: two-sided, or of two one-sided tests where no difference is expected; `holm`: corrected, of a
-        primary claim's deciding cell.
+        primary claim's deciding cell, whose direction before that is `uncorrected`.
+    - `chance`: of leads, the SD of those by the two rules that know nothing of the run.
     - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks.
     - `direction`: supported, opposite, negligible, inconclusive, or not run.
     - `papers`: the paper's value; `predicted`: where one more run or pair falls with 95 % probability.
@@ -48,6 +51,9 @@ class Judgement:
     direction: str
     p: float = math.nan
     holm: float = math.nan
+    left_out: int = 0
+    uncorrected: str = ""
+    chance: tuple[float, float] = (math.nan, math.nan)
     smallest: float = math.nan
     papers: float | None = None
     predicted: tuple[float, float] = (math.nan, math.nan)
@@ -59,6 +65,8 @@ class Judgement:
         if self.papers is None or self.direction == "not run" or self.cell.kind not in ("direct", "close"):
             return ""
         low, high = self.predicted
+        if not math.isfinite(high - low):
+            return ""
         return "inside" if low <= self.papers <= high else "outside"
 
     @property
@@ -107,10 +115,13 @@ def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Datas
     assert test is not None, "only claims with a test are judged"
     wanted = needed(test, cell)
     runs = {name: _present(those, published) for name, those in wanted.items()}
-    missing = [e for name, those in wanted.items() for e in those if e.id not in _ids(runs[name])]
+    lost = {run for curves in published for run in diverged(curves)}
+    absent = [e for name, those in wanted.items() for e in those if e.id not in _ids(runs[name])]
+    missing, left_out = [e for e in absent if e.id not in lost], sum(e.id in lost for e in absent)
     nothing = Description(0, math.nan, math.nan, math.nan, math.nan, 0)
-    if any(each is None for each in runs.values()):
-        return Judgement(claim, cell, tuple(missing), nothing, "not run")
+    there = [each for each in runs.values() if each is not None]
+    if len(there) < len(runs) or any(_lacks(test, each) for each in there):
+        return Judgement(claim, cell, tuple(missing), nothing, "not run", left_out=left_out)
     margin, complete = ledger.margin(test), not missing
     values = _values(test, runs, ledger)
     effect = _describe_share(values) if test.kind == "share" else describe(values)
@@ -122,6 +133,8 @@ def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Datas
         effect,
         direction(test, known, margin) if complete else "not run",
         p=p_value(test, known, margin),
+        left_out=left_out,
+        chance=_chance(test, there[0], ledger),
         smallest=_smallest(test, cell, published, effect.n, ledger),
     )
     if (papers := papers_value(test, cell)) is not None:
@@ -166,7 +179,7 @@ def p_value(test: Criterion, values: np.ndarray, margin: float) -> float:
     n = len(values)
     if test.kind == "share" or n < 2:
         return math.nan
-    error = float(values.std(ddof=1)) / math.sqrt(n) or np.finfo(float).tiny
+    error = max(float(values.std(ddof=1)) / math.sqrt(n), 1e-12)  # equal values: sure, not undefined
     mean = float(values.mean())
     if test.expected:
         return float(2 * t.sf(abs(mean) / error, n - 1))
@@ -201,10 +214,11 @@ def detectable(sd: float, n: int) -> float:
 def _corrected(judged: list[Judgement], family: int) -> list[Judgement]:
     primary = [i for i, each in enumerate(judged) if each.claim.primary and each.decides]
     for i, p in zip(primary, holm([judged[i].p for i in primary], family), strict=True):
-        # "Negligible", where a difference was expected, is no finding that Holm's family holds.
-        decided = judged[i].direction in ("supported", "opposite")
-        kept = judged[i].direction if not decided or p < ALPHA else "inconclusive"
-        judged[i] = replace(judged[i], holm=p, direction=kept)
+        before = judged[i].direction
+        # "Negligible", where a difference was expected, has a test of its own, which this p is not of.
+        if before in ("supported", "opposite"):
+            kept = before if p < ALPHA else "inconclusive"
+            judged[i] = replace(judged[i], holm=p, direction=kept, uncorrected=before)
     return judged
 
 
@@ -253,6 +267,24 @@ def _of_runs(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> xr.DataArra
     return values.reset_coords(drop=True).assign_coords(run=curves["seed"].to_numpy()).rename(run="seed")
 
 
+def _lacks(test: Criterion, curves: xr.Dataset) -> bool:
+    """Whether the runs were published by a version that did not keep the test's quantity."""
+    if test.quantity != "correlation":
+        return False
+    return "correlation" not in curves or bool(
+        curves["correlation"].sel(layer=list(test.layer)).isnull().all()
+    )
+
+
+def _chance(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> tuple[float, float]:
+    if test.kind != "lead":
+        return math.nan, math.nan
+    margin = float(ledger.rules["margins"]["entropy"])
+    changed = timing.change_point(curves, test.layer, margin, test.quantity)
+    found = timing.lead_by_chance(analysis.moment_of_overfitting(curves), changed)
+    return timing.sd(found["others"]), timing.sd(found["constant"])
+
+
 def _change(test: Criterion, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.DataArray:
     if test.quantity == "correlation":
         return _quantity("correlation", curves, layers)
@@ -272,8 +304,6 @@ def _quantity(name: str, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.Data
     if name in _OF_A_RUN:
         return _OF_A_RUN[name](curves)
     if name == "correlation":
-        if "correlation" not in curves:  # published by an older version
-            return xr.full_like(curves["val_loss"].isel(epoch=0, drop=True), np.nan)
         found = curves["correlation"].sel(center="components", layer=list(layers))
         return _at(found.mean("layer", skipna=False), curves["epochs"] - 1)
     quantity, _, moment = name.rpartition("_")
