@@ -182,8 +182,10 @@ def test_every_claim_is_planned_somewhere_and_judged_from_nothing_without_an_err
     judged = verdicts.judge_all(LEDGER, [])
     assert [each.claim.id for each in judged] == [each.id for each in tested]
     assert {each.direction for each in judged} == {"not run"}
-    assert len(ledger.table(judged)) == len(tested)
-    assert "0 of 6 primary claims" in ledger.outcome(judged)[0]
+    assert len(ledger.table(judged, [])) == len(tested)
+    told = ledger.outcome(judged, [])
+    assert "**What held**: 0 of 6 primary claims.\n" in told
+    assert "**What is unknown**: 6 of 6 primary claims; not one of them was run." in told
 
 
 def test_papers_values_are_differences_of_table_2() -> None:
@@ -293,20 +295,26 @@ def test_a_bad_ledger_is_one_line(tmp_path: Path, text: str, told: str) -> None:
 
 def test_tables_are_markdown_whatever_the_cells_hold() -> None:
     judged = verdicts.judge_all(LEDGER, [])
-    lines = ledger.markdown(ledger.table(judged)).splitlines()
+    lines = ledger.markdown(ledger.table(judged, verdicts.on_the_laptop(LEDGER, None))).splitlines()
     assert len(lines) == 2 + len(judged)
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
-def test_the_laptops_sentence_is_no_verdict() -> None:
-    assert "nothing is published" in ledger.on_the_laptop(verdicts.on_the_laptop(LEDGER, None))
+def test_the_outcome_lists_verdicts_and_what_the_laptop_shows_as_none() -> None:
+    assert "nothing is published" in ledger.outcome([], verdicts.on_the_laptop(LEDGER, None))
     digits = Cell(dataset="digits", size="s", kind="laptop")
     runs = runs_of(digits, {"vanillaNet": [0.5] * 20, "sr2Net": [0.6] * 20})
     rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DIRECT, primary=True),)})
-    told = ledger.on_the_laptop(verdicts.on_the_laptop(rules, runs))
-    assert told == (
-        "**On the laptop's digits**, which give no verdict, the effect lies where the claim has it: It is so."
-    )
+    worse = runs_of(DIRECT, {"vanillaNet": [0.5] * 5, "sr2Net": [0.4] * 5})
+    told = ledger.outcome(verdicts.judge_all(rules, [worse]), verdicts.on_the_laptop(rules, runs))
+    assert told.splitlines() == [
+        "- **What held**: 0 of 1 primary claims.",
+        "- **What did not**: 1 of 1 primary claims.",
+        "  - It is so. (contradicted on cifar10)",
+        "- **What is unknown**: 0 of 1 primary claims.",
+        "- **On the laptop's digits**, which give no verdict, the effect lies",
+        "  - where the claim has it: It is so.",
+    ]
 
 
 def test_leads_are_told_by_layer_with_those_of_chance() -> None:

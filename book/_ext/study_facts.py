@@ -266,8 +266,7 @@ def primary_claims(root: Path) -> list[str]:
     judged_by = [curves for name in claims.JUDGED if (curves := published(name)) is not None]
     judged = verdicts.judge_all(rules, judged_by)
     mechanism = verdicts.on_the_laptop(rules, published("laptop"))
-    sentences = [*ledger.outcome(judged), ledger.on_the_laptop(mechanism)]
-    told = [f"- {sentence}" for sentence in sentences]
+    told = ledger.outcome(judged, mechanism).splitlines()
     try:
         drawn = figures.primary_claims(rules, judged, mechanism)
     except StudyError as error:

@@ -23,26 +23,36 @@ UNITS = {
 }
 
 
-def table(judged: Sequence[Judgement]) -> pd.DataFrame:
-    """One row per claim and cell, as text: claim, where, the paper, ours, direction, magnitude, verdict."""
-    return pd.DataFrame([_row(each) for each in judged])
+def table(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> pd.DataFrame:
+    """One row per claim, as Markdown: the claim, the paper's numbers, ours in each cell, the outcome.
+
+    The cell that decides comes first, cells beside it after it, and last the laptop's, which is no verdict.
+    """
+    by_claim: dict[str, list[Judgement]] = {}
+    for each in [*sorted(judged, key=lambda j: not j.decides), *mechanism]:
+        by_claim.setdefault(each.claim.id, []).append(each)
+    order = dict.fromkeys(each.claim.id for each in judged)
+    return pd.DataFrame([_row(by_claim[name]) for name in order])
 
 
-def _row(judged: Judgement) -> dict[str, str]:
-    claim = judged.claim
+def _row(cells: Sequence[Judgement]) -> dict[str, str]:
+    first, claim = cells[0], cells[0].claim
+    outcome = (
+        direction_words(first),
+        magnitude_words(first),
+        f"**{first.verdict}**" if first.verdict else "",
+    )
     return {
-        "claim": f"{claim.claim} ({claim.where}{'; primary' if claim.primary else ''})",
-        "in the paper": papers_words(claim),
-        "judged on": f"{judged.cell.title} ({judged.cell.kind}{'' if judged.decides else _beside(judged)})",
-        "ours": effect_words(judged),
-        "direction": direction_words(judged),
-        "magnitude": magnitude_words(judged),
-        "verdict": judged.verdict or "none",
+        "claim": f"{'**Primary.** ' if claim.primary else ''}{claim.claim} *({claim.where})*",
+        "the paper": papers_words(claim),
+        "ours": " <br> ".join(f"**{_place(each)}**: {effect_words(each)}" for each in cells),
+        "outcome": " <br> ".join(part for part in outcome if part),
     }
 
 
-def _beside(judged: Judgement) -> str:
-    return "; beside" if judged.direction != "not run" else ""
+def _place(judged: Judgement) -> str:
+    kind = "no verdict" if judged.cell.kind == "laptop" else judged.cell.kind
+    return f"{judged.cell.title} ({kind})"
 
 
 def untested(ledger: Ledger) -> list[Claim]:
@@ -52,8 +62,8 @@ def untested(ledger: Ledger) -> list[Claim]:
 
 def papers_words(claim: Claim) -> str:
     """The paper's numbers, and whether the claim holds in them."""
-    numbers = claim.paper.replace("-0", "−0") or "no number"
-    return f"{numbers}; whether it holds there: {claim.holds}"
+    numbers = claim.paper.replace("-0", "−0") or "No number"
+    return f"{numbers}. <br> Whether it holds there: {claim.holds}."
 
 
 def effect_words(judged: Judgement) -> str:
@@ -99,18 +109,9 @@ def direction_words(judged: Judgement) -> str:
 def magnitude_words(judged: Judgement) -> str:
     """The paper's value against our prediction interval."""
     if not judged.magnitude:
-        return "none"
+        return ""
     low, high = (number(value, 3, sign=True) for value in judged.predicted)
     return f"paper's {number(judged.papers or 0.0, 4, sign=True)} {judged.magnitude} {low} to {high}"
-
-
-def laptop_table(judged: Sequence[Judgement]) -> pd.DataFrame:
-    """What the laptop's noisy digits show of each claim, without a verdict."""
-    rows = [
-        {"claim": each.claim.claim, "on the digits": effect_words(each), "lies": side(each)}
-        for each in judged
-    ]
-    return pd.DataFrame(rows)
 
 
 def side(judged: Judgement) -> str:
@@ -125,48 +126,45 @@ def side(judged: Judgement) -> str:
     return words[judged.direction]
 
 
-def outcome(judged: Sequence[Judgement]) -> list[str]:
-    """A sentence each on what held of the primary claims, what did not, and what is unknown.
+def outcome(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> str:
+    """What held of the primary claims, what did not, what is unknown, and what the laptop shows: Markdown.
 
-    Direct and close cells come first; what was seen in conceptual ones is told apart.
+    The laptop's part is no verdict. Direct and close cells count as the paper's; those that were judged on
+    smaller networks or fewer images are counted apart.
     """
     deciding = {j.claim.id: j for j in sorted(judged, key=lambda j: j.decides) if j.claim.primary}
-    found: dict[str, list[Judgement]] = {"held": [], "not": [], "unknown": []}
+    heads = {"held": "What held", "not": "What did not", "unknown": "What is unknown"}
+    found: dict[str, list[Judgement]] = {key: [] for key in heads}
     for each in deciding.values():
         key = {"supported": "held", "opposite": "not", "negligible": "not"}.get(each.direction, "unknown")
         found[key].append(each)
-    heads = {"held": "What held", "not": "What did not", "unknown": "What is unknown"}
-    return [f"**{heads[key]}**: {_counted(those, len(deciding), key)}." for key, those in found.items()]
+    lines = []
+    for key, those in found.items():
+        told = f"{len(those)} of {len(deciding)} primary claims"
+        smaller = sum(each.cell.kind == "conceptual" for each in those if each.direction != "not run")
+        if smaller:
+            told += f", {smaller} of them on smaller networks or fewer images than the paper's"
+        if untouched := those and all(each.direction == "not run" and not each.effect.n for each in those):
+            told += "; not one of them was run"
+        lines += [f"- **{heads[key]}**: {told}."]
+        lines += [] if untouched else [f"  - {each.claim.claim} ({_why(each)})" for each in those]
+    return "\n".join([*lines, *_on_the_laptop(mechanism)])
 
 
-def _counted(judged: Sequence[Judgement], total: int, key: str) -> str:
-    listed = "; ".join(f"{_bare(each.claim.claim)} ({_why(each)})" for each in judged)
-    told = f"{len(judged)} of {total} primary claims"
-    smaller = sum(each.cell.kind == "conceptual" for each in judged)
-    if key != "unknown" and smaller:
-        told += f", {smaller} of them on smaller networks or fewer images than the paper's"
-    return f"{told}: {listed}" if listed else told
-
-
-def on_the_laptop(mechanism: Sequence[Judgement]) -> str:
-    """What the laptop's digits show of the primary claims, in a sentence that is no verdict."""
-    found: dict[str, list[str]] = {}
+def _on_the_laptop(mechanism: Sequence[Judgement]) -> list[str]:
+    by_side: dict[str, list[str]] = {}
     for each in mechanism:
         if each.claim.primary and each.effect.n:
-            found.setdefault(side(each), []).append(_bare(each.claim.claim))
-    if not found:
-        return "**On the laptop's digits**, which give no verdict, nothing is published yet."
-    parts = [f"{where}: {'; '.join(claims)}" for where, claims in found.items()]
-    return f"**On the laptop's digits**, which give no verdict, the effect lies {'. It lies '.join(parts)}."
+            by_side.setdefault(side(each), []).append(each.claim.claim)
+    if not by_side:
+        return ["- **On the laptop's digits**, which give no verdict, nothing is published yet."]
+    lines = ["- **On the laptop's digits**, which give no verdict, the effect lies"]
+    return [*lines, *(f"  - {where}: {' '.join(claims)}" for where, claims in by_side.items())]
 
 
 def _why(judged: Judgement) -> str:
     unfinished = f"interim, {judged.effect.n} so far" if judged.effect.n else "not run"
     return judged.verdict or (unfinished if judged.direction == "not run" else judged.direction)
-
-
-def _bare(sentence: str) -> str:
-    return sentence.removesuffix(".")
 
 
 def papers_values(claim: Claim) -> dict[str, float]:
