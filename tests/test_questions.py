@@ -130,7 +130,24 @@ def test_entropies_that_move_by_scale_alone():
     assert table.loc["fc1", "apart"]["low"] == pytest.approx(1)
     assert np.exp(table.loc["fc1", "log_sd"]["mean"]) == pytest.approx(3)
     (sentence,) = answers.scale(many([one(seed=s) for s in range(3)]))
-    assert "clearly less far in 2 of 2 layers (there at most 0 % as far); n = 3" in sentence
+    assert "The scale-free entropy moves not clearly at all in conv3 and fc1; n = 3" in sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (-0.4, "clearly less far in conv3 and fc1 (of what moves the same way, at most 40 % as far)"),
+        (0.4, "the other way (clearly less far) in conv3 and fc1; n"),
+        (-1.6, "clearly further in conv3 and fc1; n"),
+        (1.6, "the other way (clearly further) in conv3 and fc1; n"),
+        (-1.0, "not clearly less far in conv3 and fc1; n"),
+    ],
+)
+def test_the_scale_free_entropy_keeps_its_sign(change, told):
+    ends = [(2.0, 2 + change + 0.01 * s) for s in (-1, 0, 1)]
+    runs = many([one(seed=s, scale_free_entropy=end) for s, end in enumerate(ends)])
+    (sentence,) = answers.scale(runs)
+    assert f"The scale-free entropy moves {told}" in sentence
 
 
 def test_validation_loss_at_a_training_loss():
@@ -151,6 +168,14 @@ def test_slower_fitting_is_not_less_overfitting():
     assert "sr2Net ×16 against vanillaNet: lower, −0.5" in sentence
     table = figures.overfitting_table(questions.overfitting(FITTED))
     assert table.loc[("digits, s", "vanillaNet")].tolist()[1:] == ["", ""]
+
+
+@pytest.mark.parametrize("label", ["vanillaNet", "dropNet"])
+def test_networks_without_a_pair_have_counts_alone(label):
+    table = questions.overfitting(only(FITTED, label=label))
+    assert figures.overfitting_table(table).loc[("digits, s", label)].tolist() == ["3 of 3", "", ""]
+    with pytest.raises(StudyError, match="no setting has both sr2Net and vanillaNet"):
+        answers.overfitting(table)
 
 
 def test_networks_without_a_common_seed_cannot_be_matched():
@@ -200,7 +225,10 @@ def test_optimism_in_points_and_ranks():
     assert table["normNet", "last_five_accuracy"] == pytest.approx(0)
     assert questions.ranks(runs).loc["vanillaNet"].tolist() == [1, 2, 2]
     assert questions.swapped(runs, "chosen_accuracy").to_numpy().tolist() == [["vanillaNet", "normNet", True]]
-    assert "1 of 1 pairs of networks change places, 1 of them" in answers.optimism(runs)[0]
+    chosen, last = answers.optimism(runs)
+    assert "1 of 1 pairs of networks change places, 1 of them" in chosen
+    assert "not corrected for 1 pair)" in chosen
+    assert "what overfitting costs" in last
 
 
 # 6
@@ -224,7 +252,7 @@ def test_filters_are_compared_with_random_ones():
     np.testing.assert_allclose(differences["factor"], 3.01, rtol=1e-3)
     np.testing.assert_allclose(differences["mean"], 0, atol=1e-3)
     assert "norm1" not in differences["layer"].to_numpy()
-    assert "times 3.0 in conv1" in answers.likeness(COMPLETE)[1]
+    assert "times 3.0, 3.0 and 3.0 at the end" in answers.likeness(COMPLETE)[1]
 
 
 # 7
@@ -240,30 +268,64 @@ def test_capacity():
     assert "share of accuracy kept as channels are silenced: higher in conv1 (+0.50)" in of_knockouts
 
 
+@pytest.mark.parametrize(
+    ("measure", "quantity"),
+    [
+        (questions.likeness, "correlation"),
+        (questions.rank_share, "effective_rank"),
+        (questions.knockout_area, "knockout_accuracy"),
+    ],
+)
+def test_what_was_not_measured_is_one_line(measure, quantity):
+    with pytest.raises(StudyError, match=f"none of these runs has the quantity '{quantity}'"):
+        measure(one())
+    measure(many([COMPLETE, one("vanillaNet", 3)]))  # the run that lacks it is left out
+
+
 # 8
 
 
 @pytest.mark.parametrize(("driver", "verdict"), [("gap", "Yes"), ("level", "No")])
 def test_what_drives_overfitting_is_found(driver, verdict):
     runs = many([overfitted(driver, seed) for seed in range(12)])
-    table = gap.told_by(runs, resamples=200)
-    rises = table[table["outcome"] == "val_loss_rise"].set_index(["layer", "scope", "sign"])
-    assert abs(rises.loc[("conv3", "all", driver)]["rho"]) == pytest.approx(1)
-    told = rises.loc[("conv3", "within", "gap - level")]
+    table = gap.told_by(runs, resamples=200).set_index(["layer", "outcome", "scope", "sign"])
+    assert abs(table.loc[("conv3", "val_loss_rise", "all", driver)]["rho"]) == pytest.approx(1)
+    told = gap.decisive(runs, resamples=200)
     assert (told["low"] > 0) if driver == "gap" else (told["high"] < 0)
-    assert f"**Does the gap say more than the level? {verdict}:**" in answers.gap_or_level(runs, table)[-1]
+    assert told[driver] == pytest.approx(1)
+    assert f"**Does the gap say more than the level? {verdict}:**" in answers.gap_or_level(told)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_decided_where_nothing_drives(seed):
+    rng = np.random.default_rng(seed)
+    drawn = [
+        (one("vanillaNet", s, val_loss=valley(20, 0.02 + 0.05 * a), entropy=(3.0, 2 - b)), c)
+        for s, (a, b, c) in enumerate(rng.random((8, 3)))
+    ]
+    splits = {"split": ["monitor", "train"]}
+    runs = [r.assign(entropy=r["entropy"] + xr.DataArray([0, -c / 10], splits, "split")) for r, c in drawn]
+    assert "Undecided:**" in answers.gap_or_level(gap.decisive(many(runs), resamples=200))
 
 
 def test_networks_do_not_count_within_networks():
-    runs = [overfitted("level", seed, label) for label in ("vanillaNet", "dropNet") for seed in range(4)]
+    runs = [overfitted("level", seed, label) for label in ("vanillaNet", "dropNet") for seed in range(5)]
     table = gap.told_by(many(runs), resamples=20).set_index(["layer", "outcome", "scope", "sign"])
     assert table.loc[("fc1", "val_loss_rise", "within", "level")]["rho"] == pytest.approx(-1)
 
 
-def test_few_seeds_have_no_rank_correlations():
-    runs = [one("vanillaNet", s) for s in range(5)] + [one("dropNet", s) for s in range(2)]
-    with pytest.raises(StudyError, match="2 seeds have runs of all networks"):
-        gap.told_by(many(runs))
+def test_all_runs_of_a_few_networks_have_no_interval():
+    table = gap.told_by(many([overfitted("level", seed) for seed in range(5)]), resamples=20)
+    known = table.set_index("scope")[["low", "high"]].notna()
+    assert known.loc["within"].all(axis=None)
+    assert not known.loc["all"].any(axis=None)
+
+
+@pytest.mark.parametrize("compare", [gap.told_by, gap.decisive])
+def test_few_seeds_have_no_rank_correlations(compare):
+    runs = [one("vanillaNet", s) for s in range(5)] + [one("dropNet", s) for s in range(4)]
+    with pytest.raises(StudyError, match="4 seeds have runs of all networks; ranks need at least 5"):
+        compare(many(runs))
 
 
 def test_departures_are_causal():
@@ -282,13 +344,36 @@ def test_timing_is_against_the_moment_of_overfitting():
     table = gap.timing(runs).set_index(["layer", "margin", "sign"])
     level = table.loc[("conv3", 0.05, "level")]
     assert (level["runs"], level["before"]) == (3, 3)
-    assert 0 < level["lead"] < 10
     assert table.loc[("conv3", 0.05, "gap")]["departs"] == 0
-    first, _ = answers.timing(gap.timing(runs))
-    assert "the gap in no run and no layer; the level in 3 of 3 runs" in first
-    assert figures.timing_table(gap.timing(runs)).loc["conv3", "level, 5 % of ln D"] == "3 of 3"
+    of_gap, of_level, *_ = answers.timing(gap.timing(runs))
+    assert "before the moment of overfitting in none of 3 runs" in of_gap
+    assert "before the moment of overfitting in 3, 3 and 3 of 3 runs, at all in 3, 3 and 3 of 3." in of_level
+    shown = figures.timing_table(gap.timing(runs)).loc[("5 % of ln D", "level", "conv3")]
+    assert shown["before the moment"] == "3 of 3"
     with pytest.raises(StudyError, match="none of these runs has a moment of overfitting"):
         gap.timing(one(val_loss=curve(3.0, 2.0, 1.0, at=20)))
+
+
+def test_false_departures_and_chance_are_told():
+    """Departures that follow each network's onsets exactly; one run departs and does not overfit."""
+    onsets = {"vanillaNet": (12, 16, 20), "dropNet": (22, 26, 30)}
+    runs = []
+    for label, epochs in onsets.items():
+        for seed, at in enumerate(epochs):
+            entropy = np.where(at - 4 > EPOCHS, 3.0, 2.0)
+            runs.append(one(label, seed, val_loss=valley(at)))
+            runs[-1]["entropy"] = runs[-1]["entropy"].where(False, xr.DataArray(entropy, dims="epoch"))
+    falling = one("vanillaNet", 3, val_loss=curve(3.0, 2.0, 1.0, at=20))
+    falling["entropy"] = runs[0]["entropy"].isel(run=0, drop=True)
+    table = gap.timing(many([*runs, falling])).set_index(["margin", "sign", "layer"])
+    level = table.loc[(0.05, "level", "fc1")]
+    assert (level["runs"], level["others"], level["before"], level["false"]) == (6, 1, 6, 1)
+    assert level["sd"] == pytest.approx(0, abs=1e-6)
+    assert level["sd_constant"] == pytest.approx(4)
+    assert level["sd_others"] > 4
+    assert np.isnan(table.loc[(0.05, "gap", "fc1")]["sd"])
+    of_level = answers.timing(table.reset_index())[1]
+    assert "of the runs that do not overfit in 1, 1 and 1 of 1. The SD of its lead is 0.0" in of_level
 
 
 # Figures and the page
@@ -304,7 +389,7 @@ def test_timing_is_against_the_moment_of_overfitting():
         lambda: figures.effective_ranks(COMPLETE),
         lambda: figures.knockouts(COMPLETE),
         lambda: figures.gap_curves(FITTED),
-        lambda: figures.gap_or_level(gap.told_by(FITTED, resamples=20)),
+        lambda: figures.gap_or_level(gap.told_by(many([one(seed=s) for s in range(5)]), resamples=20)),
         lambda: figures.growth(one()),  # a single run has no interval
     ],
 )
@@ -353,7 +438,10 @@ def test_the_page_executes_without_published_runs(profile, monkeypatch):
 
 def test_the_page_executes_with_older_runs(monkeypatch):
     older = as_published(
-        "laptop", "networks", [100, 101, 102], lambda e: one(study.results.label(e), e.seed, label_noise=0.3)
+        "laptop",
+        "networks",
+        [*range(100, 105)],
+        lambda e: one(study.results.label(e), e.seed, label_noise=0.3),
     )
     monkeypatch.setattr(study, "published", lambda name: many(older))
     shown = page("laptop")
@@ -361,4 +449,4 @@ def test_the_page_executes_with_older_runs(monkeypatch):
     assert sum(isinstance(each, pd.DataFrame) for each in shown) == 3
     texts = [each.data for each in shown if hasattr(each, "data")]
     assert "*Not shown: no published run of the profile laptop has the quantity 'correlation' yet.*" in texts
-    assert only(many(older), label="vanillaNet").sizes["run"] == 3
+    assert only(many(older), label="vanillaNet").sizes["run"] == 5

@@ -47,21 +47,40 @@ def scale(curves: xr.Dataset) -> list[str]:
             for name in ("entropy", "scale_free_entropy")
         }
         factors = listed(number(float(np.exp(value)), 1) for value in by["log_sd"]["mean"])
-        layers, further = list(by["apart"]["layer"]), (by["apart"]["low"] > 0).to_numpy()
-        told = f"clearly less far in {further.sum()} of {len(layers)} layers"
-        if further.any():
-            parts = np.abs([by[name]["mean"].to_numpy()[further] for name in moves])
-            told += f" (there at most {100 * float((parts[1] / parts[0]).max()):.0f} % as far)"
         sentences.append(
-            f"{label}, from the lowest validation loss to the end, in {listed(layers)}: entropy "
-            f"{moves['entropy']} nats, scale-free entropy {moves['scale_free_entropy']} nats, SD times "
-            f"{factors}. The scale-free entropy moves {told}; n = {int(by['apart']['n'].min())}."
+            f"{label}, from the lowest validation loss to the end, in {listed(by['apart']['layer'])}: "
+            f"entropy {moves['entropy']} nats, scale-free entropy {moves['scale_free_entropy']} nats, "
+            f"SD times {factors}. The scale-free entropy moves {_twin(by)}; "
+            f"n = {int(by['apart']['n'].min())}."
         )
     for a in _of(curves, ("sr2Net",)):
         for b in _of(curves, ("varNet",)):
             if a.split()[1:] == b.split()[1:]:  # at the same strength
                 sentences += differences(curves, a, b) + differences(curves, a, b, "last_val_loss")
     return sentences
+
+
+def _twin(by: dict[str, pd.DataFrame]) -> str:
+    # how the scale-free entropy moves beside entropy, in which layers (of `questions.growth`, by quantity)
+    ways: dict[str, list[str]] = {}
+    shares = []
+    for (_, full), (_, free), (_, apart) in zip(
+        *(by[name].iterrows() for name in ("entropy", "scale_free_entropy", "apart")), strict=True
+    ):
+        moves = direction(_told(free))
+        along = direction(_told(full)) * moves
+        further = direction(_told(apart))
+        way = {1: "clearly less far", -1: "clearly further", 0: "not clearly less far"}[further]
+        if along < 0:
+            way = f"the other way ({way})"
+        elif further > 0 and not moves:
+            way = "not clearly at all"
+        elif further > 0 and along:
+            shares.append(free["mean"] / full["mean"])
+        ways.setdefault(way, []).append(str(apart["layer"]))
+    told = "; ".join(f"{way} in {listed(layers)}" for way, layers in ways.items())
+    same = f" (of what moves the same way, at most {100 * max(shares):.0f} % as far)" if shares else ""
+    return told + same
 
 
 def overfitting(table: pd.DataFrame) -> list[str]:
@@ -77,6 +96,8 @@ def overfitting(table: pd.DataFrame) -> list[str]:
                 f"{difference(_told(row))}. It gets worse for good in {counts[row['label']]} runs, "
                 f"{PLAIN}'s in {counts[PLAIN]}."
             )
+    if not sentences:
+        raise StudyError(f"no setting has both sr2Net and {PLAIN}")
     return sentences
 
 
@@ -93,22 +114,24 @@ def strengths(table: pd.DataFrame) -> list[str]:
 
 
 def optimism(curves: xr.Dataset) -> list[str]:
-    """5. Of each setting: by how many points best accuracy is optimistic; how many networks change places."""
+    """5. Of each setting: by how many points best accuracy is higher; how many networks change places."""
     sentences = []
-    names = {"chosen_accuracy": "accuracy at the chosen epoch", "last_five_accuracy": "that of the last five"}
+    names = {
+        "chosen_accuracy": "accuracy at the chosen epoch",
+        "last_five_accuracy": "that of the last five (by optimism, and by what overfitting costs)",
+    }
     for title, group in settings(curves):
         table = questions.optimism(group)
         pairs = len(labels(group)) * (len(labels(group)) - 1) // 2
         for measure, words in names.items():
-            mine = table[table["measure"] == measure].set_index("label")
-            least, most = mine["mean"].idxmin(), mine["mean"].idxmax()
+            means = table[table["measure"] == measure].set_index("label")["mean"]
+            least, most = means.idxmin(), means.idxmax()
             swapped = questions.swapped(group, measure)
             sentences.append(
-                f"{title}: best accuracy exceeds {words} by {number(mine.loc[least, 'mean'])} ({least}) to "
-                f"{number(mine.loc[most, 'mean'])} points ({most}), clearly for "
-                f"{int((mine['low'] > 0).sum())} of "
-                f"{len(mine)} networks; {len(swapped)} of {pairs} pairs of networks change places, "
-                f"{int(swapped['clear'].sum())} of them with clear differences both ways."
+                f"{title}: best accuracy exceeds {words} by {number(means[least])} ({least}) to "
+                f"{number(means[most])} points ({most}); {len(swapped)} of {pairs} pairs of networks change "
+                f"places, {int(swapped['clear'].sum())} of them with intervals on different sides of zero "
+                f"(not corrected for {pairs} pair{'s' if pairs > 1 else ''})."
             )
     return sentences
 
@@ -135,10 +158,8 @@ def likeness(curves: xr.Dataset) -> list[str]:
     sentences = []
     for label in _of(curves, (PLAIN, "sr2Net", "sr3Net")):
         mine = table[table["label"] == label].set_index(["moment", "layer"])["factor"]
-        values = {
-            moment: listed(f"{number(value, 1)} in {layer}" for layer, value in mine[moment].items())
-            for moment in ("start", "end")
-        }
+        layers = listed(mine["end"].index)
+        start, end = (listed(number(value, 1) for value in mine[moment]) for moment in ("start", "end"))
         compared = questions.conv1_against(curves, label)
         ways = {1: "more", -1: "less", 0: "not clearly more or less"}
         found = {
@@ -146,8 +167,8 @@ def likeness(curves: xr.Dataset) -> list[str]:
         }
         told = listed(f"{ways[way]} than in {listed(layers)}" for way, layers in found.items() if layers)
         sentences.append(
-            f"{label}: mean |c| is that of random filters times {values['start']} before training, times "
-            f"{values['end']} at the end; conv1's factor is then {told} (n = {int(compared['n'].min())})."
+            f"{label}: in {layers}, mean |c| is that of random filters times {start} before training, times "
+            f"{end} at the end; conv1's factor is then {told} (n = {int(compared['n'].min())})."
         )
     return sentences
 
@@ -163,7 +184,7 @@ def capacity(curves: xr.Dataset) -> list[str]:
     for label, words in itertools.product(labels(curves), measures):
         if label == PLAIN:
             continue
-        rows = [row for _, row in questions.against_plain(curves, measures[words], label).iterrows()]
+        rows = [row for _, row in questions.against_plain(measures[words], label).iterrows()]
         found = {
             way: [
                 f"{row['layer']} ({number(row['mean'], sign=True)})"
@@ -178,35 +199,14 @@ def capacity(curves: xr.Dataset) -> list[str]:
     return sentences
 
 
-def gap_or_level(curves: xr.Dataset, table: pd.DataFrame) -> list[str]:
-    """8. Whether the gap says more than the level about how much a run overfits (`gap.told_by`'s table)."""
-    difference = table[table["sign"] == "gap - level"]
-    sentences, stronger, weaker = [_largest_gap(curves)], 0, 0
-    for scope, words in gap.SCOPES.items():
-        mine = difference[difference["scope"] == scope]
-        more, less = int((mine["low"] > 0).sum()), int((mine["high"] < 0).sum())
-        stronger, weaker = stronger + more, weaker + less
-        sentences.append(
-            f"{words[0].upper()}{words[1:]}, in {len(mine)} comparisons (layers, and two measures of "
-            f"overfitting), the gap's rank correlation is clearly stronger than the level's in {more} "
-            f"and clearly weaker in {less}."
-        )
-    verdict = {1: "Yes", -1: "No", 0: "Undecided"}[int(np.sign(stronger - weaker))]
-    by_chance = number(0.025 * len(difference), 1)
-    sentences.append(
-        f"**Does the gap say more than the level? {verdict}:** of {len(difference)} comparisons, {stronger} "
-        f"are clear for the gap and {weaker} for the level; about {by_chance} each way would be by chance."
-    )
-    return sentences
-
-
-def _largest_gap(curves: xr.Dataset) -> str:
+def largest_gap(curves: xr.Dataset) -> str:
+    """8. Where the gap is largest at the end, and how far the level has moved there."""
     signs = gap.gap_and_level(curves)
     ends = signs.sel(epoch=curves["epochs"] - 1)
     ends["level"] = ends["level"] - signs["level"].sel(epoch=-1)
     means = {
         (label, layer): ends.sel(layer=layer).isel(run=(curves["label"] == label).to_numpy()).mean("run")
-        for label, layer in itertools.product(labels(curves), questions.layers_of(curves))
+        for label, layer in itertools.product(labels(curves), questions.watched(curves))
     }
     (label, layer), most = max(means.items(), key=lambda item: abs(float(item[1]["gap"])))
     gap_there, level_there = (number(float(most[name]), sign=True) for name in ("gap", "level"))
@@ -216,24 +216,43 @@ def _largest_gap(curves: xr.Dataset) -> str:
     )
 
 
+def gap_or_level(told: dict[str, float]) -> str:
+    """8. Whether the gap says more than the level about how much a run overfits (`gap.decisive`)."""
+    verdict = "Yes" if told["low"] > 0 else "No" if told["high"] < 0 else "Undecided"
+    sizes = [number(told[sign]) for sign in gap.SIGNS]
+    change, low, high = (number(told[name], sign=True) for name in ("difference", "low", "high"))
+    return (
+        f"**Does the gap say more than the level? {verdict}:** within networks, over "
+        f"{listed(questions.TARGETED)}, the rank correlation with the rise of validation loss has a mean "
+        f"size of {sizes[0]} for the gap and {sizes[1]} for the level; the difference is {change}, 95 % "
+        f"bootstrap interval {low} to {high}, from {told['seeds']} seeds of {told['networks']} networks."
+    )
+
+
 def timing(table: pd.DataFrame) -> list[str]:
     """8. Whether the gap moves before the validation loss rises, or the level does (`gap.timing`)."""
     sentences = []
-    for margin, rows in table.groupby("margin", sort=False):
-        parts = []
-        for sign in gap.SIGNS:
-            mine = rows[rows["sign"] == sign]
-            most = mine.loc[mine["before"].idxmax()]
-            when = "before" if most["lead"] > 0 else "after"
-            where = f"{most['layer']}, the layer with most; of {most['departs']} that depart at all"
-            median = f"{abs(most['lead']):.0f} epochs {when}"
-            told = f"the {sign} in {most['before']} of {most['runs']} runs ({where}, the median {median})"
-            parts.append(told if most["before"] else f"the {sign} in no run and no layer")
-        share = f"{100 * float(str(margin)):g} % of ln D"
-        sentences.append(
-            f"Before the moment of overfitting departs, by more than {share}: {'; '.join(parts)}."
-        )
+    for (margin, sign), rows in table.groupby(["margin", "sign"], sort=False):
+        told = f"The {sign} departs by more than {100 * margin:g} % of ln D, in {listed(rows['layer'])}: "
+        told += f"before the moment of overfitting in {_counts(rows, 'before', 'runs')} runs, at all in "
+        told += f"{_counts(rows, 'departs', 'runs')}"
+        if rows["others"].any():
+            told += f"; of the runs that do not overfit in {_counts(rows, 'false', 'others')}"
+        known = rows[rows["sd"].notna()]
+        if len(known):
+            own, swapped, constant = (
+                listed(number(value, 1) for value in known[name])
+                for name in ("sd", "sd_others", "sd_constant")
+            )
+            told += f". The SD of its lead is {own} epochs in {listed(known['layer'])}; of chance, {swapped} "
+            told += f"against the onsets of other runs, {constant} for one constant epoch"
+        sentences.append(f"{told}.")
     return sentences
+
+
+def _counts(rows: pd.DataFrame, counted: str, of: str) -> str:
+    counts, runs = rows[counted], rows[of].iloc[0]
+    return f"{listed(f'{count}' for count in counts)} of {runs}" if counts.any() else f"none of {runs}"
 
 
 def seen_in(title: str, curves: xr.Dataset) -> str:

@@ -19,6 +19,7 @@ from sparsity_lib.functional import filter_correlation
 from sparsity_lib.study import profiles
 from sparsity_lib.study.analysis import (
     labels,
+    layers_of,
     moment_of_overfitting,
     only,
     settings,
@@ -73,9 +74,9 @@ def first_with(curves: xr.Dataset | None, profile: str, quantity: str) -> tuple[
     raise StudyError(f"no published run of the profile {profile} has the quantity '{quantity}' yet")
 
 
-def layers_of(curves: xr.Dataset, among: Sequence[str] = WATCHED) -> list[str]:
-    """The layers of these runs, in the network's order."""
-    there = curves["layer"].to_numpy().tolist()
+def watched(curves: xr.Dataset, among: Sequence[str] = WATCHED) -> list[str]:
+    """Of the layers that these runs have, those that are penalised somewhere, in the network's order."""
+    there = layers_of(curves)
     return [layer for layer in among if layer in there]
 
 
@@ -92,7 +93,7 @@ def growth(curves: xr.Dataset, layers: Sequence[str] = TARGETED) -> pd.DataFrame
     """
     table = summary(curves)
     rows = []
-    for label, layer in itertools.product(labels(curves), layers_of(curves, layers)):
+    for label, layer in itertools.product(labels(curves), watched(curves, layers)):
         mine = table[table["label"] == label]
         change = {
             name: mine[f"{name}_end:{layer}"] - mine[f"{name}_best:{layer}"]
@@ -161,7 +162,7 @@ def overfitting(curves: xr.Dataset) -> pd.DataFrame:
 
     **Returns:** one row per setting and network: of `runs`, how many get worse for good (`overfit`, T10);
     and against vanillaNet at the lowest training loss that both of a pair reach (its median: `level`, nats)
-    n pairs, mean, SD and 95 % t interval of the difference of validation losses.
+    n pairs, mean, SD and 95 % t interval of the difference of validation losses; NaN without such pairs.
     """
     rows = []
     for title, group in settings(curves):
@@ -169,7 +170,7 @@ def overfitting(curves: xr.Dataset) -> pd.DataFrame:
         for label in labels(group):
             mine = moments[(group["label"] == label).to_numpy()]
             row = {"setting": title, "label": label, "runs": mine.size}
-            row["overfit"] = int(mine.notnull().sum())
+            row |= {"overfit": int(mine.notnull().sum()), "level": np.nan} | describe(np.nan)._asdict()
             if label != PLAIN and PLAIN in labels(group):
                 pairs = at_lowest_common(matched(group, label, PLAIN))
                 row |= {"level": pairs["level"].median()} | describe(pairs["difference"])._asdict()
@@ -317,8 +318,9 @@ def likeness(curves: xr.Dataset, center: str = "filters") -> pd.DataFrame:
 
     **Returns:** one row per network, layer and `moment` (`start` before training, `end` the last epoch): n
     runs, mean, SD and 95 % t interval of the correlation, what is `expected` of random filters, and the
-    `welch` bound, which is one on the root mean square.
+    `welch` bound, which is one on the root mean square. Runs without correlations are left out.
     """
+    curves = having(curves, "correlation")
     first = curves.isel(run=0)
     network, size, dataset = (str(first[name].item()) for name in ("network", "size", "dataset"))
     sizes = layer_sizes(Experiment(network=network, size=size, dataset=dataset))
@@ -326,14 +328,14 @@ def likeness(curves: xr.Dataset, center: str = "filters") -> pd.DataFrame:
     ends = {"start": correlation.sel(epoch=-1), "end": correlation.sel(epoch=curves["epochs"] - 1)}
     rows = []
     lines = {}
-    for layer in layers_of(curves):
+    for layer in watched(curves):
         filters, n = int(sizes.loc[layer, "channels"]), int(sizes.loc[layer, "fan_in"])
         free = n - (center == "components")  # its own mean is taken away
         lines[layer] = {
             "expected": random_correlation(filters, n, center),
             "welch": welch_bound(filters, free),
         }
-    for label, layer in itertools.product(labels(curves), layers_of(curves)):
+    for label, layer in itertools.product(labels(curves), watched(curves)):
         rows += [
             {"label": label, "layer": layer, "moment": moment}
             | describe(values.sel(layer=layer)[curves["label"] == label])._asdict()
@@ -352,7 +354,7 @@ def conv1_against(curves: xr.Dataset, label: str, center: str = "filters") -> pd
     mine = only(curves, label=label)
     expected = likeness(mine, center).query("moment == 'end'").set_index("layer")["expected"]
     end = mine["correlation"].sel(center=center).sel(epoch=mine["epochs"] - 1)
-    factors = {layer: end.sel(layer=layer) / expected[layer] for layer in layers_of(mine)}
+    factors = {layer: end.sel(layer=layer) / expected[layer] for layer in watched(mine)}
     first, *later = factors
     return pd.DataFrame(
         {"layer": layer, "factor": float(factors[layer].mean()), "of_conv1": float(factors[first].mean())}
@@ -365,9 +367,13 @@ def conv1_against(curves: xr.Dataset, label: str, center: str = "filters") -> pd
 
 
 def rank_share(curves: xr.Dataset) -> xr.DataArray:
-    """(run, layer): the effective rank at the last epoch, held-out images, as a share of the channels."""
-    rank = curves["effective_rank"].sel(split="monitor").sel(epoch=curves["epochs"] - 1)
-    return rank.drop_vars("epoch") / curves["channels"]
+    """(run, layer): the effective rank at the last epoch, held-out images, as a share of the channels.
+
+    Of the runs in which it was measured.
+    """
+    mine = having(curves, "effective_rank").sel(layer=watched(curves))
+    rank = mine["effective_rank"].sel(split="monitor").sel(epoch=mine["epochs"] - 1)
+    return rank.drop_vars("epoch") / mine["channels"]
 
 
 def knockout_area(curves: xr.Dataset) -> xr.DataArray:
@@ -375,35 +381,31 @@ def knockout_area(curves: xr.Dataset) -> xr.DataArray:
 
     The area below accuracy over the share silenced, by the trapezoid rule, divided by the accuracy without
     silencing and by the largest share: 1 where nothing is lost. The more of a layer's capacity is needed, the
-    smaller it is.
+    smaller it is. Of the runs in which it was measured.
     """
-    kept = curves["knockout_accuracy"] / curves["knockout_accuracy"].sel(knocked_out=0)
-    return kept.integrate("knocked_out") / float(curves["knocked_out"].max())
+    accuracy = having(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=watched(curves))
+    kept = accuracy / accuracy.sel(knocked_out=0)
+    return kept.integrate("knocked_out") / float(accuracy["knocked_out"].max())
 
 
-def by_layer(curves: xr.Dataset, values: xr.DataArray, label: str) -> pd.DataFrame:
+def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
     """One row per layer: n, mean, SD and 95 % t interval of a network's values, which are (run, layer)."""
-    mine = values.isel(run=(curves["label"] == label).to_numpy())
+    mine = values.isel(run=(values["label"] == label).to_numpy())
     return pd.DataFrame(
-        {"layer": layer} | describe(mine.sel(layer=layer))._asdict() for layer in layers_of(curves)
+        {"layer": layer} | describe(mine.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
     )
 
 
-def against_plain(curves: xr.Dataset, values: xr.DataArray, label: str) -> pd.DataFrame:
+def against_plain(values: xr.DataArray, label: str) -> pd.DataFrame:
     """As `by_layer`, of the differences from vanillaNet's run of the same seed."""
     wide = {
         name: pd.DataFrame(
-            values.isel(run=(mine := (curves["label"] == name).to_numpy()))
-            .transpose("run", "layer")
-            .to_numpy(),
-            curves["seed"].to_numpy()[mine],
-            values["layer"].to_numpy(),
+            mine.transpose("run", "layer").to_numpy(), mine["seed"].to_numpy(), mine["layer"].to_numpy()
         )
         for name in (label, PLAIN)
+        for mine in [values.isel(run=(values["label"] == name).to_numpy())]
     }
     difference = (wide[label] - wide[PLAIN]).dropna(how="all")
     if difference.empty:
         raise StudyError(f"no seed has both '{label}' and '{PLAIN}'")
-    return pd.DataFrame(
-        {"layer": layer} | describe(difference[layer])._asdict() for layer in layers_of(curves)
-    )
+    return pd.DataFrame({"layer": layer} | describe(difference[layer])._asdict() for layer in difference)

@@ -131,16 +131,19 @@ def _with_interval(row: pd.Series) -> str:
 
 
 def timing_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Layers as rows: in how many runs gap and level depart before the moment of overfitting, by margin."""
-    columns = [f"{sign}, {100 * margin:g} % of ln D" for margin, sign in table[["margin", "sign"]].to_numpy()]
-    told = [f"{before} of {runs}" for before, runs in table[["before", "runs"]].to_numpy()]
-    wide = table.assign(column=columns, told=told)
-    layers, names = wide["layer"].unique(), wide["column"].unique()
-    return (
-        wide.pivot(index="layer", columns="column", values="told")
-        .loc[layers, names]
-        .rename_axis(columns=None)
-    )
+    """Margin, sign and layer as rows: departures before overfitting, and false ones; SDs of the lead."""
+    columns = {
+        "before the moment": [f"{n} of {runs}" for n, runs in table[["before", "runs"]].to_numpy()],
+        "in runs that do not overfit": [
+            f"{n} of {runs}" for n, runs in table[["false", "others"]].to_numpy()
+        ],
+    }
+    spreads = {"sd": "SD of the lead", "sd_others": "other runs' onsets", "sd_constant": "one constant epoch"}
+    for name, text in spreads.items():
+        columns[text] = [number(value, 1) if np.isfinite(value) else "" for value in table[name]]
+    rows = table[["margin", "sign", "layer"]]
+    rows = rows.assign(margin=[f"{100 * margin:g} % of ln D" for margin in rows["margin"]])
+    return pd.DataFrame(columns, pd.MultiIndex.from_frame(rows.rename(columns={"sign": ""})))
 
 
 @figure
@@ -248,12 +251,13 @@ def likeness(curves: xr.Dataset, center: str = "filters") -> Figure:
 @figure
 def effective_ranks(curves: xr.Dataset) -> Figure:
     """Effective rank at the last epoch as a share of the channels: means over seeds, 95 % t intervals."""
-    share, names, layers = questions.rank_share(curves), labels(curves), questions.layers_of(curves)
+    share = questions.rank_share(curves)
+    names, layers = labels(curves), share["layer"].to_numpy().tolist()
     fig, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
     for i, label in enumerate(names):
-        for _, row in questions.by_layer(curves, share, label).iterrows():
-            x = layers.index(row["layer"]) + 0.8 * ((i + 1) / (len(names) + 1) - 0.5)
-            _dot(ax, (x, row["mean"]), (row["low"], row["high"]), line_style(label)["color"], upright=True)
+        for x, (_, row) in enumerate(questions.by_layer(share, label).iterrows()):
+            at = x + 0.8 * ((i + 1) / (len(names) + 1) - 0.5)
+            _dot(ax, (at, row["mean"]), (row["low"], row["high"]), line_style(label)["color"], upright=True)
     ax.set_xticks(range(len(layers)), layers)
     ax.grid(axis="x", visible=False)
     ax.set_ylim(bottom=0)
@@ -265,7 +269,7 @@ def effective_ranks(curves: xr.Dataset) -> Figure:
 @figure
 def knockouts(curves: xr.Dataset) -> Figure:
     """Accuracy on the monitor images as a layer's channels are silenced at random, by layer and network."""
-    names, layers = labels(curves), questions.layers_of(curves)
+    names, layers = labels(curves), questions.watched(curves)
     fig, axes = plt.subplots(
         1, len(layers), figsize=(WIDTH, 3.2), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
@@ -290,7 +294,7 @@ def gap_curves(curves: xr.Dataset) -> Figure:
     One setting; means over seeds. The two rows have scales of their own; 5 % of ln D, the margin of the
     claims, is the bar beside zero in the lower one.
     """
-    signs, names, layers = gap.gap_and_level(curves), labels(curves), questions.layers_of(curves)
+    signs, names, layers = gap.gap_and_level(curves), labels(curves), questions.watched(curves)
     rows = {"level": "entropy, held out\n(nats)", "gap": "gap: training −\nheld out (nats)"}
     fig, axes = plt.subplots(
         2, len(layers), figsize=(WIDTH, 4.6), sharex=True, sharey="row", squeeze=False, layout="constrained"
@@ -338,6 +342,7 @@ def gap_or_level(table: pd.DataFrame) -> Figure:
             ax.set_title(f"{what},\n{where}")
             ax.grid(axis="y", visible=False)
     axes[0, 0].set_xlim(-1, 1)
+    axes[0, 0].set_xticks([-0.5, 0, 0.5])
     axes[0, 0].set_ylim(len(layers) - 0.5, -0.5)
     axes[0, 0].set_yticks(range(len(layers)), layers)
     fig.supxlabel("Spearman's rank correlation")
