@@ -196,6 +196,8 @@ def capacity(curves: xr.Dataset) -> list[str]:
         told = "; ".join(f"{way} in {listed(layers)}" for way, layers in found.items() if layers)
         n = min(int(row["n"]) for row in rows)
         sentences.append(f"{label} against {PLAIN}, {words}: {told} (n = {n}).")
+    if not sentences:
+        raise StudyError(f"there is no network to be held against {PLAIN}")
     return sentences
 
 

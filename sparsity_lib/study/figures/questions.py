@@ -134,6 +134,7 @@ def timing_table(table: pd.DataFrame) -> pd.DataFrame:
     """Margin, sign and layer as rows: departures before overfitting, and false ones; SDs of the lead."""
     columns = {
         "before the moment": [f"{n} of {runs}" for n, runs in table[["before", "runs"]].to_numpy()],
+        "at all": [f"{n} of {runs}" for n, runs in table[["departs", "runs"]].to_numpy()],
         "in runs that do not overfit": [
             f"{n} of {runs}" for n, runs in table[["false", "others"]].to_numpy()
         ],
@@ -269,6 +270,7 @@ def effective_ranks(curves: xr.Dataset) -> Figure:
 @figure
 def knockouts(curves: xr.Dataset) -> Figure:
     """Accuracy on the monitor images as a layer's channels are silenced at random, by layer and network."""
+    curves = questions.having(curves, "knockout_accuracy")
     names, layers = labels(curves), questions.watched(curves)
     fig, axes = plt.subplots(
         1, len(layers), figsize=(WIDTH, 3.2), sharex=True, sharey=True, squeeze=False, layout="constrained"
