@@ -11,7 +11,8 @@ from sparsity_lib.study import timing
 from sparsity_lib.study.analysis import only, settings
 from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, papers_value
 from sparsity_lib.study.networks import LAYERS
-from sparsity_lib.study.sentences import TARGETED, number
+from sparsity_lib.study.profiles import TARGETED
+from sparsity_lib.study.sentences import number
 from sparsity_lib.study.verdicts import Judgement
 
 UNITS = {

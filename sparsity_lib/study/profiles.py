@@ -6,10 +6,11 @@ from typing import Any
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.networks import NETWORKS
 
 SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
 SEVEN = (*SIX, "varNet")
-TARGETED = ("conv3", "conv4", "fc1")
+TARGETED = NETWORKS["sr2Net"].sparsity  # TSR, section 4.1: the layers whose entropy changes
 
 GRIDS = {
     "networks": "the networks of the paper's Table 2, and varNet",

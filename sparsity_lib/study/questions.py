@@ -31,8 +31,8 @@ from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.networks import LAYERS, build
+from sparsity_lib.study.profiles import TARGETED
 
-TARGETED = profiles.TARGETED
 WATCHED = LAYERS[:-1]  # the layers that are penalised somewhere
 PLAIN = "vanillaNet"
 

@@ -13,9 +13,9 @@ import xarray as xr
 from sparsity_lib.study.analysis import LAST, alike, labels, only, settings, summary, trained
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.provenance import code_fingerprint
 
-TARGETED = ("conv3", "conv4", "fc1")  # the layers of TSR's section 4.1
 QUANTITIES = {
     "entropy": "entropy",
     "scale_free_entropy": "scale-free entropy",

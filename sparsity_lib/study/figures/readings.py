@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from sparsity_lib.study.analysis import labels
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, legend, line_style
+from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.readings import filters
 from sparsity_lib.study.readings.changes import QUANTITIES, strengths
-from sparsity_lib.study.sentences import TARGETED
 
 _RESPONSES = {
     "chosen_accuracy": "accuracy at the chosen epoch",

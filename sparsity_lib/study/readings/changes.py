@@ -13,8 +13,9 @@ import xarray as xr
 from sparsity_lib.study.analysis import labels, moment_of_overfitting, only
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.readings.outcomes import WITHOUT_FC1, measured
-from sparsity_lib.study.sentences import TARGETED, direction
+from sparsity_lib.study.sentences import direction
 
 # What each network is set against, to say what its penalty or layers do.
 REFERENCE = {"sr2Net": "vanillaNet", "normNet": "vanillaNet", "dropNet": "vanillaNet", "sr3Net": "sr2Net"}

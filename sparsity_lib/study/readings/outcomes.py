@@ -11,12 +11,12 @@ from sparsity_lib.study.analysis import only, summary, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import load_or_train_all
+from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.profiles import profile as profile_of
 from sparsity_lib.study.results import curves as curves_of
 from sparsity_lib.study.results import joined
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.selection import Listed, parse_seeds, select
-from sparsity_lib.study.sentences import TARGETED
 
 NETWORKS = "vanillaNet,dropNet,normNet,sr2Net,sr3Net,varNet"  # in the default reading, to compare with
 READINGS: dict[str, tuple[str, dict[object, str]]] = {
