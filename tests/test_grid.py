@@ -66,13 +66,14 @@ def test_a_cost_is_told_from_runs_alike(tiny_profile, capsys):
     assert second.network == "sr3Net"
 
 
-def test_a_failure_is_named_and_the_others_finish(runs_folder):
+def test_a_divergence_is_named_and_the_others_finish(runs_folder):
     good = study.Experiment(**SMALL)
     bad = study.Experiment(**SMALL | {"lr": 1e12})
     outcome = run_queue([bad, good], jobs=1)
     assert outcome.done == [good.id]
-    assert list(outcome.failed) == [bad.id]
-    assert "not finite" in outcome.failed[bad.id]
+    assert list(outcome.diverged) == [bad.id]
+    assert "not finite" in outcome.diverged[bad.id]
+    assert list(run_queue([bad], jobs=1).diverged) == [bad.id]  # noted, and not tried again
 
 
 def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
@@ -82,7 +83,7 @@ def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
     monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two cells", {"networks": grid}))
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
     diverging, sound = profiles.experiments("tiny", published=True)
-    assert list(run_queue([diverging], jobs=1).failed) == [diverging.id]
+    assert list(run_queue([diverging], jobs=1).diverged) == [diverging.id]
     (note,) = tiny_profile.glob("*.diverged")
     note.write_text(json.dumps(json.loads(note.read_text()) | {"commit": "a" * 40, "dirty": 1}))
     study.train(sound)

@@ -228,7 +228,7 @@ def test_optimism_in_points_and_ranks():
     chosen, last = answers.optimism(runs)
     assert "1 of 1 pairs of networks change places, 1 of them" in chosen
     assert "not corrected for 1 pair)" in chosen
-    assert "what overfitting costs" in last
+    assert "by optimism, overfitting, or" in last
 
 
 # 6

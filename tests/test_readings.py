@@ -244,7 +244,7 @@ def test_figures_show_every_row(table):
     rows = [label.get_text() for label in drawn["effects"].axes[0].get_yticklabels()]
     assert "T6: PyTorch's initialisation, vanillaNet" in rows
     assert len(rows) == len(set(rows)) == len(readings.effects(table)) / 2
-    assert "least (0.200)" in told.nearest_to_none(readings.correlations(kept), [])[0]
+    assert "least (0.200, n = 4)" in told.nearest_to_none(readings.correlations(kept), [])[0]
 
 
 def test_cells_of_tables_are_words():

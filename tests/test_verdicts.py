@@ -323,3 +323,11 @@ def test_leads_are_told_by_layer_with_those_of_chance() -> None:
     assert "| digits, s | conv3 | 3 | 3 | 3 |" in told
     assert "rows with three leads or more" in told
     assert "no published runs" in ledger.timing_words([], 0.05)
+
+
+def test_every_claim_says_what_is_tested() -> None:
+    told = {each.id: ledger.criterion_words(each.test) for each in LEDGER.claims if each.test}
+    assert told["best-after-200-epochs"] == "accuracy at the chosen epoch, sr3Net less normNet"
+    assert told["sr2-safe"] == "rise of the validation loss of sr2Net"
+    assert told["norm-entropy-stays"].endswith("of normNet from epoch 1 to the end")
+    assert len(set(told.values())) > 40

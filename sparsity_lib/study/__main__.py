@@ -18,7 +18,7 @@ from sparsity_lib.study.networks import ALL_SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.tensorboard import Board, export
-from sparsity_lib.study.training import Stopped, train
+from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +51,11 @@ def _train(args: argparse.Namespace) -> int:
             board(record)
 
     with contextlib.closing(board) if board else contextlib.nullcontext(), _asked_to_stop() as stop:
-        run = train(experiment, report, args.out, stop=stop)
+        try:
+            run = train(experiment, report, args.out, stop=stop)
+        except NonFiniteLoss as error:
+            runs.note_divergence(experiment, args.out, str(error))
+            raise
     if board and board.writer is None:  # the run was there already
         export(run, args.tensorboard)
     print(run.path)
@@ -84,8 +88,11 @@ def _run(args: argparse.Namespace) -> int:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
     print(
         f"{args.profile}: {len(outcome.already)} runs were there, {len(outcome.done)} trained, "
-        f"{len(outcome.stopped)} to go on with, {len(outcome.failed)} failed"
+        f"{len(outcome.stopped)} to go on with, {len(outcome.diverged)} diverged, "
+        f"{len(outcome.failed)} failed"
     )
+    for told in outcome.diverged.values():
+        print(f"diverged: {told}")
     for run, error in outcome.failed.items():
         print(f"failed: {run}: {error}")
     if stop():
@@ -113,7 +120,10 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def _status(args: argparse.Namespace) -> int:
+    grids = set(args.grids.split(",")) if args.grids else set()
     for name in [args.profile] if args.profile else PROFILES:
+        if not args.profile and not grids <= set(profile(name).grids):
+            continue  # asked of all profiles: those that have it
         queue = _queue(args, name)
         public = results.published(name)
         cost = {} if public is None else dict(zip(public.run.values, public.seconds.values, strict=True))

@@ -118,7 +118,7 @@ def optimism(curves: xr.Dataset) -> list[str]:
     sentences = []
     names = {
         "chosen_accuracy": "accuracy at the chosen epoch",
-        "last_five_accuracy": "that of the last five (by optimism, and by what overfitting costs)",
+        "last_five_accuracy": "that of the last five (by optimism, overfitting, or breakdowns of training)",
     }
     for title, group in settings(curves):
         table = questions.optimism(group)

@@ -21,17 +21,19 @@ from tqdm import tqdm
 from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.provenance import code_fingerprint
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
 
 
 @dataclass
 class Outcome:
-    """What became of a queue: ids of the runs, and the errors of those that failed."""
+    """What became of a queue: ids of the runs, where some diverged, and the errors of those that failed."""
 
     already: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    diverged: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -61,6 +63,8 @@ def run_queue(
     for experiment in experiments:
         if runs.find(experiment, folder):
             outcome.already.append(experiment.id)
+        elif noted := _diverges(experiment, folder):
+            outcome.diverged[experiment.id] = noted
         else:
             missing.append(experiment)
     if missing:
@@ -72,6 +76,8 @@ def run_queue(
                 outcome.done.append(experiment.id)
             elif isinstance(error, Stopped):
                 outcome.stopped.append(experiment.id)
+            elif isinstance(error, NonFiniteLoss):
+                outcome.diverged[experiment.id] = str(error)
             else:
                 outcome.failed[experiment.id] = (
                     str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -82,13 +88,24 @@ def run_queue(
 def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None) -> list[Run]:
     """The experiments' runs from `runs/`, in order; those that are missing are trained now, side by side.
 
-    Raises `StudyError` naming the first run that failed, and how many did.
+    Those that diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and
+    how many did, or where all diverged.
     """
     outcome = run_queue(experiments, jobs)
+    for told in outcome.diverged.values():
+        print(f"left out: {told}")
+    if outcome.diverged and len(outcome.diverged) == len(experiments):
+        raise StudyError("all of the runs diverged; try a smaller learning rate or weaker penalties")
     if outcome.failed:
         first, error = next(iter(outcome.failed.items()))
         raise StudyError(f"{len(outcome.failed)} of {len(experiments)} runs failed; {first}: {error}")
     return [run for experiment in experiments if (run := runs.find(experiment))]
+
+
+def _diverges(experiment: Experiment, folder: str | Path | None) -> str | None:
+    """Where it diverged, if that was by the code as it is: it would do so again."""
+    noted = runs.divergence(experiment, folder)
+    return noted["told"] if noted and noted["code_fingerprint"] == code_fingerprint() else None
 
 
 def _train_side_by_side(

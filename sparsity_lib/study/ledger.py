@@ -24,6 +24,19 @@ UNITS = {
 }
 
 
+QUANTITIES = {
+    "accuracy": "accuracy at the chosen epoch",
+    "val_loss_rise": "rise of the validation loss",
+    "min_val_loss": "lowest validation loss",
+    "onset_loss": "moment of overfitting",
+    "entropy": "entropy",
+    "scale_free_entropy": "scale-free entropy",
+    "entropy_end": "entropy at the end",
+    "entropy_change": "change of entropy from the lowest validation loss to the end",
+    "correlation": "mean |c| of filters",
+}
+
+
 def table(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> pd.DataFrame:
     """One row per claim, as Markdown: the claim, the paper's numbers, ours in each cell, the outcome.
 
@@ -44,7 +57,8 @@ def _row(cells: Sequence[Judgement]) -> dict[str, str]:
         f"**{first.verdict}**" if first.verdict else "",
     )
     return {
-        "claim": f"{'**Primary.** ' if claim.primary else ''}{claim.claim} *({claim.where})*",
+        "claim": f"{'**Primary.** ' if claim.primary else ''}{claim.claim} *({claim.where})* <br> "
+        f"Tested: {criterion_words(_test(first))}.",
         "the paper": papers_words(claim),
         "ours": " <br> ".join(f"**{_place(each)}**: {effect_words(each)}" for each in cells),
         "outcome": " <br> ".join(part for part in outcome if part),
@@ -59,6 +73,27 @@ def _place(judged: Judgement) -> str:
 def untested(ledger: Ledger) -> list[Claim]:
     """The claims of which the paper gives nothing that could be compared."""
     return [claim for claim in ledger.claims if claim.test is None]
+
+
+def criterion_words(test: Criterion) -> str:
+    """What is compared with what; a claim may say more."""
+    quantity = QUANTITIES[test.quantity]
+    layers = f" in {', '.join(test.layer)}" if test.layer else ""
+    if test.kind == "difference":
+        return f"{quantity}{layers}, {test.network} less {test.against}"
+    if test.kind == "sizes":
+        return f"{quantity}, {test.network} less itself at the next smaller size"
+    if test.kind == "share":
+        return f"how many runs of {test.network} have a {quantity}"
+    if test.kind == "lead":
+        return f"moment of overfitting less change-point of {quantity}{layers}, {test.network}"
+    if test.kind == "value":
+        return f"{quantity} of {test.network}"
+    since = "the lowest validation loss" if test.since is None else f"epoch {test.since}"
+    until = test.until if isinstance(test.until, int) else "the end"
+    told = f"{quantity}{layers} of {test.network}"
+    told += f" from {since} to {until}" if test.quantity != "correlation" else " at the end"
+    return f"{told}, less that in {', '.join(test.against)}" if test.kind == "layers" else told
 
 
 def papers_words(claim: Claim) -> str:

@@ -121,7 +121,7 @@ PROFILES = {
             "200-epochs": Grid(_cells(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
             "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
             "adam": Grid(_cells(SIX, **_NOISY | {"lr": None}, optimizer="adam"), (0,), _FEW),
-            # No fresh ones: 33 cells would take minutes; and T2's mean over positions is the literal sr2Net.
+            # None fresh: so many cells would take minutes. T2's mean over positions is the literal sr2Net.
             "readings": Grid(
                 _readings((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), **_NOISY), (), _FEW, published_files=0
             ),

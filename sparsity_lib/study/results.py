@@ -208,7 +208,9 @@ def publish(name: str, source: str | Path | None = None) -> int:
     new = [
         run
         for experiment in experiments(name, published=True)
-        if experiment.id not in known and (run := runs.find(experiment, source, by_any_code=True))
+        if experiment.id not in known
+        and (run := runs.find(experiment, source, by_any_code=True))
+        and run.id not in known  # the same training may go by two names
     ]
     here = code()
     for run in new:
@@ -217,10 +219,10 @@ def publish(name: str, source: str | Path | None = None) -> int:
         if run.provenance["dirty"] or run.provenance["commit"] == "unknown":
             raise StudyError(f"{run.id} was trained from uncommitted code; commit, and train it again")
     if not new and before is None:
-        return 0
+        return 0  # notes of divergence alone have no curves to be written with
     parts = [part for part in (before, curves(new) if new else None) if part is not None]
     together = joined(parts)
-    together.attrs["diverged"] = json.dumps(_diverged(name, before, source))
+    together.attrs["diverged"] = json.dumps(_diverged(name, together, before, source))
     with_files = {
         experiment.id
         for each, grid in profile(name).grids.items()
@@ -229,7 +231,7 @@ def publish(name: str, source: str | Path | None = None) -> int:
     }
     for run in new:
         if run.id in with_files:
-            with xr.open_datatree(run.path, engine="h5netcdf") as tree:
+            with xr.open_datatree(run.path, engine="h5netcdf", mask_and_scale=False) as tree:  # bytes stay so
                 shown = tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").load()
                 shown.attrs["commit"] = run.provenance["commit"]
                 runs.write(shown, target / run.path.name)
@@ -247,10 +249,17 @@ def diverged(published: xr.Dataset) -> dict[str, str]:
     return found
 
 
-def _diverged(name: str, before: xr.Dataset | None, source: str | Path | None) -> dict[str, str]:
-    known = {} if before is None else diverged(before)
-    noted = {e.id: runs.divergence(e, source) for e in experiments(name, published=True)}
-    return known | {run: told for run, told in noted.items() if told}
+def _diverged(
+    name: str, together: xr.Dataset, before: xr.Dataset | None, source: str | Path | None
+) -> dict[str, str]:
+    """What is known and noted of divergence, but of runs that were finished after all."""
+    found = {} if before is None else diverged(before)
+    for experiment in experiments(name, published=True):
+        noted = runs.divergence(experiment, source)
+        if noted and not noted["dirty"] and noted["commit"] != "unknown":  # as runs, by committed code
+            found[experiment.id] = f"{noted['told']} (commit {noted['commit']})"
+    finished = set(together["run"].to_numpy())
+    return {run: told for run, told in found.items() if run not in finished}
 
 
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:

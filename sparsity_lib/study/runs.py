@@ -8,6 +8,7 @@ import io
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import xarray as xr
@@ -144,13 +145,14 @@ def note_divergence(experiment: Experiment, where: str | Path | None, told: str)
         partial.write_text(json.dumps({"told": told} | code()), encoding="utf-8")
 
 
-def divergence(experiment: Experiment, where: str | Path | None = None) -> str | None:
-    """Where the experiment diverged, by committed code; None if it did not, or was not tried."""
-    path = path_of(experiment, where).with_suffix(DIVERGED)
-    if not path.exists():
+def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[str, Any] | None:
+    """Where the experiment diverged ("told"), and by what code; None without a sound note."""
+    try:
+        noted = json.loads(path_of(experiment, where).with_suffix(DIVERGED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    noted = json.loads(path.read_text(encoding="utf-8"))
-    return None if noted["dirty"] else f"{noted['told']} (commit {noted['commit']})"
+    needed = {"told", "commit", "dirty", "code_fingerprint"}
+    return noted if isinstance(noted, dict) and needed <= noted.keys() else None
 
 
 def _sound(path: Path) -> Run:

@@ -76,6 +76,8 @@ class Board:
         for layer, channels in self.channels.items():
             scalars = {name: float(record[f"{layer}/{name}"][_MONITOR]) for name in SCALARS}
             maps, counts = record.get(f"{layer}/maps"), record.get(f"{layer}/correlation_histogram")
+            if maps is not None and not np.isfinite(np.asarray(maps)).all():
+                maps = None  # a training that breaks down goes on, or ends with a word of its own
             write_layer(
                 self.writer,
                 layer,

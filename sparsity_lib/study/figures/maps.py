@@ -1,5 +1,6 @@
 """Inside the network: entropy maps of an image over epochs, and histograms of filter correlations."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,10 @@ def heatmap_strip(
     ax.text(left + step * len(shown) + 0.06, -0.08, "nats", va="bottom")
     for row, layer in enumerate(layers):
         maps = run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown)
-        norm = Normalize(float(maps.quantile(0.01)), float(maps.max()))
+        top_value, channels = float(maps.max()), float(run.layer(layer).attrs["channels"])
+        # Maps are stored in steps of ln D / 255: a narrower scale would show these, and not the network.
+        widest = max(0.0, top_value - 0.05 * math.log(channels))
+        norm = Normalize(min(float(maps.quantile(0.01)), widest), top_value)
         top = step * row
         ax.text(left - 0.1, top + 0.5, layer, ha="right", va="center")
         for column, values in enumerate(maps.to_numpy()):

@@ -280,22 +280,23 @@ def alike(descents: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest_to_none(table: pd.DataFrame, files: Sequence[Run]) -> list[str]:
-    """By two centres: the readings of DecorrReg that leave conv1 the least and the most correlated.
+    """By two centres: the reading of DecorrReg that leaves conv1 the least correlated.
 
     `files`: runs of the same architecture, for the filters' shape, which says what a low mean |c| costs.
     """
     sentences = []
     for center, words in (("filters", "the mean filter"), ("components", "each filter's own mean")):
-        means = table.groupby(["network", "change"])[f"correlation:{center}"].mean()
+        cells_of = table.groupby(["network", "change"])[f"correlation:{center}"]
+        means, counts = cells_of.mean(), cells_of.count()
         cells = means.loc[["sr3Net"]].dropna().sort_values()
-        (_, least), (_, most) = cells.index[0], cells.index[-1]
+        least = cells.index[0]
         said = (
-            f"Less {words}, mean |c| in conv1 is least ({number(cells.iloc[0], 3)}) by "
-            f"{least or 'the printed reading'}, and most ({number(cells.iloc[-1], 3)}) by "
-            f"{most or 'the printed reading'}"
+            f"With {words} taken away, mean |c| in conv1 is least ({number(cells.iloc[0], 3)}, "
+            f"n = {counts[least]}) by {least[1] or 'the printed reading'}"
         )
-        if ("vanillaNet", "") in means.index:
-            said += f"; in vanillaNet it is {number(means['vanillaNet', ''], 3)}"
+        if counts.get(("vanillaNet", ""), 0):
+            plain = ("vanillaNet", "")
+            said += f"; in vanillaNet it is {number(means[plain], 3)} (n = {counts[plain]})"
         if files and (largest := largest_at_least(cells.iloc[0], files[0], center)) > cells.iloc[0]:
             said += f". So low a mean needs a pair with |c| of at least {number(largest)}"
         sentences.append(f"{said}.")
