@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -165,6 +166,8 @@ def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_
     assert sorted(set(curves.seed.values)) == [100, 101]
     run = study.load(results.published_runs("tiny")[0])
     assert run.root.sizes["image"] == results.PUBLISHED_IMAGES
+    with h5py.File(run.path) as file:  # as small as in the run's own file
+        assert file["conv1/heatmap"].dtype == np.uint8
     assert main(["status", "tiny", "--seeds", "100-101"]) == 0
     assert "4 runs, 0 missing" in capsys.readouterr().out
 
