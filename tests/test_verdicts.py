@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 from synthetic import many, one, with_accuracy
 
-from sparsity_lib.study import StudyError, claims, ledger, verdicts
+from sparsity_lib.study import StudyError, claims, figures, ledger, verdicts
 from sparsity_lib.study.claims import Cell, Claim, Criterion
 
 LEDGER = claims.load()
@@ -331,3 +331,16 @@ def test_every_claim_says_what_is_tested() -> None:
     assert told["sr2-safe"] == "rise of the validation loss of sr2Net"
     assert told["norm-entropy-stays"].endswith("of normNet from epoch 1 to the end")
     assert len(set(told.values())) > 40
+
+
+def test_the_forest_plot_has_a_panel_per_primary_claim_and_needs_runs() -> None:
+    with pytest.raises(StudyError, match="no published runs to judge the primary claims by"):
+        figures.primary_claims(LEDGER, verdicts.judge_all(LEDGER, []), [])
+    runs = runs_of(DESKTOP, {"vanillaNet": [0.5] * 5, "sr2Net": [0.6, 0.61, 0.6, 0.59, 0.6]})
+    rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DIRECT, DESKTOP, primary=True),)})
+    figure = figures.primary_claims(rules, verdicts.judge_all(rules, [runs]), [])
+    (panel,) = figure.axes
+    assert panel.get_title(loc="left") == "It is so."
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        "cifar10-jpeg, s,\n10,000 images, n = 5"
+    ]

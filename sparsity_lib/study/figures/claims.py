@@ -1,5 +1,6 @@
 """The primary claims as a forest plot: our effect with its interval, the paper's value, the margin."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
     shown = {c.id: [j for j in (*judged, *laptop) if j.claim.id == c.id and j.effect.n] for c in claims}
     if not any(shown.values()):
         raise StudyError("no published runs to judge the primary claims by")
-    heights = [0.62 + 0.3 * max(1, len(shown[claim.id])) for claim in claims]
+    heights = [0.62 + 0.38 * max(1, len(shown[claim.id])) for claim in claims]
     fig, axes = plt.subplots(
         len(claims), 1, figsize=(WIDTH, sum(heights) + 1.2), height_ratios=heights, layout="constrained"
     )
@@ -50,7 +51,7 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
         ax.set_yticks(range(len(shown[claim.id])), [_name(each) for each in shown[claim.id]])
         ax.set_ylim(max(len(shown[claim.id]), 1) - 0.5, -0.85)
         ax.grid(axis="y", visible=False)
-        ax.set_title(_wrapped(claim.claim), loc="left", fontsize=10)
+        ax.set_title(textwrap.fill(claim.claim, 68), loc="left", fontsize=10)
         ax.set_xlabel(_axis(claim.test.margin_of, unit, claim.test.expected), fontsize=9, labelpad=1)
     handles: list[Artist] = [
         Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
@@ -83,7 +84,7 @@ def _effect(ax: Axes, y: int, judged: Judgement) -> None:
 def _name(judged: Judgement) -> str:
     if judged.cell.kind == "laptop":
         return f"digits, n = {judged.effect.n}"
-    return f"{judged.cell.title}\nn = {judged.effect.n}"
+    return textwrap.fill(f"{judged.cell.title}, n = {judged.effect.n}", 22)
 
 
 def _axis(quantity: str, unit: str, expected: int) -> str:
@@ -94,12 +95,3 @@ def _axis(quantity: str, unit: str, expected: int) -> str:
     }
     arrow = {1: "claimed: right →", -1: "← claimed: left", 0: "claimed: no effect"}[expected]
     return f"{names.get(quantity, quantity)}{f' ({unit.strip()})' if unit else ''};  {arrow}"
-
-
-def _wrapped(text: str, width: int = 88) -> str:
-    words, lines = text.split(), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
