@@ -41,7 +41,8 @@ class LayerStats:
     - `dead_channels`: channels that were never above zero.
     - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
         positions, in [1, D]; 0 where nothing varies.
-    - `maps`: entropy of the first samples, `(n, *spatial)` float32, or None if none were asked for.
+    - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
+        float32, or None if none were asked for.
     """
 
     samples: int
@@ -58,6 +59,7 @@ class LayerStats:
     dead_channels: int
     effective_rank: float
     maps: np.ndarray | None
+    scale_free_maps: np.ndarray | None
 
 
 class ActivationMonitor(Attachable):
@@ -92,7 +94,7 @@ class ActivationMonitor(Attachable):
         - `layers`: dotted names, modules, or globs over convolution, linear and norm layers; `None`: all of
             those but the last linear layer.
         - `every`: each layer's first, then every n-th output counts.
-        - `maps`: of how many samples, from the first on, the entropy maps are kept.
+        - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
         - `dim`: the channel axis of all these layers' outputs; `None` follows the module: the last axis of
             linear and layer norm, else 1.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
@@ -132,7 +134,7 @@ class ActivationMonitor(Attachable):
         rows = {}
         for layer, stats in self.compute().items():
             row = {f.name: getattr(stats, f.name) for f in fields(stats)}
-            del row["maps"]
+            del row["maps"], row["scale_free_maps"]
             quantiles = row.pop("entropy_quantiles")
             rows[layer] = row | {f"entropy_q{100 * q:02.0f}": value for q, value in quantiles.items()}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
@@ -172,15 +174,16 @@ class _Sums:
         self.shift = first.flatten(0, -2).mean(0)
         self.sum, self.products = zeros(channels), zeros(channels, channels)
         self.maps_wanted = maps
-        self.maps: list[Tensor] = []
+        self.maps: list[tuple[Tensor, Tensor]] = []  # entropy, scale-free entropy
 
     def add(self, activations: Tensor) -> None:
         """Take activations `(N, *spatial, D)`, float32."""
         x = activations.reshape(-1, self.channels)  # (vectors, D)
         self.samples += len(activations)
         self.vectors += len(x)
-        entropy, *sums, nonzeros, top = self.of_vectors(x)
-        self._add_entropy(entropy.view(activations.shape[:-1]))
+        entropy, scale_free, *sums, nonzeros, top = self.of_vectors(x)
+        self._add_to_histogram(entropy)
+        self._add_maps(entropy.view(activations.shape[:-1]), scale_free.view(activations.shape[:-1]))
         self.entropy += sums[0]
         self.perplexity_less_1 += sums[1]
         self.scale_free += sums[2]
@@ -191,11 +194,14 @@ class _Sums:
         self.sum += x.sum(0)
         self.products += x.T @ x
 
-    def _add_entropy(self, entropy: Tensor) -> None:
-        bins = self._bin(entropy.flatten())
+    def _add_to_histogram(self, entropy: Tensor) -> None:
+        bins = self._bin(entropy)
         self.histogram.index_add_(0, bins, torch.ones_like(bins))
-        if (missing := self.maps_wanted - sum(len(part) for part in self.maps)) > 0:
-            self.maps.append(entropy[:missing].clone())
+
+    def _add_maps(self, *of_samples: Tensor) -> None:
+        if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) > 0:
+            entropy, scale_free = (values[:missing].clone() for values in of_samples)
+            self.maps.append((entropy, scale_free))
 
     def _bin(self, entropy: Tensor) -> Tensor:
         width = max(math.log(self.channels), 1e-9) / BINS
@@ -209,6 +215,7 @@ class _Sums:
         covariance = self.products / n - rest.outer(rest)
         rounding = (2 * torch.finfo(torch.float32).eps) ** 2 * means.square().sum()
         trace = covariance.trace()
+        maps, scale_free_maps = self._joined_maps()
         return LayerStats(
             samples=self.samples,
             positions=n // self.samples,
@@ -223,7 +230,8 @@ class _Sums:
             zero_share=1 - self.nonzeros.item() / (n * d),
             dead_channels=d - int(self.alive.sum()),
             effective_rank=0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item(),
-            maps=self._joined_maps(),
+            maps=maps,
+            scale_free_maps=scale_free_maps,
         )
 
     def _quantiles(self) -> dict[float, float]:
@@ -232,19 +240,20 @@ class _Sums:
         edges = np.linspace(0, math.log(self.channels), BINS + 1)
         return {q: float(np.interp(q * self.vectors, cumulative, edges)) for q in QUANTILES}
 
-    def _joined_maps(self) -> np.ndarray | None:
+    def _joined_maps(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         if not self.maps_wanted:
-            return None
-        sizes = {tuple(part.shape[1:]) for part in self.maps}
+            return None, None
+        sizes = {tuple(part.shape[1:]) for part, _ in self.maps}
         if len(sizes) > 1:
             raise ValueError(
                 f"maps of sizes {sorted(sizes)} cannot be joined: use inputs of one size, or maps=0"
             )
-        return torch.cat(self.maps).cpu().numpy()
+        entropy, scale_free = (torch.cat(parts).cpu().numpy() for parts in zip(*self.maps, strict=True))
+        return entropy, scale_free
 
 
 def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
-    """Each vector's entropy; sums of it, perplexity - 1 and scale-free entropy; nonzeros; the maximum.
+    """Each vector's two entropies; sums of entropy, perplexity - 1, scale-free; nonzeros; the maximum.
 
     Takes vectors `(V, D)`.
     """
@@ -257,7 +266,7 @@ def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
     sd = centred.square_().mean(1, keepdim=True).sqrt()
     scale_free = entropy_of_shifted(shifted.div_(sd.masked_fill(sd == 0, 1)))
     sums = (values.sum(dtype=exact) for values in (entropy, entropy.expm1(), scale_free))
-    return entropy, *sums, x.count_nonzero(), top.max()
+    return entropy, scale_free, *sums, x.count_nonzero(), top.max()
 
 
 def _chosen(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:

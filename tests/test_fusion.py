@@ -21,6 +21,7 @@ COMPILE = torch.compile
 def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Have `fused` compile by something else than the real compiler, which takes seconds."""
     _fusion.fused.cache_clear()
+    torch.compiler.reset()  # what tests before have compiled
     yield lambda compiler: monkeypatch.setattr(torch, "compile", compiler)
     _fusion.fused.cache_clear()
     torch.compiler.reset()

@@ -57,13 +57,16 @@ def test_maps_are_those_of_the_first_samples_since_the_reset(model: SmallNetwork
         with monitor:
             for batch in images.split(4):
                 model(batch)
-        maps = {name: stats.maps for name, stats in monitor.compute().items()}
-        outputs = model.outputs(images)
-        assert {name: m.shape for name, m in maps.items()} == {"conv1": (9, 4, 4), "fc1": (9,)}
-        for name, of_layer in maps.items():
-            assert of_layer.dtype == np.float32
-            expected = f.rfav_entropy(outputs[name][:9]).detach().numpy()
-            np.testing.assert_allclose(of_layer, expected, rtol=1e-4)
+        stats, outputs = monitor.compute(), model.outputs(images)
+        for name, shape in {"conv1": (9, 4, 4), "fc1": (9,)}.items():
+            shown = outputs[name][:9].detach()
+            for maps, activations in (
+                (stats[name].maps, shown),
+                (stats[name].scale_free_maps, f.standardize(shown)),
+            ):
+                assert maps is not None
+                assert (maps.shape, maps.dtype) == (shape, np.float32)
+                np.testing.assert_allclose(maps, f.rfav_entropy(activations).numpy(), rtol=1e-4)
     with sl.ActivationMonitor(model.conv1, [model.conv1], maps=50) as of_two_sizes:
         model.conv1(x)
         model.conv1(x[:, :, 1:])
@@ -71,7 +74,7 @@ def test_maps_are_those_of_the_first_samples_since_the_reset(model: SmallNetwork
         of_two_sizes.compute()
     with sl.ActivationMonitor(model, ["conv1"]) as without:
         model(x)
-    assert without.compute()["conv1"].maps is None
+    assert without.compute()["conv1"].maps is without.compute()["conv1"].scale_free_maps is None
 
 
 def test_every_nth_output_counts(model: SmallNetwork, x: Tensor) -> None:

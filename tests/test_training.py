@@ -245,6 +245,8 @@ def test_maps_average_to_the_layers_entropy(tmp_path):
     for name in run.layers:
         layer = run.layer(name)
         shown = layer.heatmap.mean(("y", "x", "image"))
+        fair = layer.scale_free_heatmap.sel(saved_epoch=0).mean()
+        assert abs(fair - layer.scale_free_entropy.sel(split="monitor", epoch=0)) < 0.1
         low, high = (layer.entropy_quantile.sel(split="monitor", quantile=q) for q in (0.05, 0.95))
         for epoch in (-1, 0):
             assert low.sel(epoch=epoch) - 0.05 <= shown.sel(saved_epoch=epoch) <= high.sel(epoch=epoch) + 0.05

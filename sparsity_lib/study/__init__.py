@@ -10,6 +10,7 @@ from sparsity_lib.study.grid import load_or_train_all
 from sparsity_lib.study.results import curves, published
 from sparsity_lib.study.runs import Run, find, load
 from sparsity_lib.study.selection import select
+from sparsity_lib.study.trained import trained_network
 from sparsity_lib.study.training import NonFiniteLoss, load_or_train, train
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "published",
     "select",
     "train",
+    "trained_network",
 ]

@@ -30,7 +30,8 @@ STATISTICS = (
     "dead_channels",
     "effective_rank",
 )
-assert set(STATISTICS) <= {field.name for field in fields(LayerStats)}
+MAPS = ("maps", "scale_free_maps")
+assert {*STATISTICS, *MAPS} <= {field.name for field in fields(LayerStats)}
 
 Record = dict[str, Tensor]
 
@@ -66,7 +67,8 @@ def observe_activations(
 ) -> Record:
     """Layer statistics, loss and accuracy on each of the splits (T16), stacked along a first axis of SPLITS.
 
-    The record also has `<layer>/maps`, (images, *spatial) in nats, of the first split's first images.
+    The record also has `<layer>/maps` and `<layer>/scale_free_maps`, (images, *spatial) in nats, of the first
+    split's first images.
     """
     record: Record = {}
     stats: list[dict[str, LayerStats]] = []
@@ -85,8 +87,9 @@ def observe_activations(
         record[f"{layer}/entropy_quantile"] = torch.tensor(
             [[s.entropy_quantiles[q] for q in QUANTILES] for s in of_layer]
         )
-        if of_layer[0].maps is not None:
-            record[f"{layer}/maps"] = torch.from_numpy(of_layer[0].maps)
+        for name in MAPS:
+            if (maps := getattr(of_layer[0], name)) is not None:
+                record[f"{layer}/{name}"] = torch.from_numpy(maps)
     return record
 
 

@@ -99,15 +99,26 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def scaling(experiment: Experiment, images: Tensor) -> Prepare:
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """From uint8 images to (image - offset) / scale, float32; both broadcast over (N, C, H, W)."""
+
+    offset: Tensor
+    scale: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """What the network takes, channels last in memory."""
+        return ((images.float() - self.offset) / self.scale).contiguous(memory_format=torch.channels_last)
+
+
+def scaling(experiment: Experiment, images: Tensor) -> Scaling:
     """Inputs in [0, 1], or standardised per channel by the training images (T7)."""
     offset, scale = torch.zeros(()), torch.tensor(255.0)
     if experiment.input_scaling == "standardize":
         pixels = images.double()
         offset = pixels.mean((0, 2, 3), keepdim=True).float()
         scale = pixels.std((0, 2, 3), keepdim=True).clamp_min(1.0).float()
-    offset, scale = offset.to(images.device), scale.to(images.device)
-    return lambda batch: ((batch.float() - offset) / scale).contiguous(memory_format=torch.channels_last)
+    return Scaling(offset.to(images.device), scale.to(images.device))
 
 
 def device_of(name: str) -> torch.device:

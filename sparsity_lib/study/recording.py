@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.observation import BINS, CENTERS, KNOCKED_OUT, QUANTILES, SPLITS
+from sparsity_lib.study.observation import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES, SPLITS
 
 
 class Log:
@@ -24,7 +24,7 @@ class Log:
     def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
         """Add an epoch's record; what begins later is NaN until then."""
         for name, value in record.items():
-            if name.endswith("/maps"):
+            if name.endswith(MAPS):
                 if is_saved(epoch) or last:
                     self._values.setdefault(name, []).append(value)
             else:
@@ -82,7 +82,12 @@ def as_tree(
         layer, _, quantity = name.rpartition("/")
         target = groups[layer] if layer else root
         if quantity == "maps":
-            target["heatmap"] = _heatmap(values, channels_of(layers[layer]))
+            highest = math.log(channels_of(layers[layer])) or 255.0  # of one channel's, all are 0
+            target["heatmap"] = _heatmap(values, 0.0, highest, "RFAV entropy by position")
+        elif quantity == "scale_free_maps":
+            low, high = values.min().item(), values.max().item()  # it varies little: bytes are for that
+            about = "entropy of the vector standardised over channels, by position"
+            target["scale_free_heatmap"] = _heatmap(values, low, high, about)
         else:
             target[quantity] = _variable(quantity, values)
     tree = {"/": xr.Dataset(root)}
@@ -114,17 +119,15 @@ def _variable(quantity: str, values: Tensor) -> tuple[tuple[str, ...], np.ndarra
     return dims, array.numpy().astype(kind), {"units": units} if units else {}
 
 
-def _heatmap(maps: Tensor, channels: int) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
-    """Entropies of 0 to ln D as bytes 0 to 255; readers of netCDF decode them to nats."""
+def _heatmap(
+    maps: Tensor, low: float, high: float, about: str
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
+    """Entropies of `low` to `high` as bytes 0 to 255; readers of netCDF decode them to nats."""
     array = maps.reshape(*maps.shape[:2], *(maps.shape[2:] if maps.dim() == 4 else (-1, 1))).numpy()
-    scale = math.log(channels) / 255 if channels > 1 else 1.0
-    attrs = {
-        "units": "nats",
-        "long_name": "RFAV entropy by position",
-        "scale_factor": scale,
-        "add_offset": 0.0,
-    }
-    return ("saved_epoch", "image", "y", "x"), (array / scale).round().clip(0, 255).astype("uint8"), attrs
+    scale = (high - low) / 255 or 1.0
+    attrs = {"units": "nats", "long_name": about, "scale_factor": scale, "add_offset": low}
+    levels = ((array - low) / scale).round().clip(0, 255).astype("uint8")
+    return ("saved_epoch", "image", "y", "x"), levels, attrs
 
 
 def channels_of(layer: nn.Module) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sparsity_lib import ActivationMonitor, DecorrReg
 from sparsity_lib._fusion import compiles
 from sparsity_lib._layers import named_layers
-from sparsity_lib.study import networks, observation, runs
+from sparsity_lib.study import networks, observation, runs, trained
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
@@ -312,7 +312,7 @@ class Training:
         return {name: value.cpu() for name, value in record.items()}
 
     def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
-        """Write the run's file."""
+        """Write the run's file, and the trained network beside it."""
         log = self.log.stacked() | self._knock_out()
         for name, sign in (("loss_rise", 1.0), ("accuracy_drop", -1.0)):
             per_image = log.pop("val_image_loss" if sign > 0 else "val_image_correct")
@@ -324,6 +324,7 @@ class Training:
         tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes)
         tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
         tree.attrs["compiled"] = int(self.compiled)
+        trained.keep(path, self.model, self.prepare)
         return runs.save(tree, path)
 
 
