@@ -17,6 +17,7 @@ from typing import Any
 
 from sparsity_lib import functional
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
+from sparsity_lib.receptive import ReceptiveField, receptive_fields
 from sparsity_lib.regularizers import DecorrReg, SparsityReg, VarianceReg
 from sparsity_lib.tensorboard import write_to_tensorboard
 
@@ -25,9 +26,11 @@ __all__ = [
     "DecorrReg",
     "HeatmapExplorer",
     "LayerStats",
+    "ReceptiveField",
     "SparsityReg",
     "VarianceReg",
     "functional",
+    "receptive_fields",
     "write_to_tensorboard",
 ]
 __version__ = "0.1.0"
