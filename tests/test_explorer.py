@@ -16,6 +16,7 @@ import pytest
 
 import sparsity_lib as sl
 from sparsity_lib import study
+from sparsity_lib.study import analysis
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -31,6 +32,11 @@ def unpacked(text: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8).reshape(shape)
 
 
+def levels(maps: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Maps (saved_epoch, image, y, x) as bytes."""
+    return np.cumsum(unpacked(maps["bytes"], shape), axis=0, dtype=np.uint8)
+
+
 def page_of(explorer: sl.HeatmapExplorer) -> str:
     return explorer._repr_mimebundle_()[0]["text/html"]
 
@@ -42,9 +48,63 @@ def test_maps_are_the_bytes_of_the_run_files(tiny_runs: list[study.Run]) -> None
         assert entry["saved"] == run.root["saved_epoch"].to_numpy().tolist()
         with h5py.File(run.path) as file:
             for layer in entry["layers"]:
-                stored = file[layer["name"]]["heatmap"][...]
-                differences = unpacked(layer["maps"], stored.shape)
-                np.testing.assert_array_equal(np.cumsum(differences, axis=0, dtype=np.uint8), stored)
+                stored = file[layer["name"]]["heatmap"]
+                maps = layer["maps"]["entropy"]
+                np.testing.assert_array_equal(levels(maps, stored.shape), stored[...])
+                assert (maps["low"], maps["step"]) == (0, stored.attrs["scale_factor"])
+
+
+def test_scale_free_maps_are_the_runs_to_half_a_level(tiny_runs: list[study.Run]) -> None:
+    for run, entry in zip(tiny_runs, sl.HeatmapExplorer(tiny_runs).data["runs"], strict=True):
+        for layer in entry["layers"]:
+            values = run.layer(layer["name"])["scale_free_heatmap"].to_numpy()
+            maps = layer["maps"]["scale_free_entropy"]
+            shown = maps["low"] + maps["step"] * levels(maps, values.shape)
+            np.testing.assert_allclose(shown, values, atol=0.51 * maps["step"])
+            assert maps["step"] <= 1.01 * np.ptp(values) / 63 or np.ptp(values) == 0
+
+
+def test_what_is_seen_is_outlined_in_shares(tiny_run: study.Run) -> None:
+    first, *_, last = sl.HeatmapExplorer(tiny_run).data["runs"][0]["layers"]
+    for seen in first["seen"].values():  # 3 x 3 of 8 x 8 pixels, padded
+        assert seen == [[[max(i - 1, 0) / 8, min(i + 2, 8) / 8] for i in range(8)]] * 2
+    assert last["seen"] == {"image": [[[0, 1]]] * 2, "input": [[[0, 1]]] * 2}
+
+
+def test_a_network_that_cannot_be_built_is_shown_without_outlines(tiny_run: study.Run) -> None:
+    elsewhere = copy.copy(tiny_run)
+    elsewhere.experiment = tiny_run.experiment.model_copy(update={"network": "nobody:has_it"})
+    assert {layer["seen"] for layer in sl.HeatmapExplorer(elsewhere).data["runs"][0]["layers"]} == {None}
+
+
+def test_the_moment_of_overfitting_is_the_studys(tiny_runs: list[study.Run]) -> None:
+    moments = analysis.moment_of_overfitting(study.curves(tiny_runs)).to_numpy()
+    shown = [run["onset"] for run in sl.HeatmapExplorer(tiny_runs).data["runs"]]
+    assert shown == [None if np.isnan(moment) else moment for moment in moments]
+
+
+def test_correlations_are_those_of_the_run(tiny_runs: list[study.Run]) -> None:
+    norm_net = next(run for run in tiny_runs if "norm1" in run.layers)
+    for layer in sl.HeatmapExplorer(norm_net).data["runs"][0]["layers"]:
+        group = norm_net.layer(layer["name"])
+        if "correlation_histogram" not in group:
+            assert layer["correlation"] is None
+            continue
+        counts = group["correlation_histogram"].sel(center="filters").to_numpy()  # (epoch, bin)
+        found = layer["correlation"]
+        words = gzip.decompress(base64.b64decode(found["shares"]))
+        shares = np.frombuffer(words, "<u2").reshape(-1, found["bins"]) * (found["top"] / 65535)
+        np.testing.assert_allclose(shares.sum(1), 1, atol=2e-3)
+        np.testing.assert_allclose(shares[:, 33], counts[:, 99:102].sum(1) / counts.sum(1), atol=1e-4)
+        mean = counts @ np.abs(np.linspace(-1, 1, 201)) / counts.sum(1)
+        np.testing.assert_allclose(found["mean"], mean, atol=6e-5)
+
+
+def test_runs_of_before_scale_free_maps_are_shown_without(tiny_run: study.Run) -> None:
+    older = copy.copy(tiny_run)
+    older.layer = lambda name: tiny_run.layer(name).drop_vars("scale_free_heatmap")  # type: ignore[method-assign]
+    assert [*sl.HeatmapExplorer(older).data["measures"]] == ["entropy"]
+    assert [*sl.HeatmapExplorer(tiny_run).data["measures"]] == ["entropy", "scale_free_entropy"]
 
 
 def test_equal_images_are_stored_once(tiny_runs: list[study.Run]) -> None:
@@ -57,16 +117,17 @@ def test_equal_images_are_stored_once(tiny_runs: list[study.Run]) -> None:
 
 def test_a_layer_has_one_scale_in_all_runs(tiny_runs: list[study.Run]) -> None:
     runs = sl.HeatmapExplorer(tiny_runs).data["runs"]
-    lows = {(layer["name"], layer["low"]) for run in runs for layer in run["layers"]}
-    assert len(lows) == len({name for name, _ in lows})
-    assert all(low < 255 for _, low in lows)
+    for measure in ("entropy", "scale_free_entropy"):
+        scales = {(layer["name"], *layer["scales"][measure]) for run in runs for layer in run["layers"]}
+        assert len(scales) == len({name for name, *_ in scales})
+        assert all(low < high for _, low, high in scales)
 
 
 def test_curves_are_those_of_the_run(tiny_run: study.Run) -> None:
     entry = sl.HeatmapExplorer(tiny_run).data["runs"][0]
     np.testing.assert_allclose(entry["loss"], tiny_run.root["val_loss"], atol=6e-5)
     expected = tiny_run.layer("conv2")["entropy"].sel(split="monitor")
-    np.testing.assert_allclose(entry["layers"][1]["entropy"], expected, atol=6e-5)
+    np.testing.assert_allclose(entry["layers"][1]["means"]["entropy"], expected, atol=6e-5)
 
 
 def test_values_that_are_missing_are_null(tiny_run: study.Run) -> None:
@@ -80,9 +141,15 @@ def test_values_that_are_missing_are_null(tiny_run: study.Run) -> None:
 def test_labels_tell_runs_apart(tiny_runs: list[study.Run]) -> None:
     longer = copy.copy(tiny_runs[0])
     longer.experiment = tiny_runs[0].experiment.model_copy(update={"lr": 0.05})
-    labels = [run["label"] for run in sl.HeatmapExplorer([*tiny_runs, longer]).data["runs"]]
-    assert labels[1] == "vanillaNet, size s, digits, noise 0.3, seed 1"
+    data = sl.HeatmapExplorer([*tiny_runs, longer]).data
+    labels = [run["label"] for run in data["runs"]]
+    assert labels[1] == "vanillaNet, seed 1"
     assert len(set(labels)) == len(labels)
+    assert data["setting"] == "size s, digits, 30 % of labels redrawn, 12 epochs"
+    longer.experiment = tiny_runs[0].experiment.model_copy(update={"size": "m"})
+    data = sl.HeatmapExplorer([*tiny_runs, longer]).data
+    assert data["runs"][1]["label"] == "vanillaNet, size s, seed 1"
+    assert data["setting"] == "digits, 30 % of labels redrawn, 12 epochs"
 
 
 def test_equal_runs_give_equal_bytes(tiny_runs: list[study.Run]) -> None:
@@ -112,10 +179,14 @@ def test_page_holds_all_it_needs(tiny_run: study.Run) -> None:
 def test_what_is_shown_can_be_set(tiny_run: study.Run) -> None:
     explorer = sl.HeatmapExplorer(tiny_run)
     assert (explorer.run, explorer.layer, explorer.image, explorer.epoch) == (0, "conv1", 0, 11)
+    assert (explorer.beside, explorer.measure) == (None, "entropy")
     explorer.layer, explorer.image, explorer.epoch = "fc1", 2, -1
+    explorer.measure = "scale_free_entropy"
     state = json.loads(re.findall(r'json">(.*?)</script>', page_of(explorer), flags=re.DOTALL)[0])["state"]
     assert (state["layer"], state["image"], state["epoch"]) == ("fc1", 2, -1)
-    assert page_of(explorer) == page_of(sl.HeatmapExplorer(tiny_run, layer="fc1", image=2, epoch=-1))
+    assert state["measure"] == "scale_free_entropy"
+    same = sl.HeatmapExplorer(tiny_run, layer="fc1", image=2, measure="scale_free_entropy", epoch=-1)
+    assert page_of(explorer) == page_of(same)
 
 
 def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:
@@ -133,6 +204,8 @@ def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:
     ("shown", "said"),
     [
         ({"run": 2}, "there is no run 2 to show; there are 0, 1"),
+        ({"beside": 2}, "there is no beside 2 to show; there are 0, 1"),
+        ({"measure": "sd"}, "no measure 'sd' to show; there are entropy, scale_free_entropy"),
         ({"layer": "conv9"}, "no layer 'conv9' to show; there are conv1, conv2, conv3, conv4, fc1"),
         ({"image": -1}, "no image -1 to show; there are 0, 1,"),
         ({"epoch": 12}, "no epoch 12 to show; there are -1, 0,"),

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import xarray as xr
 from browser import Visit, contrast, luminance
 from matplotlib import colormaps
 from playwright.sync_api import Page
@@ -19,11 +20,14 @@ from sparsity_lib import study
 
 pytestmark = pytest.mark.browser
 
+MAPS = {"Entropy": "heatmap", "Scale-free entropy": "scale_free_heatmap"}
+
 # What the first explorer of a page draws on its canvases: red, green and blue of every pixel.
 PIXELS = """(part) => {
   const root = document.querySelector(".sparsity-explorer > div").shadowRoot;
-  const { width, height } = root.querySelector(part);
-  const { data } = root.querySelector(part).getContext("2d").getImageData(0, 0, width, height);
+  const canvas = [...root.querySelectorAll("canvas")].find((one) => one.matches(part));
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
   return [height, width, Array.from(data).filter((_, i) => i % 4 < 3)];
 }"""
 
@@ -63,11 +67,25 @@ def pixels(page: Page, part: str) -> np.ndarray:
     return np.array(values, np.uint8).reshape(height, width, 3)
 
 
-def low(runs: list[study.Run], layer: str) -> float:
-    """The entropy, in nats, at which a layer's colours begin, in all runs that have the layer."""
+def ends(runs: list[study.Run], layer: str, maps: str) -> tuple[float, float]:
+    """The values, in nats, at which a layer's colours end, in all runs that have the layer."""
     having = [run.layer(layer) for run in runs if layer in run.layers]
-    maps = np.concatenate([group["heatmap"].to_numpy().ravel() for group in having])
-    return float(np.percentile(maps, 1, method="lower"))
+    values = np.concatenate([group[maps].to_numpy().ravel() for group in having])
+    low, high = np.percentile(values, [1, 99], method="lower")
+    return low, np.log(having[0].attrs["channels"]) if maps == "heatmap" else high
+
+
+def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values in nats as matplotlib's viridis paints them: red, green and blue."""
+    share = ((values - low) / (high - low)).clip(0, 1)
+    return colormaps["viridis"]((255 * share + 0.5).astype(int), bytes=True)[..., :3]
+
+
+def in_levels(group: xr.Dataset, maps: str) -> xr.DataArray:
+    """Scale-free maps in the 64 levels of a page, in nats."""
+    step, low = (group[maps].encoding[name] for name in ("scale_factor", "add_offset"))
+    levels = np.rint(np.rint((group[maps] - low) / step) * (63 / 255))
+    return low + levels * (step * (255 / 63))
 
 
 def to_epoch(page: Page, epoch: int) -> None:
@@ -86,27 +104,42 @@ def test_pixels_are_the_runs(
 ) -> None:
     path = written(sl.HeatmapExplorer(three))
     page = ready(visit(f"{served(path.parent)}/page.html" if over_http else path.as_uri()))
-    for run, layer, image, epoch in (
-        (0, "conv1", 0, 11),
-        (1, "norm1", 3, 4),
-        (1, "fc1", 3, 5),
-        (2, "conv3", 15, -1),
+    for run, layer, image, epoch, measure in (
+        (0, "conv1", 0, 11, "Entropy"),
+        (1, "norm1", 3, 4, "Entropy"),
+        (1, "fc1", 3, 5, "Scale-free entropy"),
+        (2, "conv3", 15, -1, "Entropy"),
+        (2, "conv2", 7, 10, "Scale-free entropy"),
     ):
         page.get_by_role("combobox", name="Network").select_option(index=run)
         page.get_by_role("radio", name=layer).check()
         page.get_by_role("radio", name=f"Image {image + 1} of 16").check()
+        page.get_by_role("radio", name=measure, exact=True).check()
         to_epoch(page, epoch)
-        group = three[run].layer(layer)
-        values = group["heatmap"].sel(saved_epoch=epoch).isel(image=image).to_numpy()
-        lowest, highest = low(three, layer), np.log(group.attrs["channels"])
-        share = (values.clip(lowest) - lowest) / (highest - lowest)
-        expected = colormaps["viridis"]((255 * share + 0.5).astype(int), bytes=True)[..., :3]
-        np.testing.assert_array_equal(pixels(page, ".map canvas"), expected)
+        group, maps = three[run].layer(layer), MAPS[measure]
+        values = group[maps] if measure == "Entropy" else in_levels(group, maps)
+        low, high = ends(three, layer, maps)
+        expected = coloured(values.sel(saved_epoch=epoch).isel(image=image).to_numpy(), low, high)
+        np.testing.assert_array_equal(pixels(page, ".map.first canvas"), expected)
         shown = three[run].root["images"].to_numpy()[image]
         np.testing.assert_array_equal(pixels(page, ".input canvas"), np.broadcast_to(shown, (8, 8, 3)))
-        assert page.get_by_text(f"ln {group.attrs['channels']} = ").text_content() == (
-            f"ln {group.attrs['channels']} = {highest:.2f} nats"
-        )
+        top = f"ln {group.attrs['channels']} =" if measure == "Entropy" else "≥"
+        assert page.locator(".labels").inner_text().endswith(f"{top} {high:.2f} nats")
+
+
+def test_every_map_is_the_runs(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
+    """Every layer, image and epoch of two networks side by side, pixel by pixel."""
+    page = ready(visit(written(sl.HeatmapExplorer(three, run=0, beside=2)).as_uri()))
+    for layer in three[0].layers:
+        page.get_by_role("radio", name=layer).check()
+        for image in range(0, 16, 5):
+            page.get_by_role("radio", name=f"Image {image + 1} of 16").check()
+            for epoch in range(-1, 12, 4):
+                to_epoch(page, epoch)
+                for run, kind in ((three[0], "first"), (three[2], "second")):
+                    values = run.layer(layer)["heatmap"].sel(saved_epoch=epoch).isel(image=image).to_numpy()
+                    expected = coloured(values, *ends(three, layer, "heatmap"))
+                    np.testing.assert_array_equal(pixels(page, f".map.{kind} canvas"), expected)
 
 
 def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
@@ -115,10 +148,15 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
     keys.press("Tab")
     keys.press("ArrowDown")  # network: normNet
     keys.press("Tab")
+    keys.press("ArrowDown")  # beside: vanillaNet
+    keys.press("Tab")
     keys.press("ArrowRight")  # image: the second
     keys.press("Tab")
     for _ in range(2):
         keys.press("ArrowRight")  # layer: norm1
+    keys.press("Tab")
+    keys.press("ArrowDown")  # scale-free
+    keys.press("ArrowUp")  # and back
     redrawn(page)
     keys.press("Tab")
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft", "ArrowLeft"):
@@ -130,18 +168,19 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
         f"{values[1, 0]:.2f} nats",
         f"perplexity {np.exp(values[1, 0]):.1f} of {three[1].layer('norm1').attrs['channels']} channels",
     ]
+    assert page.get_by_text("This network has no layer norm1.").is_visible()
     keys.press("Tab")
     keys.press("Tab")
     keys.press("Home")  # slider
     redrawn(page)
     assert page.get_by_role("slider").get_attribute("aria-valuetext") == "Epoch −1, before training"
-    assert page.get_by_text("Epoch −1, before training").is_visible()
+    assert page.get_by_text("Epoch −1, before training").last.is_visible()
     assert status.inner_text().startswith("Mean over the map")
 
 
 def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three, layer="conv3")).as_uri()))
-    heat = page.get_by_role("application", name="Entropy of conv3")
+    heat = page.get_by_role("application", name="Entropy of conv3, vanillaNet")
     box = heat.bounding_box()
     assert box
     values = three[0].layer("conv3")["heatmap"].isel(image=0, saved_epoch=-1).to_numpy()
@@ -161,12 +200,12 @@ def test_the_epoch_is_marked_on_the_curves(
         to_epoch(page, epoch)
         marks.append(float(page.locator(".loss .now").get_attribute("x1") or "nan"))
         loss = float(three[0].root["val_loss"].sel(epoch=epoch))
-        assert page.locator(".loss strong").text_content() == f"{loss:.2f} nats"
+        assert page.locator(".loss strong").first.text_content() == f"{loss:.2f} nats"
         entropy = float(three[0].layer("conv1")["entropy"].sel(split="monitor", epoch=epoch))
-        assert page.locator(".entropy strong").text_content() == f"{entropy:.2f} nats"
+        assert page.locator(".entropy strong").first.text_content() == f"{entropy:.2f} nats"
     assert marks[1] - marks[0] == pytest.approx(marks[2] - marks[1])
     assert page.get_by_role(
-        "img", name=re.compile("Validation loss over epochs: from .* lowest")
+        "img", name=re.compile("Validation loss over epochs. vanillaNet, seed 0: from .* lowest")
     ).is_visible()
 
 
@@ -195,11 +234,97 @@ def test_a_layer_that_the_next_network_lacks(
 ) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three, run=1, layer="norm2")).as_uri()))
     assert page.get_by_role("radio", name="norm2").is_checked()
-    page.get_by_role("combobox").select_option(index=0)
+    page.get_by_role("combobox", name="Network").select_option(index=0)
     redrawn(page)
     assert page.get_by_role("radio", name="norm2").count() == 0
     assert page.get_by_role("radio", name="conv1").is_checked()
     assert page.get_by_role("application", name="Entropy of conv1").is_visible()
+
+
+def test_two_networks_share_the_spot_and_the_colours(
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    page = ready(visit(written(sl.HeatmapExplorer(three[:2], layer="conv3", epoch=4)).as_uri()))
+    page.get_by_role("combobox", name="Beside").select_option("normNet, seed 0")
+    second = page.get_by_role("application", name="normNet")
+    box = second.bounding_box()
+    assert box
+    second.hover(position={"x": box["width"] * 0.7, "y": box["height"] * 0.3})
+    told = page.get_by_role("status").inner_text().split("\n")
+    values = [run.layer("conv3")["heatmap"].sel(saved_epoch=4)[0, 1, 2].item() for run in three[:2]]
+    assert [line for line in told if "nats" in line] == [f"{value:.2f} nats" for value in values]
+    assert [line for line in told if "perplexity" in line] == [
+        f"perplexity {np.exp(value):.1f} of 32 channels" for value in values
+    ]
+    spots = [page.locator(f".map.{kind} .mark").get_attribute("style") for kind in ("first", "second")]
+    assert spots[0] == spots[1]
+    page.get_by_role("combobox", name="Network").select_option("normNet, seed 0")  # they change places
+    redrawn(page)
+    assert page.get_by_role("combobox", name="Beside").evaluate("(one) => one.selectedOptions[0].text") == (
+        "vanillaNet, seed 0"
+    )
+
+
+def test_what_a_position_sees_is_outlined(
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    page = ready(visit(written(sl.HeatmapExplorer(three, layer="conv2")).as_uri()))
+    heat = page.get_by_role("application", name="Entropy of conv2")
+    box, image = heat.bounding_box(), page.locator(".input canvas").bounding_box()
+    assert box
+    assert image
+    heat.hover(position={"x": box["width"] * 4.5 / 8, "y": box["height"] * 0.5 / 8})  # row 0, column 4
+    for kind, rows, columns in (("proximate", (0, 2), (3, 6)), ("field", (0, 3), (2, 7))):
+        mark = page.locator(f".input .{kind}").bounding_box()
+        assert mark
+        for axis, size, (first, last) in (("x", "width", columns), ("y", "height", rows)):
+            assert mark[axis] - image[axis] == pytest.approx(image[size] * first / 8, abs=1)
+            assert mark[size] == pytest.approx(image[size] * (last - first) / 8, abs=1)
+    page.get_by_role("slider").hover()
+    assert not page.locator(".input .field").is_visible()
+
+
+def test_a_click_on_a_curve_goes_to_its_epoch(
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri()))
+    for part, epoch in ((".loss svg", 3), (".entropy svg", 8)):
+        box = page.locator(part).bounding_box()
+        assert box
+        share = (34 + 200 * (epoch + 1) / 12) / 240  # the axis goes from -1 to 11
+        page.locator(part).click(position={"x": box["width"] * share, "y": box["height"] / 2})
+        redrawn(page)
+        assert page.get_by_role("slider").get_attribute("aria-valuetext") == f"Epoch {epoch} of 11"
+
+
+def test_the_moment_of_overfitting_is_told(
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    explorer = sl.HeatmapExplorer(three, beside=1)
+    explorer.data["runs"][0]["onset"], explorer.data["runs"][1]["onset"] = 5, None
+    page = ready(visit(written(explorer).as_uri()))
+    told = page.locator(".moments").inner_text()
+    assert "epoch 5 (vanillaNet, seed 0)" in told
+    assert "none (normNet, seed 0)" in told
+    to_epoch(page, 5)
+    foot = page.locator(".loss g.moment line")
+    assert foot.count() == 1
+    assert foot.get_attribute("x1") == page.locator(".loss .now").get_attribute("x1")
+
+
+def test_the_histogram_is_of_the_epoch_shown(
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    page = ready(visit(written(sl.HeatmapExplorer(three, run=1, layer="conv2")).as_uri()))
+    for epoch in (-1, 11):
+        to_epoch(page, epoch)
+        counts = three[1].layer("conv2")["correlation_histogram"].sel(center="filters", epoch=epoch)
+        mean = float((counts * abs(counts["bin"])).sum() / counts.sum())
+        name = f"Histogram of correlations of conv2's filters. normNet, seed 0: mean |c| {mean:.2f}. "
+        assert page.get_by_role("img", name=name).is_visible()
+    page.get_by_role("radio", name="norm1").check()  # which has no filters
+    redrawn(page)
+    assert not page.get_by_role("img", name="Histogram").is_visible()
 
 
 def test_explorers_do_not_interfere(
@@ -234,20 +359,22 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
     assert page.locator("img, b").count() == 0
     assert page.get_by_text(f"Class {name}", exact=True).is_visible()
     assert page.get_by_role("radio", name=name, exact=True).is_checked()
-    assert name in (page.get_by_role("combobox").text_content() or "")
+    assert name in (page.get_by_role("combobox", name="Network").text_content() or "")
+    assert page.get_by_text(f"Maps of the entropy of layer {name}").count() == 0
 
 
 def test_phone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     size: Any = {"width": 360, "height": 740}
-    page = ready(visit(written(sl.HeatmapExplorer(three, run=1)).as_uri(), viewport=size))
+    page = ready(visit(written(sl.HeatmapExplorer(three, run=1, beside=0)).as_uri(), viewport=size))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     for part in page.locator(".explorer *:visible").all():
-        box = part.bounding_box()
-        assert box
+        if not (box := part.bounding_box()):  # a part of a picture that has no extent
+            continue
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 360
     assert (
-        page.locator(".map canvas").evaluate("(map) => getComputedStyle(map).imageRendering") == "pixelated"
+        page.locator(".map.first canvas").evaluate("(map) => getComputedStyle(map).imageRendering")
+        == "pixelated"
     )
 
 
@@ -255,7 +382,7 @@ def test_phone(three: list[study.Run], written: Callable[..., Path], visit: Visi
 def test_light_and_dark(
     scheme: Any, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri(), color_scheme=scheme))
+    page = ready(visit(written(sl.HeatmapExplorer(three, beside=1)).as_uri(), color_scheme=scheme))
     style = "(part, name) => getComputedStyle(part)[name]"
 
     def ground(part: str = ".explorer") -> str:
@@ -271,8 +398,8 @@ def test_light_and_dark(
         for part, colour, behind in (
             ("output", "color", ".explorer"),
             (".muted", "color", ".explorer"),
-            (".loss strong", "color", ".explorer"),
-            (".entropy strong", "color", ".explorer"),
+            (".loss strong.first", "color", ".explorer"),
+            (".loss strong.second", "color", ".explorer"),
             (".curve text", "fill", ".explorer"),
             (".layer label", "color", ".layer label"),
             ("button", "color", "button"),
@@ -283,7 +410,9 @@ def test_light_and_dark(
 
 def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     page = visit(written(sl.HeatmapExplorer(three)).as_uri(), java_script_enabled=False)
-    still = page.get_by_role("img", name=re.compile("^vanillaNet, size s.* entropy maps of layer conv1"))
+    still = page.get_by_role(
+        "img", name=re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
+    )
     assert still.is_visible()
     assert page.get_by_text("A still picture.").is_visible()
 
@@ -321,22 +450,26 @@ def test_python_and_page_move_each_other(
     explorer = sl.HeatmapExplorer(three[:2])
     explorer.comm = comm = Mock(comm_id="front-end")
     page = visit(written().as_uri(), prepare=lambda page: page.expose_function("send", explorer.set_state))
-    names = ["data", "run", "layer", "image", "epoch", "playing"]
+    names = ["data", "run", "beside", "layer", "image", "measure", "epoch", "playing"]
     page.evaluate(LIVE, [explorer._esm, explorer.get_state(names)])
     ready(page)
 
     to_epoch(page, 4)
-    page.get_by_role("combobox").select_option(index=1)
+    page.get_by_role("combobox", name="Network").select_option(index=1)
+    page.get_by_role("combobox", name="Beside").select_option(index=1)
     page.get_by_role("radio", name="norm1").check()
+    page.get_by_role("radio", name="Scale-free").check()
     assert (explorer.run, explorer.layer, explorer.epoch) == (1, "norm1", 4)
+    assert (explorer.beside, explorer.measure) == (0, "scale_free_entropy")
 
     comm.reset_mock()
     explorer.epoch = 3
-    explorer.run = 0
+    explorer.run, explorer.beside, explorer.measure = 0, None, "entropy"
     for call in comm.send.call_args_list:
         page.evaluate("receive", call.kwargs["data"]["state"])
     redrawn(page)
     assert page.get_by_role("slider").get_attribute("aria-valuetext") == "Epoch 3 of 11"
-    assert page.get_by_role("application", name="Entropy of conv1").is_visible()
+    assert page.get_by_role("application", name="Entropy of conv1, vanillaNet").is_visible()
+    assert page.get_by_role("application").count() == 1
     page.evaluate("leave()")
     assert page.get_by_role("slider").count() == 0

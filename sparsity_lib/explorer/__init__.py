@@ -21,26 +21,32 @@ from sparsity_lib.study import Run
 
 __all__ = ["HeatmapExplorer"]
 
+_SHOWN = ("run", "beside", "layer", "image", "measure", "epoch")
+
 
 class HeatmapExplorer(anywidget.AnyWidget):
     """Entropy maps of runs, with the curves of validation loss and mean entropy under them.
 
     What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
 
-    - `run`: the run's place in `runs`
+    - `run`: the run's place in `runs`; `beside`: that of the one shown beside it, or None
     - `layer`: one of the run's layers, by name
     - `image`: the image's place among the run's images
+    - `measure`: `"entropy"`, or `"scale_free_entropy"` of the vectors at unit variance
     - `epoch`: one whose maps the run's file keeps; -1 is before training
     - `playing`: whether the epochs are stepped through
 
-    With another run, what it lacks becomes its first layer, its last image, its nearest epoch.
+    With another run, what it lacks becomes its first layer, its last image, its nearest epoch. Maps of a
+    layer have one colour scale in all runs, images and epochs. What a position sees of the image is outlined
+    there (`receptive_fields`); the moment of overfitting by validation loss is marked on the curves.
 
     Args:
         runs: a `study.Run` or several; those with the same images share them on the page.
-        run, layer, image, epoch: what is shown first; by default the first layer and the last epoch.
+        run, beside, layer, image, measure, epoch: what is shown first; by default the first run alone, its
+            first layer and its last epoch.
 
     Raises:
-        ValueError: no runs; no such run, layer, image or epoch (the line says which there are).
+        ValueError: no runs; no such run, layer, image, measure or epoch (the line says which there are).
         TypeError: something in `runs` is not a run.
     """
 
@@ -48,8 +54,10 @@ class HeatmapExplorer(anywidget.AnyWidget):
 
     data = traitlets.Dict().tag(sync=True)
     run = traitlets.Int().tag(sync=True)
+    beside = traitlets.Int(None, allow_none=True).tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
     image = traitlets.Int().tag(sync=True)
+    measure = traitlets.Unicode("entropy").tag(sync=True)
     epoch = traitlets.Int().tag(sync=True)
     playing = traitlets.Bool().tag(sync=True)
 
@@ -58,8 +66,10 @@ class HeatmapExplorer(anywidget.AnyWidget):
         runs: Run | Sequence[Run],
         *,
         run: int = 0,
+        beside: int | None = None,
         layer: str | None = None,
         image: int = 0,
+        measure: str = "entropy",
         epoch: int | None = None,
     ) -> None:
         self._runs = [runs] if isinstance(runs, Run) else list(runs)
@@ -72,7 +82,8 @@ class HeatmapExplorer(anywidget.AnyWidget):
         # In this order, as each is checked against those before it; and before the widget opens, so that
         # refusing one leaves nothing behind.
         self.data = payload(self._runs)
-        for name, value in {"run": run, "layer": layer, "image": image, "epoch": epoch}.items():
+        shown = {"run": run, "beside": beside, "layer": layer, "image": image, "measure": measure}
+        for name, value in (shown | {"epoch": epoch}).items():
             if value is not None:
                 setattr(self, name, value)
         super().__init__()
@@ -85,9 +96,11 @@ class HeatmapExplorer(anywidget.AnyWidget):
         return self.data["runs"][self.run]
 
     def _there_are(self, name: str) -> Sequence[int | str]:
-        """All values that the run shown allows for `run`, `layer`, `image` or `epoch`."""
-        if name == "run":
+        """All values that the run shown allows for the trait, None aside."""
+        if name in ("run", "beside"):
             return range(len(self._runs))
+        if name == "measure":
+            return list(self.data["measures"])
         if name == "layer":
             return [layer["name"] for layer in self._entry["layers"]]
         if name == "image":
@@ -102,10 +115,10 @@ class HeatmapExplorer(anywidget.AnyWidget):
     def _last_epoch(self) -> int:
         return self._entry["saved"][-1]
 
-    @traitlets.validate("run", "layer", "image", "epoch")
+    @traitlets.validate(*_SHOWN)
     def _exists(self, proposal: traitlets.Bunch) -> Any:
         name, value = proposal.trait.name, proposal.value
-        if value not in (known := self._there_are(name)):
+        if value is not None and value not in (known := self._there_are(name)):
             raise ValueError(f"there is no {name} {value!r} to show; there are {', '.join(map(str, known))}")
         return value
 
@@ -126,6 +139,6 @@ class HeatmapExplorer(anywidget.AnyWidget):
         entry = self._entry
         layer = next(layer for layer in entry["layers"] if layer["name"] == self.layer)
         class_name = self.data["images"][entry["images"]]["classes"][self.image]
-        state = {key: getattr(self, key) for key in ("data", "run", "layer", "image", "epoch")}
-        picture = still(self._runs[self.run], entry["label"], layer, self.image, class_name)
+        state = {key: getattr(self, key) for key in ("data", *_SHOWN)}
+        picture = still(self._runs[self.run], entry["label"], layer, self.measure, self.image, class_name)
         return page(state | {"playing": False}, picture)  # no page starts to move by itself

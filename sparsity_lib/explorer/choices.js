@@ -1,16 +1,38 @@
-/** Controls: the choice of network, image, layer and epoch. Each is a part, {element, update(now)}. */
+/** Controls: the choice of networks, image, layer, measure and epoch. Each is a part, {element, update(now)}. */
 
 import { change, mapOf, shown } from "./data.js";
 import { epochName, html, svg } from "./dom.js";
 import { paintImage, paintMap } from "./paint.js";
 
-/** The network, by its label. */
+/** A labelled list to choose from; `options` are [value, text]. */
+function selection(title, options, choose) {
+  const select = html("select", {}, ...options.map(([value, text]) => html("option", { value }, text)));
+  select.addEventListener("change", () => choose(select.value));
+  const element = html("label", { class: "run" }, html("span", { class: "legend" }, title), select);
+  return { element, select };
+}
+
+/** The network, and the one to show beside it. */
 export function runChoice({ model, data }) {
-  const options = data.runs.map(({ label }, index) => html("option", { value: index }, label));
-  const select = html("select", {}, ...options);
-  select.addEventListener("change", () => change(model, { run: Number(select.value) }));
-  const element = html("label", { class: "run" }, html("span", { class: "legend" }, "Network"), select);
-  return { element, update: ({ run }) => (select.selectedIndex = data.runs.indexOf(run)) };
+  const options = data.runs.map(({ label }, index) => [index, label]);
+  const network = selection("Network", options, (value) => {
+    const [run, before, beside] = [Number(value), model.get("run"), model.get("beside")];
+    change(model, { run, beside: beside === run ? before : beside }); // the two change places
+  });
+  const beside = selection("Beside", [["", "none"], ...options], (value) => {
+    change(model, { beside: value === "" ? null : Number(value) });
+  });
+  beside.element.hidden = data.runs.length < 2;
+  const setting = html("div", { class: "muted" }, data.setting);
+  const element = html("div", { class: "runs" }, network.element, beside.element, setting);
+  const update = ({ panes: [first, second] }) => {
+    network.select.value = first.index;
+    beside.select.value = second ? second.index : "";
+    [...beside.select.options].forEach((option) => {
+      option.disabled = option.value === String(first.index) && second?.index !== first.index;
+    });
+  };
+  return { element, update };
 }
 
 /**
@@ -59,7 +81,7 @@ export function imageChoice({ model, decoded }) {
   });
 }
 
-/** The layer, by its map of the image at the epoch. */
+/** The layer, by the network's map of the image at the epoch. */
 export function layerChoice({ model, decoded, colours }) {
   return pictureChoice("Layer", {
     sourceOf: ({ run }) => run,
@@ -68,15 +90,28 @@ export function layerChoice({ model, decoded, colours }) {
     choose: (index) => change(model, { layer: shown(model).run.layers[index].name }),
     paint: (canvas, now, index) => {
       const layer = now.run.layers[index];
-      paintMap(canvas, mapOf(decoded, now, layer), layer, colours);
+      paintMap(canvas, mapOf(decoded, now, now, layer), layer, layer.scales[now.measure], colours);
     },
   });
+}
+
+/** The measure: entropy as it is, or of the vectors at unit variance. */
+export function measureChoice({ model, data }) {
+  const radios = Object.entries(data.measures).map(([measure, title]) => {
+    const radio = html("input", { type: "radio", name: "Measure" });
+    radio.addEventListener("change", () => change(model, { measure }));
+    return { measure, radio, label: html("label", {}, radio, html("span", {}, title)) };
+  });
+  const list = html("div", { class: "options" }, ...radios.map(({ label }) => label));
+  const element = html("fieldset", { class: "measure" }, html("legend", { class: "legend" }, "Measure"), list);
+  const update = (now) => radios.forEach(({ measure, radio }) => (radio.checked = measure === now.measure));
+  return { element, update };
 }
 
 const PLAY = "M4 2.5v11l9-5.5z";
 const PAUSE = "M4 2.5h3v11h-3zM9 2.5h3v11h-3z";
 
-/** The epoch: a slider over those with maps, and a button that plays them. */
+/** The epoch: a slider over those with maps, and a button that plays them; hidden where there is one alone. */
 export function epochChoice({ model }) {
   const path = svg("path");
   const icon = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
@@ -84,11 +119,13 @@ export function epochChoice({ model }) {
   const button = html("button", { type: "button" }, icon, word);
   const slider = html("input", { type: "range", min: 0, step: 1, "aria-label": "Epoch" });
   const label = html("span", { "aria-hidden": "true" });
+  const element = html("div", { class: "epoch" }, button, slider, label);
   button.addEventListener("click", () => change(model, { playing: !model.get("playing") }));
   slider.addEventListener("input", () => {
     change(model, { epoch: shown(model).run.saved[slider.value], playing: false });
   });
   const update = ({ run, epoch, step, playing }) => {
+    element.hidden = run.saved.length < 2;
     path.setAttribute("d", playing ? PAUSE : PLAY);
     word.textContent = playing ? "Pause" : "Play";
     slider.max = run.saved.length - 1;
@@ -97,7 +134,7 @@ export function epochChoice({ model }) {
     slider.setAttribute("aria-valuetext", name);
     label.textContent = name;
   };
-  return { element: html("div", { class: "epoch" }, button, slider, label), update };
+  return { element, update };
 }
 
 /** While `playing`, step through the epochs to the last one; slowly where little motion is preferred. */

@@ -20,51 +20,79 @@ function summed(bytes, perEpoch) {
   return bytes;
 }
 
-/** All bytes of the data: a Map from each layer and each set of images (objects of `data`) to Uint8Array. */
+/**
+ * All bytes of the data, in a Map whose keys are objects of `data`: each of a layer's `maps` and each set of
+ * images to Uint8Array, each of a layer's `correlation` to Uint16Array (epoch, bin).
+ */
 export async function decode(data) {
-  const layers = data.runs.flatMap((run) =>
-    run.layers.map(async (layer) => {
-      const perEpoch = data.images[run.images].classes.length * layer.height * layer.width;
-      return [layer, summed(await unpacked(layer.maps), perEpoch)];
-    }),
-  );
-  const images = data.images.map(async (set) => [set, await unpacked(set.pixels)]);
-  return new Map(await Promise.all([...layers, ...images]));
+  const found = data.images.map(async (set) => [set, await unpacked(set.pixels)]);
+  for (const run of data.runs) {
+    for (const { height, width, maps, correlation } of run.layers) {
+      const perEpoch = data.images[run.images].classes.length * height * width;
+      for (const map of Object.values(maps)) {
+        found.push(unpacked(map.bytes).then((bytes) => [map, summed(bytes, perEpoch)]));
+      }
+      if (correlation) {
+        found.push(unpacked(correlation.shares).then(({ buffer }) => [correlation, new Uint16Array(buffer)]));
+      }
+    }
+  }
+  return new Map(await Promise.all(found));
+}
+
+/** One network's part of what is shown; `step` is the epoch's place among those with maps, `at` among all. */
+function pane(data, index, wished, name) {
+  const run = data.runs[index];
+  const distance = (epoch) => Math.abs(epoch - wished);
+  const epoch = run.saved.reduce((best, other) => (distance(other) < distance(best) ? other : best));
+  const layer = run.layers.find((one) => one.name === name);
+  const [step, at] = [run.saved.indexOf(epoch), run.epochs.indexOf(epoch)];
+  return { index, run, layer, images: data.images[run.images], epoch, step, at };
 }
 
 /**
  * What the model asks for, as far as it exists: another run may lack the layer or the epoch, and a model's
- * values arrive one by one. `step` is the epoch's place among those with maps, `at` among all.
+ * values arrive one by one. `panes` are the network, and the one beside it, whose `layer` may be undefined;
+ * `scale` is the two ends of their maps' colours, in nats.
  */
 export function shown(model) {
   const data = model.get("data");
-  const run = data.runs[model.get("run")];
-  const layer = run.layers.find(({ name }) => name === model.get("layer")) ?? run.layers[0];
-  const images = data.images[run.images];
-  const image = Math.min(model.get("image"), images.classes.length - 1);
-  const distance = (epoch) => Math.abs(epoch - model.get("epoch"));
-  const epoch = run.saved.reduce((best, other) => (distance(other) < distance(best) ? other : best));
-  const [step, at] = [run.saved.indexOf(epoch), run.epochs.indexOf(epoch)];
-  return { run, layer, images, image, epoch, step, at, playing: model.get("playing") };
+  const [index, beside] = [model.get("run"), model.get("beside")];
+  const { layers } = data.runs[index];
+  const layer = layers.find(({ name }) => name === model.get("layer")) ?? layers[0];
+  const first = pane(data, index, model.get("epoch"), layer.name);
+  const panes = [first];
+  if (beside !== null) panes.push(pane(data, beside, first.epoch, layer.name));
+  const image = Math.min(model.get("image"), first.images.classes.length - 1);
+  const measure = data.measures[model.get("measure")] ? model.get("measure") : Object.keys(data.measures)[0];
+  const scale = together(panes.map((one) => one.layer?.scales[measure] ?? layer.scales[measure]));
+  return { ...first, layer, panes, image, measure, scale, playing: model.get("playing") };
+}
+
+/** One scale for several: layers of the same name may have other numbers of channels. */
+function together(scales) {
+  return [Math.min(...scales.map(([low]) => low)), Math.max(...scales.map(([, high]) => high))];
 }
 
 /** Ask the model for something, and leave nothing in it that does not exist. */
 export function change(model, wish) {
   const set = (values) => Object.entries(values).forEach(([name, value]) => model.set(name, value));
   set(wish);
-  const { layer, image, epoch } = shown(model);
-  set({ layer: layer.name, image, epoch });
+  const { layer, image, epoch, measure } = shown(model);
+  set({ layer: layer.name, image, epoch, measure });
   model.save_changes();
 }
 
-/** The map of a layer for the image and epoch shown, bytes (y, x): a view, not a copy. */
-export function mapOf(decoded, { images, image, step }, layer) {
+/** A pane's map of its layer, or of another: bytes (y, x), a view, and `nats(byte)`. */
+export function mapOf(decoded, { images, step }, { image, measure }, layer) {
   const size = layer.height * layer.width;
-  const start = (step * images.classes.length + image) * size;
-  return decoded.get(layer).subarray(start, start + size);
+  const start = (step * images.classes.length + Math.min(image, images.classes.length - 1)) * size;
+  const map = layer.maps[measure];
+  const nats = (byte) => map.low + map.step * byte;
+  return { bytes: decoded.get(map).subarray(start, start + size), nats };
 }
 
-/** Byte -> nats: 0 to 255 stand for 0 to ln D. */
-export function nats(byte, layer) {
-  return (byte / 255) * Math.log(layer.channels);
+/** The mean of some bytes, in their unit. */
+export function meanOf(bytes) {
+  return bytes.reduce((sum, byte) => sum + byte, 0) / bytes.length;
 }

@@ -16,6 +16,15 @@ export function svg(tag, attributes = {}, ...children) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
+/** The two networks that may be shown, as classes of the style sheet. */
+export const KINDS = ["first", "second"];
+
+/** A piece of a network's line. */
+export function swatch(kind) {
+  const line = svg("line", { x1: 0, x2: 20, y1: 5, y2: 5, class: `line ${kind}` });
+  return svg("svg", { viewBox: "0 0 20 10", class: "swatch", "aria-hidden": "true" }, line);
+}
+
 /** A number with a true minus sign. */
 export function signed(number) {
   return String(number).replace("-", "−");

@@ -2,10 +2,11 @@
  * The explorer's module: `initialize` gives a model its clock, `render` draws it and follows it.
  *
  * A model is anywidget's, or the small one of a page without a kernel: {get, set, on, off, save_changes} over
- * `data` (see payload.py) and run, layer, image, epoch and playing.
+ * `data` (see payload.py) and run, beside, layer, image, measure, epoch and playing. `data` may change: a
+ * training that is watched goes on.
  */
 
-import { epochChoice, imageChoice, layerChoice, play, runChoice } from "./choices.js";
+import { epochChoice, imageChoice, layerChoice, measureChoice, play, runChoice } from "./choices.js";
 import { curves } from "./curves.js";
 import { decode, shown } from "./data.js";
 import { followTheme, html } from "./dom.js";
@@ -13,39 +14,58 @@ import { colourTable } from "./paint.js";
 import { pictures } from "./pictures.js";
 import { STYLE } from "./style.js";
 
-const STATE = ["run", "layer", "image", "epoch", "playing"];
-const PARTS = [runChoice, imageChoice, layerChoice, pictures, epochChoice, curves];
+const STATE = ["run", "beside", "layer", "image", "measure", "epoch", "playing"];
+const PARTS = [runChoice, imageChoice, layerChoice, measureChoice, pictures, epochChoice, curves];
 
 export function initialize({ model }) {
   return play(model);
 }
 
-export async function render({ model, el }) {
+/** The parts for the data as they are now; `draw` brings them up to date. */
+async function assembled(model) {
   const data = model.get("data");
-  const decoded = await decode(data);
-  const parts = PARTS.map((part) => part({ model, data, decoded, colours: colourTable(data) }));
-  const elements = parts.map(({ element }) => element);
-  const host = html("div");
-  const root = host.attachShadow({ mode: "open" });
-  const group = { class: "explorer", role: "group", "aria-label": "Explorer of entropy maps" };
-  root.append(html("style", {}, STYLE), html("div", group, ...elements));
-
+  if (!data.runs.length) {
+    const element = html("div", { class: "waiting", role: "status" }, "Waiting for the first epoch.");
+    return { elements: [element], draw: () => {} };
+  }
+  const tools = { model, data, decoded: await decode(data), colours: colourTable(data) };
+  const parts = PARTS.map((part) => part(tools));
   const draw = () => {
     const now = shown(model);
     parts.forEach(({ update }) => update(now));
   };
-  let frame;
+  return { elements: parts.map(({ element }) => element), draw };
+}
+
+export async function render({ model, el }) {
+  const host = html("div");
+  const root = host.attachShadow({ mode: "open" });
+  const frame = html("div", { class: "explorer", role: "group", "aria-label": "Explorer of entropy maps" });
+  root.append(html("style", {}, STYLE), frame);
+  let draw = () => {};
+  let latest;
+  const assemble = async () => {
+    const data = (latest = model.get("data"));
+    const { elements, draw: drawn } = await assembled(model);
+    if (data !== latest) return; // newer data came while these were unpacked
+    draw = drawn;
+    draw();
+    frame.replaceChildren(...elements);
+  };
+  let request;
   const drawSoon = () => {
-    cancelAnimationFrame(frame); // several values may change at once
-    frame = requestAnimationFrame(draw);
+    cancelAnimationFrame(request); // several values may change at once
+    request = requestAnimationFrame(() => draw());
   };
   STATE.forEach((name) => model.on(`change:${name}`, drawSoon));
+  model.on("change:data", assemble);
   const leaveTheme = followTheme(host);
-  draw();
+  await assemble();
   el.append(host);
   return () => {
-    cancelAnimationFrame(frame);
+    cancelAnimationFrame(request);
     STATE.forEach((name) => model.off(`change:${name}`, drawSoon));
+    model.off("change:data", assemble);
     leaveTheme();
     host.remove();
   };

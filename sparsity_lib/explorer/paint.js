@@ -19,14 +19,17 @@ export function colourTable(data) {
   return new Uint32Array(bytes.buffer);
 }
 
-/** An entropy map; its colours begin at the layer's `low` byte and end at 255, which is ln D. */
-export function paintMap(canvas, bytes, layer, colours) {
-  const scale = 255 / (255 - layer.low);
-  put(canvas, layer.width, layer.height, (pixels) => {
+/** How far up the colour scale a value lies, from 0 to 1. */
+export function shareOf(value, [low, high]) {
+  return Math.min(1, Math.max(0, (value - low) / (high - low)));
+}
+
+/** An entropy map, `{bytes, nats}`, of a layer's size, in colours between the scale's two ends. */
+export function paintMap(canvas, { bytes, nats }, { width, height }, scale, colours) {
+  const table = colours.map((_, byte) => colours[Math.floor(255 * shareOf(nats(byte), scale) + 0.5)]);
+  put(canvas, width, height, (pixels) => {
     const words = new Uint32Array(pixels.buffer);
-    words.forEach((_, i) => {
-      words[i] = colours[Math.floor(Math.max(0, bytes[i] - layer.low) * scale + 0.5)];
-    });
+    words.forEach((_, i) => (words[i] = table[bytes[i]]));
   });
 }
 

@@ -1,7 +1,6 @@
 """The picture that stands for an explorer where no script runs."""
 
 import io
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sparsity_lib.explorer.payload import map_bytes
-from sparsity_lib.study import Run
+from sparsity_lib.explorer.payload import MEASURES, TITLES, Source
 
 MAPS = 4  # of evenly spaced saved epochs, from before training to the last
 
@@ -23,16 +21,17 @@ class Still(NamedTuple):
     described: str
 
 
-def still(run: Run, label: str, layer: dict[str, Any], image: int, class_name: str) -> Still:
+def still(run: Source, label: str, layer: dict[str, Any], measure: str, image: int, class_name: str) -> Still:
     """An image and a layer's maps of it over epochs; `layer` is its entry in the payload."""
-    maps = map_bytes(run.layer(layer["name"]))[:, image] * (math.log(layer["channels"]) / 255)  # nats
+    maps = run.layer(layer["name"])[MEASURES[measure]].isel(image=image).to_numpy()  # nats
     saved = run.root["saved_epoch"].to_numpy()
     steps = np.unique(np.linspace(0, len(saved) - 1, MAPS).round().astype(int))
     epochs = [str(epoch).replace("-", "−") for epoch in saved[steps]]
-    norm = Normalize(layer["low"] * math.log(layer["channels"]) / 255, math.log(layer["channels"]))
+    norm = Normalize(*layer["scales"][measure])
 
     figure = Figure(figsize=(7.4, 1.9), dpi=100, layout="compressed", facecolor="white")
-    figure.suptitle(f"Entropy of {layer['name']} over epochs: {label}", fontsize=11, parse_math=False)
+    title = f"{TITLES[measure]} of {layer['name']} over epochs: {label}"
+    figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(1, 1 + len(steps))
     pixels = run.root["images"].to_numpy()[image]
     axes[0].imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
@@ -43,11 +42,12 @@ def still(run: Run, label: str, layer: dict[str, Any], image: int, class_name: s
     for axis in axes:
         axis.set_axis_off()
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, aspect=12)
-    bar.set_label(f"nats, to ln {layer['channels']}", fontsize=10)
+    bar.set_label(f"nats, of ln {layer['channels']}", fontsize=10)
+    means = ", ".join(f"{maps[step].mean():.2f}" for step in steps)
     described = (
-        f"{label}: entropy maps of layer {layer['name']} for image {image + 1}, class {class_name}, "
-        f"at epochs {', '.join(epochs)}, in colours from {norm.vmin:.2f} to {norm.vmax:.2f} nats. "
-        f"Their means are {', '.join(f'{maps[step].mean():.2f}' for step in steps)} nats."
+        f"{label}: maps of the {TITLES[measure].lower()} of layer {layer['name']} for image {image + 1}, "
+        f"class {class_name}, at epochs {', '.join(epochs)}, in colours from {norm.vmin:.2f} to "
+        f"{norm.vmax:.2f} nats. Their means are {means} nats."
     )
     png = io.BytesIO()
     FigureCanvasAgg(figure)

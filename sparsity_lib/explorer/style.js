@@ -9,8 +9,8 @@ export const STYLE = `
   --grid: #e6e8eb;
   --accent: #0a6c7d;
   --chosen: #e2f1f3;
-  --loss: #b3470f;
-  --entropy: #2a6f97;
+  --first: #1f5f8b;
+  --second: #b3470f;
   color-scheme: light;
   display: block;
 }
@@ -22,14 +22,15 @@ export const STYLE = `
   --grid: #2b323d;
   --accent: #4fc3d6;
   --chosen: #1d3a42;
-  --loss: #f0975c;
-  --entropy: #7cc0e8;
+  --first: #7cc0e8;
+  --second: #f0975c;
   color-scheme: dark;
 }
 .explorer {
   container-type: inline-size;
   display: grid;
-  gap: 0.9rem;
+  grid-template-columns: 1fr auto;
+  gap: 0.8rem 1.2rem;
   max-width: 46rem;
   margin: 0.5rem 0;
   padding: 1rem;
@@ -43,14 +44,28 @@ export const STYLE = `
 }
 *, ::before, ::after { box-sizing: border-box; }
 figure, fieldset, legend { margin: 0; padding: 0; border: 0; min-width: 0; }
+.explorer > * { grid-column: 1 / -1; min-width: 0; }
+.explorer > .layer { grid-column: 1; }
+.explorer > .measure { grid-column: 2; }
 canvas { display: block; image-rendering: pixelated; }
 svg text { fill: var(--muted); font-size: 12px; }
-[hidden], .hidden { display: none; }
+[hidden], .hidden { display: none !important; }
 :focus-visible, label:has(:focus-visible) { outline: 2px solid var(--accent); outline-offset: 2px; }
 
-.run { display: flex; align-items: center; }
-.run, fieldset { position: relative; padding-left: 5.2rem; min-height: 2rem; }
-.legend { position: absolute; left: 0; top: 0.3rem; font-weight: 600; }
+.first { --line: var(--first); }
+.second { --line: var(--second); }
+.line { stroke: var(--line); stroke-width: 1.8; fill: none; stroke-linejoin: round; }
+.line.second { stroke-dasharray: 5 3; }
+.swatch { width: 1.25rem; height: 0.625rem; margin-right: 0.35rem; }
+
+.runs { display: grid; grid-template-columns: 1fr 1fr; gap: 0.2rem 1.2rem; }
+.run { display: flex; align-items: center; gap: 0.8rem; min-width: 0; }
+.run:first-child .legend { flex: 0 0 4.4rem; }
+.run:has(+ .run[hidden]) { grid-column: 1 / -1; }
+.runs > .muted { grid-column: 1 / -1; padding-left: 5.2rem; }
+fieldset { position: relative; padding-left: 5.2rem; min-height: 2rem; }
+legend { position: absolute; left: 0; top: 0.3rem; }
+.legend { font-weight: 600; }
 select, button {
   font: inherit;
   color: var(--text);
@@ -75,6 +90,8 @@ select { width: 100%; min-width: 0; text-overflow: ellipsis; }
 .options :focus-visible { outline: none; }
 .options canvas { width: 2.5rem; height: 2.5rem; margin: auto; border-radius: 0.15rem; }
 .image span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.measure .options { flex-direction: column; }
+.measure label { padding: 0.2rem 0.6rem; text-align: left; }
 .layer span { display: block; font-size: 0.8125rem; overflow-wrap: anywhere; max-width: 6rem; }
 
 .pictures { display: grid; grid-template-columns: 3fr 4fr 4fr; gap: 0.8rem 1.2rem; }
@@ -82,12 +99,24 @@ select { width: 100%; min-width: 0; text-overflow: ellipsis; }
 .pictures figure > * { align-self: start; }
 .pictures figcaption { display: grid; align-self: end; overflow-wrap: anywhere; }
 strong { font-weight: 600; }
-.frame { position: relative; border: 1px solid var(--edge); }
+.frame { position: relative; border: 1px solid var(--edge); overflow: hidden; }
 .frame canvas { width: 100%; height: auto; }
 .map canvas { cursor: crosshair; }
+.lacking { padding: 0.5rem 0; }
 .mark { position: absolute; outline: 2px solid #fff; box-shadow: 0 0 0 3px #000; pointer-events: none; }
+.field { outline: 2px dashed #fff; outline-offset: -2px; box-shadow: inset 0 0 0 2px #000; }
+.proximate { outline-color: #ffd34d; outline-offset: -1px; box-shadow: 0 0 0 2px #000; }
 .beside { display: flex; flex-direction: column; justify-content: space-between; gap: 0.8rem; }
 .beside { grid-row: span 2; padding-top: 2.9rem; }
+.compared .beside { display: grid; grid-template-columns: 1fr 1fr; grid-column: 1 / -1; padding-top: 0; }
+.compared .scale { grid-row: span 2; }
+.keys { display: grid; gap: 0.2rem; }
+.key { display: inline-block; width: 0.9rem; height: 0.7rem; margin-right: 0.4rem; }
+.key.field { outline: 2px dashed var(--text); outline-offset: -2px; box-shadow: none; }
+.key.proximate { border: 2px solid #ffd34d; outline: 1px solid #000; box-shadow: none; }
+.reading { display: flex; flex-wrap: wrap; align-items: center; gap: 0 0.6rem; }
+.reading .swatch { margin: 0; }
+.pictures:not(.compared) .swatch { display: none; }
 .muted, .labels { color: var(--muted); font-size: 0.8125rem; }
 .value { font-size: 1.5rem; font-weight: 600; }
 .bar { position: relative; }
@@ -102,6 +131,7 @@ strong { font-weight: 600; }
   border: 1px solid #000;
   border-radius: 2px;
 }
+.compared .pointer { background: var(--line); border-color: #fff; outline: 1px solid #000; }
 .labels { display: grid; grid-template-columns: 1fr auto 1fr; margin: 0.2rem 0 0.5rem; }
 .labels :last-child { text-align: right; }
 output, .epoch span, strong, .labels { font-variant-numeric: tabular-nums; }
@@ -113,23 +143,38 @@ button:hover, select:hover { border-color: var(--accent); }
 input[type="range"] { flex: 1 1 10rem; min-width: 0; margin: 0; accent-color: var(--accent); }
 .epoch > span { min-width: 11.5rem; }
 
-.curves { display: grid; grid-template-columns: 1fr 1fr; gap: 0.8rem 1.2rem; }
-.curve figcaption { display: flex; justify-content: space-between; gap: 0.5rem; margin-bottom: 0.3rem; }
-.curve figcaption { font-size: 0.875rem; font-weight: 600; }
+.curves { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.8rem 1rem; }
+.curve { align-self: end; }
+.curve figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 0.5rem; }
+.curve figcaption { font-size: 0.8125rem; font-weight: 600; margin-bottom: 0.3rem; }
 .curve svg { display: block; width: 100%; height: auto; }
-.curve { --line: var(--loss); }
-.curve.entropy { --line: var(--entropy); }
 .curve strong { color: var(--line); white-space: nowrap; }
-.line { fill: none; stroke: var(--line); stroke-width: 1.8; stroke-linejoin: round; }
+.curve strong:not(:empty) + strong:not(:empty) { margin-left: 0.5rem; }
+.loss svg, .entropy svg { cursor: pointer; touch-action: pan-y; }
+.curve.empty { visibility: hidden; }
 .grid { stroke: var(--grid); }
 .now { stroke: var(--muted); stroke-dasharray: 3 3; }
+.moment line { stroke: var(--line); stroke-width: 1; }
+.moment path { fill: var(--line); }
+.moments { grid-column: 1 / -1; display: flex; flex-wrap: wrap; gap: 0 0.8rem; }
+svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
 .dot { fill: var(--line); stroke: var(--ground); stroke-width: 1.5; }
+.area { fill: var(--line); fill-opacity: 0.55; }
+.area.second { fill: none; stroke: var(--line); stroke-width: 1.5; }
 
 @container (max-width: 30rem) {
-  .run, fieldset { padding-left: 0; padding-top: 1.7rem; }
+  .runs { grid-template-columns: 1fr; }
+  .runs > .muted { padding-left: 0; }
+  .explorer > .layer, .explorer > .measure { grid-column: 1 / -1; }
+  .run .legend { flex: 0 0 4.4rem; }
+  fieldset { padding-left: 0; padding-top: 1.7rem; }
+  .measure .options { flex-direction: row; }
   .pictures { grid-template-columns: 2fr 3fr; }
+  .pictures.compared { grid-template-columns: 1fr 1fr; }
+  .pictures.compared .input { grid-column: 1 / -1; max-width: 8rem; }
+  .compared .beside { grid-template-columns: 1fr; }
   .beside { grid-column: 1 / -1; grid-row: auto; padding-top: 0; }
-  .curves { grid-template-columns: 1fr; }
+  .curves { grid-template-columns: 100%; }
   .image canvas { width: 2.25rem; height: 2.25rem; }
 }
 @media print {
