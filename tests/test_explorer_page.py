@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import xarray as xr
+from accessibility import violations
 from browser import Visit, contrast, luminance
 from matplotlib import colormaps
 from playwright.sync_api import Page
@@ -46,7 +47,10 @@ def written(tmp_path: Path) -> Callable[..., Path]:
         body = "".join(explorer._repr_mimebundle_()[0]["text/html"] for explorer in explorers)
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         path = tmp_path / "page.html"
-        path.write_text(f'<!doctype html><html lang="en"><head>{head}<title>Page</title></head>{body}</html>')
+        path.write_text(
+            f'<!doctype html><html lang="en"><head>{head}<title>Page</title></head>'
+            f"<body><main><h1>Page</h1>{body}</main></body></html>"
+        )
         return path
 
     return write
@@ -406,6 +410,19 @@ def test_light_and_dark(
         ):
             text = page.locator(part).first.evaluate(style, colour)
             assert contrast(text, ground(behind)) > 4.5, (theme, part)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_nothing_is_inaccessible(
+    scheme: Any, width: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    size: Any = {"width": width, "height": 800}
+    explorer = sl.HeatmapExplorer(three, beside=1)
+    page = ready(visit(written(explorer).as_uri(), viewport=size, color_scheme=scheme))
+    assert not violations(page)
+    page.get_by_role("slider").evaluate("(part) => part.after(document.createElement('button'))")
+    assert [line.partition(":")[0] for line in violations(page)] == ["button-name (critical)"]
 
 
 def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:

@@ -1,0 +1,21 @@
+"""What axe-core, the usual checker of WCAG, finds wrong on a page."""
+
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+
+def violations(page: Page) -> list[str]:
+    """One line per element of the page, shadow roots included, that breaks a rule: rule, impact, element."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']} ({rule['impact']}): {_selector(node['target'])}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+def _selector(target: list[Any]) -> str:
+    """Selectors of the element, each within the shadow root of the one before."""
+    return " >> ".join(" >> ".join(part) if isinstance(part, list) else part for part in target)
