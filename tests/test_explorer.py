@@ -16,6 +16,7 @@ import pytest
 
 import sparsity_lib as sl
 from sparsity_lib import study
+from sparsity_lib.explorer.payload import LEVELS
 from sparsity_lib.study import analysis
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -42,7 +43,7 @@ def page_of(explorer: sl.HeatmapExplorer) -> str:
 
 
 def test_maps_are_the_bytes_of_the_run_files(tiny_runs: list[study.Run]) -> None:
-    data = sl.HeatmapExplorer(tiny_runs).data
+    data = sl.HeatmapExplorer(tiny_runs, images=16).data
     for run, entry in zip(tiny_runs, data["runs"], strict=True):
         assert [layer["name"] for layer in entry["layers"]] == run.layers
         assert entry["saved"] == run.root["saved_epoch"].to_numpy().tolist()
@@ -55,13 +56,13 @@ def test_maps_are_the_bytes_of_the_run_files(tiny_runs: list[study.Run]) -> None
 
 
 def test_scale_free_maps_are_the_runs_to_half_a_level(tiny_runs: list[study.Run]) -> None:
-    for run, entry in zip(tiny_runs, sl.HeatmapExplorer(tiny_runs).data["runs"], strict=True):
+    for run, entry in zip(tiny_runs, sl.HeatmapExplorer(tiny_runs, images=16).data["runs"], strict=True):
         for layer in entry["layers"]:
             values = run.layer(layer["name"])["scale_free_heatmap"].to_numpy()
             maps = layer["maps"]["scale_free_entropy"]
             shown = maps["low"] + maps["step"] * levels(maps, values.shape)
             np.testing.assert_allclose(shown, values, atol=0.51 * maps["step"])
-            assert maps["step"] <= 1.01 * np.ptp(values) / 63 or np.ptp(values) == 0
+            assert maps["step"] <= 1.01 * np.ptp(values) / (LEVELS - 1) or np.ptp(values) == 0
 
 
 def test_what_is_seen_is_outlined_in_shares(tiny_run: study.Run) -> None:
@@ -108,9 +109,9 @@ def test_runs_of_before_scale_free_maps_are_shown_without(tiny_run: study.Run) -
 
 
 def test_equal_images_are_stored_once(tiny_runs: list[study.Run]) -> None:
-    data = sl.HeatmapExplorer([*tiny_runs[:2], with_images(tiny_runs[0], 1)]).data
+    data = sl.HeatmapExplorer([*tiny_runs[:2], with_images(tiny_runs[0], 1)], images=3).data
     assert [run["images"] for run in data["runs"]] == [0, 0, 1]
-    pixels = tiny_runs[0].root["images"].to_numpy()
+    pixels = tiny_runs[0].root["images"].to_numpy()[:3]
     for images, change in zip(data["images"], (0, 1), strict=True):
         np.testing.assert_array_equal(unpacked(images["pixels"], pixels.shape), pixels + np.uint8(change))
 
@@ -224,6 +225,8 @@ def test_what_does_not_exist_is_refused(tiny_runs: list[study.Run], shown: dict[
 def test_runs_are_needed(tiny_run: study.Run) -> None:
     with pytest.raises(ValueError, match=r"^there are no runs to explore; give at least one study.Run$"):
         sl.HeatmapExplorer([])
+    with pytest.raises(ValueError, match=r"^images = 0: show at least one$"):
+        sl.HeatmapExplorer(tiny_run, images=0)
     with pytest.raises(TypeError, match=r"^runs are study.Run objects, not str; study.load opens a file$"):
         sl.HeatmapExplorer([tiny_run, "a.nc"])
 

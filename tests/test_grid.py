@@ -177,6 +177,27 @@ def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_
     assert damaged.name in capsys.readouterr().out
 
 
+def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, monkeypatch):
+    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    older, other = profiles.experiments("tiny", (100,))
+    with monkeypatch.context() as before:
+        for module in ("provenance", "runs"):
+            before.setattr(f"sparsity_lib.study.{module}.code_fingerprint", lambda: "0" * 8)
+        for experiment in (older, other):
+            study.train(experiment)
+        assert results.publish("tiny") == 2
+    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("b" * 40, False))
+    study.train(older, folder=(anew := tiny_profile / "anew"))
+    assert results.publish("tiny", anew) == 0
+    assert results.publish("tiny", anew, replace=True) == 1
+    assert results.publish("tiny", anew, replace=True) == 0
+    published = results.published("tiny")
+    commits = dict(zip(published.run.values, published.commit.values, strict=True))
+    assert commits == {older.id: "b" * 40, other.id: "a" * 40}
+    assert {study.load(path).provenance["commit"][0] for path in results.published_runs("tiny")} == {"a", "b"}
+    assert results.verify("tiny") == []
+
+
 def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, True))
     study.train(profiles.experiments("tiny", (100,))[0])

@@ -25,7 +25,7 @@ from sparsity_lib.study.results import label
 MEASURES = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # by their names in a run
 TITLES = {"entropy": "Entropy", "scale_free_entropy": "Scale-free entropy"}
 ENDS = (1, 99)  # percentiles of a layer's values at which its colours end: one outlier must not take them all
-LEVELS = 64  # of scale-free maps: theirs vary in every bit, and a page is to be small
+LEVELS = 48  # of scale-free maps: theirs vary in every bit, and a page is to be small
 BINS = 67  # of correlations: 201 in the run, in threes
 
 Layers = dict[str, xr.Dataset]
@@ -44,20 +44,23 @@ class Source(Protocol):
     def layer(self, name: str) -> xr.Dataset: ...
 
 
-def payload(runs: Sequence[Source]) -> dict[str, Any]:
+def payload(runs: Sequence[Source], most_images: int = 8) -> dict[str, Any]:
     """The runs as the explorer's module reads them: `{runs, images, measures, setting, colours}`.
+
+    Of so many images, the first of the run's.
 
     `images` holds each set of images once, `runs[i]["images"]` says which is the run's. Layers of the same
     name and number of channels D share one colour scale in nats, by measure.
     """
-    groups = [{name: run.layer(name) for name in run.layers} for run in runs]
+    first = {"image": slice(most_images)}
+    groups = [{name: run.layer(name).isel(first) for name in run.layers} for run in runs]
     measures = [m for m, maps in MEASURES.items() if all(maps in g for of in groups for g in of.values())]
     scales = _scales(groups, measures)
     names, setting = run_labels(runs)
     images: list[dict[str, Any]] = []
     packed = []
     for run, name, layers in zip(runs, names, groups, strict=True):
-        if (shown := _images(run)) not in images:
+        if (shown := _images(run.root.isel(first), run.classes)) not in images:
             images.append(shown)
         seen = _seen(run, shown["height"], shown["width"])
         packed.append(
@@ -122,10 +125,10 @@ def _scales(groups: Sequence[Layers], measures: Sequence[str]) -> dict[tuple[str
         for name, layer in layers.items():
             together[_kind(name, layer)].append(layer)
     scales: dict[tuple[str, int], dict[str, Any]] = {}
-    for kind, layers in together.items():
+    for kind, having in together.items():
         scales[kind] = {}
         for measure in measures:
-            values = np.concatenate([layer[MEASURES[measure]].to_numpy().ravel() for layer in layers])
+            values = np.concatenate([layer[MEASURES[measure]].to_numpy().ravel() for layer in having])
             low, high = np.percentile(values, ENDS, method="lower").tolist()
             if measure == "entropy":
                 high = math.log(kind[1])
@@ -206,9 +209,9 @@ def _onset(run: Source) -> int | None:
     return int(epoch[0]) if np.isfinite(epoch[0]) else None
 
 
-def _images(run: Source) -> dict[str, Any]:
-    pixels = run.root["images"].to_numpy()  # (image, y, x, channel)
-    return pictured(pixels, [run.classes[label] for label in run.root["image_label"].to_numpy()])
+def _images(root: xr.Dataset, classes: Sequence[str]) -> dict[str, Any]:
+    pixels = root["images"].to_numpy()  # (image, y, x, channel)
+    return pictured(pixels, [classes[label] for label in root["image_label"].to_numpy()])
 
 
 def pictured(pixels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

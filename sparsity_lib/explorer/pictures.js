@@ -170,7 +170,7 @@ function mapPane(kind, { data, decoded, colours }, spotNow, move) {
 /** What the two outlines on the image are. */
 function outlinesKey() {
   const key = (kind, text) => html("span", {}, html("span", { class: `key ${kind}` }), text);
-  const texts = [key("proximate", "what the filter sees of its layer's input"), key("field", "of the image")];
+  const texts = [key("proximate", "seen of the layer's input"), key("field", "seen of the image")];
   return html("div", { class: "keys muted" }, ...texts);
 }
 
@@ -178,10 +178,10 @@ function outlinesKey() {
 export function pictures(tools) {
   const { decoded, colours } = tools;
   const input = framed({ role: "img" }, "field", "proximate");
-  const picture = captioned("input", input.element);
+  const key = outlinesKey();
+  const picture = captioned("input", html("div", {}, input.element, key));
   const scale = scaleBar(colours);
   const reading = readingPart();
-  const key = outlinesKey();
   let spot = null;
   let now;
   let painted = {};
@@ -198,7 +198,7 @@ export function pictures(tools) {
     read();
   };
   const panes = KINDS.map((kind) => mapPane(kind, tools, () => spot, move));
-  const beside = html("div", { class: "beside" }, reading.element, scale.element, key);
+  const beside = html("div", { class: "beside" }, reading.element, scale.element);
   const maps = panes.map((pane) => pane.element);
   const element = html("div", { class: "pictures" }, picture.element, ...maps, beside);
   const update = (next) => {

@@ -12,6 +12,7 @@ export const STYLE = `
   --first: #1f5f8b;
   --second: #b3470f;
   color-scheme: light;
+  container-type: inline-size;
   display: block;
 }
 :host([dark]) {
@@ -27,9 +28,8 @@ export const STYLE = `
   color-scheme: dark;
 }
 .explorer {
-  container-type: inline-size;
   display: grid;
-  grid-template-columns: 1fr auto;
+  grid-template-columns: minmax(0, 1fr);
   gap: 0.8rem 1.2rem;
   max-width: 46rem;
   margin: 0.5rem 0;
@@ -44,9 +44,6 @@ export const STYLE = `
 }
 *, ::before, ::after { box-sizing: border-box; }
 figure, fieldset, legend { margin: 0; padding: 0; border: 0; min-width: 0; }
-.explorer > * { grid-column: 1 / -1; min-width: 0; }
-.explorer > .layer { grid-column: 1; }
-.explorer > .measure { grid-column: 2; }
 canvas { display: block; image-rendering: pixelated; }
 svg text { fill: var(--muted); font-size: 12px; }
 [hidden], .hidden { display: none !important; }
@@ -90,8 +87,7 @@ select { width: 100%; min-width: 0; text-overflow: ellipsis; }
 .options :focus-visible { outline: none; }
 .options canvas { width: 2.5rem; height: 2.5rem; margin: auto; border-radius: 0.15rem; }
 .image span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.measure .options { flex-direction: column; }
-.measure label { padding: 0.2rem 0.6rem; text-align: left; }
+.measure label { padding: 0.2rem 0.6rem; }
 .layer span { display: block; font-size: 0.8125rem; overflow-wrap: anywhere; max-width: 6rem; }
 
 .pictures { display: grid; grid-template-columns: 3fr 4fr 4fr; gap: 0.8rem 1.2rem; }
@@ -106,11 +102,10 @@ strong { font-weight: 600; }
 .mark { position: absolute; outline: 2px solid #fff; box-shadow: 0 0 0 3px #000; pointer-events: none; }
 .field { outline: 2px dashed #fff; outline-offset: -2px; box-shadow: inset 0 0 0 2px #000; }
 .proximate { outline-color: #ffd34d; outline-offset: -1px; box-shadow: 0 0 0 2px #000; }
-.beside { display: flex; flex-direction: column; justify-content: space-between; gap: 0.8rem; }
+.beside { display: flex; flex-direction: column; gap: 1.6rem; }
 .beside { grid-row: span 2; padding-top: 2.9rem; }
 .compared .beside { display: grid; grid-template-columns: 1fr 1fr; grid-column: 1 / -1; padding-top: 0; }
-.compared .scale { grid-row: span 2; }
-.keys { display: grid; gap: 0.2rem; }
+.keys { display: grid; gap: 0.1rem; margin-top: 0.5rem; }
 .key { display: inline-block; width: 0.9rem; height: 0.7rem; margin-right: 0.4rem; }
 .key.field { outline: 2px dashed var(--text); outline-offset: -2px; box-shadow: none; }
 .key.proximate { border: 2px solid #ffd34d; outline: 1px solid #000; box-shadow: none; }
@@ -118,7 +113,7 @@ strong { font-weight: 600; }
 .reading .swatch { margin: 0; }
 .pictures:not(.compared) .swatch { display: none; }
 .muted, .labels { color: var(--muted); font-size: 0.8125rem; }
-.value { font-size: 1.5rem; font-weight: 600; }
+.value { font-size: 1.25rem; font-weight: 600; }
 .bar { position: relative; }
 .bar canvas { width: 100%; height: 0.75rem; border-radius: 0.15rem; }
 .pointer {
@@ -165,10 +160,8 @@ svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
 @container (max-width: 30rem) {
   .runs { grid-template-columns: 1fr; }
   .runs > .muted { padding-left: 0; }
-  .explorer > .layer, .explorer > .measure { grid-column: 1 / -1; }
   .run .legend { flex: 0 0 4.4rem; }
   fieldset { padding-left: 0; padding-top: 1.7rem; }
-  .measure .options { flex-direction: row; }
   .pictures { grid-template-columns: 2fr 3fr; }
   .pictures.compared { grid-template-columns: 1fr 1fr; }
   .pictures.compared .input { grid-column: 1 / -1; max-width: 8rem; }
@@ -176,6 +169,13 @@ svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
   .beside { grid-column: 1 / -1; grid-row: auto; padding-top: 0; }
   .curves { grid-template-columns: 100%; }
   .image canvas { width: 2.25rem; height: 2.25rem; }
+}
+@container (min-width: 52rem) {
+  .explorer { grid-template-columns: minmax(0, 1fr) 15rem; max-width: 64rem; }
+  .explorer > * { grid-column: 1; }
+  .explorer > .curves { grid-column: 2; grid-row: 1 / span 6; }
+  .curves { grid-template-columns: 100%; align-content: space-between; gap: 0.4rem; }
+  .moments { display: grid; }
 }
 @media print {
   .explorer { break-inside: avoid; }

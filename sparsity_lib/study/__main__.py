@@ -167,7 +167,8 @@ def _alike(experiment: Experiment) -> tuple[Any, ...]:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    print(f"{results.publish(args.profile, args.out)} runs added to {results.folder_of(args.profile)}")
+    count = results.publish(args.profile, args.out, args.replace)
+    print(f"{count} runs added to {results.folder_of(args.profile)}")
     return 0
 
 
@@ -234,7 +235,10 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("run", metavar="RUN", help="the run's file")
     board.add_argument("--to", metavar="FOLDER", required=True, help="TensorBoard's --logdir")
 
-    command("publish", _publish, "put finished confirmatory runs into results/").add_argument("profile")
+    publish = command("publish", _publish, "put finished confirmatory runs into results/")
+    publish.add_argument("profile")
+    again = "also runs made anew, for published ones of other code"
+    publish.add_argument("--replace", action="store_true", help=again)
     command("verify", _verify, "check the published runs against their digests").add_argument("profile")
     return parser
 

@@ -15,7 +15,7 @@ from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256, written_whole
 from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT, SPLITS
 from sparsity_lib.study.profiles import experiments, profile
-from sparsity_lib.study.provenance import code
+from sparsity_lib.study.provenance import code, code_fingerprint
 from sparsity_lib.study.runs import Run
 
 PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
@@ -193,24 +193,27 @@ def published_ids(name: str) -> set[str]:
     return set() if together is None else set(together.run.values)
 
 
-def publish(name: str, source: str | Path | None = None) -> int:
+def publish(name: str, source: str | Path | None = None, replace: bool = False) -> int:
     """Put the profile's finished confirmatory runs into `results/<name>/`; return how many are new.
 
     The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of a grid's first
     `published_files` seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
     uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
-    its code fingerprint is the same.
+    its code fingerprint is the same. With `replace`, published runs of other code give way to those that
+    were made anew by the code as it is.
     """
     from sparsity_lib.study.analysis import summary
 
     target, before = folder_of(name), published(name)
-    known = published_ids(name)
+    stale = _of_other_code(before) if replace and before is not None else set()
+    known = published_ids(name) - stale
     new = [
         run
         for experiment in experiments(name, published=True)
         if experiment.id not in known
         and (run := runs.find(experiment, source, by_any_code=True))
         and run.id not in known  # the same training may go by two names
+        and not (run.id in stale and run.by_other_code)
     ]
     here = code()
     for run in new:
@@ -220,7 +223,11 @@ def publish(name: str, source: str | Path | None = None) -> int:
             raise StudyError(f"{run.id} was trained from uncommitted code; commit, and train it again")
     if not new and before is None:
         return 0  # notes of divergence alone have no curves to be written with
-    parts = [part for part in (before, curves(new) if new else None) if part is not None]
+    if before is not None:
+        before = before.isel(run=~before["run"].isin([run.id for run in new]).to_numpy())
+    parts = [
+        part for part in (before, curves(new) if new else None) if part is not None and part.sizes["run"]
+    ]
     together = joined(parts)
     together.attrs["diverged"] = json.dumps(_diverged(name, together, before, source))
     with_files = {
@@ -241,6 +248,10 @@ def publish(name: str, source: str | Path | None = None) -> int:
     with written_whole(target / "SHA256SUMS") as partial:
         partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _listed(target)))
     return len(new)
+
+
+def _of_other_code(published: xr.Dataset) -> set[str]:
+    return set(published["run"].to_numpy()[published["code_fingerprint"].to_numpy() != code_fingerprint()])
 
 
 def diverged(published: xr.Dataset) -> dict[str, str]:

@@ -1,0 +1,127 @@
+"""How quickly an explorer draws, in Chromium: `python -m benchmarks.explorer`.
+
+Two made-up networks of five layers of size s on images of 32 x 32, 16 images, 100 epochs that all have maps:
+a fair share of noise, so that nothing is small because it is regular.
+"""
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from playwright.sync_api import Page, sync_playwright
+
+from sparsity_lib.explorer.page import page as to_html
+from sparsity_lib.explorer.payload import payload
+from sparsity_lib.explorer.still import Still
+from sparsity_lib.study import Experiment
+from sparsity_lib.study.observation import BINS
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+LAYERS = {"conv1": (16, 32), "conv2": (16, 32), "conv3": (32, 16), "conv4": (32, 16), "fc1": (64, 1)}
+
+# The time that the page's own script takes for one frame, layout included: what is asked for in a frame is
+# drawn in the next, so that time spent waiting does not count.
+_REDRAWS = """async (moves) => {
+  const root = document.querySelector(".sparsity-explorer > div").shadowRoot;
+  const slider = root.querySelector("input[type=range]");
+  const frame = window.requestAnimationFrame.bind(window);
+  let spent = 0;
+  window.requestAnimationFrame = (draw) =>
+    frame((now) => {
+      const start = performance.now();
+      draw(now);
+      root.querySelector(".explorer").getBoundingClientRect();
+      spent = performance.now() - start;
+    });
+  const times = [];
+  for (let move = 0; move < moves; move++) {
+    slider.value = (7 * move) % (Number(slider.max) + 1);
+    slider.dispatchEvent(new Event("input"));
+    await new Promise((done) => frame(() => frame(done)));
+    times.push(spent);
+  }
+  return times;
+}"""
+
+
+class MadeUp:
+    """Something that can be explored as a run can."""
+
+    def __init__(self, network: str, seed: int, images: int = 16, epochs: int = 100) -> None:
+        self.experiment = Experiment(network=network, dataset="cifar10-jpeg", epochs=epochs, seed=seed)
+        self.layers = list(LAYERS)
+        self.classes = [f"class {i}" for i in range(10)]
+        self._random = np.random.default_rng(seed)
+        self._saved = np.arange(-1, epochs - 1)
+        self._images = images
+        pixels = self._random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+        self.root = xr.Dataset(
+            {
+                "images": (("image", "image_y", "image_x", "image_channel"), pixels),
+                "image_label": ("image", np.arange(images) % 10),
+                "val_loss": ("epoch", self._walk(1, 1)[:, 0, 0, 0]),
+            },
+            {"epoch": self._saved, "saved_epoch": self._saved},
+        )
+
+    def layer(self, name: str) -> xr.Dataset:
+        """What a run's file has of a layer, as far as it is shown."""
+        channels, side = LAYERS[name]
+        dims, top = ("saved_epoch", "image", "y", "x"), np.log(channels)
+        maps = {}
+        for kind in ("heatmap", "scale_free_heatmap"):
+            maps[kind] = xr.DataArray(self._walk(self._images, side) * top, dims=dims)
+            maps[kind].encoding = {"scale_factor": top / 255, "add_offset": 0.0}
+        means = {f"{kind}entropy": maps[f"{kind}heatmap"].mean(dims[1:]) for kind in ("", "scale_free_")}
+        by_split = {measure: mean.rename(saved_epoch="epoch") for measure, mean in means.items()}
+        counts = self._random.integers(0, 50, (1, len(self._saved), BINS))
+        others = {
+            **{measure: mean.expand_dims(split=["monitor"]) for measure, mean in by_split.items()},
+            "correlation_histogram": (("center", "epoch", "bin"), counts),
+        }
+        coordinates = {
+            "epoch": self._saved,
+            "saved_epoch": self._saved,
+            "center": ["filters"],
+            "bin": np.linspace(-1, 1, BINS),
+        }
+        return xr.Dataset(maps | others, coordinates, {"channels": channels})
+
+    def _walk(self, images: int, side: int) -> np.ndarray:
+        # (epoch, image, y, x) in [0, 1]
+        steps = self._random.normal(0, 0.05, (len(self._saved), images, side, side))
+        return (0.8 + steps.cumsum(0)).clip(0, 1)
+
+
+def measured(page: Page, folder: Path, moves: int = 60) -> dict[str, float]:
+    """Bytes of the page; milliseconds from its start to the first drawing, and to redraw after a move."""
+    data = payload([MadeUp("vanillaNet", 0), MadeUp("sr2Net", 0)])
+    shown = {"run": 0, "beside": 1, "layer": "conv2", "image": 3, "measure": "entropy", "epoch": 98}
+    html = to_html({"data": data, "playing": False, **shown}, Still(b"", "none"))
+    path = folder / "explorer.html"
+    path.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>-</title>{html}</html>')
+    page.goto(path.as_uri())
+    page.get_by_role("slider", name="Epoch").wait_for()
+    first = page.evaluate("performance.now()")
+    times = page.evaluate(_REDRAWS, moves)
+    return {
+        "bytes": path.stat().st_size,
+        "first_ms": first,
+        "redraw_median_ms": statistics.median(times),
+        "redraw_most_ms": max(times),
+    }
+
+
+def main() -> None:
+    """Print the figures of one page."""
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        print(json.dumps(measured(browser.new_page(), Path(folder)), indent=1))
+
+
+if __name__ == "__main__":
+    main()
