@@ -1,0 +1,159 @@
+"""The explorer in a real JupyterLab: what the page does reaches the kernel, and the other way round."""
+
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, NamedTuple
+
+import nbformat
+import pytest
+from browser import Visit
+from jupyter_client import BlockingKernelClient
+from playwright.sync_api import Page, expect
+
+from sparsity_lib import study
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+SECONDS = 60  # for each single thing
+# Neither news nor updates nor extensions are asked of anyone.
+ALONE = (
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+)
+
+
+class Lab(NamedTuple):
+    """A running JupyterLab: its address, what lets one in, and its folder of notebooks."""
+
+    url: str
+    token: str
+    folder: Path
+    runtime: Path
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """JupyterLab with a home of its own; what it logs is shown if the test fails."""
+    home, folder = tmp_path / "home", tmp_path / "notebooks"
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(), folder, home / "runtime")
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"),
+        *(f"--IdentityProvider.token={started.token}", *ALONE),
+    ]
+    own = {f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in ("config", "data", "runtime")}
+    own |= {f"JUPYTERLAB_{name.upper()}_DIR": str(home / name) for name in ("settings", "workspaces")}
+    process = subprocess.Popen(
+        command,
+        env=os.environ | own | {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log: list[str] = []
+    up = Event()
+    reader = Thread(target=_follow, args=(process, log, up), daemon=True)
+    reader.start()
+    try:
+        assert up.wait(SECONDS), "JupyterLab does not start"
+        assert process.poll() is None, "JupyterLab ended"
+        yield started
+    finally:
+        process.terminate()  # it ends its kernels
+        try:
+            process.wait(SECONDS)
+        finally:
+            process.kill()
+            reader.join()
+            print("".join(log))
+
+
+def _follow(process: subprocess.Popen[str], log: list[str], up: Event) -> None:
+    """Keep what is logged; tell when the server is up, or has ended."""
+    assert process.stdout
+    with process.stdout as lines:
+        for line in lines:
+            log.append(line)
+            if "is running at" in line:
+                up.set()
+    up.set()
+
+
+@pytest.fixture
+def notebook(lab: Lab, tiny_run: study.Run) -> str:
+    """A notebook whose only cell shows the explorer of a run."""
+    code = f"""import sparsity_lib as sl
+from sparsity_lib import study
+
+explorer = sl.HeatmapExplorer(study.load({str(tiny_run.path)!r}))
+explorer"""
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": spec})
+    nbformat.write(written, lab.folder / "live.ipynb")
+    return "live.ipynb"
+
+
+class Kernel:
+    """A second client of the kernel that a notebook runs on."""
+
+    def __init__(self, lab: Lab) -> None:
+        (connection,) = lab.runtime.glob("kernel-*.json")
+        self._client = BlockingKernelClient(connection_file=str(connection))
+        self._client.load_connection_file()
+
+    def __enter__(self) -> "Kernel":
+        self._client.start_channels()
+        self._client.wait_for_ready(SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.stop_channels()
+
+    def run(self, code: str, expression: str = "None") -> str:
+        """Run the code; the expression's value afterwards, in words."""
+        told = self._client.execute(
+            code, user_expressions={"value": expression}, reply=True, timeout=SECONDS
+        )["content"]
+        assert told["status"] == "ok", told
+        return told["user_expressions"]["value"]["data"]["text/plain"]
+
+    def becomes(self, expression: str, wanted: object) -> bool:
+        """Whether the expression takes that value in time: what the page sends takes a moment."""
+        end = time.monotonic() + SECONDS
+        while (found := self.run("", expression)) != repr(wanted) and time.monotonic() < end:
+            pass
+        return found == repr(wanted)
+
+
+def test_page_and_kernel_move_each_other(lab: Lab, notebook: str, visit: Visit) -> None:
+    sockets: list[str] = []
+    listen: Any = lambda page: page.on("websocket", lambda socket: sockets.append(socket.url))  # noqa: E731
+    page: Page = visit(f"{lab.url}/lab?token={lab.token}", prepare=listen)
+    page.goto(f"{lab.url}/lab/tree/{notebook}?reset")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=1000 * SECONDS)
+    page.locator(".jp-Notebook .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    slider = page.get_by_role("slider", name="Epoch")
+    slider.wait_for(timeout=1000 * SECONDS)
+
+    with Kernel(lab) as kernel:
+        assert kernel.run("", "explorer.epoch") == "11"
+        slider.press("Home")
+        assert kernel.becomes("explorer.epoch", -1)
+        kernel.run("explorer.epoch = 3")
+        expect(slider).to_have_attribute("aria-valuetext", re.compile(r"\b3\b"), timeout=1000 * SECONDS)
+    assert sockets
+    assert all(url.startswith(lab.url.replace("http", "ws", 1)) for url in sockets), sockets
