@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
+from accessibility import violations
 from browser import Visit, contrast
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
@@ -220,6 +221,19 @@ def test_pages_in_a_browser(any_book: Path, visit: Visit) -> None:
                               getComputedStyle(document.body).backgroundColor]"""
                 )
                 assert contrast(text, ground) > 7, f"{name}, {theme}"
+
+
+@pytest.mark.browser
+def test_nothing_is_inaccessible(any_book: Path, visit: Visit) -> None:
+    page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
+    found = {}
+    for name in toc():
+        page.goto(f"{any_book.as_uri()}/{name}.html", wait_until="load")
+        for theme in ("light", "dark"):
+            page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+            if lines := violations(page):
+                found[name, theme] = lines
+    assert not found
 
 
 @pytest.mark.browser

@@ -47,7 +47,7 @@ def software(root: Path) -> list[str]:
     pinned = sum(line[:1].isalnum() for line in lock.read_text(encoding="utf-8").splitlines())
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     return [
-        *table("Versions in use.", ("", "version"), rows),
+        *table("Versions in use.", ("software", "version"), rows),
         f"The lock pins {pinned} packages by version and hash. Its SHA-256 is `{digest}`.",
     ]
 
