@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib.image
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from accessibility import violations
@@ -46,7 +47,7 @@ def stand_in(name: str) -> nbformat.NotebookNode:
     matplotlib.image.imsave(png, np.tile(np.linspace(0, 1, 900), (300, 1)), format="png")
     image = {"image/png": base64.b64encode(png.getvalue()).decode()}
     about = {"figure": {"name": f"fig-{name}", "caption": "A ramp."}, "image": {"alt": "Dark to light."}}
-    wide = "<table><tr>" + "<td>a wide cell</td>" * 30 + "</tr></table>"
+    wide = pd.DataFrame([["a wide cell"] * 30], index=["row"]).to_html()
     text = f"# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`, [T10](#t10)."
     cells = [
         v4.new_markdown_cell(text),
