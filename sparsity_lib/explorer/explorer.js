@@ -15,7 +15,7 @@ import { pictures } from "./pictures.js";
 import { STYLE } from "./style.js";
 
 const STATE = ["run", "beside", "layer", "image", "measure", "epoch", "playing"];
-const PARTS = [runChoice, imageChoice, layerChoice, measureChoice, pictures, epochChoice, curves];
+const PARTS = [runChoice, imageChoice, layerChoice, measureChoice, epochChoice, pictures, curves];
 
 export function initialize({ model }) {
   return play(model);

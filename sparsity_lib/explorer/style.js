@@ -106,7 +106,8 @@ strong { font-weight: 600; }
 .beside { grid-row: span 2; padding-top: 2.9rem; }
 .compared .beside { display: grid; grid-template-columns: 1fr 1fr; grid-column: 1 / -1; padding-top: 0; }
 .keys { display: grid; gap: 0.1rem; margin-top: 0.5rem; }
-.key { display: inline-block; width: 0.9rem; height: 0.7rem; margin-right: 0.4rem; }
+.keys > span { display: flex; align-items: baseline; gap: 0.4rem; }
+.key { flex: none; width: 0.9rem; height: 0.7rem; }
 .key.field { outline: 2px dashed var(--text); outline-offset: -2px; box-shadow: none; }
 .key.proximate { border: 2px solid #ffd34d; outline: 1px solid #000; box-shadow: none; }
 .reading { display: flex; flex-wrap: wrap; align-items: center; gap: 0 0.6rem; }
