@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from sparsity_lib.study.claims import Ledger
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.ledger import UNITS, papers_values
 from sparsity_lib.study.verdicts import Judgement
@@ -44,15 +45,21 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
         unit, _ = UNITS[claim.test.margin_of]
         ax.axvspan(-ledger.margin(claim.test), ledger.margin(claim.test), color="0.88", zorder=0)
         ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
+        of = {"claim": claim.claim, "quantity": _quantity(claim.test.margin_of, unit)}
+        tell(ax, "margin", **of, low=-ledger.margin(claim.test), high=ledger.margin(claim.test))
         for y, each in enumerate(shown[claim.id]):
             _effect(ax, y, each)
-        for value in papers_values(claim).values():
+            told = each.effect
+            ours = {"runs": each.cell.title, "n": told.n, "status": _status(each)}
+            tell(ax, INTERVAL, **of, **ours, value=told.mean, low=told.low, high=told.high)
+        for cell, value in papers_values(claim).items():
             ax.scatter([value], [-0.55], marker="D", s=26, color=PAPER, zorder=3, clip_on=False)
+            tell(ax, "the paper's value", **of, runs=cell, value=value)
         ax.set_yticks(range(len(shown[claim.id])), [_name(each) for each in shown[claim.id]])
         ax.set_ylim(max(len(shown[claim.id]), 1) - 0.5, -0.85)
         ax.grid(axis="y", visible=False)
         ax.set_title(textwrap.fill(claim.claim, 68), loc="left", fontsize=10)
-        ax.set_xlabel(_axis(claim.test.margin_of, unit, claim.test.expected), fontsize=9, labelpad=1)
+        ax.set_xlabel(_axis(of["quantity"], claim.test.expected), fontsize=9, labelpad=1)
     handles: list[Artist] = [
         Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
         Line2D([], [], color=OURS, marker="o", markerfacecolor="white", label="interim: runs are missing"),
@@ -81,17 +88,27 @@ def _effect(ax: Axes, y: int, judged: Judgement) -> None:
     )
 
 
+def _status(judged: Judgement) -> str:
+    if judged.cell.kind == "laptop":
+        return "laptop: no verdict"
+    return "interim" if judged.direction == "not run" else "complete"
+
+
 def _name(judged: Judgement) -> str:
     if judged.cell.kind == "laptop":
         return f"digits, n = {judged.effect.n}"
     return textwrap.fill(f"{judged.cell.title}, n = {judged.effect.n}", 22)
 
 
-def _axis(quantity: str, unit: str, expected: int) -> str:
+def _quantity(name: str, unit: str) -> str:
     names = {
         "accuracy": "difference of accuracies",
         "loss": "rise of validation loss",
         "entropy": "change of entropy",
     }
+    return f"{names.get(name, name)}{f' ({unit.strip()})' if unit else ''}"
+
+
+def _axis(quantity: str, expected: int) -> str:
     arrow = {1: "claimed: right →", -1: "← claimed: left", 0: "claimed: no effect"}[expected]
-    return f"{names.get(quantity, quantity)}{f' ({unit.strip()})' if unit else ''};  {arrow}"
+    return f"{quantity};  {arrow}"

@@ -1,10 +1,11 @@
 """Curves over epochs: validation loss, entropies by layer, validation against training loss."""
 
 import textwrap
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ from sparsity_lib.study.analysis import (
     trained,
 )
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.data import tell
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
 BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
@@ -42,9 +44,8 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
     for ax, (title, group) in zip(axes, panels, strict=True):
         banded = group if published is None else matching(published, group)
         for label in labels(group):
-            if label in banded["label"]:
-                _band(ax, smoothed(trained(only(banded, label=label))["val_loss"]), label)
-            _line(ax, smoothed(trained(only(group, label=label))["val_loss"]), label)
+            losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
+            _curve(ax, losses, label, setting=title)
         ax.set_title(_wrapped(title, len(panels)))
         ax.set_ylim(0, _top(group))
     fig.supxlabel("epoch")
@@ -79,6 +80,7 @@ def entropy_curves(
         "scale_free_entropy": "scale-free\nentropy (nats)",
         "sd": "SD of\nactivations",
     }
+    seeds = {label: _of_both(group, banded, label) for label in labels(group)}
     fig, axes = plt.subplots(
         len(rows),
         len(columns),
@@ -93,10 +95,17 @@ def entropy_curves(
     for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(layer)
         for ax, quantity in zip(column, rows, strict=True):
-            _layer_bands(ax, banded, quantity, layer, labels(group))
-            _layer_lines(ax, group, quantity, layer, norm)
-            for style, moment in moments:
-                ax.axvline(moment, **style | {"linewidth": 0.9}, alpha=0.8)
+            for label, each in seeds.items():
+                drawn = [one[quantity].sel(split="monitor") for one in each]
+                _layer(ax, drawn, label, rows[quantity], layer, norm)
+            if quantity != "sd":
+                most = float(np.log(group["channels"].sel(layer=layer).max()))
+                ax.axhline(most, color="0.55", linestyle=":", linewidth=1)
+                tell(ax, "ln D", quantity=rows[quantity], layer=layer, value=most)
+            for label, moment in moments.items():
+                ax.axvline(moment, **line_style(label) | {"linewidth": 0.9}, alpha=0.8)
+    for label, moment in moments.items():
+        tell(axes[0, 0], "median moment of overfitting", quantity="epoch", network=label, value=moment)
     lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
     for ax in axes[:2, 0]:  # one scale, so that the two entropies can be compared by eye
         ax.set_ylim(max(lowest, 0), float(np.log(group["channels"].max())) * 1.04)
@@ -124,6 +133,7 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             x = smoothed(runs["monitor_loss"].sel(split="train")).mean("run")
             y = smoothed(runs["val_loss"]).mean("run")
             ax.plot(x, y, **line_style(label))
+            tell(ax, "mean", setting=title, network=label, epoch=x["epoch"], training_loss_nats=x, value=y)
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
         _falling_log(ax)
@@ -167,17 +177,27 @@ def _top(curves: xr.Dataset) -> float:
     return 1.08 * float(smoothed(trained(curves)["val_loss"]).where(late).max())
 
 
-def _band(ax: Axes, values: xr.DataArray, label: str) -> None:
-    # values (run, epoch), one network's seeds
-    color = line_style(label)["color"]
-    low, high = values.min("run"), values.max("run")
-    ax.fill_between(values["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
+def _of_both(curves: xr.Dataset, banded: xr.Dataset, label: str) -> list[xr.Dataset]:
+    # one network's runs: those of which the line is the mean, then, if there are any, those of the band
+    return [only(runs, label=label) for runs in (curves, banded) if label in runs["label"]]
 
 
-def _line(ax: Axes, values: xr.DataArray, label: str, **style: Any) -> None:
-    mean = values.mean("run")
-    epochs = mean["epoch"].to_numpy()  # without names, which would label the axes
-    sns.lineplot(x=epochs, y=mean.to_numpy(), ax=ax, estimator=None, **line_style(label) | style)
+def _curve(ax: Axes, curves: Sequence[xr.DataArray], label: str, thin: bool = False, **of: str) -> None:
+    # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second
+    values, *banded = curves
+    drawn = {"value": values.mean("run").to_series()}
+    for seeds in banded:
+        drawn |= {"low": seeds.min("run").to_series(), "high": seeds.max("run").to_series()}
+    rows = pd.DataFrame(drawn).rename_axis("epoch").reset_index()
+    tell(ax, "mean, range" if banded else "mean", **of, network=label, **rows)
+    style = line_style(label)
+    if banded:
+        band = {"color": style["color"], "alpha": 0.16, "linewidth": 0}
+        ax.fill_between(rows["epoch"], rows["low"], rows["high"], **band)
+    if thin:
+        style["linewidth"] = 0.8
+    # without names, which would label the axes
+    sns.lineplot(x=rows["epoch"].to_numpy(), y=rows["value"].to_numpy(), ax=ax, estimator=None, **style)
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
@@ -190,26 +210,17 @@ def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | No
     return {name: following[name] if following[name].startswith("norm") else None for name in chosen}
 
 
-def _moments(curves: xr.Dataset) -> list[tuple[dict[str, Any], float]]:
-    # each network's style and median moment, where a run without one counts as never
+def _moments(curves: xr.Dataset) -> dict[str, float]:
+    # each network's median moment, where a run without one counts as never
     moments = moment_of_overfitting(curves).fillna(np.inf)
     medians = {label: float(moments.isel(run=curves["label"] == label).median()) for label in labels(curves)}
-    return [(line_style(label), moment) for label, moment in medians.items() if np.isfinite(moment)]
+    return {label: moment for label, moment in medians.items() if np.isfinite(moment)}
 
 
-def _layer_bands(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, names: list[str]) -> None:
-    for label in names:
-        if label in curves["label"]:
-            _band(ax, only(curves, label=label)[quantity].sel(split="monitor", layer=layer), label)
-
-
-def _layer_lines(ax: Axes, curves: xr.Dataset, quantity: str, layer: str, norm: str | None) -> None:
-    values = curves[quantity].sel(split="monitor")
-    for label in labels(curves):
-        mine = values.isel(run=curves["label"] == label)
-        _line(ax, mine.sel(layer=layer), label)
-        if norm and mine.sel(layer=norm).notnull().any():
-            _line(ax, mine.sel(layer=norm), label, linewidth=0.8)
-    if quantity != "sd":
-        maximum = float(np.log(curves["channels"].sel(layer=layer).max()))
-        ax.axhline(maximum, color="0.55", linestyle=":", linewidth=1)
+def _layer(
+    ax: Axes, curves: Sequence[xr.DataArray], label: str, quantity: str, layer: str, norm: str | None
+) -> None:
+    # curves (run, epoch, layer) of one network, as `_curve` takes them; what the norm makes of them is thin
+    _curve(ax, [each.sel(layer=layer) for each in curves], label, quantity=quantity, layer=layer)
+    if norm and (normed := curves[0].sel(layer=norm)).notnull().any():
+        _curve(ax, [normed], label, thin=True, quantity=quantity, layer=norm)

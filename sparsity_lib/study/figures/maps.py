@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.data import MOST_POSITIONS, tell_map
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.results import label
 from sparsity_lib.study.runs import Run
@@ -34,7 +35,8 @@ def heatmap_strip(
     """TSR's Figure 4: entropy maps of one image, layers as rows and saved epochs as columns.
 
     The image itself is on the left. Each layer has one colour scale for all epochs, in nats; it starts at the
-    first percentile of what is shown, so that a single position does not take all colours.
+    first percentile of what is shown, so that a single position does not take all colours. The data of more
+    than `MOST_POSITIONS` positions are not offered, for the page's sake: the run's file has them.
 
     Raises `StudyError` for an image, epoch or layer that the run does not keep, naming what it keeps.
     """
@@ -47,20 +49,25 @@ def heatmap_strip(
         raise StudyError(
             f"run {run.id} has no maps of epoch {missing[0]}; it has {', '.join(map(str, saved))}"
         )
+    all_maps = {
+        layer: run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown) for layer in layers
+    }
+    told = sum(maps.size for maps in all_maps.values()) <= MOST_POSITIONS
     step, left, head = 1.08, 2.0, 0.85  # maps are 1 x 1, right of the image and the layers' names
     width, height = left + step * len(shown) + 0.85, head + step * len(layers)
     fig, ax = plt.subplots(figsize=(WIDTH, WIDTH * height / width))
     fig.subplots_adjust(left=0, right=1, bottom=0, top=1)
     ax.axis("off")
     _picture(ax, pictures.isel(image=image).to_numpy())
+    if told:
+        tell_map(ax, "image", pictures.isel(image=image))
     for column, epoch in enumerate(shown):
         text = f"epoch {epoch}" if column == 0 else str(epoch)
         ax.text(left + step * column + 0.5, -0.08, text.replace("-", "−"), ha="center", va="bottom")
     title = f"{label(run.experiment)}, {_setting(run)}, seed {run.experiment.seed}"
     ax.text(left, -0.5, title, va="bottom", fontsize="large")
     ax.text(left + step * len(shown) + 0.06, -0.08, "nats", va="bottom")
-    for row, layer in enumerate(layers):
-        maps = run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown)
+    for row, (layer, maps) in enumerate(all_maps.items()):
         top_value, channels = float(maps.max()), float(run.layer(layer).attrs["channels"])
         # Maps are stored in steps of ln D / 255: a narrower scale would show these, and not the network.
         widest = max(0.0, top_value - 0.05 * math.log(channels))
@@ -70,6 +77,8 @@ def heatmap_strip(
         for column, values in enumerate(maps.to_numpy()):
             x = left + step * column
             colours = ax.imshow(values, cmap="viridis", norm=norm, extent=(x, x + 1, top + 1, top))
+            if told:
+                tell_map(ax, "entropy (nats)", values, layer=layer, epoch=shown[column])
         beside = ((left + step * len(shown) + 0.06) / width, 1 - (top + 0.97 + head) / height)
         bar = fig.colorbar(colours, cax=fig.add_axes((*beside, 0.12 / width, 0.94 / height)))
         bar.ax.tick_params(labelsize=8, length=2, pad=1)
@@ -87,7 +96,8 @@ def correlation_histograms(
     Colour is the share of pairs on a logarithmic scale; white is none. One column per run, one row per layer.
     Dashed lines: what |c| is on average for random filters of n weights, sqrt(2/(pi n)). Dotted lines: where
     there are more filters D than weights n, the rms correlation cannot be below sqrt((D-n)/(n(D-1))) (Welch).
-    For `components`, which takes each filter's own mean away, n is one less.
+    For `components`, which takes each filter's own mean away, n is one less. The data are not offered: the
+    shares of 201 bins by epoch, layer and run would outweigh the page, and the runs' files have them.
 
     Raises `StudyError` for an unknown layer or center, or runs that lack a layer's histogram.
     """

@@ -17,6 +17,7 @@ from sparsity_lib.study import gap, questions
 from sparsity_lib.study.analysis import labels, settings
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.figures.curves import _falling_log, _panels
+from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 from sparsity_lib.study.figures.tables import KINDS
 from sparsity_lib.study.sentences import number
@@ -24,12 +25,14 @@ from sparsity_lib.study.sentences import number
 _ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}
 
 
-def _dots(ax: Axes, rows: pd.DataFrame, factor: bool = False) -> None:
+def _dots(ax: Axes, rows: pd.DataFrame, factor: bool = False, **of: str) -> None:
     # rows: label, mean, low, high; one line each, from above; with `factor` they are logarithms
-    for y, (label, mean, low, high) in enumerate(rows[["label", "mean", "low", "high"]].to_numpy()):
-        values = np.array([mean, low, high], dtype=float)
-        mean, low, high = np.exp(values) if factor else values
+    values = rows[["mean", "low", "high"]].to_numpy(dtype=float)
+    values = np.exp(values) if factor else values
+    for y, (label, (mean, low, high)) in enumerate(zip(rows["label"], values, strict=True)):
         _dot(ax, (mean, y), (low, high), line_style(label)["color"])
+    mean, low, high = values.T
+    tell(ax, INTERVAL, **of, network=rows["label"], value=mean, low=low, high=high)
 
 
 def _dot(
@@ -67,7 +70,8 @@ def growth(curves: xr.Dataset, layers: Sequence[str] = questions.TARGETED) -> Fi
     )
     for row, layer in zip(axes, there, strict=True):
         for ax, quantity in zip(row, shown, strict=True):
-            _dots(ax, table.query("layer == @layer and quantity == @quantity"), quantity == "log_sd")
+            mine = table.query("layer == @layer and quantity == @quantity")
+            _dots(ax, mine, quantity == "log_sd", quantity=shown[quantity], layer=layer)
             ax.axvline(float(quantity == "log_sd"), **_ZERO)
             ax.grid(axis="y", visible=False)
         row[0].set_yticks(range(len(names)), names)
@@ -102,6 +106,8 @@ def matched_losses(curves: xr.Dataset) -> Figure:
             ax.fill_between(
                 pairs["level"], low, high, color=line_style(label)["color"], alpha=0.13, linewidth=0
             )
+            of = {"setting": title, "network": label, "training_loss_nats": pairs["level"]}
+            tell(ax, INTERVAL, **of, value=mean, low=low, high=high)
         ax.axhline(0, **_ZERO)
         _falling_log(ax)
         ax.set_title(title)
@@ -156,9 +162,12 @@ def strengths(table: pd.DataFrame) -> Figure:
     ax.text(
         2.5, np.sqrt(table["loss"].min() * table["loss"].max()), "loss of guessing", va="center", ha="center"
     )
+    tell(ax, "loss of guessing (nats)", low=table["loss"].min(), high=table["loss"].max())
     colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(table)))
     for (name, row), color in zip(table.iterrows(), colors, strict=True):
-        ax.plot(layers, row[layers].astype(float), color=color, marker="o", label=", ".join(name))
+        values = row[layers].astype(float)
+        ax.plot(layers, values, color=color, marker="o", label=", ".join(name))
+        tell(ax, "λ R ln D (nats)", setting=", ".join(name), layer=layers, value=values)
     ax.set_yscale("log")
     ax.set_ylabel("λ R ln D (nats)")
     ax.yaxis.set_major_formatter("{x:g}")
@@ -174,6 +183,7 @@ def optimism(curves: xr.Dataset) -> Figure:
     """
     panels = settings(curves)
     rows = max(len(labels(group)) for _, group in panels)
+    words = ("best − chosen (points)", "best − last five (points)", "rank by mean")
     fig, axes = plt.subplots(
         len(panels),
         3,
@@ -183,23 +193,22 @@ def optimism(curves: xr.Dataset) -> Figure:
     )
     for row, (title, group) in zip(axes, panels, strict=True):
         names, table = labels(group), questions.optimism(group)
-        for ax, measure in zip(row, questions.ACCURACIES[1:], strict=False):
-            _dots(ax, table[table["measure"] == measure])
+        for ax, measure, text in zip(row, questions.ACCURACIES[1:], words, strict=False):
+            _dots(ax, table[table["measure"] == measure], setting=title, quantity=text)
             ax.axvline(0, **_ZERO)
             ax.set_yticks(range(len(names)), names if ax is row[0] else [])
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.grid(axis="y", visible=False)
         row[0].set_title(title, loc="left")
-        _ranks(row[2], questions.ranks(group))
-    for ax, text in zip(
-        axes[-1], ("best − chosen (points)", "best − last five (points)", "rank by mean"), strict=True
-    ):
+        _ranks(row[2], questions.ranks(group), setting=title, quantity=words[2])
+    for ax, text in zip(axes[-1], words, strict=True):
         ax.set_xlabel(text)
     return fig
 
 
-def _ranks(ax: Axes, ranks: pd.DataFrame) -> None:
+def _ranks(ax: Axes, ranks: pd.DataFrame, **of: str) -> None:
     for label, row in ranks.iterrows():
+        tell(ax, "rank", **of, network=label, accuracy=list(KINDS.values()), value=row)
         ax.plot(list(KINDS.values()), row, **line_style(str(label)), marker="o", markersize=4)
     ax.set_yticks(range(1, len(ranks) + 1))
     ax.set_ylim(len(ranks) + 0.5, 0.5)
@@ -227,10 +236,14 @@ def likeness(curves: xr.Dataset, center: str = "filters") -> Figure:
             upright=True,
             hollow=moment == "start",
         )
+        of = {"network": label, "layer": layer, "when": moment}
+        tell(ax, INTERVAL, **of, value=row["mean"], low=row["low"], high=row["high"])
     lines = table.groupby("layer", sort=False)[["expected", "welch"]].first()
     for x, (expected, welch) in enumerate(lines.to_numpy()):
         ax.hlines(expected, x - 0.45, x + 0.45, color="0.2", linestyle="--", linewidth=1.1)
+        tell(ax, "random filters", layer=layers[x], value=expected)
         if welch:
+            tell(ax, "Welch: rms is at least this", layer=layers[x], value=welch)
             ax.hlines(welch, x - 0.45, x + 0.45, color="0.2", linestyle=":", linewidth=1.3)
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
@@ -256,7 +269,10 @@ def effective_ranks(curves: xr.Dataset) -> Figure:
     names, layers = labels(curves), share["layer"].to_numpy().tolist()
     fig, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
     for i, label in enumerate(names):
-        for x, (_, row) in enumerate(questions.by_layer(share, label).iterrows()):
+        rows = questions.by_layer(share, label)
+        of = {"network": label, "layer": layers}
+        tell(ax, INTERVAL, **of, value=rows["mean"], low=rows["low"], high=rows["high"])
+        for x, (_, row) in enumerate(rows.iterrows()):
             at = x + 0.8 * ((i + 1) / (len(names) + 1) - 0.5)
             _dot(ax, (at, row["mean"]), (row["low"], row["high"]), line_style(label)["color"], upright=True)
     ax.set_xticks(range(len(layers)), layers)
@@ -278,8 +294,9 @@ def knockouts(curves: xr.Dataset) -> Figure:
     for ax, layer in zip(axes.flat, layers, strict=True):
         accuracy = curves["knockout_accuracy"].sel(layer=layer)
         for label in names:
-            mine = accuracy[curves["label"] == label]
-            ax.plot(mine["knocked_out"], mine.mean("run"), **line_style(label), marker="o", markersize=3)
+            mean = accuracy[curves["label"] == label].mean("run")
+            ax.plot(mean["knocked_out"], mean, **line_style(label), marker="o", markersize=3)
+            tell(ax, "mean", network=label, layer=layer, share_silenced=mean["knocked_out"], value=mean)
         ax.set_title(layer)
         ax.set_xticks([0, 0.5, 0.9], ["0", "0.5", "0.9"])
     axes[0, 0].set_ylim(0, 1)
@@ -305,12 +322,15 @@ def gap_curves(curves: xr.Dataset) -> Figure:
         row[0].set_ylabel(text)
         for ax, layer in zip(row, layers, strict=True):
             for label in names:
-                mine = signs[sign].sel(layer=layer)[(curves["label"] == label).to_numpy()]
-                ax.plot(mine["epoch"], mine.mean("run"), **line_style(label) | {"linewidth": 1.2})
+                mean = signs[sign].sel(layer=layer)[(curves["label"] == label).to_numpy()].mean("run")
+                ax.plot(mean["epoch"], mean, **line_style(label) | {"linewidth": 1.2})
+                of = {"quantity": f"{sign} (nats)", "layer": layer, "network": label}
+                tell(ax, "mean", **of, epoch=mean["epoch"], value=mean)
     for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
         upper.set_title(layer)
         margin = gap.MARGINS[0] * float(np.log(curves["channels"].sel(layer=layer).max()))
         ax.axhspan(-margin, margin, color="0.92", zorder=0)
+        tell(ax, "margin", quantity="gap (nats)", layer=layer, low=-margin, high=margin)
     axes[0, 0].set_ylim(bottom=0)
     fig.supxlabel("epoch")
     margin_text = f"±{100 * gap.MARGINS[0]:g} % of ln D"
@@ -340,6 +360,9 @@ def gap_or_level(table: pd.DataFrame) -> Figure:
                 for _, told in mine[mine["sign"] == sign].iterrows():
                     y = layers.index(told["layer"]) + (0.16 if sign == "level" else -0.16)
                     _dot(ax, (told["rho"], y), (told["low"], told["high"]), color, marker=marker)
+                    of = {"with": what, "runs": where, "of": sign, "layer": told["layer"]}
+                    numbers = {"value": told["rho"], "low": told["low"], "high": told["high"]}
+                    tell(ax, "rank correlation", **of, **numbers)
             ax.axvline(0, **_ZERO)
             ax.set_title(f"{what},\n{where}")
             ax.grid(axis="y", visible=False)

@@ -1,7 +1,7 @@
 """Scale, strength, tuned baselines, other readings, and what DecorrReg's readings do to filters."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from sparsity_lib.study.analysis import labels
 from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, legend, line_style
 from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.readings import filters
@@ -53,9 +54,12 @@ def entropy_against_sd(curves: xr.Dataset, layers: Sequence[str] = TARGETED) -> 
             there = curves.sel(split="monitor", layer=layer)
             for label in labels(curves):
                 mine = there.isel(run=(there["label"] == label).to_numpy())
-                _path(ax, mine["sd"].mean("run"), mine[quantity].mean("run"), label)
+                sd, mean = mine["sd"].mean("run"), mine[quantity].mean("run")
+                _path(ax, sd, mean, label)
+                of = {"quantity": words, "layer": layer, "network": label}
+                tell(ax, "mean", **of, epoch=mean["epoch"], sd=sd, value=mean)
     for ax, layer in zip(axes[0], layers, strict=True):
-        _small_logits(ax, float(np.log(curves["channels"].sel(layer=layer).max())))
+        _small_logits(ax, layer, float(np.log(curves["channels"].sel(layer=layer).max())))
         ax.set_title(layer)
     fig.supxlabel("SD of activations")
     legend(
@@ -76,11 +80,12 @@ def _path(ax: Axes, x: xr.DataArray, y: xr.DataArray, label: str) -> None:
         ax.plot(x[at], y[at], marker="o", markersize=5, color=style["color"], markerfacecolor=face)
 
 
-def _small_logits(ax: Axes, whole: float) -> None:
+def _small_logits(ax: Axes, layer: str, whole: float) -> None:
     # whole: ln D, in nats; the curve is drawn where the panel is
     (_, right), (bottom, _) = ax.get_xlim(), ax.get_ylim()
     sd = np.linspace(0, right, 200)
     ax.plot(sd, whole - sd**2 / 2, color="0.45", linestyle="--", linewidth=1.2, zorder=1)
+    tell(ax, "ln D − SD²/2", quantity="entropy (nats)", layer=layer, sd=sd, value=whole - sd**2 / 2)
     ax.set_xlim(0, right)
     ax.set_ylim(max(bottom, 0), whole * 1.03)
 
@@ -100,8 +105,12 @@ def response_curve(table: pd.DataFrame) -> Figure:
             none = describe(plain[quantity])
             ax.axhspan(none.low, none.high, color="0.85", linewidth=0)
             ax.axhline(none.mean, color="0.5", linewidth=1.2)
+            numbers = {"value": none.mean, "low": none.low, "high": none.high}
+            tell(ax, INTERVAL, quantity=words, network="vanillaNet", **numbers)
         told = {strength: describe(runs[quantity]) for strength, runs in mine.groupby("strength")}
-        _with_intervals(ax, told, COLORS["sr2Net"])
+        of = {"quantity": words, "network": "sr2Net"}
+        _with_intervals(ax, told, COLORS["sr2Net"], of)
+        tell(ax, "a seed", **of, strength=mine["strength"], seed=mine["seed"], value=mine[quantity])
         ax.scatter(mine["strength"], mine[quantity], s=26, color=COLORS["sr2Net"], marker="_", alpha=0.6)
         ax.set_xscale("log")
         ax.set_title(words)
@@ -115,10 +124,12 @@ def response_curve(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _with_intervals(ax: Axes, told: dict[float, Description], color: str) -> None:
-    x, means = list(told), [each.mean for each in told.values()]
+def _with_intervals(ax: Axes, told: dict[float, Description], color: str, of: dict[str, str]) -> None:
+    x = list(told)
+    means, lows, highs = ([getattr(each, n) for each in told.values()] for n in ("mean", "low", "high"))
     ax.plot(x, means, color=color, marker="o", markersize=5)
-    ax.vlines(x, [each.low for each in told.values()], [each.high for each in told.values()], color=color)
+    ax.vlines(x, lows, highs, color=color)
+    tell(ax, INTERVAL, **of, strength=x, value=means, low=lows, high=highs)
 
 
 @figure
@@ -131,7 +142,8 @@ def tuned_baselines(tuned: pd.DataFrame) -> Figure:
     fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.3 * len(tuned)), layout="constrained")
     for y, row in enumerate(tuned.itertuples()):
         color = line_style(str(row.network))["color"]
-        _dot(ax, y, row.difference, color, full=bool(row.chosen))
+        of = {"regulariser": row.family, "strength": row.strength, "network": row.network}
+        _dot(ax, y, row.difference, color, of | {"chosen": bool(row.chosen)}, full=bool(row.chosen))
     for y, (row, following) in enumerate(zip(tuned["family"], tuned["family"][1:], strict=False)):
         if row != following:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)
@@ -163,7 +175,8 @@ def reading_effects(effects: pd.DataFrame) -> Figure:
     for ax, quantity in zip(axes, QUANTITIES, strict=True):
         shown = effects[effects["quantity"] == quantity].set_index(["reading", "network"])["difference"]
         for y, cell in enumerate(rows):
-            _dot(ax, y, shown.loc[cell], line_style(cell[1])["color"])
+            of = {"quantity": titles[quantity], "reading": cell[0], "network": cell[1]}
+            _dot(ax, y, shown.loc[cell], line_style(cell[1])["color"], of)
         ax.set_title(titles[quantity])
     _rows(axes[0], [f"{name}, vanillaNet" if cell == "vanillaNet" else name for name, cell in rows])
     axes[1].axvline(0, color="0.4", linewidth=1, zorder=1)
@@ -173,7 +186,8 @@ def reading_effects(effects: pd.DataFrame) -> Figure:
     return fig
 
 
-def _dot(ax: Axes, y: float, told: Description, color: str, full: bool = True) -> None:
+def _dot(ax: Axes, y: float, told: Description, color: str, of: dict[str, Any], full: bool = True) -> None:
+    tell(ax, INTERVAL, **of, n=told.n, value=told.mean, low=told.low, high=told.high)
     ax.plot([told.low, told.high], [y, y], color=color, linewidth=1.6)
     ax.plot(
         [told.mean], [y], marker="o", markersize=6, color=color, markerfacecolor=color if full else "white"
@@ -201,7 +215,8 @@ def decorrelating(descents: pd.DataFrame) -> Figure:
     for ax, kind in zip(axes.flat, kinds, strict=False):
         here = descents[descents["filters"] == kind]
         ax.axvline(here["before"].iloc[0], color="0.45", linestyle="--", linewidth=1.4)
-        _penalties(ax, here, "after")
+        _penalties(ax, here, "after", filters=kind)
+        tell(ax, "before", filters=kind, value=here["before"].iloc[0])
         ax.set_title(kind)
     before = Line2D([], [], color="0.45", linestyle="--", label="before")
     fig.supxlabel("mean |c| after the descent")
@@ -224,12 +239,13 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
         told = pd.DataFrame(
             [{"center": c, "penalty": p} | describe(values)._asdict() for (c, p), values in cells]
         )
-        _penalties(ax, told, "mean")
+        of = {"seen_by": _CENTERS[seen]}
+        _penalties(ax, told, "mean", **of)
         for network, style in _NOT_DECORRELATED.items():
             if len(theirs := table[table["network"] == network]):
-                ax.axvline(
-                    theirs[quantity].mean(), color=COLORS[network], linestyle=style, linewidth=1.4, zorder=1
-                )
+                mean = theirs[quantity].mean()
+                ax.axvline(mean, color=COLORS[network], linestyle=style, linewidth=1.4, zorder=1)
+                tell(ax, "mean", **of, network=network, value=mean)
         ax.set_title(f"seen by: {_CENTERS[seen]}")
     axes[0].set_xlim(left=0)
     fig.supxlabel("mean |c| of conv1's filters at the end")
@@ -242,7 +258,7 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _penalties(ax: Axes, told: pd.DataFrame, quantity: str) -> None:
+def _penalties(ax: Axes, told: pd.DataFrame, quantity: str, **of: str) -> None:
     # a row per centre, a marker per penalty; intervals where there are some
     for y, center in enumerate(filters.CENTERS):
         for i, penalty in enumerate(filters.PENALTIES):
@@ -250,6 +266,9 @@ def _penalties(ax: Axes, told: pd.DataFrame, quantity: str) -> None:
             at = y + 0.17 * (i - 1.5)
             if "low" in here:
                 ax.hlines([at] * len(here), here["low"], here["high"], color=_SHADES[penalty], linewidth=1.2)
+            intervals = {name: here[name] for name in ("low", "high") if name in here}
+            cell = of | {"centre": _CENTERS[center], "penalty": penalty}
+            tell(ax, INTERVAL if intervals else "after", **cell, value=here[quantity], **intervals)
             ax.plot(
                 here[quantity],
                 [at] * len(here),

@@ -10,6 +10,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sparsity_lib.study.figures import data
+
 WIDTH = 7.4  # inches; 740 px of the book's text at 100 px an inch
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in grey.
@@ -49,17 +51,19 @@ P = ParamSpec("P")
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the book's style, and take the figure from pyplot so that a notebook shows it once."""
+    """Draw in the book's style and offer the data; taken from pyplot, so that a notebook shows it once."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         before = set(plt.get_fignums())
         with plt.rc_context(sns.axes_style("whitegrid") | _SETTINGS):
             try:
-                return draw(*args, **kwargs)
+                made = draw(*args, **kwargs)
             finally:
                 for number in set(plt.get_fignums()) - before:
                     plt.close(number)
+        data.offer(made)
+        return made
 
     return drawn
 

@@ -23,6 +23,7 @@ from sparsity_lib.study.analysis import (
     summary,
 )
 from sparsity_lib.study.comparison import describe, prediction_interval
+from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.sentences import QUANTITIES
 
@@ -54,10 +55,12 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
         peers = summary(theirs) if theirs is not None and theirs.sizes["run"] else table.iloc[:0]
         for y, label in enumerate(names):
             for kind in KINDS:
-                _row(ax, y + _OFFSETS[kind], table[table["label"] == label][kind], label, kind)
+                of = {"setting": title, "network": label, "accuracy": KINDS[kind]}
+                _row(ax, y + _OFFSETS[kind], table[table["label"] == label], kind, of)
                 if (of_peers := peers[peers["label"] == label][kind]).size > 1:
                     low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
                     ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
+                    tell(ax, "published: 95 % prediction", **of, low=low, high=high)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
@@ -77,11 +80,15 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
     return fig
 
 
-def _row(ax: Axes, y: float, values: pd.Series, label: str, kind: str) -> None:
-    color, told = line_style(label)["color"], describe(values)
+def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, of: dict[str, str]) -> None:
+    values, color = runs[kind], line_style(of["network"])["color"]
+    told = describe(values)
+    low, high = np.clip([told.low, told.high], 0, 1)
     if told.n > 1:
-        ax.plot(np.clip([told.low, told.high], 0, 1), [y, y], color=color, linewidth=1.4)
+        ax.plot([low, high], [y, y], color=color, linewidth=1.4)
+    tell(ax, INTERVAL, **of, value=told.mean, low=low, high=high)
     ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
+    tell(ax, "a seed", **of, seed=runs["seed"], value=values)
     ax.scatter([told.mean], [y], s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 

@@ -1,0 +1,192 @@
+"""A figure's data are the numbers that it draws, under names that a reader understands."""
+
+import io
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.figure import Figure
+from synthetic import many, one, valley
+
+from sparsity_lib import study
+from sparsity_lib.study import analysis, claims, figures, gap, questions, readings, results, verdicts
+from sparsity_lib.study.figures import data
+
+SEEDS = [
+    one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))
+    for label in ("vanillaNet", "normNet")
+    for seed in (0, 1, 2)
+]
+# Pictures: drawings have no numbers, and those of the histograms would outweigh a page.
+WITHOUT = {"architectures", "correlation_histograms"}
+
+
+@cache
+def runs() -> xr.Dataset:
+    """Three networks of the laptop's published runs, five seeds each, in all settings."""
+    networks = questions.of_grid(study.published("laptop"), "laptop")
+    return analysis.only(networks, label=["vanillaNet", "normNet", "sr3Net ×16"], seed=list(range(100, 105)))
+
+
+@cache
+def detail() -> xr.Dataset:
+    """The setting with redrawn labels."""
+    return questions.setting_of(runs())[1]
+
+
+@cache
+def outcomes() -> pd.DataFrame:
+    """The laptop's readings, with correlations where its curves lack them."""
+    table = readings.outcomes(study.published("laptop"), readings.experiments("laptop"))
+    return table.assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
+
+
+def measured(name: str) -> xr.Dataset:
+    """A few of the laptop's runs in which this was measured."""
+    found = questions.first_with(study.published("laptop"), "laptop", name)[1]
+    return found.isel(run=slice(0, 10))
+
+
+def file(network: str) -> study.Run:
+    """The first of the laptop's published runs of a network whose file is kept."""
+    files = results.published_runs("laptop")
+    return study.load(next(path for path in files if path.name.startswith(network)))
+
+
+RULES = claims.load()
+DRAW = {
+    "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
+    "architectures": lambda: figures.architectures(file("vanillaNet")),
+    "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
+    "decorrelating": lambda: figures.decorrelating(readings.descents(filters=8, shape=(1, 3, 3))),
+    "effective_ranks": lambda: figures.effective_ranks(measured("knockout_accuracy")),
+    "entropy_against_sd": lambda: figures.entropy_against_sd(detail()),
+    "entropy_curves": lambda: figures.entropy_curves(detail(), runs()),
+    "gap_curves": lambda: figures.gap_curves(detail()),
+    "gap_or_level": lambda: figures.gap_or_level(gap.told_by(detail(), resamples=20)),
+    "growth": lambda: figures.growth(detail()),
+    "heatmap_strip": lambda: figures.heatmap_strip(file("normNet")),
+    "knockouts": lambda: figures.knockouts(measured("knockout_accuracy")),
+    "likeness": lambda: figures.likeness(measured("correlation")),
+    "loss_curves": lambda: figures.loss_curves(runs()),
+    "matched_losses": lambda: figures.matched_losses(runs()),
+    "optimism": lambda: figures.optimism(runs()),
+    "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
+    "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
+    "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
+    "response_curve": lambda: figures.response_curve(outcomes()),
+    "strengths": lambda: figures.strengths(questions.strengths()),
+    "trained_correlations": lambda: figures.trained_correlations(readings.correlations(outcomes())),
+    "tuned_baselines": lambda: figures.tuned_baselines(readings.tuned(outcomes())),
+    "validation_against_training": lambda: figures.validation_against_training(runs()),
+}
+
+
+def told(figure: Figure) -> pd.DataFrame:
+    """A figure's data as a reader gets them."""
+    text = data.csv(figure)
+    assert text is not None
+    return pd.read_csv(io.StringIO(text))
+
+
+def test_every_figure_is_looked_at() -> None:
+    made = [name for name in figures.__all__ if getattr(figures, name).__annotations__["return"] is Figure]
+    assert sorted(DRAW) == sorted(made)
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_what_is_drawn_is_told(name: str) -> None:
+    figure = DRAW[name]()
+    assert (data.csv(figure) is None) == (name in WITHOUT)
+    if name in WITHOUT:
+        return
+    table = told(figure)
+    assert next(iter(table)) == "drawn"
+    assert table[table.columns.intersection(["value", "low", "high"])].notna().any(axis=1).all()
+    keys = table.columns.difference(["value", "low", "high"], sort=False)
+    assert not table.duplicated(keys.to_list()).any(), "two numbers under one name"
+    assert not [name for name in table if name.startswith("_") or name.lower() != name]
+    numbers = {"nan"} | {f"{x:.6g}" for x in table.select_dtypes("number").to_numpy().ravel()}
+    for line in (line for ax in figure.axes for line in ax.lines):
+        if line.get_marker() != "None" or len(line.get_xdata()) > 2:  # else a guide
+            shown = ([f"{x:.6g}" for x in np.asarray(each, float)] for each in line.get_data(orig=False))
+            assert any(numbers.issuperset(each) for each in shown), line
+
+
+@pytest.mark.parametrize("published", [None, many(SEEDS)])
+def test_loss_curves_are_told_by_seed_means_and_ranges(published: xr.Dataset | None) -> None:
+    table = told(figures.loss_curves(many(SEEDS[:2] + SEEDS[3:]), published))
+    mine = table[table["network"] == "vanillaNet"].set_index("epoch")
+    losses = analysis.smoothed(analysis.trained(many(SEEDS[:2]))["val_loss"])
+    band = losses if published is None else analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
+    for name, expected in (
+        ("value", losses.mean("run")),
+        ("low", band.min("run")),
+        ("high", band.max("run")),
+    ):
+        np.testing.assert_allclose(mine[name], expected.dropna("epoch"), rtol=1e-5)
+    assert mine.index[0] == 0
+    assert set(table["setting"]) == {"digits, s"}
+
+
+def test_entropy_curves_are_told_by_layer_and_quantity() -> None:
+    table = told(figures.entropy_curves(many(SEEDS))).set_index(["quantity", "layer", "network"]).sort_index()
+    last = table.loc[("entropy (nats)", "conv3", "vanillaNet")].set_index("epoch").iloc[-1]
+    assert (last["value"], last["low"], last["high"]) == (2, 1, 3)
+    assert set(table.loc[("SD of activations", "norm1", "normNet")]["drawn"]) == {"mean"}
+    limits = table[table["drawn"] == "ln D"]["value"]
+    assert limits[("entropy (nats)", "conv3")].item() == pytest.approx(np.log(32), rel=1e-5)
+    assert (table["drawn"] == "median moment of overfitting").sum() == 2
+
+
+def test_forest_plots_are_told_with_intervals_margins_and_the_papers_values() -> None:
+    judged = verdicts.on_the_laptop(RULES, runs())
+    table = told(figures.primary_claims(RULES, [], judged))
+    primary = {claim.claim for claim in RULES.claims if claim.primary}
+    assert set(table["claim"]) == primary
+    ours = table[table["drawn"] == data.INTERVAL].set_index("claim")
+    assert set(ours["status"]) == {"laptop: no verdict"}
+    for each in judged:
+        if each.claim.claim in ours.index and each.effect.n:
+            row, effect = ours.loc[each.claim.claim], each.effect
+            expected = (effect.n, effect.mean, effect.low, effect.high)
+            assert tuple(row[["n", "value", "low", "high"]]) == pytest.approx(expected, rel=1e-5)
+    margins = table[table["drawn"] == "margin"]
+    assert (margins["low"] == -margins["high"]).all()
+    assert len(margins) == len(primary)
+
+
+def test_maps_are_told_by_position(tiny_run: study.Run) -> None:
+    table = told(figures.heatmap_strip(tiny_run, image=2, epochs=[-1, 11], layers=["conv1"]))
+    pixels = table[table["drawn"] == "image"]["value"].to_numpy().reshape(8, 8)
+    np.testing.assert_array_equal(pixels, tiny_run.root["images"].isel(image=2)[..., 0])
+    maps = table[table["epoch"] == 11].set_index(["row", "column"])["value"]
+    kept = tiny_run.layer("conv1")["heatmap"].sel(saved_epoch=11).isel(image=2)
+    assert maps[3, 5] == pytest.approx(float(kept[3, 5]), rel=1e-5)
+    assert maps.size == kept.size
+
+
+def test_maps_that_would_outweigh_a_page_are_not_offered(
+    tiny_run: study.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures.maps, "MOST_POSITIONS", 127)
+    assert data.csv(figures.heatmap_strip(tiny_run, epochs=[-1, 11], layers=["conv1"])) is None
+
+
+def test_a_notebook_shows_the_picture_and_carries_the_data() -> None:
+    formatter = DisplayFormatter()
+    formatter.formatters["image/png"].for_type(Figure, lambda figure: b"picture")
+    figure = figures.loss_curves(many(SEEDS))
+    shown, _ = formatter.format(figure)
+    assert shown["text/csv"] == data.csv(figure)
+    assert {"image/png", "text/plain"} <= set(shown)
+    assert "text/csv" not in formatter.format(figures.architectures(file("vanillaNet")))[0]
+
+
+def test_series_of_different_lengths_cannot_be_told() -> None:
+    axes = Figure().subplots()
+    with pytest.raises(ValueError, match="shape mismatch"):
+        data.tell(axes, "mean", epoch=[1, 2, 3], value=[1.0, 2.0])
