@@ -30,6 +30,7 @@ from sparsity_lib import study
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 PHONE, DESK = 360, 1280  # pixels
+DATA = 'drawn,setting,value\nmean,"digits, s ×16",0.5\n'
 
 
 def toc() -> list[str]:
@@ -42,17 +43,26 @@ def toc() -> list[str]:
 
 
 def stand_in(name: str) -> nbformat.NotebookNode:
-    """An executed notebook as the runner leaves it: a wide figure, a wide table, and a piece of HTML."""
+    """An executed notebook as the runner leaves it: wide figures, a wide table, and a piece of HTML.
+
+    The first figure carries data, the second none.
+    """
     v4, png = nbformat.v4, io.BytesIO()
     matplotlib.image.imsave(png, np.tile(np.linspace(0, 1, 900), (300, 1)), format="png")
     image = {"image/png": base64.b64encode(png.getvalue()).decode()}
-    about = {"figure": {"name": f"fig-{name}", "caption": "A ramp."}, "image": {"alt": "Dark to light."}}
+    about = [
+        {"figure": {"name": f"fig-{name}{which}", "caption": "A ramp."}, "image": {"alt": "Dark to light."}}
+        for which in ("", "-again")
+    ]
     wide = pd.DataFrame([["a wide cell"] * 30], index=["row"]).to_html()
     text = f"# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`, [T10](#t10)."
     cells = [
         v4.new_markdown_cell(text),
-        v4.new_code_cell(
-            "figure", outputs=[v4.new_output("display_data", data=image)], metadata={"mystnb": about}
+        *(
+            v4.new_code_cell(
+                "figure", outputs=[v4.new_output("display_data", data=data)], metadata={"mystnb": of}
+            )
+            for of, data in zip(about, (image | {"text/csv": DATA}, image), strict=True)
         ),
         *(
             v4.new_code_cell("page", outputs=[v4.new_output("display_data", data={"text/html": html})])
@@ -176,6 +186,42 @@ def test_a_picture_without_words_is_a_warning(monkeypatch: pytest.MonkeyPatch) -
     page += nodes.image(uri="b.png")
     extension._check(None, page)
     assert said == ["an image has no alternative text", "an image has no caption"]
+
+
+def test_figures_offer_their_data_and_their_notebook(any_book: Path, pages: dict[str, BeautifulSoup]) -> None:
+    for name, page in pages.items():
+        notebook = any_book / f"_sources/{name}.ipynb"
+        carried = carries_data(notebook) if notebook.exists() else {"fig-primary-claims": True}
+        assert not notebook.exists() or any(carried.values()), f"{name} was executed before figures had data"
+        for figure in article(page).find_all("figure"):
+            links = figure.select("figcaption .figure-files a")
+            expected = ["Data (CSV)"] * carried.get(figure["id"], False) + ["Notebook"] * notebook.exists()
+            assert [link.get_text() for link in links] == expected, f"{name}: {figure['id']}"
+            number = figure.select_one(".caption-number").get_text().split()[-1]
+            for link in links:
+                assert link["aria-label"] == f"{link.get_text()} of Figure {number}"
+                assert link.has_attr("download")
+                target = (any_book / name).parent / str(link["href"])
+                if target.suffix == ".csv":
+                    table = pd.read_csv(target)
+                    assert table.columns[0] == "drawn"
+                    assert len(table)
+                else:
+                    assert target.resolve() == notebook
+
+
+def carries_data(notebook: Path) -> dict[str, bool]:
+    """A notebook's figures by name, and whether their output has data."""
+    cells = [cell for cell in nbformat.read(notebook, 4).cells if "figure" in cell.metadata.get("mystnb", {})]
+    return {
+        cell.metadata.mystnb.figure.name: any("text/csv" in each.get("data", {}) for each in cell.outputs)
+        for cell in cells
+    }
+
+
+def test_data_are_written_as_the_output_carries_them(book: Path) -> None:
+    assert (book / "_downloads/fig-01-monitoring.csv").read_bytes().decode() == DATA
+    assert not (book / "_downloads/fig-01-monitoring-again.csv").exists()
 
 
 def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -> None:

@@ -274,6 +274,7 @@ def primary_claims(root: Path) -> list[str]:
     picture = root / "book" / "_generated" / "primary-claims.svg"
     picture.parent.mkdir(exist_ok=True)
     drawn.savefig(picture, metadata={"Date": None})
+    picture.with_suffix(".csv").write_text(figures.data.csv(drawn) or "", encoding="utf-8")
     return [
         ":::{figure} /_generated/primary-claims.svg",
         ":name: fig-primary-claims",
