@@ -189,7 +189,7 @@ def _curve(ax: Axes, curves: Sequence[xr.DataArray], label: str, thin: bool = Fa
     for seeds in banded:
         drawn |= {"low": seeds.min("run").to_series(), "high": seeds.max("run").to_series()}
     rows = pd.DataFrame(drawn).rename_axis("epoch").reset_index()
-    tell(ax, "mean, range" if banded else "mean", **of, network=label, **rows)
+    tell(ax, "mean and range" if banded else "mean", **of, network=label, **rows)
     style = line_style(label)
     if banded:
         band = {"color": style["color"], "alpha": 0.16, "linewidth": 0}
