@@ -260,6 +260,8 @@ def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
 
 def primary_claims(root: Path) -> list[str]:
     """The primary claims' forest plot, and a sentence each on what held, what did not, what is unknown."""
+    import matplotlib as mpl
+
     from sparsity_lib.study import StudyError, claims, figures, ledger, published, verdicts
 
     rules = claims.load(root / "claims.yaml")
@@ -273,7 +275,8 @@ def primary_claims(root: Path) -> list[str]:
         return [f"No figure: {error}.", "", *told]
     picture = root / "book" / "_generated" / "primary-claims.svg"
     picture.parent.mkdir(exist_ok=True)
-    drawn.savefig(picture, metadata={"Date": None})
+    with mpl.rc_context({"svg.hashsalt": picture.stem}):  # else two builds have different identifiers
+        drawn.savefig(picture, metadata={"Date": None})
     picture.with_suffix(".csv").write_text(figures.data.csv(drawn) or "", encoding="utf-8")
     return [
         ":::{figure} /_generated/primary-claims.svg",
