@@ -9,8 +9,8 @@ with sparsity, sl.ActivationMonitor(model) as monitor:
 stats = monitor.compute()
 ```
 
-The library needs torch and numpy. `sparsity_lib.study` and `HeatmapExplorer` need the extras `study` and
-`book`, and are imported only when asked for.
+The library needs torch and numpy. `sparsity_lib.study` and the explorers need the extras `study` and `book`,
+and are imported only when asked for.
 """
 
 from typing import Any
@@ -25,9 +25,11 @@ __all__ = [
     "ActivationMonitor",
     "DecorrReg",
     "HeatmapExplorer",
+    "ImageExplorer",
     "LayerStats",
     "ReceptiveField",
     "SparsityReg",
+    "TrainingExplorer",
     "VarianceReg",
     "functional",
     "receptive_fields",
@@ -35,10 +37,12 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
+_EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "TrainingExplorer")
+
 
 def __getattr__(name: str) -> Any:
-    if name == "HeatmapExplorer":
-        from sparsity_lib.explorer import HeatmapExplorer
+    if name in _EXPLORERS:
+        from sparsity_lib import explorer
 
-        return HeatmapExplorer
+        return getattr(explorer, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

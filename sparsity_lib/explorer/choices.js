@@ -71,8 +71,8 @@ function pictureChoice(title, { sourceOf, namesOf, chosenOf, choose, paint }) {
 export function imageChoice({ model, decoded }) {
   return pictureChoice("Image", {
     sourceOf: ({ images }) => images,
-    namesOf: ({ images: { classes } }) =>
-      classes.map((name, i) => `Image ${i + 1} of ${classes.length}, class ${name}`),
+    namesOf: ({ images: { captions } }) =>
+      captions.map((caption, i) => `Image ${i + 1} of ${captions.length}, ${caption}`),
     chosenOf: ({ image }) => image,
     choose: (image) => change(model, { image }),
     paint: (canvas, { images }, image, fresh) => {
@@ -149,7 +149,7 @@ export function play(model) {
   };
   const update = () => {
     clearInterval(timer);
-    if (!model.get("playing")) return;
+    if (!model.get("playing") || !model.get("data").runs.length) return;
     const { run, epoch } = shown(model);
     if (epoch === run.saved.at(-1)) change(model, { epoch: run.saved[0] });
     timer = setInterval(advance, pause);
@@ -160,4 +160,20 @@ export function play(model) {
     clearInterval(timer);
     model.off("change:playing", update);
   };
+}
+
+/**
+ * Where the last epoch is shown and later ones come, show the last of those. The model is not asked to save it:
+ * Python goes on by itself, and cannot listen while it trains.
+ */
+export function follow(model) {
+  let before = model.get("data");
+  const update = () => {
+    const [data, index] = [model.get("data"), model.get("run")];
+    const last = ({ runs }) => runs[index]?.saved.at(-1);
+    if (!before.runs.length || last(before) === model.get("epoch")) model.set("epoch", last(data));
+    before = data;
+  };
+  model.on("change:data", update);
+  return () => model.off("change:data", update);
 }

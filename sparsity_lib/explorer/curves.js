@@ -192,7 +192,7 @@ function momentsKey() {
   return { element, update };
 }
 
-/** The three drawings; those over epochs are hidden where there are none. */
+/** The three drawings; those over epochs are hidden where there are none, and all where none has anything. */
 export function curves({ model, data, decoded }) {
   const x = extent(data.runs.flatMap((run) => run.epochs));
   const ask = (share) => change(model, { epoch: x[0] + share * (x[1] - x[0]), playing: false });
@@ -211,6 +211,7 @@ export function curves({ model, data, decoded }) {
   const update = ({ panes, layer, measure }) => {
     correlation.update(panes, layer.name);
     const epochs = panes[0].run.epochs;
+    element.hidden = epochs.length < 2 && !panes.some((pane) => pane.layer?.correlation);
     [loss, entropy, moments].forEach((one) => (one.element.hidden = epochs.length < 2));
     if (epochs.length < 2) return;
     moments.update(panes);

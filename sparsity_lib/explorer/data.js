@@ -28,7 +28,7 @@ export async function decode(data) {
   const found = data.images.map(async (set) => [set, await unpacked(set.pixels)]);
   for (const run of data.runs) {
     for (const { height, width, maps, correlation } of run.layers) {
-      const perEpoch = data.images[run.images].classes.length * height * width;
+      const perEpoch = data.images[run.images].captions.length * height * width;
       for (const map of Object.values(maps)) {
         found.push(unpacked(map.bytes).then((bytes) => [map, summed(bytes, perEpoch)]));
       }
@@ -63,7 +63,7 @@ export function shown(model) {
   const first = pane(data, index, model.get("epoch"), layer.name);
   const panes = [first];
   if (beside !== null) panes.push(pane(data, beside, first.epoch, layer.name));
-  const image = Math.min(model.get("image"), first.images.classes.length - 1);
+  const image = Math.min(model.get("image"), first.images.captions.length - 1);
   const measure = data.measures[model.get("measure")] ? model.get("measure") : Object.keys(data.measures)[0];
   const scale = together(panes.map((one) => one.layer?.scales[measure] ?? layer.scales[measure]));
   return { ...first, layer, panes, image, measure, scale, playing: model.get("playing") };
@@ -86,7 +86,7 @@ export function change(model, wish) {
 /** A pane's map of its layer, or of another: bytes (y, x), a view, and `nats(byte)`. */
 export function mapOf(decoded, { images, step }, { image, measure }, layer) {
   const size = layer.height * layer.width;
-  const start = (step * images.classes.length + Math.min(image, images.classes.length - 1)) * size;
+  const start = (step * images.captions.length + Math.min(image, images.captions.length - 1)) * size;
   const map = layer.maps[measure];
   const nats = (byte) => map.low + map.step * byte;
   return { bytes: decoded.get(map).subarray(start, start + size), nats };

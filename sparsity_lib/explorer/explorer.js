@@ -6,7 +6,7 @@
  * training that is watched goes on.
  */
 
-import { epochChoice, imageChoice, layerChoice, measureChoice, play, runChoice } from "./choices.js";
+import { epochChoice, follow, imageChoice, layerChoice, measureChoice, play, runChoice } from "./choices.js";
 import { curves } from "./curves.js";
 import { decode, shown } from "./data.js";
 import { followTheme, html } from "./dom.js";
@@ -18,14 +18,15 @@ const STATE = ["run", "beside", "layer", "image", "measure", "epoch", "playing"]
 const PARTS = [runChoice, imageChoice, layerChoice, measureChoice, epochChoice, pictures, curves];
 
 export function initialize({ model }) {
-  return play(model);
+  const leave = [play(model), follow(model)];
+  return () => leave.forEach((one) => one());
 }
 
 /** The parts for the data as they are now; `draw` brings them up to date. */
 async function assembled(model) {
   const data = model.get("data");
   if (!data.runs.length) {
-    const element = html("div", { class: "waiting", role: "status" }, "Waiting for the first epoch.");
+    const element = html("div", { class: "waiting", role: "status" }, data.waiting);
     return { elements: [element], draw: () => {} };
   }
   const tools = { model, data, decoded: await decode(data), colours: colourTable(data) };
@@ -44,13 +45,16 @@ export async function render({ model, el }) {
   root.append(html("style", {}, STYLE), frame);
   let draw = () => {};
   let latest;
+  const controls = () => [...frame.querySelectorAll("select, input, button, [tabindex]")];
   const assemble = async () => {
     const data = (latest = model.get("data"));
     const { elements, draw: drawn } = await assembled(model);
     if (data !== latest) return; // newer data came while these were unpacked
     draw = drawn;
     draw();
+    const place = controls().indexOf(root.activeElement);
     frame.replaceChildren(...elements);
+    controls()[place]?.focus(); // who works by keyboard goes on from there
   };
   let request;
   const drawSoon = () => {

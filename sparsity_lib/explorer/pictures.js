@@ -208,8 +208,9 @@ export function pictures(tools) {
       paintImage(input.canvas, decoded.get(images), image, images);
       painted = { images, image };
     }
-    picture.say(`Class ${images.classes[image]}`, `image ${image + 1} of ${images.classes.length}`);
-    input.canvas.setAttribute("aria-label", `Image ${image + 1}, class ${images.classes[image]}`);
+    const caption = images.captions[image];
+    picture.say(caption[0].toUpperCase() + caption.slice(1), `image ${image + 1} of ${images.captions.length}`);
+    input.canvas.setAttribute("aria-label", `Image ${image + 1}, ${caption}`);
     panes.forEach((pane, i) => pane.update(now.panes[i], now));
     element.classList.toggle("compared", now.panes.length > 1);
     key.hidden = !layer.seen;

@@ -1,7 +1,7 @@
 """The picture that stands for an explorer where no script runs."""
 
 import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,7 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sparsity_lib.explorer.payload import MEASURES, TITLES, Source
+from sparsity_lib.explorer.explored import Explored
+from sparsity_lib.explorer.payload import TITLES
 
 MAPS = 4  # of evenly spaced saved epochs, from before training to the last
 
@@ -21,33 +22,34 @@ class Still(NamedTuple):
     described: str
 
 
-def still(run: Source, label: str, layer: dict[str, Any], measure: str, image: int, class_name: str) -> Still:
-    """An image and a layer's maps of it over epochs; `layer` is its entry in the payload."""
-    maps = run.layer(layer["name"])[MEASURES[measure]].isel(image=image).to_numpy()  # nats
-    saved = run.root["saved_epoch"].to_numpy()
-    steps = np.unique(np.linspace(0, len(saved) - 1, MAPS).round().astype(int))
-    epochs = [str(epoch).replace("-", "−") for epoch in saved[steps]]
-    norm = Normalize(*layer["scales"][measure])
+def still(shown: Explored, layer: str, measure: str, image: int, scale: tuple[float, float]) -> Still:
+    """An image and a layer's maps of it over epochs, in colours from one end of the scale to the other."""
+    maps = shown.layers[layer].maps[measure].nats[:, image]
+    steps = np.unique(np.linspace(0, len(maps) - 1, MAPS).round().astype(int))
+    epochs = [str(shown.saved[step]).replace("-", "−") for step in steps]
+    over_epochs = len(shown.saved) > 1
+    norm = Normalize(*scale)
 
     figure = Figure(figsize=(7.4, 1.9), dpi=100, layout="compressed", facecolor="white")
-    title = f"{TITLES[measure]} of {layer['name']} over epochs: {label}"
+    title = f"{TITLES[measure]} of {layer}{' over epochs' if over_epochs else ''}: {shown.label}"
     figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(1, 1 + len(steps))
-    pixels = run.root["images"].to_numpy()[image]
+    pixels = shown.pixels[image]
     axes[0].imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
     axes[0].set_title("image", fontsize=10)
     for axis, step, epoch in zip(axes[1:], steps, epochs, strict=True):
         axis.imshow(maps[step], norm=norm, cmap="viridis")
-        axis.set_title(f"epoch {epoch}", fontsize=10)
+        axis.set_title(f"epoch {epoch}" if over_epochs else "map", fontsize=10)
     for axis in axes:
         axis.set_axis_off()
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, aspect=12)
-    bar.set_label(f"nats, of ln {layer['channels']}", fontsize=10)
+    bar.set_label(f"nats, of ln {shown.layers[layer].channels}", fontsize=10)
     means = ", ".join(f"{maps[step].mean():.2f}" for step in steps)
+    when = f", at epochs {', '.join(epochs)}" if over_epochs else ""
     described = (
-        f"{label}: maps of the {TITLES[measure].lower()} of layer {layer['name']} for image {image + 1}, "
-        f"class {class_name}, at epochs {', '.join(epochs)}, in colours from {norm.vmin:.2f} to "
-        f"{norm.vmax:.2f} nats. Their means are {means} nats."
+        f"{shown.label}: maps of the {TITLES[measure].lower()} of layer {layer} for image {image + 1}, "
+        f"{shown.captions[image]}{when}, in colours from "
+        f"{norm.vmin:.2f} to {norm.vmax:.2f} nats. Their means are {means} nats."
     )
     png = io.BytesIO()
     FigureCanvasAgg(figure)

@@ -16,10 +16,14 @@ from sparsity_lib.study.observation import BINS, CENTERS, KNOCKED_OUT, MAPS, QUA
 
 
 class Log:
-    """What was observed, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs."""
+    """What was observed, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs.
 
-    def __init__(self, state: dict[str, list[Tensor]] | None = None) -> None:
+    It begins before training, or at the epoch `first`.
+    """
+
+    def __init__(self, state: dict[str, list[Tensor]] | None = None, first: int = -1) -> None:
         self._values: dict[str, list[Tensor]] = state or {}
+        self._first = first
 
     def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
         """Add an epoch's record; what begins later is NaN until then."""
@@ -29,7 +33,7 @@ class Log:
                     self._values.setdefault(name, []).append(value)
             else:
                 column = self._values.setdefault(name, [])
-                if gap := epoch + 1 - len(column):  # nothing is trained before epoch 0
+                if gap := epoch - self._first - len(column):  # nothing is trained before epoch 0
                     column.extend([torch.full_like(value, torch.nan)] * gap)
                 column.append(value)
 
@@ -53,9 +57,13 @@ def as_tree(
     layers: Mapping[str, nn.Module],
     shown: Split,
     classes: Sequence[str],
+    epochs: Sequence[int] | None = None,
 ) -> xr.DataTree:
-    """The run file's contents, with names, dimensions and units as a reader will see them."""
-    epochs = range(-1, experiment.epochs)
+    """The run file's contents, with names, dimensions and units as a reader will see them.
+
+    `epochs` are those in the log: by default all of the experiment's, from -1 on.
+    """
+    epochs = epochs or range(-1, experiment.epochs)
     root: dict[str, Any] = {
         "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),
         "saved_epoch": (

@@ -1,0 +1,139 @@
+"""The explorer of a training while it runs."""
+
+import time
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from sparsity_lib import ActivationMonitor
+from sparsity_lib._layers import named_layers
+from sparsity_lib.explorer.explored import explored, run_labels, seen_in
+from sparsity_lib.explorer.widget import Explorer
+from sparsity_lib.study import networks
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.observation import MAPS
+from sparsity_lib.study.preparation import load_on
+from sparsity_lib.study.recording import Log, as_tree, is_saved
+from sparsity_lib.study.training import MAPS as IMAGES
+from sparsity_lib.study.training import EpochRecord
+
+REST = 19  # times what a redrawing took, before the next: in long trainings it is at most a twentieth
+
+
+class TrainingExplorer(Explorer):
+    """Entropy maps and curves of a training, which grow while it runs.
+
+    ```python
+    explorer = sl.TrainingExplorer(experiment)
+    explorer  # waits for the first epoch
+    ```
+
+    ```python
+    run = study.train(experiment, on_epoch=explorer.on_epoch)  # in the next cell
+    ```
+
+    Who looks at the last epoch sees the new last one as it comes; who looks at another stays there. Besides
+    the maps that a run's file keeps there are those of the last epoch. Of a training that is resumed, what
+    was before is not shown; one that is finished already has no epochs to call for: `HeatmapExplorer(run)`
+    shows it, with its moment of overfitting.
+
+    What is shown is an attribute each, as of `HeatmapExplorer`; none can be set before the first epoch.
+
+    Args:
+        experiment: what is trained.
+        every_seconds: the shortest time between two redrawings; the first and the last epoch are always
+            drawn.
+
+    Raises:
+        StudyError: the experiment's data are missing, or its network cannot be built.
+    """
+
+    def __init__(self, experiment: Experiment, *, every_seconds: float = 1.0) -> None:
+        loaded = load_on(torch.device("cpu"), experiment)
+        self._experiment, self._every_seconds = experiment, every_seconds
+        self._images = Split(loaded.monitor.images[:IMAGES], loaded.monitor.labels[:IMAGES])
+        self._classes = list(loaded.classes)
+        _, channels, height, width = self._images.images.shape
+        with torch.random.fork_rng(devices=[]):  # building draws initial weights
+            model = networks.build(experiment, channels, (height, width), len(self._classes))
+        modules = named_layers(model)
+        self._modules = {name: modules[name] for name in ActivationMonitor(model).layers}
+        self._seen = seen_in(model, (channels, height, width))
+        self._records: dict[int, dict[str, Tensor]] = {}
+        self._due = 0.0  # on the clock of time.monotonic
+        super().__init__(waiting="Waiting for the first epoch.")
+
+    def __repr__(self) -> str:
+        return f"TrainingExplorer({self._experiment.id})"
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Take what was observed after an epoch; `study.train` calls it."""
+        self._remember(record)
+        last = record["epoch"] == self._experiment.epochs - 1
+        if last or len(self._records) == 1 or time.monotonic() >= self._due:
+            start = time.monotonic()
+            self._redraw()
+            now = time.monotonic()
+            self._due = now + max(self._every_seconds, REST * (now - start))
+
+    def _remember(self, record: EpochRecord) -> None:
+        """Keep the record, and none but those before it without a gap: a training may begin anew."""
+        epoch = int(record["epoch"])
+        observed = {
+            name: value
+            for name, value in record.items()
+            if isinstance(value, Tensor) and not name.startswith("val_image_")  # large, and not drawn
+        }
+        before = {}
+        if epoch - 1 in self._records:
+            before = {each: kept for each, kept in self._records.items() if each < epoch}
+            if not is_saved(epoch - 1):
+                before[epoch - 1] = {n: v for n, v in before[epoch - 1].items() if not n.endswith(MAPS)}
+        self._records = before | {epoch: observed}
+
+    def _redraw(self) -> None:
+        begins = not self.data["runs"]
+        at_end = begins or self.epoch == self._entry["saved"][-1]
+        (label,), setting = run_labels([self._experiment])
+        with self.hold_sync():
+            self._explore([explored(self._watched(), label, self._seen)], setting)
+            if begins:
+                self.layer = self._first_layer()
+        epoch = self._last_epoch() if at_end else self._nearest(self.epoch)
+        # Not sent: the page goes on by itself, as its reader may have moved while this process trained.
+        with self._lock_property(epoch=epoch):
+            self.epoch = epoch
+
+    def _watched(self) -> "_Watched":
+        epochs = list(self._records)
+        log = Log(first=epochs[0])
+        for epoch, record in self._records.items():
+            log.append(epoch, record, last=epoch == epochs[-1])
+        tree = as_tree(
+            self._experiment, log.stacked(), self._modules, self._images, self._classes, epochs=epochs
+        )
+        return _Watched(self._experiment, self._classes, tree)
+
+    def _accepted(self, name: str, value: Any) -> Any:
+        # The page may ask for what was the last epoch when this process could not listen.
+        if name == "epoch" and value in self._records:
+            return self._nearest(value)
+        return super()._accepted(name, value)
+
+
+class _Watched:
+    """What `explored` reads of a run, from the tree that would be written to its file."""
+
+    def __init__(self, experiment: Experiment, classes: list[str], tree: xr.DataTree) -> None:
+        self.experiment, self.classes, self._tree = experiment, classes, tree
+        self.layers = list(tree.children)
+
+    @property
+    def root(self) -> xr.Dataset:
+        return self._tree.to_dataset()
+
+    def layer(self, name: str) -> xr.Dataset:
+        return xr.decode_cf(self._tree.children[name].to_dataset(inherit=True))

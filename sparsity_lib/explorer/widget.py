@@ -1,0 +1,122 @@
+"""The widget that all explorers are: what is shown, kept in step with the page, and its HTML."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import anywidget
+import traitlets
+
+from sparsity_lib.explorer.explored import Explored
+from sparsity_lib.explorer.page import module, page
+from sparsity_lib.explorer.payload import payload
+from sparsity_lib.explorer.still import still
+
+SHOWN = ("run", "beside", "layer", "image", "measure", "epoch")
+
+
+class Explorer(anywidget.AnyWidget):
+    """Entropy maps of networks; `waiting` is said until there are any.
+
+    What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
+
+    - `run`: the network's place; `beside`: that of the one shown beside it, or None
+    - `layer`: one of the network's layers, by name
+    - `image`: the image's place among the network's images
+    - `measure`: `"entropy"`, or `"scale_free_entropy"` of the vectors at unit variance
+    - `epoch`: one whose maps are kept; -1 is before training
+    - `playing`: whether the epochs are stepped through
+
+    Setting one to what does not exist raises `ValueError`, whose line says what does.
+    """
+
+    _esm = module()
+
+    data = traitlets.Dict().tag(sync=True)
+    run = traitlets.Int().tag(sync=True)
+    beside = traitlets.Int(None, allow_none=True).tag(sync=True)
+    layer = traitlets.Unicode().tag(sync=True)
+    image = traitlets.Int().tag(sync=True)
+    measure = traitlets.Unicode("entropy").tag(sync=True)
+    epoch = traitlets.Int().tag(sync=True)
+    playing = traitlets.Bool().tag(sync=True)
+
+    def __init__(
+        self, explored: Sequence[Explored] = (), setting: str = "", waiting: str = "", **shown: Any
+    ) -> None:
+        self._explore(explored, setting, waiting)
+        # In SHOWN's order, as each is checked against those before it; and before the widget opens, so that
+        # refusing one leaves nothing behind.
+        for name in SHOWN:
+            if shown.get(name) is not None:
+                setattr(self, name, shown[name])
+        super().__init__()
+
+    def _explore(self, explored: Sequence[Explored], setting: str, waiting: str = "") -> None:
+        """Show these from now on."""
+        self._explored = explored
+        self.data = payload(explored, setting, waiting)
+
+    @property
+    def _entry(self) -> dict[str, Any]:
+        return self.data["runs"][self.run]
+
+    def _there_are(self, name: str) -> Sequence[int | str]:
+        """All values that the run shown allows for the trait, None aside."""
+        if not self.data["runs"]:
+            return []
+        if name in ("run", "beside"):
+            return range(len(self.data["runs"]))
+        if name == "measure":
+            return list(self.data["measures"])
+        if name == "layer":
+            return [layer["name"] for layer in self._entry["layers"]]
+        if name == "image":
+            return range(len(self.data["images"][self._entry["images"]]["captions"]))
+        return self._entry["saved"]
+
+    @traitlets.default("layer")
+    def _first_layer(self) -> str:
+        return self._entry["layers"][0]["name"] if self.data["runs"] else ""
+
+    @traitlets.default("epoch")
+    def _last_epoch(self) -> int:
+        return self._entry["saved"][-1] if self.data["runs"] else -1
+
+    @traitlets.validate(*SHOWN)
+    def _exists(self, proposal: traitlets.Bunch) -> Any:
+        return self._accepted(proposal.trait.name, proposal.value)
+
+    def _accepted(self, name: str, value: Any) -> Any:
+        """The value as the trait takes it."""
+        if value is not None and value not in (known := self._there_are(name)):
+            there_are = f"there are {', '.join(map(str, known))}" if known else "there is nothing yet"
+            raise ValueError(f"there is no {name} {value!r} to show; {there_are}")
+        return value
+
+    @traitlets.observe("run")
+    def _settle(self, _: traitlets.Bunch) -> None:
+        # as `shown` in data.js does for the page
+        if self.layer not in self._there_are("layer"):
+            self.layer = self._first_layer()
+        self.image = min(self.image, len(self._there_are("image")) - 1)
+        self.epoch = self._nearest(self.epoch)
+
+    def _nearest(self, epoch: int) -> int:
+        """The one nearest to it of the epochs with maps."""
+        return min(self._entry["saved"], key=lambda other: abs(other - epoch))
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget for where a kernel runs, and HTML for everywhere else."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        return {**data, "text/html": self.as_html()}, metadata
+
+    def as_html(self) -> str:
+        """The explorer as a part of a page that needs nothing beside it, showing what is shown now."""
+        if not self.data["runs"]:
+            return f"<p>{html.escape(self.data['waiting'])}</p>"
+        layer = next(layer for layer in self._entry["layers"] if layer["name"] == self.layer)
+        low, high = layer["scales"][self.measure]
+        picture = still(self._explored[self.run], self.layer, self.measure, self.image, (low, high))
+        state = {key: getattr(self, key) for key in ("data", *SHOWN)}
+        return page(state | {"playing": False}, picture)  # no page starts to move by itself
