@@ -32,6 +32,7 @@ async function assembled(model) {
   const tools = { model, data, decoded: await decode(data), colours: colourTable(data) };
   const parts = PARTS.map((part) => part(tools));
   const draw = () => {
+    if (model.get("data") !== data) return; // newer data are being unpacked, for parts of their own
     const now = shown(model);
     parts.forEach(({ update }) => update(now));
   };

@@ -131,7 +131,7 @@ class _Network(NamedTuple):
     model: nn.Module
     shape: tuple[int, int, int]
     prepare: Callable[[Tensor], Tensor]
-    layers: Sequence[str | nn.Module] | None
+    monitor: ActivationMonitor
     classes: Sequence[str] | None
     label: str
     setting: str
@@ -139,11 +139,10 @@ class _Network(NamedTuple):
 
 def _of_run(run: Run, layers: Sequence[str | nn.Module] | None) -> _Network:
     model, prepare = trained_network(run)
+    monitor = ActivationMonitor(model, layers=layers or run.layers, maps=IMAGES)
     _, height, width, channels = run.root["images"].shape
     (label,), setting = run_labels([run.experiment])
-    return _Network(
-        model, (channels, height, width), prepare, layers or run.layers, run.classes, label, setting
-    )
+    return _Network(model, (channels, height, width), prepare, monitor, run.classes, label, setting)
 
 
 def _of_module(
@@ -161,7 +160,8 @@ def _of_module(
     if channels not in (1, 3):
         raise ValueError(f"channels is 1 for grey or 3 for RGB, not {channels!r}")
     shape = (channels, size[0], size[1])
-    return _Network(model, shape, prepare or _in_unit_range, layers, classes, type(model).__name__, "")
+    monitor = ActivationMonitor(model, layers=layers, maps=IMAGES)
+    return _Network(model, shape, prepare or _in_unit_range, monitor, classes, type(model).__name__, "")
 
 
 def _in_unit_range(images: Tensor) -> Tensor:
@@ -190,15 +190,15 @@ def _observed(network: _Network, images: Tensor) -> tuple[Any, dict[str, LayerSt
     model = network.model
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    monitor = ActivationMonitor(model, layers=network.layers, maps=len(images))
+    network.monitor.reset()
     try:
         model.eval()
-        with torch.no_grad(), monitor:
+        with torch.no_grad(), network.monitor:
             outputs = model(network.prepare(images.to(device)))
     finally:
         for module, training in modes.items():
             module.training = training
-    stats = monitor.compute()
+    stats = network.monitor.compute()
     return outputs, {name: s for name, s in stats.items() if s.maps is not None and s.maps.ndim in (1, 3)}
 
 

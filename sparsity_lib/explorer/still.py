@@ -45,11 +45,12 @@ def still(shown: Explored, layer: str, measure: str, image: int, scale: tuple[fl
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, aspect=12)
     bar.set_label(f"nats, of ln {shown.layers[layer].channels}", fontsize=10)
     means = ", ".join(f"{maps[step].mean():.2f}" for step in steps)
-    when = f", at epochs {', '.join(epochs)}" if over_epochs else ""
+    several = ("maps", f", at epochs {', '.join(epochs)}", "Their means are")
+    what, when, mean = several if over_epochs else ("map", "", "Its mean is")
     described = (
-        f"{shown.label}: maps of the {TITLES[measure].lower()} of layer {layer} for image {image + 1}, "
-        f"{shown.captions[image]}{when}, in colours from "
-        f"{norm.vmin:.2f} to {norm.vmax:.2f} nats. Their means are {means} nats."
+        f"{shown.label}: {what} of the {TITLES[measure].lower()} of layer {layer} for image {image + 1}, "
+        f"{shown.captions[image]}{when}, in colours from {norm.vmin:.2f} to {norm.vmax:.2f} nats. "
+        f"{mean} {means} nats."
     )
     png = io.BytesIO()
     FigureCanvasAgg(figure)
