@@ -10,7 +10,12 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
-TRAINING = [path for path in NOTEBOOKS if "load_or_train_all" in path.read_text(encoding="utf-8")]
+(EXPLORER,) = (path for path in NOTEBOOKS if path.stem == "12-explorer")
+TRAINING = [
+    path
+    for path in NOTEBOOKS
+    if "load_or_train_all" in path.read_text(encoding="utf-8") and path != EXPLORER
+]
 
 
 def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[str, Any]]:
@@ -44,7 +49,7 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["laptop", "paper"])
-@pytest.mark.parametrize("notebook", sorted({*NOTEBOOKS} - {*TRAINING}), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", sorted({*NOTEBOOKS} - {*TRAINING, EXPLORER}), ids=lambda path: path.stem)
 def test_what_reads_published_runs_does_so_with_and_without_them(
     notebook: Path, profile: str, tmp_path: Path
 ) -> None:
@@ -62,3 +67,15 @@ def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
     assert "n = 2" in texts
     assert "Nothing to show" not in texts
     assert list((tmp_path / "runs").glob("*.nc"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", ["0", "0,1"])
+def test_the_page_of_the_explorer_shows_runs_a_training_and_an_image(seeds: str, tmp_path: Path) -> None:
+    outputs = executed(EXPLORER, tmp_path, epochs=6, limit=100, seeds=seeds, networks="vanillaNet,normNet")
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    assert f"**{1 + len(seeds.split(','))} runs**" in texts
+    pages = [data["text/html"] for data in outputs if "text/html" in data]
+    assert ["sparsity-explorer" in page for page in pages] == [True, True, False, True, True]
+    assert "Waiting for the first epoch." in pages[2]
+    assert "predicted" in pages[4]
