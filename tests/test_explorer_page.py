@@ -46,7 +46,7 @@ def written(tmp_path: Path) -> Callable[..., Path]:
     """`written(explorer, ...)` is a page that holds them."""
 
     def write(*explorers: sl.HeatmapExplorer) -> Path:
-        body = "".join(explorer._repr_mimebundle_()[0]["text/html"] for explorer in explorers)
+        body = "".join(explorer.as_html() for explorer in explorers)
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         path = tmp_path / "page.html"
         path.write_text(

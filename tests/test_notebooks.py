@@ -12,9 +12,7 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 (EXPLORER,) = (path for path in NOTEBOOKS if path.stem == "12-explorer")
 TRAINING = [
-    path
-    for path in NOTEBOOKS
-    if "load_or_train_all" in path.read_text(encoding="utf-8") and path != EXPLORER
+    path for path in NOTEBOOKS if "load_or_train_all" in path.read_text(encoding="utf-8") and path != EXPLORER
 ]
 
 

@@ -41,7 +41,7 @@ class PublishedExplorer(SphinxDirective):
         if not runs:
             return [nodes.paragraph("", "There are no published runs to explore.")]
         explorer = HeatmapExplorer(runs, beside=1, layer="conv3")
-        html = explorer._repr_mimebundle_()[0]["text/html"]
+        html = explorer.as_html()
         explorer.close()
         return [nodes.raw("", html, format="html")]
 

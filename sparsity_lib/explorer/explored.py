@@ -79,20 +79,22 @@ class Source(Protocol):
     def layer(self, name: str) -> xr.Dataset: ...
 
 
-def explored_runs(runs: Sequence[Source]) -> tuple[list[Explored], str]:
-    """The runs, and what their settings have in common."""
+def explored_runs(runs: Sequence[Source], images: int) -> tuple[list[Explored], str]:
+    """The runs, each with so many of its images, and what their settings have in common."""
     labels, setting = run_labels([run.experiment for run in runs])
-    return [explored(run, name, _seen(run)) for run, name in zip(runs, labels, strict=True)], setting
+    shown = [explored(run, name, _seen(run), images) for run, name in zip(runs, labels, strict=True)]
+    return shown, setting
 
 
-def explored(run: Source, label: str, seen: Mapping[str, Seen]) -> Explored:
-    """One run, with what its layers' positions see."""
-    root = run.root
+def explored(run: Source, label: str, seen: Mapping[str, Seen], images: int) -> Explored:
+    """One run, with so many of its images, the first, and what its layers' positions see."""
+    first = {"image": slice(images)}
+    root = run.root.isel(first)
     return Explored(
         label=label,
         pixels=root["images"].to_numpy(),
         captions=[f"class {run.classes[index]}" for index in root["image_label"].to_numpy()],
-        layers={name: _layer(run.layer(name), seen.get(name)) for name in run.layers},
+        layers={name: _layer(run.layer(name).isel(first), seen.get(name)) for name in run.layers},
         epochs=root["epoch"].to_numpy().tolist(),
         saved=root["saved_epoch"].to_numpy().tolist(),
         loss=root["val_loss"].to_numpy(),

@@ -25,11 +25,13 @@ class HeatmapExplorer(Explorer):
 
     Args:
         runs: a `study.Run` or several; those with the same images share them on the page.
+        images: how many of the runs' images, from the first on; a page grows with them.
         run, beside, layer, image, measure, epoch: what is shown first; by default the first run alone, its
             first layer and its last epoch.
 
     Raises:
-        ValueError: no runs; no such run, layer, image, measure or epoch (the line says which there are).
+        ValueError: no runs, or no images; no such run, layer, image, measure or epoch (the line says which
+            there are).
         TypeError: something in `runs` is not a run.
     """
 
@@ -37,6 +39,7 @@ class HeatmapExplorer(Explorer):
         self,
         runs: Run | Sequence[Run],
         *,
+        images: int = 8,
         run: int = 0,
         beside: int | None = None,
         layer: str | None = None,
@@ -47,12 +50,14 @@ class HeatmapExplorer(Explorer):
         self._runs = [runs] if isinstance(runs, Run) else list(runs)
         if not self._runs:
             raise ValueError("there are no runs to explore; give at least one study.Run")
+        if images < 1:
+            raise ValueError(f"images = {images}: show at least one")
         if others := [other for other in self._runs if not isinstance(other, Run)]:
             raise TypeError(
                 f"runs are study.Run objects, not {type(others[0]).__name__}; study.load opens a file"
             )
         super().__init__(
-            *explored_runs(self._runs),
+            *explored_runs(self._runs, images),
             run=run,
             beside=beside,
             layer=layer,

@@ -99,7 +99,7 @@ class TrainingExplorer(Explorer):
         at_end = begins or self.epoch == self._entry["saved"][-1]
         (label,), setting = run_labels([self._experiment])
         with self.hold_sync():
-            self._explore([explored(self._watched(), label, self._seen)], setting)
+            self._explore([explored(self._watched(), label, self._seen, IMAGES)], setting)
             if begins:
                 self.layer = self._first_layer()
         epoch = self._last_epoch() if at_end else self._nearest(self.epoch)
