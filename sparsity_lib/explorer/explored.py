@@ -110,6 +110,8 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
         "noise": [f"{100 * e.label_noise:g} % of labels redrawn" for e in described],
         "epochs": [f"{e.epochs} epochs" for e in described],
     }
+    if not any(e.label_noise for e in described):
+        del columns["noise"]
     different = [name for name, values in columns.items() if len(set(values)) > 1]
     labels = [
         ", ".join([label(e), *(columns[name][i] for name in different), f"seed {e.seed}"])

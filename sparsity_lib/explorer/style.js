@@ -1,7 +1,6 @@
 /** The style sheet of an explorer's shadow root, where the page's own styles do not reach. */
 
-export const STYLE = `
-:host {
+const LIGHT = `
   --ground: #ffffff;
   --text: #222832;
   --muted: #566070;
@@ -12,6 +11,11 @@ export const STYLE = `
   --first: #1f5f8b;
   --second: #b3470f;
   color-scheme: light;
+`;
+
+export const STYLE = `
+:host {
+  ${LIGHT}
   container-type: inline-size;
   display: block;
 }
@@ -179,7 +183,9 @@ svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
   .moments { display: grid; }
 }
 @media print {
+  :host([dark]) { ${LIGHT} }
   .explorer { break-inside: avoid; }
   .epoch button { display: none; }
+  canvas, .key, .pointer { print-color-adjust: exact; }
 }
 `;
