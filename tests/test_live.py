@@ -94,12 +94,12 @@ def _follow(process: subprocess.Popen[str], log: list[str], up: Event) -> None:
 
 
 @pytest.fixture
-def notebook(lab: Lab, tiny_run: study.Run) -> str:
-    """A notebook whose only cell shows the explorer of a run."""
+def notebook(lab: Lab, tiny_runs: list[study.Run]) -> str:
+    """A notebook whose only cell shows the explorer of two runs."""
     code = f"""import sparsity_lib as sl
 from sparsity_lib import study
 
-explorer = sl.HeatmapExplorer(study.load({str(tiny_run.path)!r}))
+explorer = sl.HeatmapExplorer([study.load(path) for path in {[str(run.path) for run in tiny_runs[:2]]}])
 explorer"""
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": spec})
@@ -131,12 +131,12 @@ class Kernel:
         assert told["status"] == "ok", told
         return told["user_expressions"]["value"]["data"]["text/plain"]
 
-    def becomes(self, expression: str, wanted: object) -> bool:
-        """Whether the expression takes that value in time: what the page sends takes a moment."""
+    def comes_to(self, expression: str, wanted: object) -> None:
+        """Wait until the expression takes that value: what the page sends takes a moment."""
         end = time.monotonic() + SECONDS
         while (found := self.run("", expression)) != repr(wanted) and time.monotonic() < end:
-            pass
-        return found == repr(wanted)
+            time.sleep(0.1)  # the kernel is to hear the page, too
+        assert found == repr(wanted), expression
 
 
 def run_first_cell(page: Page) -> None:
@@ -161,11 +161,28 @@ def test_page_and_kernel_move_each_other(lab: Lab, notebook: str, visit: Visit) 
     slider = page.get_by_role("slider", name="Epoch")
     slider.wait_for(timeout=1000 * SECONDS)
 
+    network = page.get_by_role("combobox", name="Network")
+    beside = page.get_by_role("combobox", name="Beside")
     with Kernel(lab) as kernel:
         assert kernel.run("", "explorer.epoch") == "11"
         slider.press("Home")
-        assert kernel.becomes("explorer.epoch", -1)
-        kernel.run("explorer.epoch = 3")
-        expect(slider).to_have_attribute("aria-valuetext", re.compile(r"\b3\b"), timeout=1000 * SECONDS)
+        kernel.comes_to("explorer.epoch", -1)
+        network.select_option(index=1)
+        beside.select_option(index=1)
+        for name in ("conv3", "Image 3 of 8", "Scale-free entropy"):
+            page.get_by_role("radio", name=name).check()
+        shown = ", ".join(f"explorer.{name}" for name in ("run", "beside", "layer", "image", "measure"))
+        kernel.comes_to(shown, (1, 0, "conv3", 2, "scale_free_entropy"))
+        page.get_by_role("button", name="Play").click()
+        kernel.comes_to("explorer.epoch, explorer.playing", (11, False))
+
+        kernel.run("explorer.run, explorer.beside, explorer.epoch = 0, None, 3")
+        kernel.run("explorer.layer, explorer.image, explorer.measure = 'fc1', 4, 'entropy'")
+        seconds = {"timeout": 1000.0 * SECONDS}
+        expect(slider).to_have_attribute("aria-valuetext", re.compile(r"\b3\b"), **seconds)
+        expect(network).to_have_value("0", **seconds)
+        expect(beside).to_have_value("", **seconds)
+        for name in ("fc1", "Image 5 of 8", "Entropy"):
+            expect(page.get_by_role("radio", name=name, exact=name == "Entropy")).to_be_checked(**seconds)
     assert sockets
     assert all(url.startswith(lab.url.replace("http", "ws", 1)) for url in sockets), sockets

@@ -17,7 +17,7 @@ import { STYLE } from "./style.js";
 const STATE = ["run", "beside", "layer", "image", "measure", "epoch", "playing"];
 const PARTS = [runChoice, imageChoice, layerChoice, measureChoice, epochChoice, pictures, curves];
 
-export function initialize({ model }) {
+function initialize({ model }) {
   const leave = [play(model), follow(model)];
   return () => leave.forEach((one) => one());
 }
@@ -39,7 +39,7 @@ async function assembled(model) {
   return { elements: parts.map(({ element }) => element), draw };
 }
 
-export async function render({ model, el }) {
+async function render({ model, el }) {
   const host = html("div");
   const root = host.attachShadow({ mode: "open" });
   const frame = html("div", { class: "explorer", role: "group", "aria-label": "Explorer of entropy maps" });

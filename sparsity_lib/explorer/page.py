@@ -26,11 +26,13 @@ _STYLE = """\
 
 
 def module() -> str:
-    """The explorer's ES module: this folder's files as one, since a Blob cannot import the file beside it."""
+    """The explorer's ES module: this folder's files as one, since a Blob cannot import the file beside it.
+
+    It exports its default alone: anywidget would take a `render` of that name for all there is.
+    """
     source = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in FILES)
     source = re.sub(r'^import .* from "\./\w+\.js";\n', "", source, flags=re.MULTILINE)
-    own = r"^export (?!default|function initialize|async function render)"
-    return re.sub(own, "", source, flags=re.MULTILINE)
+    return re.sub(r"^export (?!default)", "", source, flags=re.MULTILINE)
 
 
 def page(state: dict[str, Any], still: Still) -> str:
