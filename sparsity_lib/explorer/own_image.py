@@ -102,7 +102,7 @@ class ImageExplorer(ipywidgets.VBox):
             try:
                 self.show(io.BytesIO(file["content"]))
             except Exception as error:  # also whatever somebody's own module raises
-                self._say(f"{file['name']}: {str(error).splitlines()[0]}")
+                self._say(f"{file['name']}: {_first_line(error)}")
 
     def _say(self, text: str) -> None:
         self._message.value = f'<span role="status">{html.escape(text)}</span>'
@@ -284,9 +284,13 @@ def _too_large(what: str) -> ValueError:
     return ValueError(f"{what}an image may have at most {PIXELS / 1e6:.0f} million pixels")
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]  # a bare assert says nothing
+
+
 def _unreadable(error: Exception) -> ValueError:
     formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-    told = "" if isinstance(error, Image.UnidentifiedImageError) else f": {str(error).splitlines()[0]}"
+    told = "" if isinstance(error, Image.UnidentifiedImageError) else f": {_first_line(error)}"
     return ValueError(f"it cannot be read as an image ({formats}){told}")
 
 

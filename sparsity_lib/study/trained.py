@@ -50,5 +50,6 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
     except StudyError:
         raise
     except Exception as error:  # whatever a truncated or foreign file makes the reader raise
-        raise StudyError(f"{path} is damaged or of another network: {str(error).splitlines()[0]}") from None
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise StudyError(f"{path} is damaged or of another network: {told}") from None
     return model.eval(), prepare
