@@ -140,17 +140,18 @@ def test_values_that_are_missing_are_null(tiny_run: study.Run) -> None:
 
 
 def test_labels_tell_runs_apart(tiny_runs: list[study.Run]) -> None:
-    longer = copy.copy(tiny_runs[0])
-    longer.experiment = tiny_runs[0].experiment.model_copy(update={"lr": 0.05})
-    data = sl.HeatmapExplorer([*tiny_runs, longer]).data
-    labels = [run["label"] for run in data["runs"]]
-    assert labels[1] == "vanillaNet, seed 1"
-    assert len(set(labels)) == len(labels)
-    assert data["setting"] == "size s, digits, 30 % of labels redrawn, 12 epochs"
-    longer.experiment = tiny_runs[0].experiment.model_copy(update={"size": "m"})
-    data = sl.HeatmapExplorer([*tiny_runs, longer]).data
-    assert data["runs"][1]["label"] == "vanillaNet, size s, seed 1"
-    assert data["setting"] == "digits, 30 % of labels redrawn, 12 epochs"
+    other = copy.copy(tiny_runs[0])
+    noisy, common = "30 % of labels redrawn", "SGD, lr 0.1, 12 epochs"
+    for changed, first, setting in (
+        ({"limit": 150}, "vanillaNet, seed 1", f"size s, digits, {noisy}, {common}"),
+        ({"lr": 0.05}, "vanillaNet, lr 0.1, seed 1", f"size s, digits, {noisy}, SGD, 12 epochs"),
+        ({"size": "m"}, "vanillaNet, size s, seed 1", f"digits, {noisy}, {common}"),
+    ):
+        other.experiment = tiny_runs[0].experiment.model_copy(update=changed)
+        data = sl.HeatmapExplorer([*tiny_runs, other]).data
+        labels = [run["label"] for run in data["runs"]]
+        assert (labels[1], data["setting"]) == (first, setting)
+        assert len(set(labels)) == len(labels)
 
 
 def test_equal_runs_give_equal_bytes(tiny_runs: list[study.Run]) -> None:
@@ -188,6 +189,24 @@ def test_what_is_shown_can_be_set(tiny_run: study.Run) -> None:
     assert state["measure"] == "scale_free_entropy"
     same = sl.HeatmapExplorer(tiny_run, layer="fc1", image=2, measure="scale_free_entropy", epoch=-1)
     assert page_of(explorer) == page_of(same)
+
+
+def test_what_was_refused_is_not_kept(tiny_runs: list[study.Run]) -> None:
+    explorer = sl.HeatmapExplorer(tiny_runs[:2])
+    before = explorer.as_html()
+    for wish in ({"layer": "nope"}, {"run": 5}, {"run": 1, "layer": "nope"}):  # as a page sends them
+        with pytest.raises(ValueError, match="there is no "):
+            explorer.set_state(wish)
+        explorer.run = 0
+        assert explorer.as_html() == before
+
+
+def test_only_runs_of_the_same_images_stand_side_by_side(tiny_runs: list[study.Run]) -> None:
+    explorer = sl.HeatmapExplorer([*tiny_runs[:2], with_images(tiny_runs[0], 1)], beside=1)
+    with pytest.raises(ValueError, match=r"there is no beside 2 to show; there are 0, 1$"):
+        explorer.beside = 2
+    explorer.run = 2
+    assert explorer.beside is None
 
 
 def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:

@@ -62,7 +62,7 @@ def test_after_the_last_epoch_it_is_the_runs(training: tuple[study.Run, list[Epo
     run, records = training
     expected = sl.HeatmapExplorer(run, images=16)
     explorer = watched(records)
-    expected.data["runs"][0]["onset"] = None  # which needs each image's loss
+    expected.data["runs"][0] |= {"onset": None, "judged": False}  # which needs each image's loss
     assert explorer.data == expected.data
     assert page_of(explorer) == page_of(expected)
 
@@ -293,7 +293,7 @@ def test_every_way_gives_the_same_part_of_the_image(
     pixels = random_pixels(*shape, 3)
     explorer = of_network()
     if kind == "upload":
-        assert "><" in uploaded(explorer, files(pixels).read_bytes())
+        assert ">predicted " in uploaded(explorer, files(pixels).read_bytes())
     else:
         explorer.show(
             {"path": files(pixels), "array": pixels, "pillow": Image.fromarray(pixels)}[kind]  # type: ignore[arg-type]
@@ -386,7 +386,7 @@ def test_what_cannot_be_read_leaves_the_last_image(content: bytes, said: str, tm
     assert explorer.explorer.data is before
     good = io.BytesIO()
     Image.fromarray(random_pixels(9, 6, 3)).save(good, "PNG")
-    assert uploaded(explorer, good.getvalue()) == '<span role="status"></span>'
+    assert '<span role="status">predicted ' in uploaded(explorer, good.getvalue())
     assert len(explorer._images) == 2
 
 

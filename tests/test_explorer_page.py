@@ -41,6 +41,14 @@ def three(tiny_runs: list[study.Run]) -> list[study.Run]:
     return tiny_runs[::2]
 
 
+@pytest.fixture(scope="module")
+def older() -> list[study.Run]:
+    """LeNet and AlexNet."""
+    settings: dict[str, Any] = {"dataset": "digits", "limit": 100, "epochs": 1, "size": "quarter"}
+    settings["image_size"] = 16
+    return [study.train(study.Experiment(network=network, **settings)) for network in ("LeNet", "AlexNet")]
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
     """`written(explorer, ...)` is a page that holds them."""
@@ -78,7 +86,9 @@ def ends(runs: list[study.Run], layer: str, maps: str) -> tuple[float, float]:
     having = [run.layer(layer) for run in runs if layer in run.layers]
     values = np.concatenate([group[maps].to_numpy()[:, :8].ravel() for group in having])
     low, high = np.percentile(values, [1, 99], method="lower")
-    return low, np.log(having[0].attrs["channels"]) if maps == "heatmap" else high
+    most = np.log(having[0].attrs["channels"])
+    high = most if maps == "heatmap" else high
+    return min(low, high - 0.05 * most), high
 
 
 def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -134,7 +144,7 @@ def test_pixels_are_the_runs(
 
 
 def test_every_map_is_the_runs(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    """Every layer, image and epoch of two networks side by side, pixel by pixel."""
+    """Layers, images and epochs of two networks side by side, pixel by pixel."""
     page = ready(visit(written(sl.HeatmapExplorer(three, run=0, beside=2)).as_uri()))
     for layer in three[0].layers:
         page.get_by_role("radio", name=layer).check()
@@ -153,6 +163,7 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
     keys = page.keyboard
     keys.press("Tab")
     keys.press("ArrowDown")  # network: normNet
+    redrawn(page)
     keys.press("Tab")
     keys.press("ArrowDown")  # beside: vanillaNet
     keys.press("Tab")
@@ -160,6 +171,7 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
     keys.press("Tab")
     for _ in range(2):
         keys.press("ArrowRight")  # layer: norm1
+        redrawn(page)
     keys.press("Tab")
     keys.press("ArrowDown")  # scale-free
     keys.press("ArrowUp")  # and back
@@ -171,17 +183,32 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
     assert page.get_by_role("slider").get_attribute("aria-valuetext") == "Epoch 0 of 11"
     assert page.get_by_text("Epoch 0 of 11").first.is_visible()
     keys.press("Tab")
-    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft", "ArrowLeft"):
-        keys.press(key)  # over the map, not past its edge
+    for key in (
+        "ArrowUp",
+        "ArrowDown",
+        "ArrowDown",
+        "ArrowDown",
+        "ArrowRight",
+        "ArrowUp",
+        "ArrowLeft",
+        "ArrowLeft",
+    ):
+        keys.press(key)  # onto the map and over it, not past its edge
     values = three[1].layer("norm1")["heatmap"].isel(image=1).sel(saved_epoch=0).to_numpy()
     status = page.get_by_role("status")
     assert status.inner_text().split("\n") == [
-        "Row 2 of 8, column 1 of 8",
-        f"{values[1, 0]:.2f} nats",
-        f"perplexity {np.exp(values[1, 0]):.1f} of {three[1].layer('norm1').attrs['channels']} channels",
+        "Row 3 of 8, column 1 of 8, kept",
+        f"{values[2, 0]:.2f} nats",
+        f"perplexity {np.exp(values[2, 0]):.1f} of {three[1].layer('norm1').attrs['channels']} channels",
     ]
     assert page.get_by_text("This network has no layer norm1.").is_visible()
+    keys.press("Shift+Tab")
+    keys.press("End")  # the slider; the position is kept
+    redrawn(page)
+    values = three[1].layer("norm1")["heatmap"].isel(image=1, saved_epoch=-1).to_numpy()
+    assert f"{values[2, 0]:.2f} nats" in status.inner_text()
     keys.press("Tab")
+    keys.press("Escape")
     assert status.inner_text().startswith("Mean over the map")
 
 
@@ -272,6 +299,45 @@ def test_two_networks_share_the_spot_and_the_colours(
     )
 
 
+def test_maps_of_two_sizes(visit: Visit, written: Callable[..., Path], older: list[study.Run]) -> None:
+    """LeNet's conv2 has other positions and channels than AlexNet's: each is read in its own."""
+    page = ready(visit(written(sl.HeatmapExplorer(older, beside=1, layer="conv2")).as_uri()))
+    sizes = [run.layer("conv2")["heatmap"].shape[2] for run in older]
+    assert sizes[0] != sizes[1]
+    for kind, size in zip(("first", "second"), sizes, strict=True):
+        heat = page.locator(f".map.{kind} canvas")
+        box = heat.bounding_box()
+        assert box
+        heat.hover(position={"x": box["width"] * 0.9, "y": box["height"] * 0.9})
+        told = page.get_by_role("status").inner_text()
+        assert f"Row {size} of {size}, column {size} of {size}" in told
+        for run, own in zip(older, sizes, strict=True):
+            place = int(0.9 * own) if own == size else int((size - 0.5) / size * own)
+            value = run.layer("conv2")["heatmap"].isel(image=0, saved_epoch=-1, y=place, x=place).item()
+            assert f"{value:.2f} nats" in told
+            assert f"of {run.layer('conv2').attrs['channels']} channels" in told
+
+
+def test_a_click_keeps_the_position_and_lets_go(
+    three: list[study.Run], written: Callable[..., Path], visit: Visit
+) -> None:
+    page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri(), has_touch=True))
+    heat, told = page.locator(".map.first canvas"), page.get_by_role("status")
+    for press in (heat.click, heat.tap):
+        box = heat.bounding_box()
+        assert box
+        place: Any = {"x": box["width"] * 0.6, "y": box["height"] * 0.6}
+        press(position=place)
+        page.get_by_role("slider").hover()
+        assert told.inner_text().startswith("Row 5 of 8, column 5 of 8, kept")
+        to_epoch(page, 3)
+        value = three[0].layer("conv1")["heatmap"].sel(saved_epoch=3).isel(image=0, y=4, x=4).item()
+        assert f"{value:.2f} nats" in told.inner_text()
+        press(position=place)
+        page.get_by_role("slider").hover()
+        assert told.inner_text().startswith("Mean over the map")
+
+
 def test_what_a_position_sees_is_outlined(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
@@ -295,7 +361,7 @@ def test_a_click_on_a_curve_goes_to_its_epoch(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri()))
-    for part, epoch in ((".loss svg", 3), (".entropy svg", 8)):
+    for part, epoch in ((".loss > svg", 3), (".entropy > svg", 8)):
         box = page.locator(part).bounding_box()
         assert box
         share = (34 + 200 * (epoch + 1) / 12) / 240  # the axis goes from -1 to 11
@@ -356,7 +422,9 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
     hostile.classes, hostile.layers = [name] * 10, [name]
     hostile.layer = lambda _: tiny_run.layer("conv1")  # type: ignore[method-assign]
     e = tiny_run.experiment
-    fields = SimpleNamespace(**dict(e), strengths=e.strengths, architecture=e.architecture)
+    fields = SimpleNamespace(
+        **dict(e), strengths=e.strengths, architecture=e.architecture, learning_rate=e.learning_rate
+    )
     hostile.experiment = fields  # type: ignore[assignment]
     fields.network = fields.dataset_name = name
     dialogs: list[str] = []

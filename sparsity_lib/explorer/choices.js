@@ -28,8 +28,9 @@ export function runChoice({ model, data }) {
   const update = ({ panes: [first, second] }) => {
     network.select.value = first.index;
     beside.select.value = second ? second.index : "";
-    [...beside.select.options].forEach((option) => {
-      option.disabled = option.value === String(first.index) && second?.index !== first.index;
+    [...beside.select.options].slice(1).forEach((option, index) => {
+      const same = index === first.index && second?.index !== index;
+      option.disabled = same || data.runs[index].images !== first.run.images;
     });
   };
   return { element, update };
@@ -90,7 +91,8 @@ export function layerChoice({ model, decoded, colours }) {
     choose: (index) => change(model, { layer: shown(model).run.layers[index].name }),
     paint: (canvas, now, index) => {
       const layer = now.run.layers[index];
-      paintMap(canvas, mapOf(decoded, now, now, layer), layer, layer.scales[now.measure], colours);
+      const scale = layer === now.layer ? now.scale : layer.scales[now.measure];
+      paintMap(canvas, mapOf(decoded, now, now, layer), layer, scale, colours);
     },
   });
 }

@@ -1,7 +1,7 @@
 /** Validation loss, the layer's mean entropy, and its filters' correlations, with the epoch shown marked. */
 
 import { change } from "./data.js";
-import { html, KINDS, signed, svg } from "./dom.js";
+import { html, KINDS, signed, svg, swatch } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [240, 132];
 const [LEFT, RIGHT, TOP, BOTTOM] = [34, 234, 8, 108];
@@ -73,12 +73,16 @@ function pathOf(values, epochs, x, y) {
 function drawing(kind) {
   const name = html("span");
   const values = KINDS.map((one) => html("strong", { class: one }));
+  const beside = KINDS.map((one, i) => html("span", { class: "value-of" }, swatch(one), values[i]));
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  const caption = html("figcaption", {}, name, html("span", {}, ...values));
+  const caption = html("figcaption", {}, name, html("span", {}, ...beside));
   const element = html("figure", { class: `curve ${kind}` }, caption, picture);
   const say = (title, texts, description) => {
     name.textContent = title;
-    values.forEach((value, i) => (value.textContent = texts[i] ?? ""));
+    values.forEach((value, i) => {
+      value.textContent = texts[i] ?? "";
+      beside[i].hidden = texts[i] === undefined;
+    });
     picture.setAttribute("aria-label", description);
   };
   return { element, picture, say };
@@ -185,8 +189,9 @@ function momentsKey() {
     entries.forEach((entry, i) => {
       entry.hidden = !panes[i];
       if (!panes[i]) return;
-      const { onset, label } = panes[i].run;
-      texts[i].textContent = `${onset === null ? "none" : `epoch ${onset}`} (${label})`;
+      const { onset, judged, label } = panes[i].run;
+      const told = onset !== null ? `epoch ${onset}` : judged ? "none" : "not known before the end";
+      texts[i].textContent = `${told} (${label})`;
     });
   };
   return { element, update };

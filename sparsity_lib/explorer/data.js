@@ -62,7 +62,10 @@ export function shown(model) {
   const layer = layers.find(({ name }) => name === model.get("layer")) ?? layers[0];
   const first = pane(data, index, model.get("epoch"), layer.name);
   const panes = [first];
-  if (beside !== null) panes.push(pane(data, beside, first.epoch, layer.name));
+  // Maps of different images say nothing side by side.
+  if (beside !== null && data.runs[beside].images === data.runs[index].images) {
+    panes.push(pane(data, beside, first.epoch, layer.name));
+  }
   const image = Math.min(model.get("image"), first.images.captions.length - 1);
   const measure = data.measures[model.get("measure")] ? model.get("measure") : Object.keys(data.measures)[0];
   const scale = together(panes.map((one) => one.layer?.scales[measure] ?? layer.scales[measure]));
@@ -78,15 +81,15 @@ function together(scales) {
 export function change(model, wish) {
   const set = (values) => Object.entries(values).forEach(([name, value]) => model.set(name, value));
   set(wish);
-  const { layer, image, epoch, measure } = shown(model);
-  set({ layer: layer.name, image, epoch, measure });
+  const { panes, layer, image, epoch, measure } = shown(model);
+  set({ beside: panes[1]?.index ?? null, layer: layer.name, image, epoch, measure });
   model.save_changes();
 }
 
 /** A pane's map of its layer, or of another: bytes (y, x), a view, and `nats(byte)`. */
 export function mapOf(decoded, { images, step }, { image, measure }, layer) {
   const size = layer.height * layer.width;
-  const start = (step * images.captions.length + Math.min(image, images.captions.length - 1)) * size;
+  const start = (step * images.captions.length + image) * size;
   const map = layer.maps[measure];
   const nats = (byte) => map.low + map.step * byte;
   return { bytes: decoded.get(map).subarray(start, start + size), nats };

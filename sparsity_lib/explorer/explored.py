@@ -64,6 +64,7 @@ class Explored:
     saved: list[int]
     loss: np.ndarray
     onset: int | None = None
+    judged: bool = False  # whether it can be told that there is no moment of overfitting
 
 
 class Source(Protocol):
@@ -90,6 +91,7 @@ def explored(run: Source, label: str, seen: Mapping[str, Seen], images: int) -> 
     """One run, with so many of its images, the first, and what its layers' positions see."""
     first = {"image": slice(images)}
     root = run.root.isel(first)
+    onset, judged = _onset(run)
     return Explored(
         label=label,
         pixels=root["images"].to_numpy(),
@@ -98,7 +100,8 @@ def explored(run: Source, label: str, seen: Mapping[str, Seen], images: int) -> 
         epochs=root["epoch"].to_numpy().tolist(),
         saved=root["saved_epoch"].to_numpy().tolist(),
         loss=root["val_loss"].to_numpy(),
-        onset=_onset(run),
+        onset=onset,
+        judged=judged,
     )
 
 
@@ -108,11 +111,15 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
         "size": [f"size {e.size}" for e in described],
         "data": [e.dataset_name for e in described],
         "noise": [f"{100 * e.label_noise:g} % of labels redrawn" for e in described],
+        "optimizer": [
+            e.optimizer.upper() if e.optimizer == "sgd" else e.optimizer.title() for e in described
+        ],
+        "lr": [f"lr {e.learning_rate():g}" for e in described],
         "epochs": [f"{e.epochs} epochs" for e in described],
+        "data_seed": [f"data seed {e.data_seed}" for e in described],
     }
-    if not any(e.label_noise for e in described):
-        del columns["noise"]
     different = [name for name, values in columns.items() if len(set(values)) > 1]
+    usual = {"data_seed": any(e.data_seed for e in described), "noise": any(e.label_noise for e in described)}
     labels = [
         ", ".join([label(e), *(columns[name][i] for name in different), f"seed {e.seed}"])
         for i, e in enumerate(described)
@@ -122,7 +129,8 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
         name if count[name] == 1 else f"{name} ({e.digest})"
         for name, e in zip(labels, described, strict=True)
     ]
-    return told, ", ".join(values[0] for name, values in columns.items() if name not in different)
+    common = [name for name in columns if name not in different and usual.get(name, True)]
+    return told, ", ".join(columns[name][0] for name in common)
 
 
 def seen_in(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Seen]:
@@ -184,10 +192,10 @@ def _seen(run: Source) -> dict[str, Seen]:
     return seen_in(model, (channels, height, width))
 
 
-def _onset(run: Source) -> int | None:
-    """The moment of overfitting by validation loss (T10), if there is one."""
+def _onset(run: Source) -> tuple[int | None, bool]:
+    """The moment of overfitting by validation loss (T10), if there is one; and whether that can be told."""
     curves = run.root[[name for name in run.root if str(name).startswith("val_loss")]].expand_dims("run")
     if "val_loss_rise_low" not in curves or not np.isfinite(curves["val_loss"]).all():
-        return None  # a training that goes on has no end to compare with
+        return None, False  # a training that goes on has no end to compare with
     epoch = moment_of_overfitting(curves.assign_coords(epochs=("run", [run.experiment.epochs])))
-    return int(epoch[0]) if np.isfinite(epoch[0]) else None
+    return (int(epoch[0]) if np.isfinite(epoch[0]) else None), True

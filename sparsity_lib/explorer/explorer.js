@@ -47,15 +47,16 @@ async function render({ model, el }) {
   let draw = () => {};
   let latest;
   const controls = () => [...frame.querySelectorAll("select, input, button, [tabindex]")];
+  const named = (control) => control && control.tagName + (control.closest("label")?.title ?? control.ariaLabel);
   const assemble = async () => {
     const data = (latest = model.get("data"));
     const { elements, draw: drawn } = await assembled(model);
     if (data !== latest) return; // newer data came while these were unpacked
     draw = drawn;
     draw();
-    const place = controls().indexOf(root.activeElement);
+    const name = named(root.activeElement);
     frame.replaceChildren(...elements);
-    controls()[place]?.focus(); // who works by keyboard goes on from there
+    if (name) controls().find((control) => named(control) === name)?.focus(); // where a keyboard's user was
   };
   let request;
   const drawSoon = () => {

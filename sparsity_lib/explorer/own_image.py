@@ -2,7 +2,6 @@
 
 import html
 import io
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ IMAGES = 16  # shown at most
 FILE_BYTES = 20_000_000  # of a file, at most
 PIXELS = 50_000_000  # of an image, at most: a small file may hold a huge one
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's others run programs, or are rare
-SUFFIXES = ".bmp,.gif,.jpeg,.jpg,.png,.tif,.tiff,.webp"
+SUFFIXES = ".bmp,.gif,.jpeg,.jpg,.png,.ppm,.tif,.tiff,.webp"
+OUTLINED = 64 * 64  # pixels, at most: to find what positions see takes height + width forward passes
 
 Picture = str | Path | io.BytesIO | Image.Image | np.ndarray
 
@@ -44,7 +44,8 @@ class ImageExplorer(ipywidgets.VBox):
 
     Args:
         network: a `study.Run` whose network was kept, or any module that maps `(N, C, H, W)`. It runs in
-            evaluation mode, and height + width times at first, to find what its positions see.
+            evaluation mode; up to 64 x 64 pixels also height + width times at first, to find what its
+            positions see, which is then outlined.
         size: height and width of what the module takes, in pixels; a run has its own.
         channels: 1 for grey, 3 for RGB; a run has its own.
         prepare: from uint8 `(N, C, H, W)` to what the module takes; by default divided by 255.
@@ -72,7 +73,9 @@ class ImageExplorer(ipywidgets.VBox):
             self._network = _of_run(network, layers)
         else:
             self._network = _of_module(network, size, channels, prepare, layers, classes)
-        self._seen = seen_in(self._network.model, self._network.shape)
+        _, height, width = self._network.shape
+        small = height * width <= OUTLINED
+        self._seen = seen_in(self._network.model, self._network.shape) if small else {}
         self._images = torch.empty(0, *self._network.shape, dtype=torch.uint8)
         self.explorer = _Images(waiting="Waiting for an image.")
         self._upload = ipywidgets.FileUpload(accept=SUFFIXES, multiple=False, description="Your image")
@@ -95,7 +98,12 @@ class ImageExplorer(ipywidgets.VBox):
         explored = _explored(self._network, images, self._seen)
         self._images = images
         self.explorer.show_latest(explored, self._network.setting)
-        self._say("")
+        self._say(f"{explored.captions[0]}{self._left_out(explored)}")
+
+    def _left_out(self, explored: Explored) -> str:
+        """Which layers have no maps, if any: those that put out neither `(N, D, h, w)` nor `(N, D)`."""
+        without = [name for name in self._network.monitor.layers if name not in explored.layers]
+        return f"; there are no maps of {', '.join(without)}" if without else ""
 
     def _uploaded(self, change: dict[str, Any]) -> None:
         for file in change["new"]:
@@ -199,13 +207,17 @@ def _observed(network: _Network, images: Tensor) -> tuple[Any, dict[str, LayerSt
         for module, training in modes.items():
             module.training = training
     stats = network.monitor.compute()
-    return outputs, {name: s for name, s in stats.items() if s.maps is not None and s.maps.ndim in (1, 3)}
+    shown = {name: s for name, s in stats.items() if s.maps is not None and s.maps.ndim in (1, 3)}
+    for name, s in shown.items():
+        if not all(np.isfinite(np.asarray(maps)).all() for maps in (s.maps, s.scale_free_maps)):
+            raise ValueError(f"layer {name!r} puts out NaN or infinity: there is no map of that")
+    return outputs, shown
 
 
 def _layer(stats: LayerStats, seen: Seen | None) -> ExploredLayer:
-    scale_free = np.asarray(stats.scale_free_maps)
+    entropy, scale_free = np.asarray(stats.maps), np.asarray(stats.scale_free_maps)
     maps = {
-        "entropy": _maps(np.asarray(stats.maps), 0.0, math.log(stats.channels)),
+        "entropy": _maps(entropy, entropy.min(), entropy.max()),
         "scale_free_entropy": _maps(scale_free, scale_free.min(), scale_free.max()),
     }
     return ExploredLayer(stats.channels, maps, means=dict.fromkeys(maps, np.empty(0)), seen=seen)

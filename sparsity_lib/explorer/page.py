@@ -41,7 +41,9 @@ def page(state: dict[str, Any], still: Still) -> str:
     Equal arguments give equal text; the element's id is a hash of state and module.
     """
     # "<" would let a label close the script
-    data = json.dumps({"state": state, "module": module()}, sort_keys=True).replace("<", "\\u003c")
+    data = json.dumps({"state": state, "module": module()}, sort_keys=True, allow_nan=False).replace(
+        "<", "\\u003c"
+    )
     name = f"explorer-{hashlib.sha256(data.encode()).hexdigest()[:16]}"
     picture = b64encode(still.png).decode("ascii")
     script = (FOLDER / "page.js").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from sparsity_lib.explorer.explored import BINS, MEASURES, Correlation, Explored
 
 TITLES = {"entropy": "Entropy", "scale_free_entropy": "Scale-free entropy"}
 ENDS = (1, 99)  # percentiles of a layer's values at which its colours end: one outlier must not take them all
+NARROWEST = 0.05  # colours, of ln D
 LEVELS = 48  # of scale-free maps: theirs vary in every bit, and a page is to be small
 
 
@@ -43,6 +44,7 @@ def payload(shown: Sequence[Explored], setting: str, waiting: str = "") -> dict[
                 "saved": one.saved,
                 "loss": _curve(one.loss),
                 "onset": one.onset,
+                "judged": one.judged,
                 "layers": [
                     _layer(name, layer, scales[name, layer.channels]) for name, layer in one.layers.items()
                 ],
@@ -70,9 +72,11 @@ def _scales(shown: Sequence[Explored], measures: Sequence[str]) -> dict[tuple[st
         for measure in measures:
             values = np.concatenate([layer.maps[measure].nats.ravel() for layer in layers])
             low, high = np.percentile(values, ENDS, method="lower").tolist()
+            most = math.log(kind[1])
             if measure == "entropy":
-                high = math.log(kind[1])
-            scales[kind][measure] = [min(low, high - 0.004), high]  # a scale has two ends
+                high = most
+            # Bytes go from 0 to ln D: a narrower scale would show their steps, and not the network.
+            scales[kind][measure] = [min(low, high - (NARROWEST * most or 0.01)), high]
     return scales
 
 

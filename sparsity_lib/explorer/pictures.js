@@ -55,9 +55,16 @@ function seenAt({ y, x }, { image, input }) {
   return [image, input].map(([rows, columns]) => [rows[y], columns[x]]);
 }
 
+// What the colours mean, given the networks' numbers of channels and how far off a value may be.
 const MEANING = {
-  entropy: "Low is sparse: 0 would be one channel alone, ln D all D channels alike.",
-  scale_free_entropy: "Of the same vectors at unit variance: what is left when scale is taken away.",
+  entropy: ([channels, other]) =>
+    other === undefined
+      ? "Low is sparse: 0 would be one channel alone, ln D all D channels alike."
+      : `All channels alike would be ln ${channels} = ${Math.log(channels).toFixed(2)} in the first network, ` +
+        `ln ${other} = ${Math.log(other).toFixed(2)} in the second.`,
+  scale_free_entropy: (_, error) =>
+    "Of the same vectors at unit variance: what is left when scale is taken away" +
+    (error < 0.005 ? "." : `; to ±${error.toFixed(2)} nats.`),
 };
 
 /** The colour scale, labelled in nats, with a pointer to each pane's value on it. */
@@ -69,11 +76,12 @@ function scaleBar(colours) {
   const element = html("div", { class: "scale" }, html("div", { class: "bar" }, bar, ...pointers));
   element.append(html("div", { class: "labels" }, ...labels), meaning);
   paintScale(bar, colours);
-  const update = ({ scale: [low, high], measure, layer: { channels } }, values) => {
-    const top = measure !== "entropy" ? "≥ " : high === Math.log(channels) ? `ln ${channels} = ` : "";
+  const update = ({ scale: [low, high], measure, layer, panes }, values) => {
+    const most = [...new Set(panes.flatMap((pane) => (pane.layer ? [pane.layer.channels] : [])))];
+    const top = measure !== "entropy" ? "≥ " : most.length === 1 ? `ln ${most[0]} = ` : "";
     const texts = [`≤ ${low.toFixed(2)}`, ((low + high) / 2).toFixed(2), `${top}${high.toFixed(2)} nats`];
-    labels.forEach((label, i) => (label.textContent = texts[i]));
-    meaning.textContent = MEANING[measure];
+    labels.forEach((label, i) => say(label, texts[i]));
+    say(meaning, MEANING[measure](most, layer.maps[measure].step / 2));
     pointers.forEach((pointer, i) => {
       pointer.hidden = values[i] === undefined;
       if (!pointer.hidden) pointer.style.left = `${100 * shareOf(values[i], [low, high])}%`;
@@ -85,27 +93,32 @@ function scaleBar(colours) {
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /**
- * Move the spot over a map by pointer, touch and arrow keys: `spotNow()` is where it is, `layerNow()` says the
- * map's size, `move(spot)` or `move(null)` changes it. A click leaves it where it is.
+ * Point at positions of a map. The pointer points as long as it is over the map; a click keeps the position, or
+ * lets go of the one kept. Arrow keys move the one kept, Escape lets go.
  */
-function followed(canvas, { spotNow, layerNow, move }) {
-  const go = (y, x) => move(spotOf({ y, x }, layerNow()));
-  const pointed = ({ clientX, clientY }) => {
+function followed(canvas, layerNow, { spotNow, point, keep }) {
+  const at = ({ clientX, clientY }) => {
     const { left, top, width, height } = canvas.getBoundingClientRect();
-    go(((clientY - top) / height) * layerNow().height, ((clientX - left) / width) * layerNow().width);
+    const { height: rows, width: columns } = layerNow();
+    return spotOf({ y: ((clientY - top) / height) * rows, x: ((clientX - left) / width) * columns }, layerNow());
   };
-  canvas.addEventListener("pointermove", pointed);
-  canvas.addEventListener("pointerdown", pointed);
-  canvas.addEventListener("pointerleave", () => canvas.matches(":focus") || move(null));
-  canvas.addEventListener("blur", () => move(null));
-  canvas.addEventListener("focus", () => spotNow() ?? go(0, 0));
+  canvas.addEventListener("pointermove", (event) => point(at(event)));
+  canvas.addEventListener("pointerdown", (event) => keep(at(event)));
+  canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("keydown", (event) => {
-    if (!(event.key in MOVES) || !spotNow()) return;
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own
+    if (event.key === "Escape") keep(null);
+    if (!(event.key in MOVES)) return;
     event.preventDefault();
-    const { y, x } = positionAt(spotNow(), layerNow());
     const [down, right] = MOVES[event.key];
-    go(y + down, x + right);
+    const from = spotNow() && positionAt(spotNow(), layerNow());
+    keep(spotOf(from ? { y: from.y + down, x: from.x + right } : { y: 0, x: 0 }, layerNow()), true);
   });
+}
+
+/** Give an element a text, if it has not got it: what is said again is read aloud again. */
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /** What is under the spot, or the map's mean, in nats and as perplexity; a line per pane. */
@@ -118,30 +131,29 @@ function readingPart() {
     return { element, entropy, perplexity };
   });
   const element = html("output", {}, where, ...lines.map((line) => line.element));
-  const update = (spot, { layer, panes, playing }, values) => {
+  const update = (spot, kept, layer, { panes, playing }, values) => {
     const { y, x } = spot ? positionAt(spot, layer) : {};
     const place = `Row ${y + 1} of ${layer.height}, column ${x + 1} of ${layer.width}`;
-    where.textContent = spot ? place : "Mean over the map";
-    element.setAttribute("aria-live", playing ? "off" : "polite");
+    element.setAttribute("aria-live", playing || (spot && !kept) ? "off" : "polite");
+    say(where, spot ? `${place}${kept ? ", kept" : ""}` : "Mean over the map");
     lines.forEach((line, i) => {
       line.element.hidden = values[i] === undefined;
       if (line.element.hidden) return;
-      const perplexity = Math.exp(values[i]).toFixed(1);
-      line.entropy.textContent = `${values[i].toFixed(2)} nats`;
-      line.perplexity.textContent = `perplexity ${perplexity} of ${panes[i].layer.channels} channels`;
+      say(line.entropy, `${values[i].toFixed(2)} nats`);
+      say(line.perplexity, `perplexity ${Math.exp(values[i]).toFixed(1)} of ${panes[i].layer.channels} channels`);
     });
   };
   return { element, update };
 }
 
 /** One network's map, or the word that it has none. */
-function mapPane(kind, { data, decoded, colours }, spotNow, move) {
+function mapPane(kind, { data, decoded, colours }, pointing) {
   const map = framed({ role: "application", tabindex: 0, "aria-roledescription": "entropy map" }, "spot");
   const lacking = html("div", { class: "lacking muted" });
   const figure = captioned(`map ${kind}`, html("div", {}, map.element, lacking), swatch(kind));
   let layer;
   let values;
-  followed(map.canvas, { spotNow, layerNow: () => layer, move });
+  followed(map.canvas, () => layer, pointing);
   const update = (pane, now) => {
     figure.element.hidden = !pane;
     layer = pane?.layer;
@@ -153,8 +165,8 @@ function mapPane(kind, { data, decoded, colours }, spotNow, move) {
     if (!layer) return;
     values = mapOf(decoded, pane, now, layer);
     paintMap(map.canvas, values, layer, now.scale, colours);
-    const name = `${data.measures[now.measure]} of ${layer.name}, ${run.label}; arrow keys move the position`;
-    map.canvas.setAttribute("aria-label", name);
+    const keys = "arrow keys choose a position, Escape lets go";
+    map.canvas.setAttribute("aria-label", `${data.measures[now.measure]} of ${layer.name}, ${run.label}; ${keys}`);
   };
   /** Mark the spot; the value there in nats, or the map's mean, or undefined without a map. */
   const read = (spot) => {
@@ -182,22 +194,33 @@ export function pictures(tools) {
   const picture = captioned("input", html("div", {}, input.element, key));
   const scale = scaleBar(colours);
   const reading = readingPart();
-  let spot = null;
+  let pointed = null; // {spot, pane}, the map that a position was chosen on
+  let kept = null;
   let now;
   let painted = {};
   const read = () => {
-    const { layer } = now;
-    const values = panes.map((pane) => pane.read(spot));
+    const { spot, pane } = pointed ?? kept ?? { spot: null, pane: 0 };
+    const layer = now.panes[pane]?.layer ?? now.layer;
+    const values = panes.map((one) => one.read(spot));
     const seen = spot && layer.seen ? seenAt(positionAt(spot, layer), layer.seen) : [null, null];
     input.marks.forEach((mark, i) => outline(mark, seen[i]));
     scale.update(now, values);
-    reading.update(spot, now, values);
+    reading.update(spot, spot !== null && !pointed, layer, now, values);
   };
-  const move = (to) => {
-    spot = to;
-    read();
-  };
-  const panes = KINDS.map((kind) => mapPane(kind, tools, () => spot, move));
+  const pointing = (pane) => ({
+    spotNow: () => (pointed ?? kept)?.spot ?? null,
+    point(spot) {
+      pointed = spot && { spot, pane };
+      read();
+    },
+    keep(spot, byKey = false) {
+      const again = kept && spot && kept.spot.y === spot.y && kept.spot.x === spot.x;
+      kept = spot && (byKey || !again) ? { spot, pane } : null;
+      pointed = null;
+      read();
+    },
+  });
+  const panes = KINDS.map((kind, i) => mapPane(kind, tools, pointing(i)));
   const beside = html("div", { class: "beside" }, reading.element, scale.element);
   const maps = panes.map((pane) => pane.element);
   const element = html("div", { class: "pictures" }, picture.element, ...maps, beside);

@@ -19,9 +19,10 @@ class HeatmapExplorer(Explorer):
     - `epoch`: one whose maps the run's file keeps; -1 is before training
     - `playing`: whether the epochs are stepped through
 
-    With another run, what it lacks becomes its first layer, its last image, its nearest epoch. Maps of a
-    layer have one colour scale in all runs, images and epochs. What a position sees of the image is outlined
-    there (`receptive_fields`); the moment of overfitting by validation loss is marked on the curves.
+    With another run, what it lacks becomes its first layer, its last image, its nearest epoch; a run that was
+    shown other images cannot be beside it. Maps of a layer have one colour scale in all runs in which it has
+    as many channels, for all images and epochs. What a position sees of the image is outlined there
+    (`receptive_fields`); the moment of overfitting by validation loss is marked on the curves.
 
     Args:
         runs: a `study.Run` or several; those with the same images share them on the page.

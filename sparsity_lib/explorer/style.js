@@ -147,10 +147,12 @@ input[type="range"] { flex: 1 1 10rem; min-width: 0; margin: 0; accent-color: va
 .curve { align-self: end; }
 .curve figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 0.5rem; }
 .curve figcaption { font-size: 0.8125rem; font-weight: 600; margin-bottom: 0.3rem; }
-.curve svg { display: block; width: 100%; height: auto; }
+.curve > svg { display: block; width: 100%; height: auto; }
 .curve strong { color: var(--line); white-space: nowrap; }
-.curve strong:not(:empty) + strong:not(:empty) { margin-left: 0.5rem; }
-.loss svg, .entropy svg { cursor: pointer; touch-action: pan-y; }
+.value-of + .value-of { margin-left: 0.5rem; }
+.value-of .swatch { width: 0.9rem; margin-right: 0.2rem; }
+.value-of:has(+ [hidden]) .swatch { display: none; }
+.loss > svg, .entropy > svg { cursor: pointer; touch-action: pan-y; }
 .curve.empty { visibility: hidden; }
 .grid { stroke: var(--grid); }
 .now { stroke: var(--muted); stroke-dasharray: 3 3; }
@@ -181,6 +183,13 @@ svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
   .explorer > .curves { grid-column: 2; grid-row: 1 / span 6; }
   .curves { grid-template-columns: 100%; align-content: space-between; gap: 0.4rem; }
   .moments { display: grid; }
+}
+@container (min-width: 52rem) {
+  .explorer:has(> .curves[hidden]) { grid-template-columns: minmax(0, 1fr); max-width: 46rem; }
+}
+@media (forced-colors: active) {
+  .options label:has(:checked) { outline: 3px solid Highlight; }
+  .mark, .key, .pointer { forced-color-adjust: none; }
 }
 @media print {
   :host([dark]) { ${LIGHT} }

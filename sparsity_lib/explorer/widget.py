@@ -15,6 +15,10 @@ from sparsity_lib.explorer.still import still
 SHOWN = ("run", "beside", "layer", "image", "measure", "epoch")
 
 
+class NotThereError(ValueError, traitlets.TraitError):
+    """There is nothing of that name to show; as a TraitError, so that traitlets take the value back."""
+
+
 class Explorer(anywidget.AnyWidget):
     """Entropy maps of networks; `waiting` is said until there are any.
 
@@ -27,7 +31,7 @@ class Explorer(anywidget.AnyWidget):
     - `epoch`: one whose maps are kept; -1 is before training
     - `playing`: whether the epochs are stepped through
 
-    Setting one to what does not exist raises `ValueError`, whose line says what does.
+    Setting one to what does not exist raises `NotThereError`, a `ValueError`, whose line says what does.
     """
 
     _esm = module()
@@ -65,8 +69,10 @@ class Explorer(anywidget.AnyWidget):
         """All values that the run shown allows for the trait, None aside."""
         if not self.data["runs"]:
             return []
-        if name in ("run", "beside"):
+        if name == "run":
             return range(len(self.data["runs"]))
+        if name == "beside":  # maps of different images say nothing side by side
+            return [i for i, run in enumerate(self.data["runs"]) if run["images"] == self._entry["images"]]
         if name == "measure":
             return list(self.data["measures"])
         if name == "layer":
@@ -91,12 +97,14 @@ class Explorer(anywidget.AnyWidget):
         """The value as the trait takes it."""
         if value is not None and value not in (known := self._there_are(name)):
             there_are = f"there are {', '.join(map(str, known))}" if known else "there is nothing yet"
-            raise ValueError(f"there is no {name} {value!r} to show; {there_are}")
+            raise NotThereError(f"there is no {name} {value!r} to show; {there_are}")
         return value
 
     @traitlets.observe("run")
     def _settle(self, _: traitlets.Bunch) -> None:
         # as `shown` in data.js does for the page
+        if self.beside not in self._there_are("beside"):
+            self.beside = None
         if self.layer not in self._there_are("layer"):
             self.layer = self._first_layer()
         self.image = min(self.image, len(self._there_are("image")) - 1)
