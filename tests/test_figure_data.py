@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from synthetic import many, one, valley
 
 from sparsity_lib import study
@@ -22,6 +24,18 @@ SEEDS = [
 ]
 # Pictures: drawings have no numbers, and those of the histograms would outweigh a page.
 WITHOUT = {"architectures", "correlation_histograms"}
+# Figures whose values go from left to right, but for a panel with words below it.
+SIDEWAYS = {
+    "accuracies",
+    "decorrelating",
+    "gap_or_level",
+    "growth",
+    "optimism",
+    "primary_claims",
+    "reading_effects",
+    "trained_correlations",
+    "tuned_baselines",
+}
 
 
 @cache
@@ -85,6 +99,11 @@ DRAW = {
 }
 
 
+def digits(numbers: ArrayLike) -> set[str]:
+    """The numbers as they are told; what is missing is drawn nowhere."""
+    return {f"{x:.6g}" for x in np.asarray(numbers, float) if np.isfinite(x)}
+
+
 def told(figure: Figure) -> pd.DataFrame:
     """A figure's data as a reader gets them."""
     text = data.csv(figure)
@@ -109,33 +128,51 @@ def test_what_is_drawn_is_told(name: str) -> None:
     keys = table.columns.difference(["value", "low", "high"], sort=False)
     assert not table.duplicated(keys.to_list()).any(), "two numbers under one name"
     assert not [name for name in table if name.startswith("_") or name.lower() != name]
-    numbers = {"nan"} | {f"{x:.6g}" for x in table.select_dtypes("number").to_numpy().ravel()}
-    for line in (line for ax in figure.axes for line in ax.lines):
-        if line.get_marker() != "None" or len(line.get_xdata()) > 2:  # else a guide
-            shown = ([f"{x:.6g}" for x in np.asarray(each, float)] for each in line.get_data(orig=False))
-            assert any(numbers.issuperset(each) for each in shown), line
+    for ax in figure.axes:
+        values = 0 if name in SIDEWAYS and not ax.xaxis.have_units() else 1
+        for line in ax.lines:
+            if line.get_marker() != "None" or len(line.get_xdata()) > 2:  # else a guide
+                assert digits(line.get_data(orig=False)[values]) <= digits(table["value"]), line
+        for band in (each for each in ax.collections if isinstance(each, PolyCollection)):
+            outline = pd.DataFrame(np.concatenate([path.vertices for path in band.get_paths()]))
+            heights = outline.groupby(0)[1]
+            assert digits(heights.min()) <= digits(table["low"]), band
+            assert digits(heights.max()) <= digits(table["high"]), band
 
 
 @pytest.mark.parametrize("published", [None, many(SEEDS)])
-def test_loss_curves_are_told_by_seed_means_and_ranges(published: xr.Dataset | None) -> None:
+def test_loss_curves_tell_the_mean_of_these_seeds_and_whose_range_the_band_is(
+    published: xr.Dataset | None,
+) -> None:
     table = told(figures.loss_curves(many(SEEDS[:2] + SEEDS[3:]), published))
-    mine = table[table["network"] == "vanillaNet"].set_index("epoch")
+    kinds = table[table["network"] == "vanillaNet"].set_index("epoch").groupby("drawn")
     losses = analysis.smoothed(analysis.trained(many(SEEDS[:2]))["val_loss"])
-    band = losses if published is None else analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
-    for name, expected in (
-        ("value", losses.mean("run")),
-        ("low", band.min("run")),
-        ("high", band.max("run")),
+    whose, band = "these", losses
+    if published is not None:
+        whose, band = "the published", analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
+    between = f"lowest and highest of {whose} seeds"
+    assert set(kinds.groups) == {"mean", between}
+    mean, ends = kinds.get_group("mean"), kinds.get_group(between)
+    for drawn, expected in (
+        (mean["value"], losses.mean("run")),
+        (ends["low"], band.min("run")),
+        (ends["high"], band.max("run")),
     ):
-        np.testing.assert_allclose(mine[name], expected.dropna("epoch"), rtol=1e-5)
-    assert mine.index[0] == 0
+        np.testing.assert_allclose(drawn, expected.dropna("epoch"), rtol=1e-5)
+    assert mean[["low", "high"]].isna().all(axis=None)
+    assert ends["value"].isna().all()
+    assert (set(mean["runs"]), set(ends["runs"])) == ({2}, {band.sizes["run"]})
+    assert mean.index[0] == ends.index[0] == 0
     assert set(table["setting"]) == {"digits, s"}
+    assert set(table["quantity"]) == {"validation loss (nats), smoothed (sigma 2 epochs)"}
 
 
 def test_entropy_curves_are_told_by_layer_and_quantity() -> None:
     table = told(figures.entropy_curves(many(SEEDS))).set_index(["quantity", "layer", "network"]).sort_index()
-    last = table.loc[("entropy (nats)", "conv3", "vanillaNet")].set_index("epoch").iloc[-1]
-    assert (last["value"], last["low"], last["high"]) == (2, 1, 3)
+    last = table.loc[("entropy (nats)", "conv3", "vanillaNet")].query("epoch == epoch.max()")
+    last = last.set_index("drawn")
+    ends = last.loc["lowest and highest of these seeds"]
+    assert (last.loc["mean", "value"], ends["low"], ends["high"]) == (2, 1, 3)
     assert set(table.loc[("SD of activations", "norm1", "normNet")]["drawn"]) == {"mean"}
     limits = table[table["drawn"] == "ln D"]["value"]
     assert limits[("entropy (nats)", "conv3")].item() == pytest.approx(np.log(32), rel=1e-5)

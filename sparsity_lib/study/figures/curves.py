@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from sparsity_lib.study.analysis import (
+    SMOOTHING,
     labels,
     layers_of,
     matching,
@@ -30,6 +30,8 @@ from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
 BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
 _BANDS = {True: "published seeds, lowest to highest", False: "lowest to highest seed"}
+_RANGES = {True: "lowest and highest of the published seeds", False: "lowest and highest of these seeds"}
+_SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
 
 
 @figure
@@ -39,13 +41,14 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
     Smoothed for drawing (T9). Lines are means over seeds; bands go from the lowest to the highest seed: of
     the published runs where they are given, else of these.
     """
-    panels = settings(curves)
+    panels, between = settings(curves), _RANGES[published is not None]
     fig, axes = _panels(len(panels))
     for ax, (title, group) in zip(axes, panels, strict=True):
         banded = group if published is None else matching(published, group)
         for label in labels(group):
             losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
-            _curve(ax, losses, label, setting=title)
+            quantity = f"validation loss (nats), {_SMOOTHED}"
+            _curve(ax, losses, label, between, setting=title, quantity=quantity)
         ax.set_title(_wrapped(title, len(panels)))
         ax.set_ylim(0, _top(group))
     fig.supxlabel("epoch")
@@ -73,7 +76,7 @@ def entropy_curves(
         raise StudyError(
             f"entropy curves show one setting, not {1 + len(more)} ({titles}); use analysis.only"
         )
-    columns, moments = _columns(group, layers), _moments(group)
+    columns, moments, between = _columns(group, layers), _moments(group), _RANGES[published is not None]
     banded = group if published is None else matching(published, group)
     rows = {
         "entropy": "entropy (nats)",
@@ -97,7 +100,7 @@ def entropy_curves(
         for ax, quantity in zip(column, rows, strict=True):
             for label, each in seeds.items():
                 drawn = [one[quantity].sel(split="monitor") for one in each]
-                _layer(ax, drawn, label, rows[quantity], layer, norm)
+                _layer(ax, drawn, label, between, rows[quantity], layer, norm)
             if quantity != "sd":
                 most = float(np.log(group["channels"].sel(layer=layer).max()))
                 ax.axhline(most, color="0.55", linestyle=":", linewidth=1)
@@ -133,7 +136,9 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             x = smoothed(runs["monitor_loss"].sel(split="train")).mean("run")
             y = smoothed(runs["val_loss"]).mean("run")
             ax.plot(x, y, **line_style(label))
-            tell(ax, "mean", setting=title, network=label, epoch=x["epoch"], training_loss_nats=x, value=y)
+            quantity = f"validation loss (nats), {_SMOOTHED} as the training loss is"
+            of = {"setting": title, "network": label, "quantity": quantity}
+            tell(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
         _falling_log(ax)
@@ -182,22 +187,23 @@ def _of_both(curves: xr.Dataset, banded: xr.Dataset, label: str) -> list[xr.Data
     return [only(runs, label=label) for runs in (curves, banded) if label in runs["label"]]
 
 
-def _curve(ax: Axes, curves: Sequence[xr.DataArray], label: str, thin: bool = False, **of: str) -> None:
-    # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second
+def _curve(
+    ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, thin: bool = False, **of: str
+) -> None:
+    # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second,
+    # which is told as `between`
     values, *banded = curves
-    drawn = {"value": values.mean("run").to_series()}
+    style, mean = line_style(label), values.mean("run")
+    of = {**of, "network": label}
+    tell(ax, "mean", **of, epoch=mean["epoch"], runs=values.count("run"), value=mean)
     for seeds in banded:
-        drawn |= {"low": seeds.min("run").to_series(), "high": seeds.max("run").to_series()}
-    rows = pd.DataFrame(drawn).rename_axis("epoch").reset_index()
-    tell(ax, "mean and range" if banded else "mean", **of, network=label, **rows)
-    style = line_style(label)
-    if banded:
-        band = {"color": style["color"], "alpha": 0.16, "linewidth": 0}
-        ax.fill_between(rows["epoch"], rows["low"], rows["high"], **band)
+        low, high = seeds.min("run"), seeds.max("run")
+        tell(ax, between, **of, epoch=seeds["epoch"], runs=seeds.count("run"), low=low, high=high)
+        ax.fill_between(seeds["epoch"], low, high, color=style["color"], alpha=0.16, linewidth=0)
     if thin:
         style["linewidth"] = 0.8
     # without names, which would label the axes
-    sns.lineplot(x=rows["epoch"].to_numpy(), y=rows["value"].to_numpy(), ax=ax, estimator=None, **style)
+    sns.lineplot(x=mean["epoch"].to_numpy(), y=mean.to_numpy(), ax=ax, estimator=None, **style)
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
@@ -218,9 +224,15 @@ def _moments(curves: xr.Dataset) -> dict[str, float]:
 
 
 def _layer(
-    ax: Axes, curves: Sequence[xr.DataArray], label: str, quantity: str, layer: str, norm: str | None
+    ax: Axes,
+    curves: Sequence[xr.DataArray],
+    label: str,
+    between: str,
+    quantity: str,
+    layer: str,
+    norm: str | None,
 ) -> None:
     # curves (run, epoch, layer) of one network, as `_curve` takes them; what the norm makes of them is thin
-    _curve(ax, [each.sel(layer=layer) for each in curves], label, quantity=quantity, layer=layer)
+    _curve(ax, [each.sel(layer=layer) for each in curves], label, between, quantity=quantity, layer=layer)
     if norm and (normed := curves[0].sel(layer=norm)).notnull().any():
-        _curve(ax, [normed], label, thin=True, quantity=quantity, layer=norm)
+        _curve(ax, [normed], label, between, thin=True, quantity=quantity, layer=norm)

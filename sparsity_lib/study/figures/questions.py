@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from sparsity_lib.study import gap, questions
 from sparsity_lib.study.analysis import labels, settings
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.figures.curves import _falling_log, _panels
+from sparsity_lib.study.figures.curves import _SMOOTHED, _falling_log, _panels
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 from sparsity_lib.study.figures.tables import KINDS
@@ -106,8 +106,9 @@ def matched_losses(curves: xr.Dataset) -> Figure:
             ax.fill_between(
                 pairs["level"], low, high, color=line_style(label)["color"], alpha=0.13, linewidth=0
             )
-            of = {"setting": title, "network": label, "training_loss_nats": pairs["level"]}
-            tell(ax, INTERVAL, **of, value=mean, low=low, high=high)
+            quantity = f"validation loss less {questions.PLAIN}'s (nats), all losses {_SMOOTHED}"
+            of = {"setting": title, "network": label, "quantity": quantity}
+            tell(ax, INTERVAL, **of, training_loss_nats=pairs["level"], value=mean, low=low, high=high)
         ax.axhline(0, **_ZERO)
         _falling_log(ax)
         ax.set_title(title)
