@@ -72,5 +72,6 @@ def test_the_queue_needs_little_and_leaves_a_file_a_run(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert answer in done.stdout
     left = [path for path in (tmp_path / "home").iterdir() if path.suffix != ".lock"]
-    assert {path.name for path in left} == {f"{study.Experiment(**cell).id}.nc" for cell in cells}
+    ids = [study.Experiment(**cell).id for cell in cells]
+    assert {path.name for path in left} == {f"{run}{end}" for run in ids for end in (".nc", ".weights.pt")}
     assert all(path.stat().st_size < 300_000 for path in left)

@@ -271,10 +271,13 @@ def test_pages_in_a_browser(any_book: Path, visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_nothing_is_inaccessible(any_book: Path, visit: Visit) -> None:
+def test_nothing_is_inaccessible(any_book: Path, visit: Visit, request: pytest.FixtureRequest) -> None:
+    """Every page of the book that was made; of the stand-ins, which are alike, a few."""
+    few = ("index", "experiments/01-monitoring", "environment", "references")
+    names = few if request.node.callspec.params["any_book"] == "stand-in" else toc()
     page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
     found = {}
-    for name in toc():
+    for name in names:
         page.goto(f"{any_book.as_uri()}/{name}.html", wait_until="load")
         for theme in ("light", "dark"):
             page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
