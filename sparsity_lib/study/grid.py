@@ -144,7 +144,8 @@ def _train_side_by_side(
                     yield experiment, error
         finally:  # an interrupted notebook, too, leaves checkpoints
             stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waiting: a pool that is left to the interpreter's end may be closed twice, with a traceback.
+            pool.shutdown(cancel_futures=True)
 
 
 def _show(bar: "tqdm[Any]", messages: "multiprocessing.Queue[tuple[str, int, float]]", position: str) -> None:
