@@ -1,7 +1,9 @@
 """Execute one notebook by papermill, and make a page of it only if every code cell ran to its end."""
 
+import contextlib
 import logging
 import os
+import queue
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,11 +13,31 @@ from typing import Any
 import nbformat
 import origins
 import papermill
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTIAL = ROOT / "_build/notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class _Channel(AsyncZMQSocketChannel):
+    """Looks for a message each second, however long it is to wait for one.
+
+    nbclient answers an output widget (`ipywidgets.interact`) on the socket on which it waits for the cell's
+    reply, and what it sends can swallow the sign that the reply is there: https://github.com/jupyter/nbclient/issues/312
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        while timeout is None:
+            with contextlib.suppress(queue.Empty):
+                return await super().get_msg(timeout=1.0)
+        return await super().get_msg(timeout)
+
+
+class _Client(AsyncKernelClient):
+    shell_channel_class = _Channel
 
 
 def execute(title: str, source: Path, page: Path, values: dict[str, Any]) -> str | None:
@@ -56,7 +78,7 @@ def _run(source: Path, partial: Path, values: dict[str, Any], say: Callable[[str
 
     with tempfile.TemporaryDirectory(prefix="nb") as sockets:
         # A kernel on TCP can be listened to, and warns of it. A socket's path must be short.
-        ipc = {"transport": "ipc", "connection_file": f"{sockets}/k.json"}
+        kernel = {"transport": "ipc", "connection_file": f"{sockets}/k.json", "client_factory": _Client}
         try:
             papermill.execute_notebook(
                 source,
@@ -71,7 +93,7 @@ def _run(source: Path, partial: Path, values: dict[str, Any], say: Callable[[str
                 record_timing=False,
                 on_cell_execute=progress,
                 resources={"metadata": {"path": str(ROOT)}},
-                config=Config({"AsyncKernelManager": ipc}),
+                config=Config({"AsyncKernelManager": kernel}),
                 extra_arguments=["--IPKernelApp.log_level=50"],  # else an interrupted kernel logs a traceback
             )
         except papermill.PapermillExecutionError as error:

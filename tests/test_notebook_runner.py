@@ -76,7 +76,7 @@ def write(root: Path, name: str, parameters: str, *cells: str) -> None:
     nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
 
 
-def runner(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def runner(root: Path, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
     """What `python scripts/notebooks.py ...` says and returns."""
     return subprocess.run(
         [sys.executable, "scripts/notebooks.py", *arguments],
@@ -85,6 +85,7 @@ def runner(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=seconds,
     )
 
 
@@ -246,3 +247,16 @@ def test_ctrl_c_keeps_no_half_page(project: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert errors == "stopped; the pages that were finished are kept\n"
     assert list((own / "book/experiments").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_output_widgets_do_not_hold_a_notebook_up(tmp_path: Path) -> None:
+    # What nbclient answers them can swallow the sign that a cell's reply is there: about once in 20 cells.
+    for folder in ("notebooks", "sparsity_lib"):
+        (tmp_path / folder).mkdir()
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "requirements.lock").write_text("a==1\n")
+    shown = ["ipywidgets.interact(lambda x: x, x=(0, 3))"] * 80
+    write(tmp_path, "01-widgets", PARAMETERS, "import ipywidgets", *shown)
+    answer = runner(tmp_path, seconds=120)
+    assert answer.returncode == 0, answer.stderr
