@@ -19,6 +19,7 @@ from sparsity_lib import functional
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
 from sparsity_lib.receptive import ReceptiveField, receptive_fields
 from sparsity_lib.regularizers import DecorrReg, SparsityReg, VarianceReg
+from sparsity_lib.sparseout import Sparseout
 from sparsity_lib.tensorboard import write_to_tensorboard
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ImageExplorer",
     "LayerStats",
     "ReceptiveField",
+    "Sparseout",
     "SparsityReg",
     "TrainingExplorer",
     "VarianceReg",
