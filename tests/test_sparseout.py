@@ -1,0 +1,294 @@
+"""Sparseout: its noise, its two gradients, what it leaves alone, and the penalty that it amounts to."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from sparsity_lib.sparseout import with_mask
+
+sparseout = sl.functional.sparseout
+EXPONENTS = (0.0, 0.5, 1.0, 1.5, 1.7, 2.0, 2.01, 2.5, 3.0, 4.0, 5.0)
+GRADIENTS = ("exact", "reused")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def away_from_zero(*shape: int) -> Tensor:
+    """Of both signs, between 0.1 and 4 in magnitude, float64."""
+    sign = torch.randint(2, shape) * 2 - 1
+    return sign * (0.1 + 3.9 * torch.rand(shape, dtype=torch.float64))
+
+
+def noise_of(kept: Tensor, p: float) -> Tensor:
+    return kept.double() / (1 - p) - 1
+
+
+@pytest.mark.parametrize("q", EXPONENTS)
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_values_are_the_formula(p: float, q: float) -> None:
+    a, kept = away_from_zero(500), torch.rand(500) < 1 - p
+    expected = a + a.sign() * a.abs() ** (q / 2) * noise_of(kept, p)
+    torch.testing.assert_close(with_mask(a, kept, p, q, "exact"), expected, rtol=1e-12, atol=1e-12)
+    in_float32 = with_mask(a.float(), kept, p, q, "exact")
+    torch.testing.assert_close(in_float32, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("q", EXPONENTS)
+def test_exact_gradient_passes_gradcheck_at_a_fixed_mask(q: float) -> None:
+    a, kept = away_from_zero(40).requires_grad_(), torch.rand(40) < 0.7
+    assert torch.autograd.gradcheck(lambda a: with_mask(a, kept, 0.3, q, "exact"), (a,))
+
+
+@pytest.mark.parametrize("q", EXPONENTS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_are_their_closed_forms(q: float, gradient: str) -> None:
+    a, kept = away_from_zero(500).requires_grad_(), torch.rand(500) < 0.7
+    incoming = torch.randn(500, dtype=torch.float64)
+    (found,) = torch.autograd.grad(with_mask(a, kept, 0.3, q, gradient), a, incoming)
+    slope = q / 2 if gradient == "exact" else 1
+    factor = 1 + slope * a.detach().abs() ** ((q - 2) / 2) * noise_of(kept, 0.3)
+    torch.testing.assert_close(found, incoming * factor, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("q", [1.0, 1.5, 2.5, 3.0])
+@pytest.mark.parametrize("p", [0.01, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_noise_is_unbiased_and_its_variance_is_the_power_q(p: float, q: float, dtype: torch.dtype) -> None:
+    """Correct noise would fail for about one seed in a million: that often a share is five SDs off."""
+    n, a = 200_000, 1.75
+    drawn = sparseout(torch.full((n,), a, dtype=dtype), p, q, training=True).double()
+    low, high = drawn.unique().tolist()
+    share = (drawn == high).double().mean().item()
+    assert abs(share - (1 - p)) < 5 * math.sqrt(p * (1 - p) / n)
+    rounding = 8 * torch.finfo(dtype).eps
+    assert (1 - p) * high + p * low == pytest.approx(a, rel=rounding)
+    assert p * (1 - p) * (high - low) ** 2 == pytest.approx(a**q * p / (1 - p), rel=rounding / (1 - p))
+
+
+def test_neighbours_are_drawn_independently() -> None:
+    """As above, five SDs: the share of equal neighbours is 1/2 at p = 1/2."""
+    drawn = sparseout(torch.ones(200_000), 0.5, 1.0, training=True) > 1
+    equal = (drawn[1:] == drawn[:-1]).double().mean().item()
+    assert abs(equal - 0.5) < 5 * 0.5 / math.sqrt(200_000)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_q_of_2_is_dropout_bit_for_bit(gradient: str) -> None:
+    a = torch.randn(3, 5, 7, requires_grad=True)
+    torch.manual_seed(1)
+    expected = F.dropout(a, 0.3)
+    torch.manual_seed(1)
+    found = sparseout(a, 0.3, 2.0, True, gradient)
+    assert torch.equal(found, expected)
+    assert torch.equal(*(torch.autograd.grad(y.sin().sum(), a)[0] for y in (found, expected)))
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_the_formula_at_q_of_2_is_dropout_too(gradient: str) -> None:
+    a = torch.randn(1000, requires_grad=True)
+    kept = torch.rand(1000) < 0.7
+    expected = a * kept / 0.7
+    found = with_mask(a, kept, 0.3, 2.0, gradient)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    gradients = [torch.autograd.grad(y.sum(), a)[0] for y in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
+
+
+def test_without_noise_it_is_the_same_tensor() -> None:
+    a = torch.randn(4, 5)
+    assert sparseout(a, 0.5, 1.0) is a
+    assert sparseout(a, 0.0, 1.0, training=True) is a
+    layer = sl.Sparseout(q=1.0)
+    assert layer(a) is not a
+    assert layer.eval()(a) is a
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("q", EXPONENTS)
+def test_zero_stays_zero_and_has_a_gradient(q: float, gradient: str, dtype: torch.dtype) -> None:
+    a = torch.tensor([0.0, -0.0] * 20, dtype=dtype, requires_grad=True)
+    kept = torch.rand(40) < 0.5
+    noisy = with_mask(a, kept, 0.5, q, gradient)
+    noisy.backward(torch.full_like(a, 3))
+    assert (noisy == 0).all()
+    if q == 2:
+        torch.testing.assert_close(a.grad, 6 * kept.to(dtype))
+    else:
+        assert (a.grad == (3 if q > 2 else 0)).all()
+
+
+@pytest.mark.parametrize("q", EXPONENTS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_tiny_and_large_activations_stay_finite(q: float, gradient: str) -> None:
+    a = torch.tensor([1e-45, 1e-38, 1e-20, 1e7], requires_grad=True)
+    for kept in (torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)):
+        noisy = with_mask(a, kept, 0.5, q, gradient)
+        (of_it,) = torch.autograd.grad(noisy.sum(), a)
+        assert torch.isfinite(noisy).all()
+        assert torch.isfinite(of_it).all()
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    a = torch.tensor([float("nan"), 1.0], requires_grad=True)
+    for q in (1.0, 1.7, 3.0):
+        noisy = sparseout(a, 0.5, q, training=True)
+        (of_it,) = torch.autograd.grad(noisy.sum(), a)
+        assert noisy.isnan().tolist() == of_it.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"p": 1.0}, r"p must be in \[0, 1\), not 1.0"),
+        ({"p": -0.1}, r"p must be in \[0, 1\), not -0.1"),
+        ({"p": math.nan}, r"p must be in \[0, 1\), not nan"),
+        ({"q": -1.0}, "q must be finite and at least 0, not -1.0"),
+        ({"q": math.inf}, "q must be finite and at least 0, not inf"),
+        ({"q": math.nan}, "q must be finite and at least 0, not nan"),
+        ({"gradient": "true"}, "unknown gradient 'true'; choose from exact, reused"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(arguments: dict[str, float], line: str) -> None:
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        sparseout(torch.ones(3), **arguments)
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        sl.Sparseout(**arguments)
+
+
+def test_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^input must be floating point, not torch.int64$"):
+        sparseout(torch.arange(3), q=1.0, training=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("q", [1.0, 1.7, 3.0])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype, q: float) -> None:
+    a, kept = away_from_zero(500).to(dtype).requires_grad_(), torch.rand(500) < 0.5
+    exact = a.detach().float().requires_grad_()
+    outputs = [with_mask(x, kept, 0.5, q, "exact") for x in (a, exact)]
+    gradients = [torch.autograd.grad(y.sum(), x)[0] for y, x in zip(outputs, (a, exact), strict=True)]
+    for found, expected in (outputs, gradients):
+        assert found.dtype == dtype
+        assert torch.equal(found, expected.to(dtype))
+
+
+def test_under_autocast_the_layers_dtype_is_kept() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), sl.Sparseout(q=1.0), nn.Linear(8, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model[:3](torch.randn(20, 6))
+        loss = model[3](hidden).float().square().mean()
+    assert hidden.dtype == torch.bfloat16
+    loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow])])
+@pytest.mark.parametrize("q", [1.0, 1.7, 2.0])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
+def test_compiled_it_is_one_graph_with_the_same_values(q: float, backend: str) -> None:
+    torch.compiler.reset()
+    kept = torch.rand(4, 6) < 0.7
+    a = torch.randn(4, 6, requires_grad=True)
+    compiled = torch.compile(with_mask, fullgraph=True, backend=backend)
+    outputs = [function(a, kept, 0.3, q, "exact") for function in (compiled, with_mask)]
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*(torch.autograd.grad(y.sin().sum(), a)[0] for y in outputs))
+    layer = torch.compile(nn.Sequential(nn.ReLU(), sl.Sparseout(0.3, q)), fullgraph=True, backend=backend)
+    (of_it,) = torch.autograd.grad(layer(a).sum(), a)
+    assert not of_it[a < 0].any()
+    assert torch.equal(layer.eval()(a), a.relu())
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("q", [1.0, 1.7, 3.0])
+def test_memory_format_is_kept(q: float) -> None:
+    a = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+    noisy = sparseout(a, 0.5, q, training=True)
+    noisy.sum().backward()
+    assert noisy.is_contiguous(memory_format=torch.channels_last)
+    assert a.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("a", [torch.randn(6, 4).T, torch.tensor(1.5), torch.zeros(0, 3)])
+def test_any_shape_and_layout(a: Tensor) -> None:
+    leaf = a.detach().requires_grad_()
+    noisy = sparseout(leaf, 0.5, 1.0, training=True)
+    noisy.sum().backward()
+    assert noisy.shape == leaf.grad.shape == a.shape
+
+
+def test_the_input_and_a_byte_per_activation_are_kept() -> None:
+    kept = []
+    a = torch.randn(100, requires_grad=True).relu()
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda x: x):
+        sparseout(a, 0.5, 1.0, training=True)
+    own = [tensor for tensor in kept if tensor.data_ptr() != a.data_ptr()]
+    assert len(kept) == 2
+    assert [tensor.nbytes for tensor in own] == [100]
+
+
+def test_the_input_is_not_changed_and_the_output_may_be() -> None:
+    a = torch.randn(50, requires_grad=True)
+    before = a.detach().clone()
+    noisy = sparseout(a, 0.5, 1.0, training=True)
+    noisy.mul_(2).sum().backward()
+    assert torch.equal(a, before)
+    assert torch.isfinite(a.grad).all()
+
+
+def test_it_is_reproducible_by_seed() -> None:
+    a, layer = torch.ones(100), sl.Sparseout(q=1.0)
+    draws = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        draws.append(layer(a))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_copies_and_pickles_are_the_same_layer() -> None:
+    layer = sl.Sparseout(0.3, 1.5, "reused").eval()
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert repr(other) == repr(layer) == "Sparseout(p=0.3, q=1.5, gradient='reused')"
+        assert not other.training
+    assert not layer.state_dict()
+
+
+@pytest.mark.parametrize("q", [1.0, 1.5, 2.0, 2.5, 3.0])
+def test_on_a_logistic_model_it_is_a_penalty_on_the_power_q_of_the_activations(q: float) -> None:
+    """To second order the expected loss grows by 1/2 p/(1-p) sum_j |a_j|^q w_j^2 s(z) (1 - s(z)).
+
+    The loss of logit z is softplus(z) less a multiple of z, which unbiased noise leaves alone. Correct noise
+    would fail for about one seed in a million: five standard errors, and Taylor's bound on what is left out.
+    """
+    p, samples, draws, features = 0.05, 20, 4000, 50
+    a = torch.randn(samples, features, dtype=torch.float64).relu() * 2
+    w = 0.03 * torch.randn(features, dtype=torch.float64)
+    z = a @ w
+    sigma = z.sigmoid()
+    noisy = sparseout(a.expand(draws, -1, -1).contiguous(), p, q, training=True)
+    shift = noisy @ w - z
+    # Less its linear part, whose mean is 0, so that the second order is not lost in its noise.
+    increase = F.softplus(z + shift) - F.softplus(z) - sigma * shift
+    error = (increase.var(0) / draws).mean().sqrt().item() / math.sqrt(samples)
+    third = 1 / (6 * math.sqrt(3))  # the largest |softplus'''|
+    left_out = third / 6 * shift.abs().pow(3).mean().item()
+
+    def penalty(q: float) -> float:
+        strength = p / (1 - p) * (a.abs() ** q * w**2).sum(1)
+        return (strength * sigma * (1 - sigma) / 2).mean().item()
+
+    allowed = 5 * error + left_out
+    assert abs(increase.mean().item() - penalty(q)) < allowed < 0.2 * penalty(q)
+    for other in {1.0, 1.5, 2.0, 2.5, 3.0} - {q}:
+        assert abs(increase.mean().item() - penalty(other)) > allowed
