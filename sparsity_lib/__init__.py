@@ -16,6 +16,7 @@ and are imported only when asked for.
 from typing import Any
 
 from sparsity_lib import functional
+from sparsity_lib.coherence import Compression, GradientCoherent, compression
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
 from sparsity_lib.receptive import ReceptiveField, receptive_fields
 from sparsity_lib.regularizers import DecorrReg, SparsityReg, VarianceReg
@@ -24,7 +25,9 @@ from sparsity_lib.tensorboard import write_to_tensorboard
 
 __all__ = [
     "ActivationMonitor",
+    "Compression",
     "DecorrReg",
+    "GradientCoherent",
     "HeatmapExplorer",
     "ImageExplorer",
     "LayerStats",
@@ -33,6 +36,7 @@ __all__ = [
     "SparsityReg",
     "TrainingExplorer",
     "VarianceReg",
+    "compression",
     "functional",
     "receptive_fields",
     "write_to_tensorboard",

@@ -1,0 +1,273 @@
+"""Strong L1 and L2 while gradients agree with those before (GCSR, as we read it); compression by zeros."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsity_lib._layers import named_layers
+from sparsity_lib.functional import exact_dtype
+
+__all__ = ["Compression", "GradientCoherent", "compression"]
+
+
+class GradientCoherent:
+    """Shrinks an optimizer's weights after each of its steps whose gradient agrees with those before.
+
+    ```python
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    coherent = GradientCoherent(optimizer, l1=1e-4, rho=0.0)
+    loss.backward()  # of the loss alone
+    optimizer.step()
+    coherent.coherence  # of this step, in [-1, 1]; float() reads it
+    ```
+
+    GCSR's abstract does not define coherence. Here it is the cosine between the gradient g that `step` is
+    given and the average m of the gradients of the steps before, over all regularised weights together:
+
+        c = g . m / (|g| |m|),  then  m <- decay m + (1 - decay) g,  from m = 0
+
+    A cosine does not see the scale of m, so its start at 0 needs no correction. In the first step there is no
+    c, and where g or m is zero it is NaN. Where c >= rho, each regularised weight w of a group with learning
+    rate lr is, after the optimizer's own step, shrunk and soft-thresholded:
+
+        w <- (1 - lr l2) w,  then  w <- sign(w) max(|w| - lr l1, 0)
+
+    With `rho=-1` that is done in every step, the first included. Neither momentum nor Adam's averages see
+    it: as in AdamW, lr is what the optimizer and its scheduler hold, and Adam's scale for each weight does
+    not count. With momentum 0.9 the loss takes steps ten times as long, so l1 and l2 weigh a tenth as much
+    against it as in plain SGD.
+
+    - **Gradients** are as `step` finds them: accumulated, clipped, and with every penalty that was added to
+        the loss. The optimizer's own `weight_decay` is not among them, and always on. A weight without a
+        gradient is left as it is, and does not count; neither does its average change.
+    - **Hooks** of the optimizer do all this, so schedulers and `zero_grad` need nothing. A copied or
+        unpickled optimizer has lost them. Groups added later take part.
+    - **GradScaler** works, since it unscales before it steps, and steps it skips do not count; not with
+        `fused=True` optimizers, which are given scaled gradients.
+    - **Closures** compute gradients inside `step`, too late to be seen: they are refused, and so is LBFGS.
+    - **Half precision**: averages are float32; weights should be, or rounding undoes small strengths.
+    - **Devices**: regularised weights lie on one. Nothing is read back from it; with shards of weights on
+        several, each process decides for itself.
+
+    **Attributes:**
+
+    - `coherence`: of the last step, a scalar on the device; `None` before the second step.
+    - `applied`: whether the last step shrank weights, a boolean scalar on the device.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        rho: float = 0.0,
+        decay: float = 0.9,
+        start: int = 0,
+        parameters: Iterable[Tensor] | None = None,
+    ) -> None:
+        """**Arguments:**
+
+        - `optimizer`: any that steps without a closure, and whose groups have a learning rate `lr`.
+        - `l1`, `l2`: strengths, at least 0; l2 is that of (l2/2) |w|^2. With both 0, training is as without.
+        - `rho`: the least coherence at which weights are shrunk, in [-1, 1]; -1: always.
+        - `decay`: of the average, in [0, 1); 0: the gradient of the step before.
+        - `start`: how many steps first pass without shrinking; the average begins at once.
+        - `parameters`: which of the optimizer's to regularise; `None`: those of two or more dimensions, so
+            neither biases nor the scales of norms.
+
+        **Raises:** `ValueError` for a setting outside its range, and if nothing is regularised or a
+        regularised parameter is complex. `step` raises it for a closure, a sparse gradient or a scaled one.
+        """
+        for name, strength in (("l1", l1), ("l2", l2)):
+            if not 0 <= strength < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, not {strength}")
+        if not -1 <= rho <= 1:
+            raise ValueError(f"rho must be in [-1, 1], not {rho}")
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), not {decay}")
+        if start < 0:
+            raise ValueError(f"start must be at least 0, not {start}")
+        if any("lr" not in group for group in optimizer.param_groups):
+            raise ValueError(f"{type(optimizer).__name__} has no learning rate lr to scale l1 and l2 by")
+        self._optimizer = optimizer
+        self._l1, self._l2, self._rho, self._decay, self._start = l1, l2, rho, decay, start
+        self._chosen = None if parameters is None else self._own(parameters)
+        if not any(self._regularised(group) for group in optimizer.param_groups):
+            raise ValueError("there is nothing to regularise: no parameter has two or more dimensions")
+        self._steps = 0
+        self._averages: dict[Tensor, Tensor] = {}
+        self.coherence: Tensor | None = None
+        self.applied = torch.zeros((), dtype=torch.bool)
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+
+    def remove(self) -> None:
+        """Leave the optimizer as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs beside the optimizer's own state; the settings are not part of it."""
+        averages = {
+            index: self._averages[parameter]
+            for index, parameter in enumerate(self._parameters())
+            if parameter in self._averages
+        }
+        return {"steps": self._steps, "averages": averages}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there, bit for bit.
+
+        **Raises:** `ValueError` if the averages are not those of the optimizer's parameters.
+        """
+        parameters = self._parameters()
+        averages = {}
+        for index, saved in state["averages"].items():
+            if index >= len(parameters) or parameters[index].shape != saved.shape:
+                raise ValueError(
+                    f"the state has an average of {tuple(saved.shape)} for parameter {index}, "
+                    "which the optimizer does not have in that shape"
+                )
+            averages[parameters[index]] = _zeros_like(parameters[index]).copy_(saved)
+        self._steps, self._averages = state["steps"], averages
+
+    @torch.no_grad()
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        if any(value is not None for value in (*args[1:], *kwargs.values())):
+            raise ValueError(
+                "GradientCoherent cannot see the gradients of a closure: call step() without one"
+            )
+        if getattr(optimizer, "found_inf", None) is not None:
+            raise ValueError("GradScaler gives fused optimizers scaled gradients: make it with fused=False")
+        due: dict[Tensor, Tensor] = {}
+        for group in optimizer.param_groups:
+            due |= self._due(group)
+        if not due:
+            return
+        for weight in due:
+            if weight not in self._averages:
+                self._averages[weight] = _zeros_like(weight)
+        averages = [self._averages[weight] for weight in due]
+        gradients = [gradient.to(self._averages[weight].dtype) for weight, gradient in due.items()]
+        if self._steps:
+            self.coherence = _cosine(gradients, averages)
+        self.applied = self._gate(averages[0].device)
+        torch._foreach_lerp_(averages, gradients, 1 - self._decay)
+        self._steps += 1
+
+    @torch.no_grad()
+    def _after_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        for group in optimizer.param_groups:
+            if not (weights := [*self._due(group)]):
+                continue
+            # The gate is a factor, 0 or 1: asking for its value would wait for the device.
+            rate = self.applied.to(exact_dtype(self.applied.device)) * group["lr"]
+            if self._l2:
+                torch._foreach_mul_(weights, (1 - rate * self._l2).to(weights[0].dtype))
+            if self._l1:
+                soft_threshold_(weights, rate * self._l1)
+
+    def _gate(self, device: torch.device) -> Tensor:
+        if self._steps >= self._start:
+            if self._rho == -1:
+                return torch.ones((), dtype=torch.bool, device=device)
+            if self.coherence is not None:
+                return self.coherence >= self._rho
+        return torch.zeros((), dtype=torch.bool, device=device)
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+    def _own(self, parameters: Iterable[Tensor]) -> set[Tensor]:
+        chosen = set(parameters)
+        if foreign := len(chosen.difference(self._parameters())):
+            raise ValueError(
+                f"{foreign} of the {len(chosen)} parameters to regularise are not the optimizer's"
+            )
+        return chosen
+
+    def _regularised(self, group: dict[str, Any]) -> list[Tensor]:
+        """The group's weights that may be shrunk."""
+        chosen = self._chosen
+        weights = [p for p in group["params"] if (p.dim() >= 2 if chosen is None else p in chosen)]
+        if any(weight.is_complex() for weight in weights):
+            raise ValueError("complex parameters cannot be regularised: leave them out by parameters=")
+        return weights
+
+    def _due(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
+        """Those of them that this step concerns, and their gradients."""
+        due = {weight: weight.grad for weight in self._regularised(group) if weight.grad is not None}
+        if any(gradient.is_sparse for gradient in due.values()):
+            raise ValueError("sparse gradients are not supported: leave their parameters out by parameters=")
+        return due
+
+
+def soft_threshold_(weights: list[Tensor], threshold: Tensor) -> None:
+    """w <- sign(w) max(|w| - threshold, 0) in place; zeros are exact, and at 0 nothing changes."""
+    torch._foreach_sub_(weights, [weight.clamp(-threshold, threshold) for weight in weights])
+
+
+def _cosine(one: list[Tensor], other: list[Tensor]) -> Tensor:
+    """Of the angle between two lists of tensors, each taken as one vector; NaN if one is zero."""
+    exact = exact_dtype(one[0].device)
+    products = [product.sum(dtype=exact) for product in torch._foreach_mul(one, other)]
+    norms = [torch.stack(torch._foreach_norm(tensors)).to(exact).norm() for tensors in (one, other)]
+    return (torch.stack(products).sum() / (norms[0] * norms[1])).clamp(-1, 1)
+
+
+def _zeros_like(parameter: Tensor) -> Tensor:
+    """An average's start, in the parameter's memory layout and at least float32."""
+    return torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How many parameters there are, and how many of them are not exactly zero.
+
+    `layers` holds the same for each module with parameters of its own, by dotted name in the model's order.
+    """
+
+    parameters: int
+    nonzero: int
+    layers: dict[str, "Compression"] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """Parameters over those that are not zero: 1 without zeros, infinite if all are."""
+        return self.parameters / self.nonzero if self.nonzero else math.inf
+
+
+def compression(model: nn.Module) -> Compression:
+    """How far zeros compress a model, over all its parameters and layer by layer.
+
+    All count, biases and norms too; one that several layers share counts once, in the first.
+
+    **Raises:** `ValueError` if the model has no parameters; `TypeError` for `nn.DataParallel`.
+    """
+    layers: dict[str, Compression] = {}
+    seen: set[Tensor] = set()
+    for name, module in named_layers(model).items():
+        own = [p for p in module.parameters(recurse=False) if p not in seen]
+        seen.update(own)
+        if own:
+            nonzero = sum(int(p.count_nonzero()) for p in own)
+            layers[name] = Compression(sum(p.numel() for p in own), nonzero)
+    if not layers:
+        raise ValueError("the model has no parameters")
+    return Compression(
+        sum(layer.parameters for layer in layers.values()),
+        sum(layer.nonzero for layer in layers.values()),
+        layers,
+    )
