@@ -1,0 +1,476 @@
+"""Gradient-coherent regularisation: what coherence is, when weights are shrunk and by how much; compression."""
+
+import copy
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_network import SmallNetwork
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import sparsity_lib as sl
+from sparsity_lib.coherence import soft_threshold_
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05),
+    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
+    "nesterov": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
+    "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
+    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01),
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def weight(values: list[float]) -> nn.Parameter:
+    """A matrix of one row."""
+    return nn.Parameter(torch.tensor([values]))
+
+
+def step(optimizer: torch.optim.Optimizer, *gradients: list[float] | None) -> None:
+    """A step with these gradients, one for each parameter in the optimizer's order."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = None if gradient is None else torch.tensor(gradient).view_as(parameter)
+    optimizer.step()
+
+
+def coherences(gradients: list[list[float]], **settings: float) -> list[float | None]:
+    """The coherence after each step of a bare weight with these gradients."""
+    w = weight([0.0] * len(gradients[0]))
+    optimizer = torch.optim.SGD([w], lr=0.0)
+    coherent = sl.GradientCoherent(optimizer, **settings)
+    seen = []
+    for gradient in gradients:
+        step(optimizer, gradient)
+        seen.append(None if coherent.coherence is None else float(coherent.coherence))
+    return seen
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int = 1) -> None:
+    """Steps on random images."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x, y = torch.randn(8, 3, 6, 6, generator=generator), torch.randint(2, (8,), generator=generator)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have bit-equal parameters."""
+    return all(map(torch.equal, one.parameters(), other.parameters()))
+
+
+def test_coherence_of_known_gradients() -> None:
+    g = [3.0, -4.0]
+    opposite, turned = [-3.0, 4.0], [4.0, 3.0]
+    assert coherences([g, g, [30.0, -40.0]]) == [None, pytest.approx(1), pytest.approx(1)]
+    assert coherences([g, turned]) == [None, 0]
+    # Of alternating signs the average keeps the last one's, so each step is against it.
+    assert coherences([g, opposite, g, opposite]) == [None, *[pytest.approx(-1)] * 3]
+    # After g and turned, the average is along decay g + turned; g makes this angle with it.
+    for decay in (0.0, 0.5, 0.9):
+        expected = decay / math.hypot(decay, 1)
+        assert coherences([g, turned, g], decay=decay)[-1] == pytest.approx(expected, abs=1e-7)
+
+
+def test_coherence_is_that_of_a_slow_reference_over_all_weights_together() -> None:
+    gradients = torch.randn(12, 10, dtype=torch.float64)
+    a, b, bias = (nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (1, 2, 2), (5,)))
+    optimizer = torch.optim.SGD([{"params": [a, bias]}, {"params": [b], "lr": 0.3}], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, decay=0.7)
+    for t, gradient in enumerate(gradients):
+        parts = gradient.float().tolist()
+        step(optimizer, parts[:6], [1e3] * 5, parts[6:])
+        if t:
+            ages = 0.7 ** torch.arange(t - 1, -1, -1, dtype=torch.float64)
+            expected = F.cosine_similarity(gradient, ages @ gradients[:t], dim=0)
+            torch.testing.assert_close(coherent.coherence, expected, rtol=0, atol=1e-6)
+
+
+def test_without_a_direction_coherence_is_not_a_number_and_nothing_is_shrunk() -> None:
+    w = weight([1.0, 1.0])
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=-0.99)
+    for _ in range(2):
+        step(optimizer, [0.0, 0.0])
+    assert coherent.coherence is not None
+    assert coherent.coherence.isnan()
+    assert not coherent.applied
+    assert w.tolist() == [[1.0, 1.0]]
+
+
+def test_weights_are_shrunk_from_rho_on_equality_included() -> None:
+    cases = [
+        ([[1.0, 0.0], [0.0, 1.0]], 0.0, True),  # orthogonal: exactly 0
+        ([[1.0, 0.0], [0.0, 1.0]], 1e-6, False),
+        ([[1.0, 0.0], [1.0, 0.0]], 1.0, True),
+        ([[1.0, 0.0], [-1.0, 0.0]], -0.999, False),
+        ([[1.0, 0.0], [-1.0, 0.0]], -1.0, True),
+        ([[1.0, 0.0]], -0.999, False),  # a first step has no coherence
+        ([[1.0, 0.0]], -1.0, True),
+    ]
+    for gradients, rho, expected in cases:
+        w = weight([5.0, 5.0])
+        optimizer = torch.optim.SGD([w], lr=0.0)
+        coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=rho)
+        for gradient in gradients[:-1]:
+            step(optimizer, gradient)
+        optimizer.param_groups[0]["lr"] = 0.5
+        before = w.detach() - 0.5 * torch.tensor([gradients[-1]])
+        step(optimizer, gradients[-1])
+        assert bool(coherent.applied) is expected
+        assert torch.equal(w, before * (0.5 if expected else 1))
+
+
+def test_soft_threshold_is_its_closed_form_with_exact_zeros() -> None:
+    w = torch.cat([torch.randn(1000), torch.tensor([0.25, -0.25, 0.0, -0.0])])
+    shrunk = w.clone()
+    soft_threshold_([shrunk], torch.tensor(0.25))
+    assert torch.equal(shrunk, w.sign() * (w.abs() - 0.25).clamp_min(0))
+    assert (shrunk == 0).sum() == (w.abs() <= 0.25).sum() > 100
+    untouched = w.clone()
+    soft_threshold_([untouched], torch.tensor(0.0))
+    assert torch.equal(untouched, w)
+
+
+def test_each_group_is_shrunk_by_its_own_learning_rate_after_its_step() -> None:
+    a, b = weight([1.0, -0.02]), weight([1.0, -0.02])
+    optimizer = torch.optim.SGD([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.01}])
+    sl.GradientCoherent(optimizer, l1=0.5, l2=2.0, rho=-1)
+    step(optimizer, [1.0, 0.0], [1.0, 0.0])
+    torch.testing.assert_close(a.detach(), torch.tensor([[(1 - 0.1) * 0.8 - 0.05, 0.0]]))
+    torch.testing.assert_close(b.detach(), torch.tensor([[(1 - 0.01) * 0.98 - 0.005, -0.02 * 0.98 + 0.005]]))
+    assert a[0, 1] == 0
+
+
+def test_proximal_steps_reach_the_minimum_of_the_penalised_loss() -> None:
+    """Of (w - v)^2/2 + l1 |w| that is the soft threshold of v by l1."""
+    v = torch.randn(4, 25)
+    w = nn.Parameter(torch.zeros(4, 25))
+    optimizer = torch.optim.SGD([w], lr=0.5)
+    sl.GradientCoherent(optimizer, l1=0.3, rho=-1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        ((w - v).square().sum() / 2).backward()
+        optimizer.step()
+    torch.testing.assert_close(w.detach(), v.sign() * (v.abs() - 0.3).clamp_min(0))
+    assert torch.equal(w == 0, v.abs() <= 0.3)
+
+
+def test_without_gradients_l2_is_adamws_decoupled_weight_decay_bit_for_bit() -> None:
+    ours, theirs = nn.Parameter(torch.randn(7, 9)), nn.Parameter(torch.empty(7, 9))
+    theirs.data.copy_(ours.data)
+    decayed = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.3)
+    plain = torch.optim.AdamW([ours], lr=0.01, weight_decay=0.0)
+    sl.GradientCoherent(plain, l2=0.3, rho=-1)
+    for _ in range(5):
+        for optimizer in (decayed, plain):
+            step(optimizer, [0.0] * 63)
+    assert torch.equal(ours, theirs)
+
+
+def test_always_on_l2_is_decoupled_decay_after_each_step() -> None:
+    """AdamW decays before its step: with gradients that do not depend on weights, half a step apart."""
+    ours, theirs = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.empty(3, 4))
+    theirs.data.copy_(ours.data)
+    ours.data.mul_(1 - 0.01 * 0.3)
+    decayed = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.3)
+    plain = torch.optim.AdamW([ours], lr=0.01, weight_decay=0.0)
+    sl.GradientCoherent(plain, l2=0.3, rho=-1)
+    for gradient in torch.randn(6, 12).tolist():
+        for optimizer in (decayed, plain):
+            step(optimizer, gradient)
+    torch.testing.assert_close(ours, theirs * (1 - 0.01 * 0.3))
+
+
+@every_optimizer
+def test_without_strengths_training_is_bit_equal_to_the_bare_optimizers(
+    optimizer: Callable[..., torch.optim.Optimizer],
+) -> None:
+    bare = SmallNetwork()
+    watched = copy.deepcopy(bare)
+    train(bare, optimizer(bare.parameters()), 6)
+    with_hooks = optimizer(watched.parameters())
+    coherent = sl.GradientCoherent(with_hooks, rho=-1)
+    train(watched, with_hooks, 6)
+    assert coherent.applied
+    assert same(bare, watched)
+
+
+@every_optimizer
+def test_a_resumed_training_goes_on_bit_for_bit(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    def started(model: nn.Module) -> tuple[torch.optim.Optimizer, sl.GradientCoherent]:
+        one = optimizer(model.parameters())
+        return one, sl.GradientCoherent(one, l1=1e-2, l2=1e-2, rho=0.05, start=1)
+
+    model = SmallNetwork().to(memory_format=torch.channels_last)
+    one, coherent = started(model)
+    train(model, one, 4)
+    file = io.BytesIO()
+    torch.save([model.state_dict(), one.state_dict(), coherent.state_dict()], file)
+    train(model, one, 5, seed=2)
+
+    file.seek(0)
+    of_model, of_optimizer, of_coherence = torch.load(file, weights_only=True)
+    resumed = SmallNetwork().to(memory_format=torch.channels_last)
+    other, also = started(resumed)
+    resumed.load_state_dict(of_model)
+    other.load_state_dict(of_optimizer)
+    also.load_state_dict(of_coherence)
+    train(resumed, other, 5, seed=2)
+    assert same(model, resumed)
+    assert coherent.coherence is not None
+    assert also.coherence is not None
+    assert torch.equal(coherent.coherence, also.coherence)
+
+
+def test_a_state_of_other_parameters_is_refused() -> None:
+    one, other = (torch.optim.SGD([weight([0.0] * n)], lr=0.1) for n in (2, 3))
+    coherent = sl.GradientCoherent(one)
+    step(one, [1.0, 1.0])
+    with pytest.raises(ValueError, match=r"an average of \(1, 2\) for parameter 0, which the optimizer does"):
+        sl.GradientCoherent(other).load_state_dict(coherent.state_dict())
+
+
+def test_the_delay_holds_shrinking_back_while_the_average_begins() -> None:
+    w = weight([1.0, 1.0])
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, l1=0.1, rho=-1, start=3)
+    applied = []
+    for _ in range(5):
+        step(optimizer, [1.0, 0.0])
+        applied.append(bool(coherent.applied))
+    assert applied == [False, False, False, True, True]
+    assert w[0, 1].item() == pytest.approx(1 - 2 * 0.1 * 0.1)
+
+
+def test_a_scheduler_sets_the_strength_too() -> None:
+    w = weight([1.0])
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    sl.GradientCoherent(optimizer, l1=0.1, rho=-1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+    for _ in range(3):
+        step(optimizer, [0.0])
+        scheduler.step()
+    torch.testing.assert_close(w.item(), 1 - 0.1 * (0.1 + 0.01 + 0.001))
+
+
+def test_a_learning_rate_may_be_a_tensor() -> None:
+    w = weight([1.0])
+    optimizer = torch.optim.Adam([w], lr=torch.tensor(0.1), capturable=False, foreach=False)
+    sl.GradientCoherent(optimizer, l1=0.1, rho=-1)
+    step(optimizer, [0.0])
+    assert w.item() == pytest.approx(0.99)
+
+
+def test_biases_and_norms_are_left_out_unless_they_are_chosen() -> None:
+    model = SmallNetwork()
+    before = copy.deepcopy(dict(model.named_parameters()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sl.GradientCoherent(optimizer, l2=1.0, rho=-1)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name] * (0.9 if parameter.dim() > 1 else 1)), name
+
+    a, b, bias = weight([1.0]), weight([1.0]), nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([a, b, bias], lr=0.1)
+    sl.GradientCoherent(optimizer, l2=1.0, rho=-1, parameters=(p for p in (a, bias)))
+    step(optimizer, [0.0], [0.0], [0.0])
+    assert [a.item(), b.item(), bias.item()] == pytest.approx([0.9, 1, 0.9])
+
+
+def test_a_weight_without_gradient_is_left_alone_and_later_groups_take_part() -> None:
+    a, b, late = weight([1.0, 1.0]), weight([1.0]), weight([1.0])
+    optimizer = torch.optim.SGD([a, b], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=0.5)
+    step(optimizer, None, None)  # does not count
+    assert coherent.state_dict()["steps"] == 0
+    step(optimizer, [1.0, 0.0], [5.0])
+    step(optimizer, [1.0, 0.0], None)
+    assert coherent.coherence == pytest.approx(1)
+    assert b.item() == pytest.approx(0.5)  # from the first step's gradient alone
+    optimizer.add_param_group({"params": [late]})
+    step(optimizer, [1.0, 0.0], None, [0.0])
+    assert late.item() == pytest.approx(0.9)
+
+
+def test_accumulated_gradients_are_one_step() -> None:
+    w = weight([0.0, 0.0])
+    optimizer = torch.optim.SGD([w], lr=0.0)
+    coherent = sl.GradientCoherent(optimizer)
+    for parts in ([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]):
+        optimizer.zero_grad()
+        for part in parts:
+            (w * torch.tensor([part])).sum().backward()
+        optimizer.step()
+    assert coherent.coherence == pytest.approx(1)
+
+
+def test_a_grad_scaler_scales_neither_coherence_nor_shrinking() -> None:
+    model = SmallNetwork()
+    scaled = copy.deepcopy(model)
+    both = []
+    for network in (model, scaled):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        coherent = sl.GradientCoherent(optimizer, l1=0.01, rho=-0.5)
+        scaler = torch.amp.GradScaler("cpu", enabled=network is scaled, init_scale=1024.0, growth_interval=2)
+        for t in range(5):
+            x = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(t))
+            optimizer.zero_grad()
+            loss = network(x).square().mean()
+            if network is scaled and t == 2:  # one that overflows is skipped and does not count
+                scaler.scale(loss * math.inf).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                loss = network(x).square().mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        both.append(coherent)
+    assert both[0].state_dict()["steps"] == both[1].state_dict()["steps"] == 5
+    torch.testing.assert_close(both[0].coherence, both[1].coherence, rtol=0, atol=1e-4)
+
+
+def test_half_precision_weights_have_float32_averages() -> None:
+    w = nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))
+    optimizer = torch.optim.SGD([w], lr=0.5)
+    coherent = sl.GradientCoherent(optimizer, l1=1.0, l2=0.5, rho=-1)
+    for _ in range(2):
+        w.grad = torch.zeros_like(w) + 0.001
+        optimizer.step()
+    assert coherent.state_dict()["averages"][0].dtype == torch.float32
+    assert coherent.coherence == pytest.approx(1)
+    assert w.dtype == torch.bfloat16
+    assert (w < 0.5).all()
+
+
+@every_optimizer
+def test_no_value_is_read_back_during_a_step(
+    optimizer: Callable[..., torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stalls(tensor: Tensor, *args: object) -> None:
+        raise AssertionError("a value was read back")
+
+    model = SmallNetwork()
+    one = optimizer(model.parameters())
+    coherent = sl.GradientCoherent(one, l1=1e-3, l2=1e-3)
+    with monkeypatch.context() as patched:
+        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "nonzero"):
+            patched.setattr(Tensor, name, stalls)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            coherent._before_step(one, (one,), {})  # what lies between, Adam's own step, may read its count
+            coherent._after_step(one, (one,), {})
+    assert coherent.coherence is not None
+    assert bool(coherent.applied) is (coherent.coherence.item() >= 0)
+
+
+def test_a_step_needs_no_values() -> None:
+    """On tensors without values anything that would wait for a device fails, inside torch too."""
+    with FakeTensorMode():
+        model = SmallNetwork()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        coherent = sl.GradientCoherent(optimizer, l1=1e-3, l2=1e-3)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+        assert coherent.coherence is not None
+        assert coherent.coherence.shape == coherent.applied.shape == ()
+
+
+def test_removed_it_leaves_the_optimizer_bare() -> None:
+    w = weight([1.0])
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=-1)
+    coherent.remove()
+    step(optimizer, [0.0])
+    assert w.item() == 1
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_bad_settings_are_refused() -> None:
+    optimizer = torch.optim.SGD([weight([1.0])], lr=0.1)
+    of_biases = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.1)
+    of_complex = torch.optim.SGD([nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))], lr=0.1)
+    cases: list[tuple[torch.optim.Optimizer, dict[str, Any], str]] = [
+        (optimizer, {"rho": 1.1}, r"rho must be in \[-1, 1\], not 1.1"),
+        (optimizer, {"rho": math.nan}, r"rho must be in \[-1, 1\], not nan"),
+        (optimizer, {"l1": -1.0}, "l1 must be finite and at least 0, not -1.0"),
+        (optimizer, {"l2": math.inf}, "l2 must be finite and at least 0, not inf"),
+        (optimizer, {"decay": 1.0}, r"decay must be in \[0, 1\), not 1.0"),
+        (optimizer, {"start": -1}, "start must be at least 0, not -1"),
+        (optimizer, {"parameters": []}, "nothing to regularise"),
+        (optimizer, {"parameters": [weight([2.0])]}, "1 of the 1 parameters to regularise are not the"),
+        (of_biases, {}, "nothing to regularise"),
+        (of_complex, {}, "complex parameters cannot be regularised"),
+    ]
+    for one, settings, message in cases:
+        with pytest.raises(ValueError, match=message):
+            sl.GradientCoherent(one, **settings)
+        assert not one._optimizer_step_pre_hooks
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(ValueError, match="SGD has no learning rate lr"):
+        sl.GradientCoherent(optimizer)
+
+
+def test_closures_are_refused() -> None:
+    for make in (torch.optim.SGD, torch.optim.LBFGS):
+        optimizer = make([weight([1.0])], lr=0.1)
+        sl.GradientCoherent(optimizer)
+        with pytest.raises(ValueError, match="cannot see the gradients of a closure"):
+            optimizer.step(lambda: torch.tensor(0.0))
+        with pytest.raises(ValueError, match="cannot see the gradients of a closure"):
+            optimizer.step(closure=lambda: torch.tensor(0.0))
+
+
+def test_sparse_and_scaled_gradients_are_refused() -> None:
+    embedding = nn.Embedding(4, 2, sparse=True)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    sl.GradientCoherent(optimizer)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="sparse gradients are not supported"):
+        optimizer.step()
+
+    w = weight([1.0])
+    fused = torch.optim.SGD([w], lr=0.1, fused=True)
+    sl.GradientCoherent(fused)
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(w.sum()).backward()
+    with pytest.raises(ValueError, match="GradScaler gives fused optimizers scaled gradients"):
+        scaler.step(fused)
+
+
+def test_compression_counts_zeros_in_all_and_by_layer() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+        model[0].weight[:, :2] = 0
+        model[2].weight.zero_()
+        model[2].bias.zero_()
+    found = sl.compression(model)
+    assert (found.parameters, found.nonzero, found.ratio) == (11, 4, 11 / 4)
+    assert found.layers == {"0": sl.Compression(8, 4), "2": sl.Compression(3, 0)}
+    assert found.layers["2"].ratio == math.inf
+    model[2].weight = model[0].weight
+    assert sl.compression(model).layers["2"] == sl.Compression(1, 0)
+    with pytest.raises(ValueError, match="the model has no parameters"):
+        sl.compression(nn.ReLU())
