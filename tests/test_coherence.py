@@ -1,4 +1,4 @@
-"""Gradient-coherent regularisation: what coherence is, when weights are shrunk and by how much; compression."""
+"""Gradient-coherent regularisation: what coherence is, when and how far weights are shrunk; compression."""
 
 import copy
 import io
@@ -77,6 +77,8 @@ def test_coherence_of_known_gradients() -> None:
     opposite, turned = [-3.0, 4.0], [4.0, 3.0]
     assert coherences([g, g, [30.0, -40.0]]) == [None, pytest.approx(1), pytest.approx(1)]
     assert coherences([g, turned]) == [None, 0]
+    for long in torch.randn(30, 50).tolist():  # rounding included
+        assert all(abs(c or 0) <= 1 for c in coherences([long] * 3))
     # Of alternating signs the average keeps the last one's, so each step is against it.
     assert coherences([g, opposite, g, opposite]) == [None, *[pytest.approx(-1)] * 3]
     # After g and turned, the average is along decay g + turned; g makes this angle with it.
