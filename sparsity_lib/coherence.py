@@ -45,7 +45,7 @@ class GradientCoherent:
         the loss. The optimizer's own `weight_decay` is not among them, and always on. A weight without a
         gradient is left as it is, and does not count; neither does its average change.
     - **Hooks** of the optimizer do all this, so schedulers and `zero_grad` need nothing. A copied or
-        unpickled optimizer has lost them. Groups added later take part.
+        unpickled optimizer has lost them. Groups added later take part, unless `parameters` was given.
     - **GradScaler** works, since it unscales before it steps, and steps it skips do not count; not with
         `fused=True` optimizers, which are given scaled gradients.
     - **Closures** compute gradients inside `step`, too late to be seen: they are refused, and so is LBFGS.
@@ -56,7 +56,7 @@ class GradientCoherent:
     **Attributes:**
 
     - `coherence`: of the last step, a scalar on the device; `None` before the second step.
-    - `applied`: whether the last step shrank weights, a boolean scalar on the device.
+    - `applied`: whether the last step was to shrink weights, a boolean scalar on the device.
     """
 
     def __init__(
