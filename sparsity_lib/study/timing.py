@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sparsity_lib.early_warning import collapse_epochs
 from sparsity_lib.study.analysis import labels, moment_of_overfitting, only, trained
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
 
+# Of the claims; `sparsity_lib.early_warning` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
+PATIENCE = 2  # epochs in a row
 
 
 def shares_of_ln_d(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
@@ -38,11 +41,9 @@ def change_point(
     The second of the first two epochs in a row, from epoch 5 on, at which it lies below the lowest of its
     values in epochs 0 to 4 by more than `margin`, a share of ln D. No later epoch and no loss is used.
     """
-    values = shares_of_ln_d(trained(curves), quantity, layers)
-    before, after = values.isel(epoch=slice(BASELINE)), values.isel(epoch=slice(BASELINE, None))
-    below = after < before.min("epoch", skipna=False) - margin
-    twice = below & below.shift(epoch=1, fill_value=False)
-    return after["epoch"].where(twice).min("epoch")
+    values = shares_of_ln_d(trained(curves), quantity, layers).transpose("run", "epoch")
+    epochs = collapse_epochs(values.to_numpy(), margin=margin, reference=BASELINE, patience=PATIENCE)
+    return values.isel(epoch=0, drop=True).copy(data=epochs)
 
 
 def lead(onset: xr.DataArray, changed: xr.DataArray) -> xr.DataArray:

@@ -1,0 +1,164 @@
+"""OverfitWarning: an early warning from entropies alone, without any label.
+
+A layer collapses when its entropy, as a share of ln D, lies below the lowest value of the reference epochs by
+more than a margin, for some epochs in a row. The rule is causal: it uses no later epoch, and no loss.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["MARGIN", "PATIENCE", "REFERENCE", "OverfitWarning", "collapse_epochs"]
+
+MARGIN = 0.05  # of ln D
+REFERENCE = 5  # epochs, 0 to 4, with which later ones are compared
+PATIENCE = 2  # epochs in a row
+ROUNDING = 1e-4  # of shares: means are summed in float32 on some devices
+
+
+class OverfitWarning:
+    """Says, epoch by epoch, which layers began to collapse.
+
+    ```python
+    warning = OverfitWarning({"conv3": 32, "fc1": 64})
+    for epoch in range(100):
+        ...  # train; then run unlabelled images through the network under an ActivationMonitor
+        entropies = {name: layer.entropy for name, layer in monitor.compute().items()}
+        if collapsed := warning.update(entropies):
+            print(f"epoch {epoch}: the entropy falls in {', '.join(collapsed)}")
+        monitor.reset()
+    ```
+
+    The first update is epoch 0. Images that were not trained on are the claims' choice; no label is used.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, int],
+        *,
+        margin: float = MARGIN,
+        reference: int = REFERENCE,
+        patience: int = PATIENCE,
+    ) -> None:
+        """**Arguments:**
+
+        - `channels`: `{layer: D}`, at least 2 each; `LayerStats.channels`.
+        - `margin`: by how much the entropy must have fallen, as a share of ln D; at least 0.
+        - `reference`: with how many first epochs, at least 1, the later ones are compared.
+        - `patience`: for how many epochs in a row, at least 1, it must lie so low; it warns in the last.
+
+        **Raises:** `ValueError` for other values, or no layers.
+        """
+        if not channels:
+            raise ValueError("no layer is named; give {layer: number of channels}")
+        for name, d in channels.items():
+            if not isinstance(d, int) or d < 2:
+                raise ValueError(f"layer {name!r} needs a whole number of at least 2 channels, not {d!r}")
+        self._channels = dict(channels)
+        self._falls = _Falls(len(channels), margin, reference, patience)
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The layers that have collapsed, and when, `{layer: epoch}`."""
+        pairs = zip(self._channels, self._falls.epochs, strict=True)
+        return {name: int(epoch) for name, epoch in pairs if math.isfinite(epoch)}
+
+    def update(self, entropies: Mapping[str, float]) -> list[str] | None:
+        """Take in an epoch's mean entropies, and say which layers began to collapse in it; None if none did.
+
+        `entropies` are in nats, one for each layer; those of other layers are left aside.
+
+        **Raises:** `ValueError` for a layer that is missing, or an entropy that is not in [0, ln D]; the
+        epoch then does not count.
+        """
+        shares = []
+        for name, d in self._channels.items():
+            if name not in entropies:
+                raise ValueError(f"the entropy of layer {name!r} is missing; given: {', '.join(entropies)}")
+            share = float(entropies[name]) / math.log(d)
+            if not -ROUNDING <= share <= 1 + ROUNDING:
+                raise ValueError(
+                    f"the entropy of layer {name!r}, with {d} channels, must be in [0, {math.log(d):.4g}] "
+                    f"nats, not {float(entropies[name]):.4g}"
+                )
+            shares.append(share)
+        began = self._falls.step(np.array(shares))
+        return [name for name, begins in zip(self._channels, began, strict=True) if begins] or None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on after an interruption: numbers, lists and dicts alone."""
+        return {"channels": dict(self._channels), **self._falls.state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there.
+
+        **Raises:** `ValueError` if it comes from other layers or another rule.
+        """
+        if (theirs := state["channels"]) != self._channels:
+            raise ValueError(f"the state is of the layers {theirs}, not {self._channels}")
+        self._falls.restore(state)
+
+
+def collapse_epochs(
+    shares: np.ndarray, *, margin: float = MARGIN, reference: int = REFERENCE, patience: int = PATIENCE
+) -> np.ndarray:
+    """The rule of `OverfitWarning` on whole curves.
+
+    **Arguments:**
+
+    - `shares`: `(..., epoch)`, from epoch 0 on: entropies over ln D, or whatever else should not fall; NaN
+        where there is none.
+    - `margin`, `reference`, `patience`: as for `OverfitWarning`; the margin in the unit of `shares`.
+
+    **Returns:** `(...)`, the epochs, as floats; NaN where nothing falls.
+
+    **Raises:** `ValueError` as `OverfitWarning`.
+    """
+    falls = _Falls(shares.shape[:-1], margin, reference, patience)
+    for values in np.moveaxis(shares, -1, 0):
+        falls.step(values)
+    return falls.epochs
+
+
+class _Falls:
+    """The rule itself, for an array of curves, one epoch after the other."""
+
+    def __init__(self, shape: int | tuple[int, ...], margin: float, reference: int, patience: int) -> None:
+        if not (math.isfinite(margin) and margin >= 0):
+            raise ValueError(f"margin must be a number >= 0, not {margin!r}")
+        for name, count in (("reference", reference), ("patience", patience)):
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1 epoch, not {count!r}")
+        self._rule = {"margin": margin, "reference": reference, "patience": patience}
+        self._seen = 0
+        self._lowest = np.zeros(shape)  # of the reference epochs, once there are any
+        self._in_a_row = np.zeros(shape, int)
+        self.epochs = np.full(shape, np.nan)
+
+    def step(self, values: np.ndarray) -> np.ndarray:
+        """Which curves began to fall in this epoch."""
+        if self._seen < self._rule["reference"]:
+            self._lowest = np.minimum(self._lowest, values) if self._seen else values
+            below = np.zeros(values.shape, bool)
+        else:
+            below = values < self._lowest - self._rule["margin"]
+        self._in_a_row = np.where(below, self._in_a_row + 1, 0)
+        began = (self._in_a_row == self._rule["patience"]) & np.isnan(self.epochs)
+        self.epochs[began] = self._seen
+        self._seen += 1
+        return began
+
+    def state(self) -> dict[str, Any]:
+        epochs = [None if math.isnan(epoch) else int(epoch) for epoch in self.epochs]
+        lists = {"lowest": self._lowest.tolist(), "in_a_row": self._in_a_row.tolist(), "epochs": epochs}
+        return {"rule": dict(self._rule), "seen": self._seen, **lists}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if state["rule"] != self._rule:
+            raise ValueError(f"the state is of the rule {state['rule']}, not {self._rule}")
+        self._seen = state["seen"]
+        self._lowest = np.array(state["lowest"], float)
+        self._in_a_row = np.array(state["in_a_row"], int)
+        self.epochs = np.array(state["epochs"], float)
