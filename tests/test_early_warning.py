@@ -123,7 +123,7 @@ def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
         sl.OverfitWarning({})
     with pytest.raises(ValueError, match="at least 2 channels, not 1"):
         sl.OverfitWarning({"conv3": 1})
-    with pytest.raises(ValueError, match="margin must be a number >= 0, not -0.1"):
+    with pytest.raises(ValueError, match=r"margin must be a number >= 0, not -0\.1"):
         sl.OverfitWarning(CHANNELS, margin=-0.1)
     for name in ("reference", "patience"):
         with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 epoch, not 0"):
