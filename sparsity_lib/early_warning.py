@@ -31,7 +31,8 @@ class OverfitWarning:
         monitor.reset()
     ```
 
-    The first update is epoch 0. Images that were not trained on are the claims' choice; no label is used.
+    The first update is epoch 0. The study measures entropies on held-out images. That a layer collapses need
+    not mean that the network overfits: `sparsity_lib.study.detection` judges how often it does.
     """
 
     def __init__(

@@ -371,7 +371,7 @@ def by_seed(values: np.ndarray, seeds: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the mean where runs of one seed, which begin alike, go together.
 
     Cluster-robust, Student's t over seeds: with as many runs of each seed, that of the seeds' means. NaN for
-    fewer than two seeds.
+    fewer than two seeds; of no width, and then of no meaning, where the few seeds agree to the last run.
     """
     _, seed = np.unique(seeds, return_inverse=True)
     n = seed.max() + 1 if len(seed) else 0
