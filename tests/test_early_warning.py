@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import sparsity_lib as sl
 from sparsity_lib.early_warning import collapse_epochs
@@ -86,6 +88,20 @@ def test_curves_with_gaps_or_that_end_early_give_no_warning_there() -> None:
     unknown[2] = np.nan
     np.testing.assert_array_equal(collapse_epochs(np.stack([ends, gap, unknown])), [np.nan, 13, np.nan])
     assert np.isnan(collapse_epochs(step(10)[:4]))
+
+
+def test_it_takes_what_a_monitor_measures() -> None:
+    """Weights that grow a hundredfold collapse the softmax's entropy."""
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(3, 16, 3), torch.randn(8, 3, 6, 6)
+    warning = sl.OverfitWarning({"": 16})
+    for epoch in range(10):
+        if epoch == 6:
+            layer.weight.data *= 100
+        with torch.no_grad(), sl.ActivationMonitor(layer) as monitor:
+            layer(images)
+        warning.update({name: stats.entropy for name, stats in monitor.compute().items()})
+    assert warning.epochs == {"": 7}
 
 
 @pytest.mark.parametrize("interrupted", [3, 11, 25])
