@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from sparsity_lib._entropy import exact_float
 
-__all__ = ["Sparseout"]
+__all__ = ["Sparseout", "sparseout"]
 
 _GRADIENTS = ("exact", "reused")
 _ROOTS = {0.5: 1, 0.25: 2}  # how many square roots in a row an exponent is
@@ -62,12 +62,12 @@ def with_mask(input: Tensor, kept: Tensor, p: float, q: float, gradient: str) ->
 
 
 class Sparseout(nn.Module):
-    """`functional.sparseout` as a layer, to stand after a ReLU: noise in training mode, else nothing."""
+    """`sparseout` as a layer, to stand after a ReLU: noise in training mode, else nothing."""
 
     def __init__(self, p: float = 0.5, q: float = 2.0, gradient: str = "exact") -> None:
-        """**Arguments:** as for `functional.sparseout`.
+        """**Arguments:** as for `sparseout`.
 
-        **Raises:** `ValueError` as `functional.sparseout`.
+        **Raises:** `ValueError` as `sparseout`.
         """
         _check(p, q, gradient)
         super().__init__()

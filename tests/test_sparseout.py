@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sparsity_lib as sl
-from sparsity_lib.sparseout import with_mask
+from sparsity_lib.sparseout import sparseout, with_mask
 
-sparseout = sl.functional.sparseout
 EXPONENTS = (0.0, 0.5, 1.0, 1.5, 1.7, 2.0, 2.01, 2.5, 3.0, 4.0, 5.0)
 GRADIENTS = ("exact", "reused")
 
