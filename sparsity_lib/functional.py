@@ -1,9 +1,9 @@
-"""Entropy and sparsity of activations, and correlation of filters, as functions of tensors.
+"""Entropy and sparsity of activations, correlation of filters, and Sparseout, as functions of tensors.
 
 Sources: "Targeted Sparsity Regularization" (TSR, arXiv 2002.09237), "Impact of Activation Sparsity on
-Overfitting" (arXiv 2104.06153), OrthoReg (arXiv 1611.01967). Activations are `(N, D, *spatial)`: the D
-channels at one position of one sample are its receptive field activation vector (RFAV). Half precision is
-computed in float32; float64 stays. Entropies are in nats.
+Overfitting" (arXiv 2104.06153), OrthoReg (arXiv 1611.01967), Sparseout (arXiv 1904.08050). Activations are
+`(N, D, *spatial)`: the D channels at one position of one sample are its receptive field activation vector
+(RFAV). Half precision is computed in float32; float64 stays. Entropies are in nats.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparsity_lib._entropy import check_activations, exact_float, weighted_entropy
+from sparsity_lib.sparseout import sparseout
 
 __all__ = [
     "CENTERS",
@@ -22,6 +23,7 @@ __all__ = [
     "perplexity",
     "perplexity_sparsity",
     "rfav_entropy",
+    "sparseout",
     "standardize",
     "variance",
 ]
