@@ -85,7 +85,7 @@ def test_a_network_of_ones_own():
     ("name", "convolutions", "hidden"),
     [("LeNet", (6, 16), (120, 84)), ("srAlexNet", (64, 192, 384, 256, 256), (4096, 4096))],
 )
-def test_older_networks_have_their_widths(name, convolutions, hidden):
+def test_other_networks_have_their_widths(name, convolutions, hidden):
     full = dict(network(network=name, size="full").named_children())
     quarter = dict(network(network=name, size="quarter").named_children())
     for i, width in enumerate(convolutions, start=1):
@@ -98,7 +98,7 @@ def test_older_networks_have_their_widths(name, convolutions, hidden):
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("LeNet", 16), ("AlexNet", 8)])
-def test_older_networks_take_any_size_from_the_smallest_on(name, smallest):
+def test_other_networks_take_any_size_from_the_smallest_on(name, smallest):
     for side in (smallest, 33, 64):
         model = network(1, (side, side + 3), 7, network=name, size="quarter")
         assert model(torch.rand(2, 1, side, side + 3)).shape == (2, 7)
@@ -106,7 +106,7 @@ def test_older_networks_take_any_size_from_the_smallest_on(name, smallest):
         network(1, (smallest, smallest - 1), 7, network=name, size="quarter")
 
 
-def test_the_older_networks_have_sizes_of_their_own():
+def test_the_other_networks_have_sizes_of_their_own():
     with pytest.raises(StudyError, match="unknown size 's' of LeNet; known: quarter, full"):
         Experiment(network="LeNet")
     with pytest.raises(StudyError, match="unknown layer 'conv3'; srLeNet has conv1, conv2, fc1, fc2, fc3"):

@@ -101,8 +101,8 @@ def layers_of(curves: xr.Dataset) -> list[str]:
 def regularised_layers(network: str) -> tuple[str, ...]:
     """The layers that SparsityReg acts on in this architecture (TSR, section 4.2; T12)."""
     architecture = NETWORKS[network].architecture if network in NETWORKS else network
-    targeted = NETWORKS.get(f"sr{architecture}", NETWORKS["sr2Net"])
-    return targeted.sparsity
+    plain = architecture.removeprefix("drop").removeprefix("norm").removeprefix("sparseout")
+    return NETWORKS.get(f"sr{plain}", NETWORKS["sr2Net"]).sparsity
 
 
 def _title(setting: pd.Series) -> str:

@@ -60,7 +60,7 @@ class Experiment(BaseModel):
     weight_decay: float = Field(0.0, ge=0)  # torch's: of every parameter, added to its gradient
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # share of the target spread over all classes
 
-    lambda_: float = Field(0.001, ge=0)  # SparsityReg's strength (section 4), for the recipes
+    lambda_: float = Field(0.001, ge=0)  # SparsityReg's strength (section 4), and others', for the recipes
     lambda_conv_scale: float = Field(
         1.0, ge=0
     )  # times lambda_ on conv layers, where Eq. 5 sums over positions
@@ -68,6 +68,7 @@ class Experiment(BaseModel):
     sparsity: Strengths | None = None  # {layer: lambda}; None is the network's recipe
     variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, entropy's small-logit twin
     decorrelation: Strengths | None = None  # {layer: kappa}
+    perplexity: Strengths | None = None  # {layer: lambda} of perplexity sparsity, a mean over positions
     include_bias: bool = True  # T1
     activation: Literal["before", "after"] = "before"  # T1: before or after the ReLU
     reduction: Literal["sum", "mean"] = "sum"  # T2: over positions
@@ -77,7 +78,16 @@ class Experiment(BaseModel):
     norm_placement: Literal["block", "convolution"] = "block"  # T5, normNet
     batch_norm: Literal["pytorch", "keras"] = "pytorch"  # T15: momentum and epsilon
     dropout_placement: Literal["block", "convolution"] = "block"  # T5, dropNet
-    dropout: float = Field(0.25, ge=0, lt=1)  # section 4, dropNet
+    dropout: float = Field(0.25, ge=0, lt=1)  # section 4, dropNet; and Sparseout's p
+    q: float = Field(2.0, ge=0)  # Sparseout's power; 2 is dropout
+    sparseout_gradient: Literal["exact", "reused"] = "exact"
+
+    l1: float = Field(
+        0.0, ge=0
+    )  # strength of |w|, by soft thresholding after each step (sl.GradientCoherent)
+    l2: float = Field(0.0, ge=0)  # strength of |w|^2/2, by shrinking after each step
+    rho: float | None = Field(None, ge=-1, le=1)  # least coherence at which they act; -1 and None: any
+    delay: int = Field(0, ge=0)  # epochs before they act
 
     precision: Literal["float32", "bf16"] = "float32"
     deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
@@ -131,7 +141,7 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _known_layers(self) -> "Experiment":
-        for field in ("sparsity", "variance", "decorrelation"):
+        for field in ("sparsity", "variance", "decorrelation", "perplexity"):
             for layer, strength in (getattr(self, field) or {}).items():
                 if self.network in NETWORKS and layer not in (known := layers_of(self.network)):
                     raise ValueError(
@@ -151,15 +161,27 @@ class Experiment(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "Experiment":
+        sparseout = [name for name in NETWORKS if name.startswith("sparseout")]
+        if (self.q != 2 or self.sparseout_gradient != "exact") and self.network not in sparseout:
+            raise ValueError(
+                f"q and sparseout_gradient need a network with Sparseout: {', '.join(sparseout)}"
+            )
+        if self.delay and not (self.l1 or self.l2):
+            raise ValueError(f"delay = {self.delay} needs l1 or l2, which it delays")
+        return self
+
     @property
     def architecture(self) -> str:
         """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net and varNet."""
         return NETWORKS[self.network].architecture if self.network in NETWORKS else self.network
 
     def strengths(self) -> dict[str, Strengths]:
-        """The penalties' strengths, `{"sparsity" | "variance" | "decorrelation": {layer: strength}}`.
+        """The penalties' strengths by kind, `{"sparsity": {layer: strength}, "variance": ..., ...}`.
 
-        Explicit fields win over the network's recipe; layers of strength 0 are left out.
+        Explicit fields win over the network's recipe; layers of strength 0 are left out. A recipe's
+        perplexity sparsity is a mean over its layers.
         """
         recipe = NETWORKS.get(self.network)
         result = {}
@@ -176,6 +198,10 @@ class Experiment(BaseModel):
                     layer: scale * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers
                 }
             result[field] = {layer: strength for layer, strength in chosen.items() if strength > 0}
+        penalised = recipe.perplexity if recipe else ()
+        mean = dict.fromkeys(penalised, self.lambda_ / max(len(penalised), 1))
+        chosen = mean if self.perplexity is None else self.perplexity
+        result["perplexity"] = {layer: strength for layer, strength in chosen.items() if strength > 0}
         return result
 
     def learning_rate(self) -> float:
@@ -204,7 +230,7 @@ class Experiment(BaseModel):
         for inert in ("lambda_", "lambda_conv_scale", "kappa"):  # in the strengths already
             resolved.pop(inert)
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
-        defaults |= {"lr": 0.01, "sparsity": {}, "variance": {}, "decorrelation": {}}
+        defaults |= {"lr": 0.01, **{kind: {} for kind in self.strengths()}}
         told = {k: v for k, v in resolved.items() if k not in MACHINE_FIELDS and v != defaults[k]}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 

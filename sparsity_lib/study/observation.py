@@ -115,6 +115,18 @@ def observe_filters(weights: dict[str, Tensor]) -> Record:
 
 
 @torch.no_grad()
+def observe_pulls(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
+    """How hard the loss and l1 |w| + l2/2 |w|^2 pull at weights: `loss_gradient_norm`, `shrinkage_norm`.
+
+    The loss's gradient is that of the last step.
+    """
+    of_loss = [w.grad.norm() for w in weights.values() if w.grad is not None]
+    of_terms = [(l1 * w.sign() + l2 * w).norm() for w in weights.values()]
+    norms = {"loss_gradient_norm": of_loss, "shrinkage_norm": of_terms}
+    return {name: torch.stack(parts).norm() for name, parts in norms.items()}
+
+
+@torch.no_grad()
 def knock_out(
     model: nn.Module, layers: Sequence[str], split: Split, prepare: Prepare, generator: torch.Generator
 ) -> Record:

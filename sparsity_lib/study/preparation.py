@@ -9,13 +9,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib import ActivationMonitor, DecorrReg, SparsityReg, VarianceReg
+from sparsity_lib import ActivationMonitor, DecorrReg, PerplexityReg, SparsityReg, VarianceReg
 from sparsity_lib.study import data
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 
 Prepare = Callable[[Tensor], Tensor]  # uint8 images to what the network takes
-Penalty = SparsityReg | VarianceReg | DecorrReg
+Penalty = SparsityReg | VarianceReg | PerplexityReg | DecorrReg
 
 # Roughly, on a CPU: compiling takes seconds, and saves nanoseconds an activation whose entropy is taken.
 COMPILED_FROM = 5e9  # activations in a whole run
@@ -60,6 +60,10 @@ def penalties(
             built[name] = kind(
                 model, layers, reduction=experiment.reduction, include_bias=experiment.include_bias
             )
+    if strengths["perplexity"]:
+        built["perplexity"] = PerplexityReg(
+            model, strengths["perplexity"], include_bias=experiment.include_bias, compiled=compiled
+        )
     if strengths["decorrelation"]:
         built["decorrelation"] = DecorrReg(
             model,
@@ -80,7 +84,8 @@ def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, 
     sizes = {layer: stats.positions * stats.channels for layer, stats in monitor.compute().items()}
     monitored = len(loaded.monitor.labels) + len(loaded.train_monitor.labels)
     activations = monitored * sum(sizes.values())
-    for layer in experiment.strengths()["sparsity"]:
+    strengths = experiment.strengths()
+    for layer in (*strengths["sparsity"], *strengths["perplexity"]):
         activations += len(loaded.train.labels) * sizes.get(layer, 0)
     return activations * experiment.epochs >= COMPILED_FROM
 

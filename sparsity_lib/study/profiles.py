@@ -21,6 +21,9 @@ GRIDS = {
 }
 
 
+CURVES = "curves.nc"
+
+
 @dataclass(frozen=True)
 class Grid:
     """Cells (all fields of an experiment but its seed), and the seeds each is trained with."""
@@ -29,6 +32,9 @@ class Grid:
     seeds: tuple[int, ...]
     published_seeds: tuple[int, ...]
     published_files: int = 1  # of so many seeds the whole file is published; of the others, the curves
+    file: str = (
+        CURVES  # in which those are; networks of many layers would fill one file with what others lack
+    )
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,13 @@ class Profile:
 
     what: str
     grids: dict[str, Grid]
+
+    def files(self) -> dict[str, list[str]]:
+        """The files of its published curves, and the grids in each."""
+        found: dict[str, list[str]] = {}
+        for name, grid in self.grids.items():
+            found.setdefault(grid.file, []).append(name)
+        return found
 
 
 def _cells(networks: Iterable[str], **fields: Any) -> tuple[dict[str, Any], ...]:

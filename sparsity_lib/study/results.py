@@ -14,8 +14,8 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256, written_whole
 from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT, SPLITS
-from sparsity_lib.study.profiles import experiments, profile
-from sparsity_lib.study.provenance import code, code_fingerprint
+from sparsity_lib.study.profiles import CURVES, experiments, profile
+from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
 from sparsity_lib.study.runs import Run
 
 PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
@@ -27,6 +27,7 @@ _BY_EPOCH = (
     "val_accuracy",
     *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop") for end in ("", "_low", "_high")),
 )
+_WHERE_MEASURED = ("coherence", "coherence_gate", "loss_gradient_norm", "shrinkage_norm", "nonzero_share")
 _BY_SPLIT = ("monitor_loss", "monitor_accuracy")
 _BY_LAYER = ("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share")
 _IDENTITY = (
@@ -60,7 +61,8 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     def empty(*shape: int) -> np.ndarray:
         return np.full((len(which), *shape, epochs), np.nan, "float32")
 
-    by_run = {name: empty() for name in _BY_EPOCH} | {name: empty(len(SPLITS)) for name in _BY_SPLIT}
+    by_run = {name: empty() for name in (*_BY_EPOCH, *_WHERE_MEASURED)}
+    by_run |= {name: empty(len(SPLITS)) for name in _BY_SPLIT}
     by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
     correlation = empty(len(layers), len(CENTERS))
     knockout = np.full((len(which), len(layers), len(KNOCKED_OUT)), np.nan, "float32")
@@ -69,6 +71,8 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
         try:
             with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
                 for name, values in by_run.items():
+                    if name in _WHERE_MEASURED and name not in file:
+                        continue
                     found = file[name][...]
                     values[i, ..., : found.shape[-1]] = found
                 for layer in run.layers:
@@ -89,7 +93,7 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
                 f"{run.path} is damaged ({error}); without it, the run is trained again"
             ) from None
 
-    dims: dict[str, tuple[str, ...]] = dict.fromkeys(_BY_EPOCH, ("run", "epoch"))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch"))
     dims |= dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
     dims |= dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch"))
     dims["correlation"] = ("run", "layer", "center", "epoch")
@@ -127,15 +131,16 @@ def label(experiment: Experiment) -> str:
     As in `sr2Net ×16`, the factor on the conv layers' lambda, or `sr2Net reduction=mean`.
     """
     strengths = experiment.strengths()
-    on_activations = [*strengths["sparsity"], *strengths["variance"]]
+    on_activations = [*strengths["sparsity"], *strengths["variance"], *strengths["perplexity"]]
     told = [experiment.network]
     if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in on_activations):
         told.append(f"×{experiment.lambda_conv_scale:g}")
     relevant = {
         _OF_ACTIVATION_PENALTIES: bool(on_activations),
         _OF_DECORRELATION: bool(strengths["decorrelation"]),
-        _OF_NORM_NET: experiment.architecture == "normNet",
-        _OF_DROP_NET: experiment.architecture == "dropNet",
+        _OF_NORM_NET: experiment.architecture.startswith("norm"),
+        _OF_NOISY_NET: experiment.architecture.startswith(("drop", "sparseout")),
+        _OF_WEIGHTS: True,
     }
     told += _unusual(experiment, [name for names, is_on in relevant.items() if is_on for name in names])
     return " ".join(told)
@@ -144,14 +149,24 @@ def label(experiment: Experiment) -> str:
 def others(experiment: Experiment) -> str:
     """What else is not the default, as `batch_size=128 init=pytorch`: runs that differ in it are no pair."""
     own = {"lr", "dataset", "limit", *MACHINE_FIELDS}
-    own |= {*_IDENTITY, *_OF_ACTIVATION_PENALTIES, *_OF_DECORRELATION, *_OF_NORM_NET, *_OF_DROP_NET}
+    own |= {
+        *_IDENTITY,
+        *_OF_ACTIVATION_PENALTIES,
+        *_OF_DECORRELATION,
+        *_OF_NORM_NET,
+        *_OF_NOISY_NET,
+        *_OF_WEIGHTS,
+    }
     return " ".join(_unusual(experiment, [name for name in type(experiment).model_fields if name not in own]))
 
 
-_OF_ACTIVATION_PENALTIES = ("lambda_", "sparsity", "variance", "reduction", "activation", "include_bias")
+_OF_ACTIVATION_PENALTIES = (
+    *("lambda_", "sparsity", "variance", "perplexity", "reduction", "activation", "include_bias"),
+)
 _OF_DECORRELATION = ("kappa", "decorrelation", "center", "decorrelation_penalty")
 _OF_NORM_NET = ("norm_placement", "batch_norm")
-_OF_DROP_NET = ("dropout_placement", "dropout")
+_OF_NOISY_NET = ("dropout_placement", "dropout", "q", "sparseout_gradient")
+_OF_WEIGHTS = ("l1", "l2", "rho", "delay")
 
 
 def _unusual(experiment: Experiment, names: Sequence[str]) -> list[str]:
@@ -170,9 +185,9 @@ def folder_of(name: str) -> Path:
     return PROJECT / "results" / name
 
 
-def published(name: str) -> xr.Dataset | None:
-    """The curves of a profile's published runs, or None if there are none."""
-    path = folder_of(name) / "curves.nc"
+def published(name: str, file: str = CURVES) -> xr.Dataset | None:
+    """The curves of a profile's published runs, or None if there are none; a grid may have its own `file`."""
+    path = folder_of(name) / file
     if not path.exists():
         return None
     try:
@@ -184,32 +199,48 @@ def published(name: str) -> xr.Dataset | None:
 
 def published_runs(name: str) -> list[Path]:
     """The files of a profile's published runs: those of its first seeds, whose maps are shown."""
-    return sorted(path for path in folder_of(name).glob("*.nc") if path.name != "curves.nc")
+    return sorted(path for path in folder_of(name).glob("*.nc") if path.name not in profile(name).files())
 
 
 def published_ids(name: str) -> set[str]:
     """The ids of all of a profile's published runs."""
-    together = published(name)
-    return set() if together is None else set(together.run.values)
+    together = [published(name, file) for file in profile(name).files()]
+    return {run for part in together if part is not None for run in part["run"].to_numpy()}
 
 
 def publish(name: str, source: str | Path | None = None, replace: bool = False) -> int:
     """Put the profile's finished confirmatory runs into `results/<name>/`; return how many are new.
 
-    The curves of all go into `curves.nc` and one row of each into `summary.csv`; the files of a grid's first
-    `published_files` seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs made from
-    uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
-    its code fingerprint is the same. With `replace`, published runs of other code give way to those that
-    were made anew by the code as it is.
+    The curves of all go into their grid's file and one row of each into `summary.csv`; the files of a grid's
+    first `published_files` seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs
+    made from uncommitted code are refused; a run made without git at hand takes the commit that is checked
+    out here if its code fingerprint is the same. With `replace`, published runs of other code give way to
+    those that were made anew by the code as it is.
     """
+    import pandas as pd
+
     from sparsity_lib.study.analysis import summary
 
-    target, before = folder_of(name), published(name)
+    target = folder_of(name)
+    count = sum(_publish(name, file, source, replace) for file in profile(name).files())
+    if together := [part for file in profile(name).files() if (part := published(name, file)) is not None]:
+        with written_whole(target / "summary.csv") as partial:
+            table = pd.concat([summary(part) for part in together])
+            table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        with written_whole(target / "SHA256SUMS") as partial:
+            partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _listed(target)))
+    return count
+
+
+def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> int:
+    """Publish the grids whose curves are kept in this file."""
+    target, before = folder_of(name), published(name, file)
     stale = _of_other_code(before) if replace and before is not None else set()
     known = published_ids(name) - stale
+    grids = profile(name).files()[file]
     new = [
         run
-        for experiment in experiments(name, published=True)
+        for experiment in experiments(name, grids=grids, published=True)
         if experiment.id not in known
         and (run := runs.find(experiment, source, by_any_code=True))
         and run.id not in known  # the same training may go by two names
@@ -229,11 +260,11 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
         part for part in (before, curves(new) if new else None) if part is not None and part.sizes["run"]
     ]
     together = joined(parts)
-    together.attrs["diverged"] = json.dumps(_diverged(name, together, before, source))
+    together.attrs["diverged"] = json.dumps(_diverged(name, grids, together, before, source))
     with_files = {
         experiment.id
-        for each, grid in profile(name).grids.items()
-        if grid.published_files
+        for each in grids
+        if (grid := profile(name).grids[each]).published_files
         for experiment in experiments(name, grid.published_seeds[: grid.published_files], [each])
     }
     for run in new:
@@ -242,16 +273,13 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
                 shown = tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").load()
                 shown.attrs["commit"] = run.provenance["commit"]
                 runs.write(shown, target / run.path.name)
-    runs.write(xr.DataTree(together), target / "curves.nc")
-    with written_whole(target / "summary.csv") as partial:
-        summary(together).to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-    with written_whole(target / "SHA256SUMS") as partial:
-        partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _listed(target)))
+    runs.write(xr.DataTree(together), target / file)
     return len(new)
 
 
 def _of_other_code(published: xr.Dataset) -> set[str]:
-    return set(published["run"].to_numpy()[published["code_fingerprint"].to_numpy() != code_fingerprint()])
+    made_by = [equivalent(fingerprint) for fingerprint in published["code_fingerprint"].to_numpy()]
+    return set(published["run"].to_numpy()[np.array(made_by) != code_fingerprint()])
 
 
 def diverged(published: xr.Dataset) -> dict[str, str]:
@@ -261,11 +289,15 @@ def diverged(published: xr.Dataset) -> dict[str, str]:
 
 
 def _diverged(
-    name: str, together: xr.Dataset, before: xr.Dataset | None, source: str | Path | None
+    name: str,
+    grids: Sequence[str],
+    together: xr.Dataset,
+    before: xr.Dataset | None,
+    source: str | Path | None,
 ) -> dict[str, str]:
     """What is known and noted of divergence, but of runs that were finished after all."""
     found = {} if before is None else diverged(before)
-    for experiment in experiments(name, published=True):
+    for experiment in experiments(name, grids=grids, published=True):
         noted = runs.divergence(experiment, source)
         if noted and not noted["dirty"] and noted["commit"] != "unknown":  # as runs, by committed code
             found[experiment.id] = f"{noted['told']} (commit {noted['commit']})"

@@ -18,7 +18,7 @@ from sparsity_lib.study.data import folder_digest
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import folder, set_aside, written_whole
-from sparsity_lib.study.provenance import code, code_fingerprint
+from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
 
 DIVERGED = ".diverged"  # the ending of a file in a run's place
 
@@ -65,7 +65,7 @@ class Run:
     @property
     def by_other_code(self) -> bool:
         """Whether the modules that decide a run's numbers have changed since."""
-        return self.provenance["code_fingerprint"] != code_fingerprint()
+        return equivalent(self.provenance["code_fingerprint"]) != code_fingerprint()
 
 
 def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:

@@ -14,7 +14,7 @@ from sparsity_lib.study.analysis import LAST, alike, labels, only, settings, sum
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import TARGETED
-from sparsity_lib.study.provenance import code_fingerprint
+from sparsity_lib.study.provenance import code_fingerprint, equivalent
 
 QUANTITIES = {
     "entropy": "entropy",
@@ -204,7 +204,8 @@ def agreement(comparison: pd.DataFrame) -> str:
 def provenance(published: xr.Dataset) -> str:
     """How many of the published runs were made by numerical code that has changed since."""
     now, n = code_fingerprint(), published.sizes["run"]
-    older = [made_by for made_by in published["code_fingerprint"].to_numpy().tolist() if made_by != now]
+    made_by = published["code_fingerprint"].to_numpy().tolist()
+    older = [fingerprint for fingerprint in made_by if equivalent(fingerprint) != now]
     if not older:
         return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
     return (

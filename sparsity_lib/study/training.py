@@ -8,6 +8,7 @@ random choice of an epoch is drawn from a stream named by the seed and the epoch
 
 import contextlib
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,14 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparsity_lib import ActivationMonitor, DecorrReg
+from sparsity_lib import ActivationMonitor, DecorrReg, GradientCoherent
 from sparsity_lib._fusion import compiles
 from sparsity_lib._layers import named_layers
+from sparsity_lib.coherence import compression
 from sparsity_lib.study import networks, observation, runs, trained
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import lock, set_aside, written_whole
+from sparsity_lib.study.other_networks import RESNET
 from sparsity_lib.study.preparation import (
     compiling_pays,
     device_of,
@@ -148,6 +151,7 @@ class Training:
         self.optimizer = optimizer(
             self.model.parameters(), lr=experiment.learning_rate(), weight_decay=experiment.weight_decay
         )
+        self.coherent = self._coherent()
 
     def _listen(self, compiled: bool) -> list[str]:
         """Make the penalties and monitors, compiled if asked for and possible; the penalties' layers."""
@@ -157,6 +161,20 @@ class Training:
             ActivationMonitor(self.model, maps=maps, compiled=self.compiled) for maps in (MAPS, 0)
         ]
         return regularised
+
+    def _coherent(self) -> GradientCoherent | None:
+        """What applies L1 and L2, and measures gradient coherence, where either is asked for."""
+        experiment = self.experiment
+        if not (experiment.l1 or experiment.l2 or experiment.rho is not None):
+            return None
+        steps = math.ceil(len(self.data.train.labels) / experiment.batch_size)
+        return GradientCoherent(
+            self.optimizer,
+            l1=experiment.l1,
+            l2=experiment.l2,
+            rho=-1.0 if experiment.rho is None else experiment.rho,
+            start=experiment.delay * steps,
+        )
 
     def next_epoch(self) -> EpochRecord:
         """Train one epoch (none before epoch 0), then observe."""
@@ -187,6 +205,7 @@ class Training:
             len(order), len(names), device=self.device
         )  # read once an epoch: no wait per step
         correct = torch.zeros((), device=self.device)
+        coherence = torch.full((len(order), 2), torch.nan, device=self.device)  # and whether l1, l2 acted
         self.model.train()
         with self._attached():
             for step, batch in enumerate(order):
@@ -200,6 +219,10 @@ class Training:
                 self.optimizer.zero_grad(set_to_none=True)
                 sum(parts[1:], start=loss).backward()
                 self.optimizer.step()
+                if self.coherent is not None:
+                    if self.coherent.coherence is not None:
+                        coherence[step, 0] = self.coherent.coherence
+                    coherence[step, 1] = self.coherent.applied
                 terms[step] = torch.stack(parts).detach()
                 correct += (logits.detach().argmax(1) == y).sum()
 
@@ -207,6 +230,9 @@ class Training:
         shares = torch.tensor([len(batch) for batch in order], device=self.device) / len(labels)
         means = shares @ terms
         record = {"train_loss": means[0], "train_accuracy": correct / len(labels)}
+        if self.coherent is not None:
+            record |= {"coherence": coherence[:, 0].nanmean(), "coherence_gate": coherence[:, 1].mean()}
+            record |= observation.observe_pulls(self.weights, self.experiment.l1, self.experiment.l2)
         return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
 
     def observe(self) -> dict[str, Tensor]:
@@ -216,6 +242,9 @@ class Training:
             splits = (self.data.monitor, self.data.train_monitor)
             record = observation.observe_activations(self.model, self.monitors, splits, self.prepare)
         record |= observation.observe_filters(self.weights)
+        if self.coherent is not None:
+            of_all = compression(self.model)
+            record["nonzero_share"] = torch.tensor(of_all.nonzero / of_all.parameters)
         record |= {"val_loss": validation.loss.mean(), "val_accuracy": validation.correct.float().mean()}
         record |= {"val_image_loss": validation.loss, "val_image_correct": validation.correct}
         if self.regularised:
@@ -275,6 +304,7 @@ class Training:
             "compiled": self.compiled,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "coherent": self.coherent.state_dict() if self.coherent else {},
             "log": self.log.state(),
         }
         with written_whole(path) as partial:
@@ -297,6 +327,8 @@ class Training:
             self._listen(state["compiled"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.coherent:
+            self.coherent.load_state_dict(state["coherent"])
         self.log = Log(state["log"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
@@ -304,6 +336,8 @@ class Training:
         return f"{self.experiment.digest}/{code_fingerprint()}/{self.data.digest}"
 
     def _knock_out(self) -> dict[str, Tensor]:
+        if self.experiment.architecture == RESNET:  # its layers share their ReLUs, and have norms before them
+            return {}
         generator = torch.Generator().manual_seed(_stream(self.experiment.seed, "knock-out"))
         with self.autocast():
             record = observation.knock_out(

@@ -27,6 +27,17 @@ COLORS = {
     "srLeNet": "#66A61E",
     "AlexNet": "#7570B3",
     "srAlexNet": "#E7298A",
+    "sparseoutNet": "#8C2D04",
+    "prNet": "#5E3C99",
+    "VGG11": "#252525",
+    "dropVGG11": "#B35806",
+    "normVGG11": "#1B7837",
+    "sparseoutVGG11": "#A50F15",
+    "srVGG11": "#2166AC",
+    "prVGG11": "#762A83",
+    "ResNet18": "#525252",
+    "srResNet18": "#4393C3",
+    "prResNet18": "#9970AB",
 }
 OTHER = "#7F7F7F"  # networks that are not the paper's
 

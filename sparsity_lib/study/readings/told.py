@@ -8,6 +8,7 @@ import pandas as pd
 
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.readings import changes
 from sparsity_lib.study.readings.changes import (
     CONTENDER,
@@ -54,7 +55,7 @@ def provenance(table: pd.DataFrame) -> str:
         seeds = mine["seed"].nunique()
         told = f"{len(mine)} {name} runs ({seeds} seeds; code {codes})" if len(mine) else f"no {name} runs"
         parts.append(told)
-    same = table["code_fingerprint"].nunique() == 1
+    same = table["code_fingerprint"].map(equivalent).nunique() == 1
     note = (
         "All were trained by the same code."
         if same
