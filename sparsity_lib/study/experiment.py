@@ -48,6 +48,7 @@ class Experiment(BaseModel):
     seed: int = Field(0, ge=0)  # initialisation, order of the samples, dropout
     data_seed: int = Field(0, ge=0)  # subset, label noise and split: the same for all runs of a comparison
     limit: int | None = Field(None, ge=1)  # training images; None is all of them
+    held_out: int | None = Field(None, ge=2)  # held-out images, a quarter of them the monitor's; None is all
     label_noise: float = Field(0.0, ge=0, le=1)  # share of training labels redrawn uniformly
     image_size: int | None = Field(None, ge=4)  # pixels; None is the data set's own (T11)
     input_scaling: Literal["unit", "standardize"] = "unit"  # T7

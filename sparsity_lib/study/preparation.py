@@ -26,6 +26,7 @@ def load_on(device: torch.device, experiment: Experiment) -> data.Data:
     loaded = data.load(
         experiment.dataset,
         limit=experiment.limit,
+        held_out=experiment.held_out,
         image_size=experiment.image_size,
         label_noise=experiment.label_noise,
         data_seed=experiment.data_seed,

@@ -43,6 +43,7 @@ def load(
     dataset: str,
     *,
     limit: int | None = None,
+    held_out: int | None = None,
     image_size: int | None = None,
     label_noise: float = 0.0,
     data_seed: int = 0,
@@ -51,10 +52,10 @@ def load(
     """Load a data set, from the cache if it was decoded before.
 
     `dataset` is one of `DATASETS` or `"folder:PATH"`, PATH holding `train/<class>/` and `val/<class>/`
-    (or `test/<class>/`). `limit` keeps that many training images, in proportion to the classes;
-    `image_size` (pixels) scales images to a square, antialiased bilinear; `label_noise` is the share of
-    training labels redrawn uniformly over all classes (held-out labels are never touched); `data_seed`
-    settles all these choices. Data lie in `root`: by default the folder that the environment variable
+    (or `test/<class>/`). `limit` keeps that many training images, in proportion to the classes, and
+    `held_out` of the others; `image_size` (pixels) scales images to a square, antialiased bilinear;
+    `label_noise` is the share of training labels redrawn uniformly over all classes (held-out labels are
+    never touched); `data_seed` settles all these choices. Data lie in `root`: by default the folder that the environment variable
     SPARSITY_DATA names, or else the project's `data`.
 
     Monitor and validation images are divided as T8 says. Raises `StudyError` for a name, number or file
@@ -67,12 +68,17 @@ def load(
     name, digest, content = sources.read(dataset, image_size, root)
     images, labels = content.images, content.labels
     division = splits.divide(
-        labels, content.train_count, has_own_split=content.has_own_split, limit=limit, data_seed=data_seed
+        labels,
+        content.train_count,
+        has_own_split=content.has_own_split,
+        limit=limit,
+        data_seed=data_seed,
+        held_out_limit=held_out,
     )
     noisy = splits.redrawn(labels[division.train], len(content.classes), label_noise, data_seed)
     train = Split(_rows(images, division.train), torch.from_numpy(noisy))
 
-    def held_out(indices: np.ndarray) -> Split:
+    def of(indices: np.ndarray) -> Split:
         return Split(_rows(images, indices), torch.from_numpy(labels[indices]))
 
     return Data(
@@ -81,8 +87,8 @@ def load(
         digest=digest,
         train=train,
         train_monitor=Split(train.images[division.train_monitor], train.labels[division.train_monitor]),
-        monitor=held_out(division.monitor),
-        validation=held_out(division.validation),
+        monitor=of(division.monitor),
+        validation=of(division.validation),
     )
 
 

@@ -42,13 +42,19 @@ def stratified_order(labels: np.ndarray, seed: tuple[int, int]) -> Indices:
 
 
 def divide(
-    labels: np.ndarray, train_count: int, *, has_own_split: bool, limit: int | None, data_seed: int
+    labels: np.ndarray,
+    train_count: int,
+    *,
+    has_own_split: bool,
+    limit: int | None,
+    data_seed: int,
+    held_out_limit: int | None = None,
 ) -> Division:
     """Divide (N,) labelled images into those trained on and those held out (T8).
 
     `train_count` images are for training: the first ones where the data set has a split of its own, a
-    stratified draw where it has not. `limit` keeps a stratified part of them.
-    Raises `StudyError` if `limit` asks for more than exist.
+    stratified draw where it has not. `limit` keeps a stratified part of them, `held_out_limit` of the others.
+    Raises `StudyError` if either asks for more than exist.
     """
     if limit is not None and not 1 <= limit <= train_count:
         raise StudyError(f"limit={limit}: there are {train_count:,} training images; take 1 to {train_count}")
@@ -58,7 +64,12 @@ def divide(
         train = pool
     else:
         train = pool[np.sort(stratified_order(labels[pool], (data_seed, _LIMIT))[:limit])]
-    held_out = held_out[stratified_order(labels[held_out], (data_seed, _HELD_OUT))]
+    if held_out_limit is not None and not 2 <= held_out_limit <= len(held_out):
+        raise StudyError(
+            f"held_out={held_out_limit}: there are {len(held_out):,} held-out images; "
+            f"take 2 to {len(held_out)}"
+        )
+    held_out = held_out[stratified_order(labels[held_out], (data_seed, _HELD_OUT))][:held_out_limit]
     if len(held_out) < 2:
         raise StudyError(f"{len(held_out)} held-out image: two or more are needed, to watch and to validate")
     watched = min(max(len(held_out) // MONITOR_SHARE, 1), MONITOR_MOST)
