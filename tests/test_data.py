@@ -85,6 +85,16 @@ def test_limit_only_takes_from_training_images() -> None:
     assert len(half.train_monitor.images) == 199
 
 
+def test_fewer_held_out_images_are_some_of_them() -> None:
+    every, fewer = data.load("digits"), data.load("digits", held_out=100)
+    torch.testing.assert_close(every.train.images, fewer.train.images)
+    assert (len(fewer.monitor.labels), len(fewer.validation.labels)) == (25, 75)
+    kept = {bytes(image.numpy()) for split in (every.monitor, every.validation) for image in split.images}
+    assert {bytes(i.numpy()) for split in (fewer.monitor, fewer.validation) for i in split.images} <= kept
+    with pytest.raises(StudyError, match="held_out=798: there are 797 held-out images; take 2 to 797"):
+        data.load("digits", held_out=798)
+
+
 def test_label_noise_redraws_its_share_of_training_labels() -> None:
     clean, some, more = (data.load("digits", label_noise=share) for share in (0, 0.3, 1))
     for split in ("monitor", "validation"):

@@ -87,7 +87,8 @@ def test_profiles_are_queues_of_distinct_runs_seed_by_seed(name):
 def test_the_laptop_has_every_network_with_and_without_noise():
     cells = {(e.network, e.label_noise) for e in experiments("laptop", grids=["networks"])}
     assert cells == {(network, noise) for network in SEVEN for noise in (0.0, 0.3)}
-    assert {e.network for e in experiments("laptop")} == set(NETWORKS)
+    hours = {name for name in NETWORKS if "VGG11" in name or "ResNet18" in name}
+    assert {e.network for e in experiments("laptop")} == set(NETWORKS) - hours
 
 
 def test_unknown_profile_names_the_known():

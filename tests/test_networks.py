@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
+from sparsity_lib import Sparseout
 from sparsity_lib.study import Experiment, StudyError
 from sparsity_lib.study.networks import SIZES, build, layers_of
+from sparsity_lib.study.other_networks import SHARES
 
 
 def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
@@ -111,3 +114,62 @@ def test_the_other_networks_have_sizes_of_their_own():
         Experiment(network="LeNet")
     with pytest.raises(StudyError, match="unknown layer 'conv3'; srLeNet has conv1, conv2, fc1, fc2, fc3"):
         Experiment(network="srLeNet", size="full", sparsity={"conv3": 1.0})
+
+
+def test_vgg11_is_torchvisions_but_for_its_dense_layers():
+    theirs = torchvision.models.vgg11().features
+    model = network(network="VGG11", size="full")
+    mine = nn.Sequential(*list(model.children())[: len(theirs)])
+    for own, other in zip(mine, theirs, strict=True):
+        assert type(own) is type(other)
+        own.load_state_dict(other.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(mine(x), theirs(x), rtol=0, atol=0)
+    assert model(x).shape == (2, 10)
+
+
+def test_vgg11_has_norms_behind_convolutions_and_noise_behind_poolings():
+    norms = network(network="normVGG11", size="quarter")
+    theirs = torchvision.models.vgg11_bn().features
+    assert [type(m) for m in norms][: len(theirs)] == [type(m) for m in theirs]
+    for name, kind in (("dropVGG11", nn.Dropout), ("sparseoutVGG11", Sparseout)):
+        children = dict(network(network=name, size="quarter", dropout=0.4).named_children())
+        noisy = [key for key, module in children.items() if isinstance(module, kind)]
+        names = list(children)
+        assert len(noisy) == 5
+        assert all(isinstance(children[names[names.index(key) - 1]], nn.MaxPool2d) for key in noisy)
+        assert all(children[key].p == 0.4 for key in noisy)
+
+
+@pytest.mark.parametrize("size", ["quarter", "full"])
+def test_resnet18_is_torchvisions_for_small_images(size):
+    model = network(network="ResNet18", size=size, in_channels=1)
+    assert model(torch.rand(2, 1, 32, 32)).shape == (2, 10)
+    theirs = {name: p.shape for name, p in torchvision.models.resnet18(num_classes=10).named_parameters()}
+    share = SHARES[size]
+    for name, parameter in model.named_parameters():
+        if name == "conv1.weight":
+            assert parameter.shape == (64 * share, 1, 3, 3)
+        else:
+            scaled = [n if n in (1, 3, 10) else n * share for n in theirs[name]]
+            assert list(parameter.shape) == scaled
+    assert sum(1 for _ in model.parameters()) == len(theirs)
+
+
+@pytest.mark.parametrize("name", ["VGG11", "ResNet18"])
+def test_layers_are_those_with_filters_or_neurons(name):
+    model = network(network=name, size="quarter")
+    there = [key for key, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert list(layers_of(name)) == there
+
+
+def test_sparseout_is_where_dropout_is_and_with_q_2_the_same():
+    drop, sparse = (network(network=name) for name in ("dropNet", "sparseoutNet"))
+    assert [*dict(drop.named_children())] == [*dict(sparse.named_children())]
+    x = torch.rand(8, 3, 32, 32)
+    results = []
+    for model in (drop, sparse):
+        torch.manual_seed(1)
+        results.append(model(x))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert {m.q for m in network(network="sparseoutNet", q=1.5) if isinstance(m, Sparseout)} == {1.5}

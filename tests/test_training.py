@@ -446,3 +446,58 @@ print(by_default, faults())
     )
     by_default, kept = map(float, answer.stdout.split())
     assert kept < by_default / 10
+
+
+def test_l1_leaves_exact_zeros_and_says_how_many(tmp_path):
+    run = study.train(study.Experiment(**SMALL, l1=1e-2), folder=tmp_path)
+    shares = run.root.nonzero_share.to_numpy()
+    assert shares[-1] < 0.99 * shares[0]
+    assert float(run.root.coherence_gate[-1]) == 1
+    assert run.root.shrinkage_norm[-1] > 0
+
+
+def test_coherence_alone_changes_no_weight(tmp_path):
+    plain, watched = (
+        study.train(study.Experiment(**SMALL, **fields), folder=tmp_path) for fields in ({}, {"rho": -1.0})
+    )
+    np.testing.assert_array_equal(plain.root.val_loss, watched.root.val_loss)
+    coherence = watched.root.coherence.to_numpy()
+    assert np.isnan(coherence[0])
+    assert (np.abs(coherence[1:]) <= 1).all()
+    assert "coherence" not in plain.root
+
+
+@pytest.mark.parametrize(
+    ("fields", "acts"), [({"rho": 1.0}, False), ({"rho": 0.0}, True), ({"delay": 9}, False)]
+)
+def test_l1_waits_for_coherence_or_an_epoch(fields, acts, tmp_path):
+    run = study.train(study.Experiment(**SMALL, l1=1e-2, **fields), folder=tmp_path)
+    assert bool(run.root.nonzero_share[-1] < run.root.nonzero_share[0]) == acts
+
+
+def test_coherence_resumes_bit_for_bit(tmp_path):
+    fields = SMALL | {"l1": 1e-3, "rho": 0.0}
+    whole = study.train(study.Experiment(**fields), folder=tmp_path / "whole")
+    asked = iter([False, True])
+    with pytest.raises(Stopped):
+        study.train(study.Experiment(**fields), folder=tmp_path, stop=lambda: next(asked))
+    resumed = study.train(study.Experiment(**fields), folder=tmp_path)
+    for name in ("val_loss", "coherence", "nonzero_share"):
+        np.testing.assert_array_equal(whole.root[name], resumed.root[name])
+
+
+def test_perplexity_is_penalised_as_a_mean_over_layers(tmp_path):
+    experiment = study.Experiment(network="prNet", lambda_=0.4, **SMALL)
+    assert experiment.strengths()["perplexity"] == dict.fromkeys(("conv1", "conv2", "conv3", "conv4"), 0.1)
+    run = study.train(experiment, folder=tmp_path)
+    assert (run.root.penalty_perplexity[1:] > 0).all()
+    assert (run.root.penalty_perplexity[1:] < 0.4).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["prVGG11", "prResNet18"])
+def test_deep_networks_train_and_are_monitored(network, tmp_path):
+    fields = SMALL | {"epochs": 1, "image_size": 32, "size": "quarter", "optimizer": "adam"}
+    run = study.train(study.Experiment(network=network, **fields), folder=tmp_path)
+    assert set(layers_of(network)[:-1]) <= set(run.layers)
+    assert run.root.penalty_perplexity[-1] > 0

@@ -10,6 +10,9 @@ from sparsity_lib.study.networks import NETWORKS
 
 SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
 SEVEN = (*SIX, "varNet")
+# As regularisers beside others. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
+L1, L2 = 1e-3, 1e-2
+L1_ADAM, L2_ADAM = 5e-2, 5e-1
 TARGETED = NETWORKS["sr2Net"].sparsity  # TSR, section 4.1: the layers whose entropy changes
 
 GRIDS = {
@@ -18,6 +21,12 @@ GRIDS = {
     "lenet-alexnet": "LeNet and AlexNet, with and without SparsityReg (Table 3)",
     "adam": "the six networks with Adam (Table 2)",
     "readings": "the readings T1 to T7, strengths of penalties, tuned baselines",
+    "perplexity": "a penalty on perplexity sparsity beside other regularisers (arXiv 2104.06153)",
+    "perplexity-200": "the same penalty for 200 epochs",
+    "sparseout": "Sparseout in dropout's place, over q (arXiv 1904.08050)",
+    "coherent": "strong L1 always on, delayed, and while gradients cohere (arXiv 1811.08056)",
+    "coherent-strengths": "the same over more strengths of L1, and of L2",
+    "architectures": "VGG-11 and ResNet-18 with the regularisers of both",
 }
 
 
@@ -104,11 +113,51 @@ def _correlations(**fields: Any) -> tuple[dict[str, Any], ...]:  # T3 x T4
     )
 
 
+def _perplexity(**fields: Any) -> tuple[dict[str, Any], ...]:
+    """The penalty at both of its strengths, and L1 and L2; dropout, norm and SparsityReg are networks."""
+    return (
+        *_cells(("prNet",), **fields, lambda_=0.1),
+        *_cells(("prNet",), **fields, lambda_=1.0),
+        *_cells(("vanillaNet",), **fields, l1=L1),
+        *_cells(("vanillaNet",), **fields, l2=L2),
+    )
+
+
+def _sparseout(network: str, **fields: Any) -> tuple[dict[str, Any], ...]:
+    """All values of q but 2, which is dropout."""
+    return tuple(cell for q in (1.0, 1.5, 2.5, 3.0) for cell in _cells((network,), **fields, q=q))
+
+
+def _coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> tuple[dict[str, Any], ...]:
+    """Each strength always on, delayed by a fifth of the training, and while gradients cohere."""
+    ways: tuple[dict[str, Any], ...] = ({}, {"delay": fields.get("epochs", 100) // 5}, {"rho": 0.0})
+    return tuple(
+        {"network": "vanillaNet", "rho": -1.0, **fields, **strength, **way}
+        for strength in strengths
+        for way in ways
+    )
+
+
+def _architectures(**fields: Any) -> tuple[dict[str, Any], ...]:
+    """VGG-11 and ResNet-18, by Adam: without norms and by plain SGD, VGG-11 hardly begins to learn."""
+    fields = {"optimizer": "adam", **fields}
+    return (
+        *_cells(("VGG11", "dropVGG11", "normVGG11", "srVGG11"), **fields),
+        *_cells(("prVGG11",), **fields, lambda_=1.0),
+        *_cells(("ResNet18", "srResNet18"), **fields),
+        *_cells(("prResNet18",), **fields, lambda_=1.0),
+        *(cell for network in ("VGG11", "ResNet18") for cell in _cells((network,), **fields, l1=L1_ADAM)),
+        *(cell for network in ("VGG11", "ResNet18") for cell in _cells((network,), **fields, l2=L2_ADAM)),
+        *_sparseout("sparseoutVGG11", **fields),
+    )
+
+
 # Eq. 5 sums over positions, so lambda is 16 times weaker on 8 x 8 digits than on the paper's 32 x 32
 # images: conv layers get 16 times the paper's, and sr2Net's literal value is trained beside it. At the
 # paper's learning rate of 0.01 nothing overfits in 100 epochs of 1,000 digits; at 0.1 it does.
 _DIGITS = {"dataset": "digits", "lr": 0.1}
 _NOISY = {**_DIGITS, "label_noise": 0.3, "lambda_conv_scale": 16.0}
+_PLAIN = {**_DIGITS, "label_noise": 0.3}  # no penalty that sums over positions
 _LAPTOP = tuple(
     cell
     for noise in (0.0, 0.3)
@@ -123,9 +172,14 @@ _LAPTOP_OLDER = (
     *_cells(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
 _STAND_INS = ("cifar10-jpeg", "tiny32-100")
+# What minutes on a CPU allow: fewer images, a larger step, and a validation that costs no more than training.
+_FEW_IMAGES = {"dataset": "cifar10-jpeg", "limit": 2000, "held_out": 2000}
+_QUICK = {**_FEW_IMAGES, "size": "s", "lr": 0.05, "epochs": 60}
 
 # Confirmatory seeds start at 100; seeds below are for trying things.
 _FEW = tuple(range(100, 105))  # fewer than four cannot decide a claim about a share of runs
+_TEN = tuple(range(100, 110))
+_DEEP = "architectures.nc"
 PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
@@ -137,6 +191,29 @@ PROFILES = {
             # None fresh: so many cells would take minutes. T2's mean over positions is the literal sr2Net.
             "readings": Grid(
                 _readings((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), **_NOISY), (), _FEW, published_files=0
+            ),
+            "perplexity": Grid(_perplexity(**_PLAIN), (0, 1, 2), _TEN, published_files=0),
+            "perplexity-200": Grid(
+                _cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW, published_files=0
+            ),
+            "sparseout": Grid(_sparseout("sparseoutNet", **_PLAIN), (0, 1, 2), _TEN, published_files=0),
+            "coherent": Grid(
+                (
+                    *_cells(("vanillaNet",), **_PLAIN, rho=-1.0),
+                    *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
+                ),
+                (0, 1, 2),
+                _TEN,
+                published_files=0,
+            ),
+            "coherent-strengths": Grid(
+                _coherent(
+                    (*({"l1": l1} for l1 in (3e-4, 1e-2, 3e-2)), *({"l2": l2} for l2 in (1e-2, 1e-1, 1.0))),
+                    **_PLAIN,
+                ),
+                (),
+                _FEW,
+                published_files=0,
             ),
         },
     ),
@@ -158,6 +235,39 @@ PROFILES = {
                     cell
                     for vary in (_placements, _correlations)
                     for cell in vary(dataset="cifar10-jpeg", size="s", limit=10_000)
+                ),
+                _FEW,
+                _FEW,
+                published_files=0,
+            ),
+            # With the networks that they are compared with.
+            "perplexity": Grid(
+                (*_cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **_QUICK), *_perplexity(**_QUICK)),
+                _FEW,
+                _FEW,
+                published_files=0,
+            ),
+            "sparseout": Grid(_sparseout("sparseoutNet", **_QUICK), _FEW, _FEW, published_files=0),
+            "coherent": Grid(
+                (
+                    *_cells(("vanillaNet",), **_QUICK, rho=-1.0),
+                    *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_QUICK),
+                ),
+                _FEW,
+                _FEW,
+                published_files=0,
+            ),
+            "architectures": Grid(
+                _architectures(**_FEW_IMAGES, size="quarter", epochs=40),
+                _FEW,
+                _FEW,
+                published_files=0,
+                file=_DEEP,
+            ),
+            "perplexity-200": Grid(
+                (
+                    *_cells(("vanillaNet",), **_QUICK | {"epochs": 200}),
+                    *_cells(("prNet",), **_QUICK | {"epochs": 200}, lambda_=1.0),
                 ),
                 _FEW,
                 _FEW,
@@ -199,6 +309,9 @@ PROFILES = {
                 _cells(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
                 _FEW,
                 _FEW,
+            ),
+            "architectures": Grid(
+                _architectures(dataset="cifar10-jpeg", size="full"), _FEW, _FEW, published_files=0, file=_DEEP
             ),
         },
     ),

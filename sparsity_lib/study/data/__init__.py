@@ -55,8 +55,8 @@ def load(
     (or `test/<class>/`). `limit` keeps that many training images, in proportion to the classes, and
     `held_out` of the others; `image_size` (pixels) scales images to a square, antialiased bilinear;
     `label_noise` is the share of training labels redrawn uniformly over all classes (held-out labels are
-    never touched); `data_seed` settles all these choices. Data lie in `root`: by default the folder that the environment variable
-    SPARSITY_DATA names, or else the project's `data`.
+    never touched); `data_seed` settles all these choices. Data lie in `root`: by default the folder that
+    the environment variable SPARSITY_DATA names, or else the project's `data`.
 
     Monitor and validation images are divided as T8 says. Raises `StudyError` for a name, number or file
     that cannot be used.
