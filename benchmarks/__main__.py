@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.counterparts import counterparts
 from benchmarks.growth import growth
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
@@ -23,7 +24,7 @@ from sparsity_lib.study.files import written_whole
 from sparsity_lib.study.preparation import device_of, keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("steps", "parts", "precision", "accuracy", "epoch", "scripts", "growth")
+SECTIONS = ("steps", "counterparts", "parts", "precision", "accuracy", "epoch", "scripts", "growth")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = kept
     cases: dict[str, list[Callable[[], list[dict[str, Any]]]]] = {
         "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
+        "counterparts": [lambda size=size: counterparts(size, device, args.rounds) for size in sizes],
         "parts": [lambda size=size: parts(size, device) for size in sizes],
         "precision": [lambda size=size: precisions(size, device, args.rounds) for size in sizes[1:]],
         "accuracy": [lambda: accuracies(device)],

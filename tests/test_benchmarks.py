@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 
+from benchmarks.counterparts import counterparts
 from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
 from benchmarks.steps import regularised_bytes
@@ -55,3 +56,9 @@ def test_explicit_decorrelation_is_the_penalty() -> None:
     assert explicit_decorrelation(weight).item() == pytest.approx(
         functional.decorrelation(weight).item(), abs=1e-4
     )
+
+
+def test_counterparts_are_compared_with_what_they_replace() -> None:
+    rows = counterparts("s", CPU, rounds=2)
+    assert [row["over"] for row in rows if row["step"].startswith("Sparseout")] == ["dropout"] * 4
+    assert all(0 < row["low"] <= row["median"] <= row["high"] for row in rows)

@@ -17,7 +17,7 @@ from PIL import Image
 from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import _fusion, study
-from sparsity_lib.study import preparation, provenance, runs, training
+from sparsity_lib.study import preparation, profiles, provenance, runs, training
 from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.observation import rise_to_end
 from sparsity_lib.study.training import Stopped
@@ -501,3 +501,23 @@ def test_deep_networks_train_and_are_monitored(network, tmp_path):
     run = study.train(study.Experiment(network=network, **fields), folder=tmp_path)
     assert set(layers_of(network)[:-1]) <= set(run.layers)
     assert run.root.penalty_perplexity[-1] > 0
+
+
+@pytest.mark.slow
+def test_published_runs_can_be_made_again(tmp_path):
+    published = study.published("laptop")
+    mine = [
+        experiment
+        for experiment in profiles.experiments("laptop", seeds=[100], published=True)
+        if experiment.id in published["run"]
+        and provenance.equivalent(str(published.sel(run=experiment.id)["code_fingerprint"].item()))
+        == provenance.code_fingerprint()
+    ]
+    by_network = {experiment.network: experiment for experiment in mine}  # the last of each
+    assert len(by_network) >= 7
+    for experiment in by_network.values():
+        began = study.train(experiment.model_copy(update={"epochs": 2}), folder=tmp_path)
+        theirs = published.sel(run=experiment.id)
+        for name in ("train_loss", "val_loss"):
+            expected = theirs[name].sel(epoch=[0, 1])
+            np.testing.assert_allclose(began.root[name].sel(epoch=[0, 1]), expected, rtol=1e-3)

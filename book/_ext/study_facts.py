@@ -141,6 +141,7 @@ def benchmarks(root: Path) -> list[str]:
         machine = told["machine"]
         on = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
         lines += ["", f"**{on}**, {told['rounds']} rounds.", "", *_steps(told["steps"])]
+        lines += _counterparts(on, told.get("counterparts", []))  # newer than some results
         lines += _parts(on, told["parts"]) + _precision(on, told)
         shares = [
             (
@@ -170,6 +171,12 @@ def benchmarks(root: Path) -> list[str]:
         head = ("time of", "sizes", "exponent")
         lines += table(f"{on}: growth, as the exponent of time over size; 1 is linear.", head, grown)
     return lines or ["Nothing was measured yet."]
+
+
+def _counterparts(on: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    told = [(row["size"], row["step"], row["over"], f"{row['median']:.2f}", _quartiles(row)) for row in rows]
+    head = ("size", "a step with", "over one with", "time", "quartiles")
+    return table(f"{on}: what the other three papers add to a step.", head, told)
 
 
 _PARTS = {
