@@ -71,10 +71,13 @@ def test_parameters_on_the_page_of_readings_exist() -> None:
         assert name in ours or name in analysis, name
         named[name] = value
         if value and name in ours:
-            study.Experiment(**{name: ast.literal_eval(value)})
+            network = "sparseoutNet" if name == "sparseout_gradient" else "vanillaNet"
+            study.Experiment(**{"network": network, name: ast.literal_eval(value)})
     assert len(named) > 15
     assert [int(n) for n in re.findall(r"^## T(\d+) ·", text, re.MULTILINE)] == list(range(1, 20))
     assert set(re.findall(r"\]\(#(t\d+)\)", text)) == {f"t{n}" for n in range(1, 20)}
+    others = re.findall(r"^### ([ISG]\d) ·", text, re.MULTILINE)
+    assert [f"({name.lower()})=\n### {name} ·" in text for name in others] == [True] * 7
 
 
 def test_table_of_strengths_is_right() -> None:
