@@ -154,6 +154,27 @@ def test_bad_input_is_one_line(command, said, capsys, runs_folder):
     assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
 
 
+def test_a_grid_may_have_its_curves_in_a_file_of_its_own(tiny_profile, monkeypatch, capsys):
+    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    deep = ({"network": "vanillaNet", "rho": -1.0, **SMALL},)
+    both = {"deep": profiles.Grid(deep, (0,), (100,), published_files=0, file="deep.nc")}
+    both |= profiles.PROFILES["tiny"].grids
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two files", both))
+    for experiment in profiles.experiments("tiny", (100,)):
+        study.train(experiment)
+    assert results.publish("tiny") == 3
+    assert results.publish("tiny") == 0
+    own, others = results.published("tiny", "deep.nc"), results.published("tiny")
+    assert (own.sizes["run"], others.sizes["run"]) == (1, 2)
+    assert own["coherence"].notnull().any()
+    assert others["coherence"].isnull().all()
+    assert results.published_ids("tiny") == {*own["run"].values, *others["run"].values}
+    assert len(results.published_runs("tiny")) == 2  # nor the curves of either, nor a file that is not kept
+    assert results.verify("tiny") == []
+    assert main(["status", "tiny", "--seeds", "100"]) == 0
+    assert "3 runs, 0 missing" in capsys.readouterr().out
+
+
 def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
     for experiment in profiles.experiments("tiny", (100, 101)):

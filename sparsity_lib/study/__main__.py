@@ -125,8 +125,13 @@ def _status(args: argparse.Namespace) -> int:
         if not args.profile and not grids <= set(profile(name).grids):
             continue  # asked of all profiles: those that have it
         queue = _queue(args, name)
-        public = results.published(name)
-        cost = {} if public is None else dict(zip(public.run.values, public.seconds.values, strict=True))
+        public = [results.published(name, file) for file in profile(name).files()]
+        cost = {
+            run: seconds
+            for part in public
+            if part is not None
+            for run, seconds in zip(part.run.values, part.seconds.values, strict=True)
+        }
         for experiment in queue:
             if experiment.id not in cost and (run := runs.find(experiment, args.out)):
                 cost[experiment.id] = run.provenance["seconds"]
