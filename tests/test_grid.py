@@ -255,6 +255,10 @@ def test_curves_join_networks_of_different_layers(tiny_runs):
     kept = curves.correlation.sel(run=first.id, layer="conv3")
     np.testing.assert_allclose(kept, mean.transpose(*kept.dims), rtol=1e-5)
     assert curves.correlation.sel(layer="norm1").isnull().all()
+    assert curves.weight_norm.sel(layer="norm1").isnull().all()
+    model, _ = study.trained_network(first)
+    last = model.get_submodule("conv3").weight.norm().item()
+    assert curves.weight_norm.sel(run=first.id, layer="conv3")[-1].item() == pytest.approx(last, rel=1e-5)
     assert curves.val_loss.sel(run=first.id).values == pytest.approx(first.root.val_loss.values)
 
 

@@ -47,8 +47,9 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     """The runs' curves in one data set with dimensions run, layer, split and epoch.
 
     `correlation` is the mean absolute correlation of a layer's pairs of filters, for each centring of
-    Eq. 6; `knockout_accuracy` is that on the monitor images after the last epoch, with a share `knocked_out`
-    of the layer's channels set to 0. A network that lacks a layer, and a run that is shorter, have NaN there.
+    Eq. 6; `weight_norm` is the length of all of its weights; `knockout_accuracy` is that on the monitor
+    images after the last epoch, with a share `knocked_out` of the layer's channels set to 0. A network that
+    lacks a layer, and a run that is shorter, have NaN there.
     The coordinates of `run` say what was trained and by what code; `label` tells the cells of a comparison
     apart.
     """
@@ -64,7 +65,7 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     by_run = {name: empty() for name in (*_BY_EPOCH, *_WHERE_MEASURED)}
     by_run |= {name: empty(len(SPLITS)) for name in _BY_SPLIT}
     by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
-    correlation = empty(len(layers), len(CENTERS))
+    correlation, weight_norm = empty(len(layers), len(CENTERS)), empty(len(layers))
     knockout = np.full((len(which), len(layers), len(KNOCKED_OUT)), np.nan, "float32")
     channels = np.full((len(which), len(layers)), np.nan, "float32")
     for i, run in enumerate(which):
@@ -83,6 +84,9 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
                         values[i, j, :, : found.shape[-1]] = found
                     if "knockout_accuracy" in file[layer]:  # older files lack it
                         knockout[i, j] = file[layer]["knockout_accuracy"][...]
+                    if "filter_norm_mean" in file[layer]:  # norms of batch norm have none
+                        mean, sd = (file[layer][f"filter_norm_{of}"][...] for of in ("mean", "sd"))
+                        weight_norm[i, j, : mean.shape[-1]] = np.sqrt(channels[i, j] * (mean**2 + sd**2))
                     if "correlation_histogram" in file[layer]:
                         counts = file[layer]["correlation_histogram"][...]  # (center, epoch, bin)
                         pairs = counts.sum(-1)
@@ -97,7 +101,8 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     dims |= dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
     dims |= dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch"))
     dims["correlation"] = ("run", "layer", "center", "epoch")
-    every = by_run | by_layer | {"correlation": correlation}
+    dims["weight_norm"] = ("run", "layer", "epoch")
+    every = by_run | by_layer | {"correlation": correlation, "weight_norm": weight_norm}
     variables = {name: (dims[name], values) for name, values in every.items()}
     variables["knockout_accuracy"] = (("run", "layer", "knocked_out"), knockout)
     axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
