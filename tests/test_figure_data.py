@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from synthetic import many, one, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import analysis, claims, figures, gap, questions, readings, results, verdicts
+from sparsity_lib.study import analysis, claims, figures, gap, questions, readings, results, rivals, verdicts
 from sparsity_lib.study.figures import data
 
 SEEDS = [
@@ -31,6 +31,7 @@ SIDEWAYS = {
     "gap_or_level",
     "growth",
     "optimism",
+    "paired_differences",
     "primary_claims",
     "reading_effects",
     "trained_correlations",
@@ -88,6 +89,9 @@ DRAW = {
     "loss_curves": lambda: figures.loss_curves(runs()),
     "matched_losses": lambda: figures.matched_losses(runs()),
     "optimism": lambda: figures.optimism(runs()),
+    "paired_differences": lambda: figures.paired_differences(
+        rivals.differences(rivals.outcomes(runs()), "vanillaNet"), "vanillaNet"
+    ),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),

@@ -24,6 +24,7 @@ from sparsity_lib.study.figures.readings import (
     trained_correlations,
     tuned_baselines,
 )
+from sparsity_lib.study.figures.rivals import paired_differences
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 
@@ -47,6 +48,7 @@ __all__ = [
     "matched_losses",
     "optimism",
     "overfitting_table",
+    "paired_differences",
     "primary_claims",
     "reading_effects",
     "receptive_field",

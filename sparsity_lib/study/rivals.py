@@ -1,0 +1,137 @@
+"""Networks beside one of them: what a regulariser does, in pairs of the same seed on the same data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.analysis import labels, settings, summary
+from sparsity_lib.study.comparison import Description, describe, paired
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.networks import NETWORKS, layers_of
+from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.results import joined, published
+from sparsity_lib.study.sentences import direction, number
+
+# Columns of `outcomes`, in words; more of the first is better.
+QUANTITIES = {
+    "chosen_accuracy": "accuracy at the chosen epoch",
+    "min_val_loss": "lowest validation loss (nats)",
+    "val_loss_rise": "rise of the loss to the end (nats)",
+    "sparsity": "perplexity sparsity at the end",
+}
+
+
+def stored(name: str, grids: Sequence[str], wanted: Sequence[str] = ()) -> xr.Dataset:
+    """The published runs of a profile's grids, of the networks `wanted` (labels; none: all).
+
+    Raises `StudyError` if there are none.
+    """
+    there = [grid for grid in grids if grid in profile(name).grids]
+    ids = [experiment.id for experiment in experiments(name, grids=there, published=True)] if there else []
+    parts = []
+    for file in dict.fromkeys(profile(name).grids[grid].file for grid in there):
+        if (curves := published(name, file)) is not None:
+            mine = curves["run"].isin(ids).to_numpy()
+            if wanted:
+                mine &= curves["label"].isin(list(wanted)).to_numpy()
+            if mine.any():
+                parts.append(curves.isel(run=mine))
+    if not parts:
+        raise StudyError(f"no runs of {' or '.join(grids)} are published for the profile {name}")
+    return joined(parts)
+
+
+def outcomes(curves: xr.Dataset) -> pd.DataFrame:
+    """`analysis.summary` of each setting, with its title as `title`, and the columns of QUANTITIES.
+
+    `sparsity` is the mean perplexity sparsity of a network's convolutions, held out, at the last epoch.
+    """
+    parts = []
+    for title, group in settings(curves):
+        table = summary(group)
+        last = group["perplexity_sparsity"].sel(split="monitor").sel(epoch=group["epochs"] - 1)
+        of_layers = last.to_pandas()
+        sparsity = [
+            of_layers.loc[run, [name for name in convolutions(network) if name in of_layers]].mean()
+            for run, network in zip(table["run"], table["network"], strict=True)
+        ]
+        parts.append(table.assign(sparsity=sparsity, title=title))
+    return pd.concat(parts, ignore_index=True)
+
+
+def convolutions(network: str) -> list[str]:
+    """The layers of a known network that extract features; of one's own, none are known."""
+    return [name for name in layers_of(network) if not name.startswith("fc")] if network in NETWORKS else []
+
+
+def differences(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Every other network less the reference, in each setting that has it.
+
+    **Returns:** a row per setting (`title`), `label` and `quantity`: `n` pairs, mean, SD, 95 % t interval
+    `low` to `high`, and how many pairs were `dropped` because a value is missing.
+
+    **Raises:** `StudyError` if no setting has the reference and another network.
+    """
+    rows = []
+    for title, group in table.groupby("title", sort=False):
+        there = list(dict.fromkeys(group["label"]))
+        if reference not in there:
+            continue
+        for label in there:
+            if label == reference:
+                continue
+            for quantity in QUANTITIES:
+                found = paired(group, label, reference, quantity, missing="drop")
+                (told,) = found[["n", "mean", "sd", "low", "high", "dropped"]].to_dict("records")
+                rows.append({"title": title, "label": label, "quantity": quantity} | told)
+    if not rows:
+        raise StudyError(f"there are no runs to set beside those of {reference}")
+    return pd.DataFrame(rows)
+
+
+def told(found: pd.DataFrame, reference: str, quantities: Sequence[str] = tuple(QUANTITIES)) -> list[str]:
+    """A sentence per setting and quantity: which networks have more of it than the reference, which less."""
+    sentences = []
+    for (title, quantity), group in found.groupby(["title", "quantity"], sort=False):
+        if quantity not in quantities:
+            continue
+        words: dict[int, list[str]] = {1: [], -1: [], 0: []}
+        for row in group.itertuples():
+            of = Description(row.n, row.mean, row.sd, row.low, row.high, row.dropped)
+            words[direction(of)].append(f"{row.label} ({_interval(of)})")
+        parts = [f"higher with {', '.join(words[1])}"] if words[1] else []
+        parts += [f"lower with {', '.join(words[-1])}"] if words[-1] else []
+        parts += [f"not told apart with {', '.join(words[0])}"] if words[0] else []
+        sentences.append(f"{title}. Against {reference}, {QUANTITIES[quantity]} is {'; '.join(parts)}.")
+    return sentences
+
+
+def _interval(told: Description) -> str:
+    if told.n < 2:
+        return f"{number(told.mean, 3, sign=True)}, {told.n} pair"
+    ends = f"{number(told.low, 3, sign=True)} to {number(told.high, 3, sign=True)}"
+    return f"{number(told.mean, 3, sign=True)}, {ends}, n = {told.n}"
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per setting and network: n, and of each quantity the mean ± SD between runs, in words."""
+    rows = []
+    for title, group in table.groupby("title", sort=False):
+        for label in labels_in_order(group):
+            mine = group[group["label"] == label]
+            row = {"runs": title, "network": label, "n": len(mine)}
+            rows.append(row | {words: _spread(mine[name]) for name, words in QUANTITIES.items()})
+    return pd.DataFrame(rows)
+
+
+def _spread(values: pd.Series) -> str:
+    told = describe(values)
+    spread = f" ± {number(told.sd, 3)}" if np.isfinite(told.sd) else ""
+    return f"{number(told.mean, 3)}{spread}"
+
+
+def labels_in_order(table: pd.DataFrame) -> list[str]:
+    """The networks of a table, in the order of the study's."""
+    return labels(xr.Dataset(coords={"label": ("run", table["label"].to_numpy(dtype=object))}))
