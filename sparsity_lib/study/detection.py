@@ -16,7 +16,6 @@ from scipy.stats import t
 
 from sparsity_lib.early_warning import collapse_epochs
 from sparsity_lib.study.analysis import (
-    layers_of,
     moment_of_overfitting,
     regularised_layers,
     settings,
@@ -70,21 +69,31 @@ def _falls(quantity: str, first_layer: bool = False) -> Callable[[xr.Dataset, fl
             return collapse_epochs(signal.to_numpy(), margin=margin, reference=BASELINE, patience=PATIENCE)
 
         epochs = np.full(curves.sizes["run"], np.nan)
-        network = curves["network"].to_numpy()
-        for name in np.unique(network):
-            mine = trained(curves[["channels", quantity]].isel(run=network == name))
-            layers = [layer for layer in regularised_layers(name) if layer in layers_of(mine)]
-            if not layers:
-                raise StudyError(f"{name} has no layer that SparsityReg would act on: nothing to watch")
-            signal = _SIGNALS[quantity](mine.sel(split="monitor", layer=layers))
+        for layers, mine in _watched(curves).items():
+            held_out = trained(curves[["channels", quantity]].isel(run=mine)).sel(split="monitor")
+            signal = _SIGNALS[quantity](held_out.sel(layer=list(layers)))
             signal = signal.transpose("run", "layer", "epoch")
             if first_layer:
-                epochs[network == name] = np.fmin.reduce(falls(signal), axis=1)
+                epochs[mine] = np.fmin.reduce(falls(signal), axis=1)
             else:
-                epochs[network == name] = falls(signal.mean("layer", skipna=False))
+                epochs[mine] = falls(signal.mean("layer", skipna=False))
         return epochs
 
     return warns
+
+
+def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
+    """Which runs, as a mask, have which layers watched: those of theirs that SparsityReg would act on."""
+    network, there = curves["network"].to_numpy(), curves["channels"].transpose("run", "layer").notnull()
+    groups: dict[tuple[str, ...], np.ndarray] = {}
+    for name in np.unique(network):
+        mine = network == name
+        present = curves["layer"].to_numpy()[there.to_numpy()[mine].any(axis=0)]
+        layers = tuple(layer for layer in regularised_layers(name) if layer in present)
+        if not layers:
+            raise StudyError(f"{name} has no layer that SparsityReg would act on: nothing to watch")
+        groups[layers] = groups.get(layers, np.zeros(len(network), bool)) | mine
+    return groups
 
 
 def _training_loss_below(curves: xr.Dataset, threshold: float) -> np.ndarray:

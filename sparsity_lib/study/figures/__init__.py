@@ -27,11 +27,20 @@ from sparsity_lib.study.figures.readings import (
 from sparsity_lib.study.figures.rivals import paired_differences
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
+from sparsity_lib.study.figures.warning import (
+    around_the_moment,
+    rise_table,
+    sparsity_and_loss,
+    warning_leads,
+    warning_outcomes,
+    warning_table,
+)
 
 __all__ = [
     "accuracies",
     "accuracy_table",
     "architectures",
+    "around_the_moment",
     "correlation_histograms",
     "decorrelating",
     "effective_ranks",
@@ -53,10 +62,15 @@ __all__ = [
     "reading_effects",
     "receptive_field",
     "response_curve",
+    "rise_table",
+    "sparsity_and_loss",
     "strengths",
     "timing_table",
     "trained_correlations",
     "tuned_baselines",
     "validation_against_training",
+    "warning_leads",
+    "warning_outcomes",
+    "warning_table",
     "widths_table",
 ]

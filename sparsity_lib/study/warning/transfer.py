@@ -1,0 +1,158 @@
+"""Warnings judged on runs on which nothing was chosen: other seeds, labels, architectures, images.
+
+Everything takes the curves of published runs, by profile, as `stored` gives them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib import early_warning
+from sparsity_lib.study.analysis import only
+from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.detection import choose, judge
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.profiles import PROFILES
+from sparsity_lib.study.questions import PLAIN, of_grid
+from sparsity_lib.study.results import joined, published
+
+# OverfitWarning as it comes: of its layers the mean, and the first that begins to collapse.
+AS_IT_COMES = {"entropy": early_warning.MARGIN, "entropy, first layer": early_warning.MARGIN}
+IN_TIME = ("hit", "early")
+
+Published = Mapping[str, xr.Dataset]
+Runs = Callable[[Published], xr.Dataset]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Parameters chosen on some runs and judged on others.
+
+    **Fields:**
+
+    - `name`: what changes, as in `clean → redrawn labels`.
+    - `chosen_on`: the number of runs on which each rule's parameter was chosen; both halves' together, where
+        each half's runs are judged by what was chosen on the other.
+    - `judged`: `detection.judge` of the other runs.
+    """
+
+    name: str
+    chosen_on: int
+    judged: pd.DataFrame
+
+
+def stored() -> dict[str, xr.Dataset]:
+    """The published runs of every profile that has any."""
+    return {name: curves for name in PROFILES if (curves := published(name)) is not None}
+
+
+def every_run(of: Published) -> pd.DataFrame:
+    """`detection.judge` of all runs by `OverfitWarning` as it comes, with nothing chosen; and each `network`.
+
+    Raises `StudyError` if there are no runs.
+    """
+    if not of:
+        raise StudyError("no profile has published runs yet")
+    lean = [curves.drop_vars(["correlation", "knockout_accuracy"], errors="ignore") for curves in of.values()]
+    judged = judge(joined(lean), AS_IT_COMES)
+    return judged.assign(network=judged["label"].str.split().str[0])
+
+
+def _networks(of: Published) -> xr.Dataset:
+    return of_grid(of.get("laptop"), "laptop")
+
+
+def _part(later: bool, **fields: object) -> Runs:
+    """The baseline networks' runs of the later seeds, or of the others, that have these values."""
+
+    def runs(of: Published) -> xr.Dataset:
+        curves = _networks(of)
+        is_later = (curves["seed"] > np.median(np.unique(curves["seed"]))).to_numpy()
+        return only(curves.isel(run=is_later == later), **fields)
+
+    return runs
+
+
+def _grid(profile: str, grid: str = "networks") -> Runs:
+    return lambda of: of_grid(of.get(profile), profile, grid)
+
+
+def _crossed(choose_on: Mapping[str, object], judge_on: Mapping[str, object]) -> list[tuple[Runs, Runs]]:
+    """Chosen on one half of the seeds and judged on the other, and the reverse: each run is judged once."""
+    return [(_part(later, **choose_on), _part(not later, **judge_on)) for later in (True, False)]
+
+
+_PLAIN, _CLEAN, _REDRAWN = {"label": PLAIN}, {"label_noise": 0.0}, {"label_noise": 0.3}
+
+# What is chosen on, and what is judged; of all grids, the first seeds are among the earlier ones.
+PLANS: dict[str, list[tuple[Runs, Runs]]] = {
+    f"{PLAIN} alone: other seeds": _crossed(_PLAIN, _PLAIN),
+    "all networks: other seeds": _crossed({}, {}),
+    "clean → redrawn labels": _crossed(_CLEAN, _REDRAWN),
+    "redrawn → clean labels": _crossed(_REDRAWN, _CLEAN),
+    "baseline → LeNet, AlexNet": [(_part(True, **_REDRAWN), _grid("laptop", "lenet-alexnet"))],
+    **{f"laptop → {name}": [(_part(True), _grid(name))] for name in PROFILES if name != "laptop"},
+}
+
+
+def transfers(of: Published) -> list[Transfer]:
+    """All of PLANS for which there are published runs.
+
+    **Raises:** `StudyError` if there are none, or if a seed is among the runs to choose on and those to judge
+    on: trainings of one seed begin alike.
+    """
+    found, chosen = [], _Chosen()
+    for name, pairs in PLANS.items():
+        try:
+            runs = [(choose_on(of), judge_on(of)) for choose_on, judge_on in pairs]
+        except StudyError:
+            continue
+        judged = []
+        for known, new in runs:
+            if both := set(known["seed"].to_numpy().tolist()) & set(new["seed"].to_numpy().tolist()):
+                raise StudyError(f"{name}: the seed {min(both)} is both to choose on and to judge on")
+            judged.append(judge(new, chosen.on(known)))
+        chosen_on = sum(known.sizes["run"] for known, _ in runs)
+        found.append(Transfer(name, chosen_on, pd.concat(judged, ignore_index=True)))
+    if not found:
+        raise StudyError("there are no published runs to choose a warning's parameters on")
+    return found
+
+
+class _Chosen:
+    """Parameters by the runs they were chosen on: choosing takes the time, and several plans share runs."""
+
+    def __init__(self) -> None:
+        self._by_runs: dict[tuple[str, ...], dict[str, float]] = {}
+
+    def on(self, curves: xr.Dataset) -> dict[str, float]:
+        runs = tuple(curves["run"].to_numpy().tolist())
+        if runs not in self._by_runs:
+            self._by_runs[runs] = choose(curves)
+        return self._by_runs[runs]
+
+
+def blinded(judged: pd.DataFrame, rule: str = "entropy") -> pd.DataFrame:
+    """Is a network that overfits warned of in time as often as the plain network?
+
+    **Arguments:** `judged`: `detection.judge` of one setting's networks.
+
+    **Returns:** one row per network: the runs that `overfit`, those of these `warned` of in time, which is a
+    hit or earlier; and of the seeds with which it and vanillaNet overfit both, n, the mean difference of the
+    two shares, its SD and 95 % t interval.
+
+    **Raises:** `StudyError` if vanillaNet has no run that overfits.
+    """
+    mine = judged[(judged["rule"] == rule) & judged["onset"].notna()]
+    wide = mine.assign(warned=mine["outcome"].isin(IN_TIME).astype(float))
+    wide = wide.pivot(index="seed", columns="label", values="warned")
+    if PLAIN not in wide:
+        raise StudyError(f"no run of {PLAIN} overfits: there is nothing to hold the other networks against")
+    return pd.DataFrame(
+        {"label": label, "overfit": int(wide[label].count()), "warned": int(wide[label].sum())}
+        | describe(wide[label] - wide[PLAIN])._asdict()
+        for label in wide
+    )
