@@ -21,7 +21,7 @@ from sparsity_lib.study.warning.transfer import Transfer
 
 RULE = "entropy"  # that of OverfitWarning, on the mean of its layers
 RIVALS = {
-    "right": ("more often right", "less often right", 100.0, " % of runs", 0),
+    "right": ("more often right", "less often", 100.0, " % of runs", 0),
     "excess_loss": ("a higher loss", "a lower loss", 1.0, " nats", 2),
 }
 
@@ -188,12 +188,12 @@ def summary(transfers: Sequence[Transfer]) -> list[str]:
         tables = [detection.against(transfer.judged, RULE, quantity) for transfer in transfers]
         sides = pd.concat([_compared(table) for table in tables], axis=1)
         counts = [
-            f"{rule} {(row == 1).sum()} and {(row == -1).sum()}"
+            f"{rule} {(row == 1).sum()} ({(row == -1).sum()})"
             for rule, row in sides.iterrows()
             if row.abs().any()
         ]
         sentences.append(
-            f"Against it, clearly {more} and clearly {less} in so many of these: {'; '.join(counts)}."
+            f"Clearly {more} than it, in so many of them (in brackets: clearly {less}): {'; '.join(counts)}."
             if counts
             else f"No other rule is clearly {more}, or clearly {less}, in any of these."
         )
