@@ -14,7 +14,19 @@ from numpy.typing import ArrayLike
 from synthetic import many, one, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import analysis, claims, figures, gap, questions, readings, results, rivals, verdicts
+from sparsity_lib.study import (
+    analysis,
+    claims,
+    detection,
+    figures,
+    gap,
+    questions,
+    readings,
+    results,
+    rivals,
+    verdicts,
+    warning,
+)
 from sparsity_lib.study.figures import data
 
 SEEDS = [
@@ -36,6 +48,7 @@ SIDEWAYS = {
     "reading_effects",
     "trained_correlations",
     "tuned_baselines",
+    "warning_leads",
 }
 
 
@@ -65,6 +78,13 @@ def measured(name: str) -> xr.Dataset:
     return found.isel(run=slice(0, 10))
 
 
+@cache
+def chosen_and_judged() -> list[warning.Transfer]:
+    """Warnings, as they come, in two settings."""
+    judged = [detection.judge(runs, warning.AS_IT_COMES) for _, runs in analysis.settings(runs())]
+    return [warning.Transfer(name, 1, each) for name, each in zip(("clean", "redrawn"), judged, strict=True)]
+
+
 def file(network: str) -> study.Run:
     """The first of the laptop's published runs of a network whose file is kept."""
     files = results.published_runs("laptop")
@@ -75,6 +95,7 @@ RULES = claims.load()
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
+    "around_the_moment": lambda: figures.around_the_moment(warning.speeds(detail())),
     "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
     "decorrelating": lambda: figures.decorrelating(readings.descents(filters=8, shape=(1, 3, 3))),
     "effective_ranks": lambda: figures.effective_ranks(measured("knockout_accuracy")),
@@ -96,10 +117,13 @@ DRAW = {
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
+    "sparsity_and_loss": lambda: figures.sparsity_and_loss(runs().isel(run=slice(3))),
     "strengths": lambda: figures.strengths(questions.strengths()),
     "trained_correlations": lambda: figures.trained_correlations(readings.correlations(outcomes())),
     "tuned_baselines": lambda: figures.tuned_baselines(readings.tuned(outcomes())),
     "validation_against_training": lambda: figures.validation_against_training(runs()),
+    "warning_leads": lambda: figures.warning_leads(chosen_and_judged()[1].judged),
+    "warning_outcomes": lambda: figures.warning_outcomes(chosen_and_judged()),
 }
 
 

@@ -10,9 +10,11 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
-(EXPLORER,) = (path for path in NOTEBOOKS if path.stem == "12-explorer")
+PERPLEXITY, EXPLORER = (path for path in NOTEBOOKS if path.stem in ("08-perplexity", "12-explorer"))
 TRAINING = [
-    path for path in NOTEBOOKS if "load_or_train_all" in path.read_text(encoding="utf-8") and path != EXPLORER
+    path
+    for path in NOTEBOOKS
+    if "load_or_train_all" in path.read_text(encoding="utf-8") and path not in (PERPLEXITY, EXPLORER)
 ]
 
 
@@ -47,7 +49,9 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["laptop", "paper"])
-@pytest.mark.parametrize("notebook", sorted({*NOTEBOOKS} - {*TRAINING, EXPLORER}), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook", sorted({*NOTEBOOKS} - {*TRAINING, PERPLEXITY, EXPLORER}), ids=lambda path: path.stem
+)
 def test_what_reads_published_runs_does_so_with_and_without_them(
     notebook: Path, profile: str, tmp_path: Path
 ) -> None:
@@ -65,6 +69,24 @@ def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
     assert "n = 2" in texts
     assert "Nothing to show" not in texts
     assert list((tmp_path / "runs").glob("*.nc"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["laptop", "paper"])
+def test_the_page_of_warnings_judges_published_runs_and_its_own(profile: str, tmp_path: Path) -> None:
+    asked = {
+        "dataset": "digits",
+        "sizes": "s",
+        "epochs": 6,
+        "limit": 100,
+        "seeds": "0",
+        "networks": "vanillaNet",
+    }
+    outputs = executed(PERPLEXITY, tmp_path, profile=profile, **asked)
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    assert sum("image/png" in data for data in outputs) == (5 if profile == "laptop" else 4)
+    assert "of the profile laptop" in texts
+    assert ("Not shown" in texts) == (profile == "paper")
 
 
 @pytest.mark.slow

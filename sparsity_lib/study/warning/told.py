@@ -53,7 +53,7 @@ def rise(risen: pd.DataFrame) -> list[str]:
 def _chance(row: pd.Series) -> str:
     against = {"others": "had another run's rise been taken", "constant": "at one constant epoch"}
     parts = [
-        f"{_way(_description(row, f'over_{name}'), 'more often', 'less often')} than {words} "
+        f"{_way(_description(row, f'over_{name}'), ' often')} than {words} "
         f"({_with_interval(_description(row, f'over_{name}'), 100, 0, ' points')})"
         for name, words in against.items()
         if row[f"over_{name}_n"]
@@ -65,8 +65,8 @@ def _description(row: pd.Series, name: str) -> Description:
     return Description(int(row[f"{name}_n"]), row[name], np.nan, row[f"{name}_low"], row[f"{name}_high"], 0)
 
 
-def _way(told: Description, more: str, less: str) -> str:
-    return {1: more, -1: less, 0: f"not clearly {more} or {less}"}[_side(told)]
+def _way(told: Description, adverb: str = "") -> str:
+    return {1: "more", -1: "less", 0: "not clearly more or less"}[_side(told)] + adverb
 
 
 def _side(told: Description) -> int:
@@ -92,7 +92,7 @@ def speeds(found: pd.DataFrame, accelerations: pd.DataFrame) -> list[str]:
             for _, row in rows.iterrows()
         }
         parts = [
-            f"{_way(told[name], 'more', 'less')} than {words} ({_with_interval(told[name], decimals=3)})"
+            f"{_way(told[name])} than {words} ({_with_interval(told[name], decimals=3)})"
             for name, words in (
                 ("earlier", f"in the {SHORTLY} before these"),
                 ("elsewhere", "around the moments of its other runs"),
@@ -133,8 +133,8 @@ def against_chance(transfer: Transfer) -> str:
     start += f"in {number(100 * row.right, 0)} % of runs"
     if not told.low < told.high:
         return f"{start}; nothing sets it apart from another run's warning, or there is none to compare with."
-    words = _way(told, "more often", "less often")
-    return f"{start}, {words} than another run's warning ({_with_interval(told, 100, 0, ' points')})."
+    difference = _with_interval(told, 100, 0, " points")
+    return f"{start}, {_way(told, ' often')} than another run's warning ({difference})."
 
 
 def rivals(transfer: Transfer, quantity: str = "right") -> str:
@@ -171,7 +171,7 @@ def blinded(table: pd.DataFrame) -> list[str]:
 
 def _in_pairs(told: Description) -> str:
     if told.low < told.high:
-        return _way(told, "more often", "less often")
+        return _way(told, " often")
     return "the same in every pair of seeds" if told.mean == 0 else "the opposite in every pair of seeds"
 
 
