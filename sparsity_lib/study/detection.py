@@ -5,7 +5,7 @@ chosen on some runs and judged on others. The moment of overfitting is T10's; a 
 overfit, though it might in a longer training. Everything takes `study.curves(runs)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -275,13 +275,18 @@ def sweep(curves: xr.Dataset, within: int = WITHIN) -> pd.DataFrame:
 
     **Raises:** as `judge`.
     """
+    parts = [
+        table(judged.assign(rule=name, parameter=parameter))
+        for name, parameter, judged in _every_choice(curves, within)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _every_choice(curves: xr.Dataset, within: int) -> Iterator[tuple[str, float, pd.DataFrame]]:
     groups = [(group, _truth(group)) for _, group in settings(curves)]
-    parts = []
     for name, rule in RULES.items():
         for parameter in rule.choices:
-            judged = pd.concat([_judged(*group, rule, parameter, within) for group in groups])
-            parts.append(table(judged.assign(rule=name, parameter=parameter)))
-    return pd.concat(parts, ignore_index=True)
+            yield name, parameter, pd.concat([_judged(*group, rule, parameter, within) for group in groups])
 
 
 def choose(
@@ -295,10 +300,12 @@ def choose(
     """
     if by not in ("balanced", "excess_loss"):
         raise StudyError(f"unknown criterion '{by}'; known: balanced, excess_loss")
-    found = sweep(curves, within)
-    found = found.assign(score=found[by] if by == "balanced" else -found[by])
-    best = found.loc[found.groupby("rule", sort=False)["score"].idxmax()]
-    return dict(zip(best["rule"], best["parameter"].astype(float), strict=True))
+    best: dict[str, tuple[float, float]] = {}
+    for name, parameter, judged in _every_choice(curves, within):
+        score = balanced(judged) if by == "balanced" else -float(judged["excess_loss"].mean())
+        if name not in best or score > best[name][0]:
+            best[name] = score, float(parameter)
+    return {name: parameter for name, (_, parameter) in best.items()}
 
 
 def choose_and_judge(
