@@ -204,7 +204,7 @@ def test_every_rise_and_outcome_is_told(published: dict[str, xr.Dataset]) -> Non
 
 def test_tables_are_in_words(published: dict[str, xr.Dataset], ways: list[warning.Transfer]) -> None:
     shown = figures.rise_table(warning.rise_table(warning.rises(published["laptop"]), ["label"]))
-    row = shown.loc[("vanillaNet", "perplexity sparsity")]
+    row = shown.loc[("vanillaNet", "perplexity sparsity")].str.replace("\u00a0", " ")
     assert row["overfit"] == "6 of 12"
     assert row["risen without overfitting"] == "6 of 6"
     assert row["lead (epochs)"] == "+5.0"  # no width: all runs agree

@@ -19,6 +19,7 @@ from sparsity_lib.study.figures.curves import _SMOOTHED, _wrapped
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.questions import _ZERO, _dot
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
+from sparsity_lib.study.figures.tables import _unbroken
 from sparsity_lib.study.sentences import number
 
 # What is right comes first, so that a bar's left part is what a rule is worth.
@@ -242,27 +243,29 @@ def rise_table(table: pd.DataFrame) -> pd.DataFrame:
         "risen without overfitting": ("false", "others"),
     }
     columns = {
-        text: [f"{n} of {of}" if of else "" for n, of in table[[counted, among]].to_numpy()]
+        text: [_unbroken(f"{n} of {of}") if of else "" for n, of in table[[counted, among]].to_numpy()]
         for text, (counted, among) in counts.items()
     }
     columns["lead (epochs)"] = [_interval(row, "lead", 1) for _, row in table.iterrows()]
     spreads = {"lead_sd": "SD of the lead", "onset_sd": "SD of the moment"}
     for name, text in spreads.items():
         columns[text] = [number(value, 1) if np.isfinite(value) else "" for value in table[name]]
-    index = [name for name in ("setting", "label", "signal") if name in table]
-    return pd.DataFrame(columns, pd.MultiIndex.from_frame(table[index].rename(columns={"label": "network"})))
+    heads = {"setting": "setting", "label": "network"}
+    if table["signal"].nunique() > 1:
+        heads["signal"] = "signal"
+    index = [table[name].rename(head) for name, head in heads.items() if name in table]
+    return pd.DataFrame(columns).set_index(index)
 
 
 def warning_table(transfers: Sequence[warning.Transfer]) -> pd.DataFrame:
-    """Ways to choose and judge, and rules, as rows: what was chosen, outcomes, what stopping then costs."""
+    """Ways to choose and judge, and rules, as rows: what was chosen, how often it is right, what it costs."""
     rows = []
     for transfer in transfers:
         chosen = transfer.judged.groupby("rule")["parameter"].unique()
         for _, row in detection.table(transfer.judged).iterrows():
-            values = sorted(chosen[row["rule"]])
+            values = [f"{value:.3g}" for value in sorted(chosen[row["rule"]])]
             rows.append(
-                {"": transfer.name, "rule": row["rule"], "chosen": " or ".join(f"{v:.3g}" for v in values)}
-                | {name: row[name] for name in detection.OUTCOMES}
+                {"": transfer.name, "rule": row["rule"], "chosen": _unbroken(" or ".join(values))}
                 | {"right (%)": number(100 * row["right"], 0)}
                 | {"over another run's warning (points)": _interval(row, "over_chance", 0, 100)}
                 | {"loss above the lowest (nats)": _interval(row, "excess_loss", 2)}
@@ -277,4 +280,4 @@ def _interval(row: pd.Series, name: str, decimals: int, factor: float = 1) -> st
     told = number(mean, decimals, sign=True)
     if not low < high:  # none, or of no meaning: all runs agree
         return told
-    return f"{told} ({number(low, decimals, sign=True)} to {number(high, decimals, sign=True)})"
+    return _unbroken(f"{told} ({number(low, decimals, sign=True)} to {number(high, decimals, sign=True)})")
