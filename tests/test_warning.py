@@ -174,12 +174,14 @@ def test_a_network_that_is_not_warned_of_is_set_against_the_plain_one(
     lines = told.blinded(table.reset_index())
     assert "6 of 6 runs of vanillaNet" in lines[0]
     assert lines[1] == "sr2Net: 0 of 6, the opposite in every pair of seeds (−100 points, n = 6)."
+    assert told.blind(table.reset_index()).endswith("than in vanillaNet in sr2Net.")
+    assert told.blind(table.loc[["vanillaNet"]].reset_index()).startswith("In no network")
 
 
 def test_one_seed_gives_no_direction(ways: list[warning.Transfer]) -> None:
     single = [warning.Transfer("one seed", 1, ways[0].judged[ways[0].judged["seed"] == 0])]
     assert told.rivals(single[0]).endswith("the runs are of one seed, or all agree.")
-    assert "or there is none to compare with" in told.against_chance(single[0])
+    assert "there are too few runs" in told.against_chance(single[0])
     assert (
         "clearly more often right than another run's in 0, and clearly less often in 0"
         in told.summary(single)[0]

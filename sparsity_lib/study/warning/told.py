@@ -22,7 +22,7 @@ from sparsity_lib.study.warning.transfer import Transfer
 RULE = "entropy"  # that of OverfitWarning, on the mean of its layers
 RIVALS = {
     "right": ("more often right", "less often", 100.0, " % of runs", 0),
-    "excess_loss": ("a higher loss", "a lower loss", 1.0, " nats", 2),
+    "excess_loss": ("a higher loss at the stop", "a lower one", 1.0, " nats", 2),
 }
 
 
@@ -131,8 +131,12 @@ def against_chance(transfer: Transfer) -> str:
         f"{transfer.name} ({row.runs} runs, of which {row.overfit} overfit): the entropy's warning is right "
     )
     start += f"in {number(100 * row.right, 0)} % of runs"
-    if not told.low < told.high:
-        return f"{start}; nothing sets it apart from another run's warning, or there is none to compare with."
+    if np.isnan(told.low):
+        return (
+            f"{start}; there are too few runs of a network to say how often another run's warning would be."
+        )
+    if told.low == told.high == 0:
+        return f"{start}, as often as another run's warning."
     difference = _with_interval(told, 100, 0, " points")
     return f"{start}, {_way(told, ' often')} than another run's warning ({difference})."
 
@@ -169,6 +173,14 @@ def blinded(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def blind(table: pd.DataFrame) -> str:
+    """Of `blinded`: in which networks the warning clearly misses more of overfitting than in vanillaNet."""
+    found = [row.label for row in table.itertuples() if row.label != PLAIN and row.high < 0]
+    if not found:
+        return f"In no network is the warning clearly less often in time than in {PLAIN}."
+    return f"The warning is clearly less often in time than in {PLAIN} in {listed(found)}."
+
+
 def _in_pairs(told: Description) -> str:
     if told.low < told.high:
         return _way(told, " often")
@@ -193,7 +205,8 @@ def summary(transfers: Sequence[Transfer]) -> list[str]:
             if row.abs().any()
         ]
         sentences.append(
-            f"Clearly {more} than it, in so many of them (in brackets: clearly {less}): {'; '.join(counts)}."
+            f"Against the entropy's warning, clearly {more} in so many of these "
+            f"(in brackets: clearly {less}): {'; '.join(counts)}."
             if counts
             else f"No other rule is clearly {more}, or clearly {less}, in any of these."
         )
