@@ -1,0 +1,218 @@
+"""What came out of language models: one row a run, values of q against dropout, and that in words.
+
+`table` is that of `outcomes`, of runs in one setting.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.comparison import Description, against_published, describe, paired
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
+from sparsity_lib.study.language.runs import code_fingerprint
+from sparsity_lib.study.sentences import agreement, difference, direction, number
+
+BITS = {"lowest_bits": "lowest bits per character", "last_bits": "last bits per character"}
+OF_ANSWERS = {
+    "hoyer": "Hoyer's sparsity",
+    "mean_abs": "mean |h|",
+    "noise_to_signal": "noise over signal",
+}
+
+
+def alike(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
+    """The published runs in the settings of `curves`; None if there are none."""
+    if published is None:
+        return None
+    mine = published.isel(run=published["setting"].isin(curves["setting"]).to_numpy())
+    return mine if mine.sizes["run"] else None
+
+
+def in_order(curves: xr.Dataset) -> list[str]:
+    """The labels: no noise first, then by q."""
+    found = pd.DataFrame({name: curves[name].to_numpy() for name in ("label", "q")}).drop_duplicates()
+    return [str(label) for label in found.sort_values("q", na_position="first", kind="stable")["label"]]
+
+
+def outcomes(curves: xr.Dataset) -> pd.DataFrame:
+    """One row per run: what it is, its bits per character, and its answers after the last epoch, by layer.
+
+    `lowest_bits` is that of the best epoch, chosen on the text that it is told of, and so optimistic. A
+    layer's columns are `<quantity>:<layer>`, of the quantities OF_ANSWERS. Raises `StudyError` for runs of
+    several settings.
+    """
+    if len(settings := set(curves["setting"].to_numpy())) > 1:
+        raise StudyError(f"{len(settings)} settings, where one is needed: {'; '.join(sorted(settings))}")
+    order = {label: at for at, label in enumerate(in_order(curves))}
+    trained = curves.sel(epoch=slice(0, None))
+    last = curves.sel(epoch=curves["epochs"] - 1)
+    columns = {name: curves[name] for name in ("run", "label", "q", "seed", "text", "epochs", "data_digest")}
+    columns |= {"last_bits": last["val_bits"], "lowest_bits": trained["val_bits"].min("epoch")}
+    columns |= {"lowest_epoch": trained["val_bits"].idxmin("epoch"), "unigram_bits": curves["unigram_bits"]}
+    columns |= {
+        f"{name}:{layer}": last[name].sel(layer=layer)
+        for name in OF_ANSWERS
+        for layer in curves["layer"].to_numpy()
+    }
+    table = pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})
+    return table.sort_values("label", key=lambda labels: labels.map(order), kind="stable", ignore_index=True)
+
+
+def layers_of(table: pd.DataFrame) -> list[int]:
+    """The layers that the table has columns of."""
+    return [int(name.removeprefix("hoyer:")) for name in table if name.startswith("hoyer:")]
+
+
+def differences(table: pd.DataFrame, quantity: str) -> dict[str, Description]:
+    """Each label's runs less dropout's (q = 2) of the same seed; `missing` are incomplete pairs.
+
+    Raises `StudyError` if there are no runs with q = 2, or no others.
+    """
+    labels = list(dict.fromkeys(table["label"]))
+    if DROPOUT not in labels or len(labels) < 2:
+        raise StudyError(f"there are runs of {', '.join(labels)}: nothing to hold against {DROPOUT}")
+    found = {}
+    for label in (each for each in labels if each != DROPOUT):
+        row = paired(table, label, DROPOUT, quantity, missing="drop").iloc[0]
+        mean, sd, low, high = (float(row[name]) for name in ("mean", "sd", "low", "high"))
+        found[label] = Description(int(row["n"]), mean, sd, low, high, int(row["dropped"]))
+    return found
+
+
+def slopes(table: pd.DataFrame, quantity: str) -> Description:
+    """By how much the quantity changes with each unit of q, the least-squares slope of each seed's runs.
+
+    Seeds with fewer than three values of q are missing.
+    """
+    noisy = table[table["label"] != NO_NOISE].dropna(subset=[quantity])
+    if noisy.empty:
+        raise StudyError("there are no runs with noise")
+    return describe(
+        [
+            np.polyfit(runs["q"], runs[quantity], 1)[0] if runs["q"].nunique() > 2 else np.nan
+            for _, runs in noisy.groupby("seed")
+        ]
+    )
+
+
+def bits_table(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Labels as rows: n, both bits per character as mean ± SD, and less dropout's with its 95 % interval.
+
+    With `fresh`, those runs are a row of their own.
+    """
+    sources = {"published": table, "these": fresh} if fresh is not None else {"these": table}
+    rows = []
+    for source, runs in sources.items():
+        for label, mine in runs.groupby("label", sort=False):
+            row = {"noise": label, "runs": source, "n": len(mine)}
+            for quantity, words in BITS.items():
+                told = describe(mine[quantity])
+                sd = f" ± {told.sd:.3f}" if told.n > 1 else ""
+                row |= {
+                    words: f"{told.mean:.3f}{sd}",
+                    f"{words}, less {DROPOUT}'s": _less(runs, label, quantity),
+                }
+            rows.append(row)
+    labels = list(dict.fromkeys([*table["label"], *(row["noise"] for row in rows)]))
+    frame = pd.DataFrame(rows)
+    order = frame["noise"].map(labels.index)
+    return frame.loc[order.sort_values(kind="stable").index].set_index(["noise", "runs"])
+
+
+def _less(runs: pd.DataFrame, label: str, quantity: str) -> str:
+    if label == DROPOUT or DROPOUT not in set(runs["label"]):
+        return ""
+    told = differences(runs, quantity)[label]
+    if told.n < 2:
+        return number(told.mean, 3, sign=True) if told.n else ""
+    low, high = number(told.low, 3, sign=True), number(told.high, 3, sign=True)
+    return f"{number(told.mean, 3, sign=True)} ({low} to {high})"
+
+
+def seen(curves: xr.Dataset) -> str:
+    """What the runs are: network, text by name, noise and seeds."""
+    told = json.loads(str(curves["experiment"].to_numpy()[0]))
+    noisy = [each["p"] for each in map(json.loads, curves["experiment"].to_numpy()) if each["p"]]
+    counts = np.unique(curves["label"].to_numpy(), return_counts=True)[1]
+    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    length = "all" if told["limit"] is None else f"the first {told['limit']:,} characters"
+    p = ", ".join(f"{each:g}" for each in sorted(set(noisy)))
+    return (
+        f"{told['layers']} LSTM layers of {told['hidden']} units on {length} of {told['text']}, "
+        f"{told['epochs']} epochs; {'no noise' if not noisy else f'p = {p}'}; {len(counts)} kinds of noise, "
+        f"{seeds} seed{'' if seeds == '1' else 's'} of each"
+    )
+
+
+def learned(table: pd.DataFrame) -> str:
+    """That the models learned: their lowest bits per character beside those of characters' frequencies."""
+    means = table.groupby("label", sort=False)["lowest_bits"].mean()
+    low, high = number(means.min()), number(means.max())
+    told = f"from {low} ({means.idxmin()}) to {high} ({means.idxmax()})" if len(means) > 1 else low
+    return (
+        f"Who knows nothing but how frequent each character is in training needs "
+        f"{number(table['unigram_bits'].mean())} bits for a held-out one; the models' lowest are {told}."
+    )
+
+
+def against_dropout(table: pd.DataFrame, quantities: Sequence[str] = tuple(BITS)) -> list[str]:
+    """One sentence per quantity and kind of noise: it less dropout, paired by seed."""
+    return [
+        f"{_words(quantity)}, {label} against {DROPOUT} (dropout): {difference(told)}{_left_out(told)}."
+        for quantity in quantities
+        for label, told in differences(table, quantity).items()
+    ]
+
+
+def by_q(table: pd.DataFrame) -> list[str]:
+    """One sentence per layer and quantity of its answers: what a unit of q changes, by seed."""
+    sentences = []
+    for quantity in OF_ANSWERS:
+        for layer in layers_of(table):
+            told = slopes(table, f"{quantity}:{layer}")
+            what = f"{_words(f'{quantity}:{layer}')}, for each unit of q"
+            if not told.n:
+                sentences.append(f"{what}: no seed has three values of q.")
+                continue
+            verb = {1: "rises", -1: "falls", 0: "no clear change"}[direction(told)]
+            interval = (
+                f", 95 % interval {number(told.low, 3, sign=True)} to {number(told.high, 3, sign=True)}"
+                if told.n > 1
+                else ""
+            )
+            verb = f"{verb}, " if told.n > 1 else ""
+            sentences.append(f"{what}: {verb}{number(told.mean, 3, sign=True)}{interval}, n = {told.n}.")
+    return sentences
+
+
+def repeated(fresh: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Whether fresh runs fall where the published ones say, and whether both read the same text."""
+    told = agreement(against_published(fresh, table, quantities=tuple(BITS)))
+    if set(fresh["data_digest"]) - set(table["data_digest"]):
+        told += " They read another edition of the text than the published runs, as another Python has it."
+    return told
+
+
+def provenance(published: xr.Dataset) -> str:
+    """How many of the published runs were made by numerical code that has changed since."""
+    now, n = code_fingerprint(), published.sizes["run"]
+    older = int((published["code_fingerprint"] != now).sum())
+    if not older:
+        return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
+    return f"{older} of {n} published runs were made by older numerical code than {now}, as it is now."
+
+
+def _words(quantity: str) -> str:
+    name, _, layer = quantity.partition(":")
+    words = BITS.get(name) or OF_ANSWERS[name]
+    return (words[0].upper() + words[1:]) + (f" of layer {layer}" if layer else "")
+
+
+def _left_out(told: Description) -> str:
+    return (
+        f"; {told.missing} incomplete pair{'s' if told.missing > 1 else ''} left out" if told.missing else ""
+    )
