@@ -25,6 +25,13 @@ from sparsity_lib.study.figures.readings import (
     tuned_baselines,
 )
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
+from sparsity_lib.study.figures.sparseout import (
+    language_curves,
+    language_differences,
+    language_sparsity,
+    noise_variances,
+    penalty_ratios,
+)
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 
 __all__ = [
@@ -42,11 +49,16 @@ __all__ = [
     "growth",
     "heatmap_strip",
     "knockouts",
+    "language_curves",
+    "language_differences",
+    "language_sparsity",
     "likeness",
     "loss_curves",
     "matched_losses",
+    "noise_variances",
     "optimism",
     "overfitting_table",
+    "penalty_ratios",
     "primary_claims",
     "reading_effects",
     "receptive_field",

@@ -136,12 +136,10 @@ def language_differences(table: pd.DataFrame, fresh: pd.DataFrame | None = None)
     _rows(axes[0], labels)
     fig.supxlabel(f"bits, less those of dropout ({DROPOUT}); below 0 is better")
     if fresh is not None:
-        kinds: dict[str, dict[str, str]] = {
-            "published runs": {},
-            "the runs of this page": {"markerfacecolor": "white"},
-        }
+        faces = {"published runs": "0.3", "the runs of this page": "white"}
         handles = [
-            Line2D([], [], color="0.3", marker="o", label=name, **look) for name, look in kinds.items()
+            Line2D([], [], color="0.3", marker="o", markerfacecolor=face, label=name)
+            for name, face in faces.items()
         ]
         fig.legend(handles=handles, loc="outside upper left", ncols=2)
     return fig
