@@ -346,6 +346,10 @@ def test_what_was_put_in_is_told() -> None:
     assert any(
         "Lowest bits per character, q = 3 against q = 2 (dropout): lower, −0.100" in s for s in sentences
     )
+    assert told.unfinished(table) == (
+        "The last epoch has the lowest held-out bits in 0 of 15 runs with noise and in 0 of 3 runs without."
+    )
+    table["hoyer:2"] = np.random.default_rng(0).normal(0.2, 0.01, len(table))
     falls, unchanged = told.by_q(table)[:2]
     assert falls.startswith("Hoyer's sparsity of layer 1, for each unit of q: falls, −0.050")
     assert unchanged.startswith("Hoyer's sparsity of layer 2, for each unit of q: no clear change")
@@ -372,8 +376,8 @@ def test_missing_and_single_runs_are_counted_not_guessed() -> None:
 def test_fresh_runs_are_held_against_published_ones_of_their_setting() -> None:
     published = language_models((0, 1, 2))
     fresh = language.curves([language_model(5, q=2.0, bits=2.8), language_model(6, q=2.0, bits=9.0)])
-    assert told.alike(published, fresh).equals(published)
-    other = language.curves([language_model(5, q=2.0, hidden=3)])
+    assert told.alike(published, [language.LanguageExperiment(epochs=4)]).equals(published)
+    other = [language.LanguageExperiment(hidden=3)]
     assert told.alike(published, other) is None
     assert told.alike(None, other) is None
     said = told.repeated(told.outcomes(fresh), told.outcomes(published))

@@ -61,25 +61,19 @@ def penalty_ratios(table: pd.DataFrame) -> Figure:
     `table` is that of `noise.logistic_increases`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
-    for q, mine in table.groupby("q"):
-        label, color = f"q = {q:g}", _shade(f"q = {q:g}")
-        ax.plot(mine["shift"], mine["ratio"], color=color, marker="o", markersize=4)
-        ax.vlines(mine["shift"], mine["low"], mine["high"], color=color, linewidth=1.3)
-        tell(
-            ax,
-            INTERVAL,
-            noise=label,
-            shift=mine["shift"],
-            value=mine["ratio"],
-            low=mine["low"],
-            high=mine["high"],
-        )
+    labels = [f"q = {q:g}" for q in table["q"].unique()]
+    for at, (label, (_, mine)) in enumerate(zip(labels, table.groupby("q", sort=False), strict=True)):
+        x = mine["shift"] * 1.05 ** (at - len(labels) // 2)  # side by side
+        ax.plot(x, mine["ratio"], color=_shade(label), marker="o", markersize=4, linestyle="")
+        ax.vlines(x, mine["low"], mine["high"], color=_shade(label), linewidth=1.3)
+        numbers = {"value": mine["ratio"], "low": mine["low"], "high": mine["high"]}
+        tell(ax, INTERVAL, noise=label, shift=mine["shift"], **numbers)
     ax.axhline(1, **_ZERO)
     ax.set(
         xscale="log", xlabel="SD of the shift of the logit", ylabel="increase of the loss\nover the penalty"
     )
     ax.set_ylim(bottom=0)
-    _legend(fig, [f"q = {q:g}" for q in sorted(table["q"].unique())])
+    _legend(fig, labels)
     return fig
 
 
@@ -116,8 +110,10 @@ def language_curves(curves: xr.Dataset) -> Figure:
 def language_differences(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Figure:
     """Both bits per character of each kind of noise, less dropout's of the same seed: means, 95 % intervals.
 
-    `fresh` runs, if there are any, stand below as open dots.
+    `fresh` runs, if there are any and dropout's among them, stand below as open dots.
     """
+    if fresh is not None and DROPOUT not in set(fresh["label"]):
+        fresh = None
     labels = [label for label in dict.fromkeys(table["label"]) if label != DROPOUT]
     fig, axes = plt.subplots(
         1, len(told.BITS), figsize=(WIDTH, 1.6 + 0.42 * len(labels)), sharey=True, layout="constrained"

@@ -12,11 +12,12 @@ import xarray as xr
 
 from sparsity_lib.study.comparison import Description, against_published, describe, paired
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
+from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE, LanguageExperiment
 from sparsity_lib.study.language.runs import code_fingerprint
 from sparsity_lib.study.sentences import agreement, difference, direction, number
 
 BITS = {"lowest_bits": "lowest bits per character", "last_bits": "last bits per character"}
+NO_BREAK = "\u00a0"
 OF_ANSWERS = {
     "hoyer": "Hoyer's sparsity",
     "mean_abs": "mean |h|",
@@ -24,11 +25,11 @@ OF_ANSWERS = {
 }
 
 
-def alike(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
-    """The published runs in the settings of `curves`; None if there are none."""
+def alike(published: xr.Dataset | None, experiments: Sequence[LanguageExperiment]) -> xr.Dataset | None:
+    """The published runs in the settings of the experiments; None if there are none."""
     if published is None:
         return None
-    mine = published.isel(run=published["setting"].isin(curves["setting"]).to_numpy())
+    mine = published.isel(run=published["setting"].isin([each.setting for each in experiments]).to_numpy())
     return mine if mine.sizes["run"] else None
 
 
@@ -100,7 +101,7 @@ def slopes(table: pd.DataFrame, quantity: str) -> Description:
 
 
 def bits_table(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Labels as rows: n, both bits per character as mean ± SD, and less dropout's with its 95 % interval.
+    """Labels as rows: n, both bits per character as mean ± SD, and less dropout's with the 95 % interval.
 
     With `fresh`, those runs are a row of their own.
     """
@@ -112,10 +113,12 @@ def bits_table(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> pd.Dat
             for quantity, words in BITS.items():
                 told = describe(mine[quantity])
                 sd = f" ± {told.sd:.3f}" if told.n > 1 else ""
-                row |= {
-                    words: f"{told.mean:.3f}{sd}",
-                    f"{words}, less {DROPOUT}'s": _less(runs, label, quantity),
+                name = words.removesuffix(" per character")
+                cells = {
+                    name: f"{told.mean:.3f}{sd}",
+                    f"{name}, less dropout's": _less(runs, label, quantity),
                 }
+                row |= {column: cell.replace(" ", NO_BREAK) for column, cell in cells.items()}
             rows.append(row)
     labels = list(dict.fromkeys([*table["label"], *(row["noise"] for row in rows)]))
     frame = pd.DataFrame(rows)
@@ -157,6 +160,18 @@ def learned(table: pd.DataFrame) -> str:
         f"Who knows nothing but how frequent each character is in training needs "
         f"{number(table['unigram_bits'].mean())} bits for a held-out one; the models' lowest are {told}."
     )
+
+
+def unfinished(table: pd.DataFrame) -> str:
+    """In how many runs the last epoch is the best: those that more epochs might still improve."""
+    last = table["lowest_epoch"] == table["epochs"] - 1
+    quiet = table["label"] == NO_NOISE
+    parts = [
+        f"{int(last[group].sum())} of {int(group.sum())} runs {words}"
+        for group, words in ((~quiet, "with noise"), (quiet, "without"))
+        if group.any()
+    ]
+    return f"The last epoch has the lowest held-out bits in {' and in '.join(parts)}."
 
 
 def against_dropout(table: pd.DataFrame, quantities: Sequence[str] = tuple(BITS)) -> list[str]:
