@@ -258,12 +258,18 @@ def test_selection_narrows_and_changes() -> None:
 
 def test_several_are_trained_side_by_side(tmp_path: Path) -> None:
     few = language.select("laptop", q="1", seeds="0,1", **SMALL)
-    missing = few[0].model_copy(update={"text": "file:nowhere"})
-    with pytest.raises(StudyError, match=r"1 of 3 runs failed; .*: cannot read nowhere"):
-        language.run_all([*few, missing], jobs=2, folder=tmp_path)
+    diverging = few[0].model_copy(update={"lr": 1e37})
+    with pytest.raises(StudyError, match=r"1 of 3 runs failed; .*: the loss is not finite"):
+        language.run_all([*few, diverging], jobs=2, folder=tmp_path)
     made = language.run_all(few, folder=tmp_path)  # the others are there
     assert [run.id for run in made] == [experiment.id for experiment in few]
     assert made[0].curves.identical(trained(tmp_path / "alone", lr=0.01, q=1.0).curves)
+
+
+def test_a_text_is_looked_for_before_any_training(tmp_path: Path) -> None:
+    missing = language.select("laptop", text="file:nowhere")
+    with pytest.raises(StudyError, match=r"^cannot read nowhere: No such file or directory$"):
+        language.run_all(missing, folder=tmp_path)
 
 
 @pytest.fixture

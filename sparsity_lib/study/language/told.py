@@ -138,16 +138,17 @@ def _less(runs: pd.DataFrame, label: str, quantity: str) -> str:
 
 def seen(curves: xr.Dataset) -> str:
     """What the runs are: network, text by name, noise and seeds."""
-    told = json.loads(str(curves["experiment"].to_numpy()[0]))
-    noisy = [each["p"] for each in map(json.loads, curves["experiment"].to_numpy()) if each["p"]]
+    described = [json.loads(str(each)) for each in curves["experiment"].to_numpy()]
+    first, noises = described[0], sorted({each["p"] for each in described if each["p"]})
     counts = np.unique(curves["label"].to_numpy(), return_counts=True)[1]
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    length = "all" if told["limit"] is None else f"the first {told['limit']:,} characters"
-    p = ", ".join(f"{each:g}" for each in sorted(set(noisy)))
+    fewest, most = counts.min(), counts.max()
+    length = "all" if first["limit"] is None else f"the first {first['limit']:,} characters"
+    noise = f"p = {', '.join(f'{p:g}' for p in noises)}" if noises else "no noise"
+    seeds = f"{most} seed{'' if most == 1 else 's'}" if fewest == most else f"{fewest} to {most} seeds"
     return (
-        f"{told['layers']} LSTM layers of {told['hidden']} units on {length} of {told['text']}, "
-        f"{told['epochs']} epochs; {'no noise' if not noisy else f'p = {p}'}; {len(counts)} kinds of noise, "
-        f"{seeds} seed{'' if seeds == '1' else 's'} of each"
+        f"{first['layers']} LSTM layers of {first['hidden']} units on {length} of {first['text']}, "
+        f"{first['epochs']} epoch{'' if first['epochs'] == 1 else 's'}; {noise}; {len(counts)} "
+        f"kind{'' if len(counts) == 1 else 's'} of noise, {seeds} of each"
     )
 
 
