@@ -169,8 +169,8 @@ def observe(model: CharacterLSTM, validation: Tensor, experiment: LanguageExperi
     - `noise_to_signal`: the noise's variance over the mean of h², were the network training.
 
     Answers are between -1 and 1 and of either sign: Hoyer's measure looks at sizes alone and does not depend
-    on their scale, while a softmax of such answers, and so its perplexity, is near its maximum whatever they
-    are, and exact zeros do not occur.
+    on their scale, while the softmax of an entropy would take -1 for less than 0, and gives no unit more
+    than e² times another's share; and exact zeros do not occur.
     """
     model.eval()
     loss = torch.zeros((), dtype=torch.float64)
