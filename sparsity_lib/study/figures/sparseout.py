@@ -116,7 +116,12 @@ def language_differences(table: pd.DataFrame, fresh: pd.DataFrame | None = None)
         fresh = None
     labels = [label for label in dict.fromkeys(table["label"]) if label != DROPOUT]
     fig, axes = plt.subplots(
-        1, len(told.BITS), figsize=(WIDTH, 1.6 + 0.42 * len(labels)), sharey=True, layout="constrained"
+        1,
+        len(told.BITS),
+        figsize=(WIDTH, 1.6 + 0.42 * len(labels)),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     for ax, (quantity, words) in zip(axes, told.BITS.items(), strict=True):
         sources = {"published": table, "these": fresh} if fresh is not None else {"these": table}

@@ -101,29 +101,23 @@ def slopes(table: pd.DataFrame, quantity: str) -> Description:
 
 
 def bits_table(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Labels as rows: n, both bits per character as mean ± SD, and less dropout's with the 95 % interval.
+    """Both bits per character of each label: n, mean ± SD, and less dropout's with the 95 % interval.
 
     With `fresh`, those runs are a row of their own.
     """
     sources = {"published": table, "these": fresh} if fresh is not None else {"these": table}
+    labels = dict.fromkeys(label for runs in sources.values() for label in runs["label"])
     rows = []
-    for source, runs in sources.items():
-        for label, mine in runs.groupby("label", sort=False):
-            row = {"noise": label, "runs": source, "n": len(mine)}
-            for quantity, words in BITS.items():
-                told = describe(mine[quantity])
-                sd = f" ± {told.sd:.3f}" if told.n > 1 else ""
-                name = words.removesuffix(" per character")
-                cells = {
-                    name: f"{told.mean:.3f}{sd}",
-                    f"{name}, less dropout's": _less(runs, label, quantity),
-                }
-                row |= {column: cell.replace(" ", NO_BREAK) for column, cell in cells.items()}
-            rows.append(row)
-    labels = list(dict.fromkeys([*table["label"], *(row["noise"] for row in rows)]))
-    frame = pd.DataFrame(rows)
-    order = frame["noise"].map(labels.index)
-    return frame.loc[order.sort_values(kind="stable").index].set_index(["noise", "runs"])
+    for quantity, words in BITS.items():
+        for label in labels:
+            for source, runs in sources.items():
+                told = describe(mine) if len(mine := runs[runs["label"] == label][quantity]) else None
+                if told:
+                    sd = f" ± {told.sd:.3f}" if told.n > 1 else ""
+                    cells = {"bits": words.split()[0], "noise": label, "runs": source, "n": str(told.n)}
+                    cells |= {"mean": f"{told.mean:.3f}{sd}", "less dropout's": _less(runs, label, quantity)}
+                    rows.append({name: cell.replace(" ", NO_BREAK) for name, cell in cells.items()})
+    return pd.DataFrame(rows).set_index(["bits", "noise", "runs"])
 
 
 def _less(runs: pd.DataFrame, label: str, quantity: str) -> str:
@@ -176,33 +170,38 @@ def unfinished(table: pd.DataFrame) -> str:
 
 
 def against_dropout(table: pd.DataFrame, quantities: Sequence[str] = tuple(BITS)) -> list[str]:
-    """One sentence per quantity and kind of noise: it less dropout, paired by seed."""
+    """One sentence per quantity: each kind of noise less dropout, paired by seed."""
     return [
-        f"{_words(quantity)}, {label} against {DROPOUT} (dropout): {difference(told)}{_left_out(told)}."
+        f"{_words(quantity)} against those of dropout ({DROPOUT}): "
+        + "; ".join(
+            f"{label}, {difference(told)}{_left_out(told)}"
+            for label, told in differences(table, quantity).items()
+        )
+        + "."
         for quantity in quantities
-        for label, told in differences(table, quantity).items()
     ]
 
 
 def by_q(table: pd.DataFrame) -> list[str]:
-    """One sentence per layer and quantity of its answers: what a unit of q changes, by seed."""
-    sentences = []
-    for quantity in OF_ANSWERS:
-        for layer in layers_of(table):
-            told = slopes(table, f"{quantity}:{layer}")
-            what = f"{_words(f'{quantity}:{layer}')}, for each unit of q"
-            if not told.n:
-                sentences.append(f"{what}: no seed has three values of q.")
-                continue
-            verb = {1: "rises", -1: "falls", 0: "no clear change"}[direction(told)]
-            interval = (
-                f", 95 % interval {number(told.low, 3, sign=True)} to {number(told.high, 3, sign=True)}"
-                if told.n > 1
-                else ""
-            )
-            verb = f"{verb}, " if told.n > 1 else ""
-            sentences.append(f"{what}: {verb}{number(told.mean, 3, sign=True)}{interval}, n = {told.n}.")
-    return sentences
+    """One sentence per quantity of the answers: what a unit of q changes in each layer, by seed."""
+    return [
+        f"{_words(quantity)}, for each unit of q: "
+        + "; ".join(
+            f"layer {layer}, {_slope(slopes(table, f'{quantity}:{layer}'))}" for layer in layers_of(table)
+        )
+        + "."
+        for quantity in OF_ANSWERS
+    ]
+
+
+def _slope(told: Description) -> str:
+    if not told.n:
+        return "no seed has three values of q"
+    mean, low, high = (number(value, 3, sign=True) for value in (told.mean, told.low, told.high))
+    if told.n == 1:
+        return f"{mean}, one seed"
+    verb = {1: "rises", -1: "falls", 0: "no clear change"}[direction(told)]
+    return f"{verb}, {mean}, 95 % interval {low} to {high}, n = {told.n}"
 
 
 def repeated(fresh: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -223,9 +222,8 @@ def provenance(published: xr.Dataset) -> str:
 
 
 def _words(quantity: str) -> str:
-    name, _, layer = quantity.partition(":")
-    words = BITS.get(name) or OF_ANSWERS[name]
-    return (words[0].upper() + words[1:]) + (f" of layer {layer}" if layer else "")
+    words = BITS.get(quantity) or OF_ANSWERS[quantity]
+    return words[0].upper() + words[1:]
 
 
 def _left_out(told: Description) -> str:
