@@ -116,8 +116,13 @@ def bits_table(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> pd.Dat
                     sd = f" ± {told.sd:.3f}" if told.n > 1 else ""
                     cells = {"bits": words.split()[0], "noise": label, "runs": source, "n": str(told.n)}
                     cells |= {"mean": f"{told.mean:.3f}{sd}", "less dropout's": _less(runs, label, quantity)}
-                    rows.append({name: cell.replace(" ", NO_BREAK) for name, cell in cells.items()})
+                    rows.append({name: _unbroken(cell) for name, cell in cells.items()})
     return pd.DataFrame(rows).set_index(["bits", "noise", "runs"])
+
+
+def _unbroken(text: str) -> str:
+    # broken before an interval alone, however narrow the column is
+    return text.replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " (")
 
 
 def _less(runs: pd.DataFrame, label: str, quantity: str) -> str:
