@@ -1,6 +1,5 @@
 """The published language models: one file of curves a profile in `results/language/`."""
 
-import json
 from pathlib import Path
 
 import xarray as xr
@@ -76,11 +75,6 @@ def verify() -> list[str]:
         if name in expected and (digest := sha256(path)) != expected[name]:
             wrong.append(f"{path}: its SHA-256 is {digest[:12]}…, not {expected[name][:12]}…")
     return wrong
-
-
-def made_by(curves: xr.Dataset, name: str) -> list[str]:
-    """The different values of one entry of the runs' provenance, such as `python`."""
-    return sorted({str(json.loads(told)[name]) for told in curves["provenance"].to_numpy()})
 
 
 def _files() -> list[Path]:

@@ -99,19 +99,17 @@ def load(path: str | Path) -> LanguageRun:
     return LanguageRun(path, experiment, curves.drop_attrs(deep=False), attrs)
 
 
-def find(
-    experiment: LanguageExperiment, where: str | Path | None = None, by_any_code: bool = False
-) -> LanguageRun | None:
+def find(experiment: LanguageExperiment, where: str | Path | None = None) -> LanguageRun | None:
     """The experiment's finished run, or None if there is none that is sound and of the same text and code.
 
-    Texts go by their name alone, so what they hold is compared; `by_any_code` allows other code.
+    Texts go by their name alone, so what they hold is compared.
     """
     found = _files(experiment, where)
     text = texts.digest(experiment.text) if found else ""
     for path in found:
         with contextlib.suppress(StudyError):
             run = load(path)
-            if run.provenance["data_digest"] == text and (by_any_code or not run.by_other_code):
+            if run.provenance["data_digest"] == text and not run.by_other_code:
                 return run
     return None
 
