@@ -286,7 +286,9 @@ def small_grid() -> list[language.LanguageExperiment]:
     return language.select("laptop", q="none,1,2", seeds="100,101", **SMALL)
 
 
-def test_publishing_keeps_curves_and_how_they_were_made(project: Path) -> None:
+def test_publishing_keeps_curves_and_how_they_were_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert language.published("laptop") is None
     assert language.publish("laptop", project / "runs") == 0
     assert language.verify() == [
@@ -303,6 +305,9 @@ def test_publishing_keeps_curves_and_how_they_were_made(project: Path) -> None:
     assert json.loads(published["provenance"].to_numpy()[0])["commit"] == "abc"
     assert language.verify() == []
     assert told.provenance(published).startswith("All 6 published runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "code_fingerprint", lambda: "changed")
+        assert language.publish("laptop", project / "runs", replace=True) == 0  # none was made anew
 
     path = project / "results/language/laptop.nc"
     content = path.read_bytes()

@@ -39,7 +39,8 @@ def publish(profile: str, source: str | Path | None = None, replace: bool = Fals
     before = published(profile)
     known = set() if before is None else set(before["run"].to_numpy())
     if before is not None and replace:
-        known -= set(before["run"].to_numpy()[before["code_fingerprint"] != runs.code_fingerprint()])
+        other = before["code_fingerprint"].to_numpy() != runs.code_fingerprint()
+        known -= set(before["run"].to_numpy()[other])
     new = [
         run
         for experiment in select(profile, published=True)
