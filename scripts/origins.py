@@ -36,7 +36,7 @@ def surroundings() -> dict[str, str]:
 
 def runs() -> dict[str, str]:
     """Digest of each run file, by path."""
-    return digests(Path(os.environ.get("SPARSITY_RUNS") or ROOT / "runs").glob("*.nc"))
+    return digests(Path(os.environ.get("SPARSITY_RUNS") or ROOT / "runs").rglob("*.nc"))
 
 
 def origin(

@@ -1,9 +1,13 @@
 """Curves made up for tests: what the analysis should see is known, since it was put in."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
+from sparsity_lib.study import language
+from sparsity_lib.study.language.training import as_dataset
 
 LAYERS = ("conv1", "conv3", "norm1", "fc1")
 CHANNELS = (16.0, 32.0, 32.0, 64.0)
@@ -82,3 +86,31 @@ def published_and_fresh() -> tuple[xr.Dataset, xr.Dataset]:
     published = many([with_accuracy("normNet", 100 + s, a) for s, a in enumerate(rng.normal(0.5, 0.01, 20))])
     fresh = many([with_accuracy("normNet", 0, 0.5), with_accuracy("normNet", 1, 0.9)])
     return fresh, published
+
+
+def language_model(
+    seed: int = 0, bits: float = 3.0, hoyer: float = 0.3, **fields: object
+) -> language.LanguageRun:
+    """A language model's run of 4 epochs: `bits` are its lowest, in epoch 2, and 0.5 less than its last."""
+    experiment = language.LanguageExperiment(**{"seed": seed, "epochs": 4, **fields})
+    of_layers = {"mean_abs": np.array([0.4, 0.5]), "hoyer": np.array([hoyer, 0.2])}
+    log = [
+        {"epoch": epoch, "train_loss": np.nan if epoch < 0 else 2.5 - epoch / 10, "val_bits": bits + worse}
+        | of_layers
+        | {"noise_to_signal": np.full(2, experiment.p)}
+        for epoch, worse in zip(range(-1, 4), (3, 1, 0.5, 0, 0.5), strict=True)
+    ]
+    made = {"code_fingerprint": "0", "data_digest": "0", "seconds": 1.0, "python": "3"}
+    curves = as_dataset(log, 2).assign(unigram_bits=4.5)
+    return language.LanguageRun(Path(f"{experiment.id}.nc"), experiment, curves, made)
+
+
+def language_models(seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
+    """Without noise, and at five q, a unit of which takes off 0.1 bits and 0.05 of layer 1's sparsity."""
+    effects = (0.0, 0.03, -0.02)  # of the seeds, on all alike
+    made = [
+        language_model(seed, 3 - 0.1 * q + effects[seed % 3], 0.4 - 0.05 * q, q=q)
+        for seed in seeds
+        for q in (1.0, 1.5, 2.0, 2.5, 3.0)
+    ]
+    return language.curves([*made, *(language_model(seed, 2.9 + effects[seed % 3], p=0.0) for seed in seeds)])

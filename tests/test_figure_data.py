@@ -11,7 +11,7 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from synthetic import many, one, valley
+from synthetic import language_models, many, one, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import (
@@ -20,6 +20,7 @@ from sparsity_lib.study import (
     detection,
     figures,
     gap,
+    noise,
     questions,
     readings,
     results,
@@ -28,6 +29,7 @@ from sparsity_lib.study import (
     warning,
 )
 from sparsity_lib.study.figures import data
+from sparsity_lib.study.language import told as of_language
 
 SEEDS = [
     one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))
@@ -42,6 +44,8 @@ SIDEWAYS = {
     "decorrelating",
     "gap_or_level",
     "growth",
+    "language_differences",
+    "language_sparsity",
     "optimism",
     "paired_differences",
     "primary_claims",
@@ -106,13 +110,20 @@ DRAW = {
     "growth": lambda: figures.growth(detail()),
     "heatmap_strip": lambda: figures.heatmap_strip(file("normNet")),
     "knockouts": lambda: figures.knockouts(measured("knockout_accuracy")),
+    "language_curves": lambda: figures.language_curves(language_models()),
+    "language_differences": lambda: figures.language_differences(
+        *[of_language.outcomes(language_models())] * 2
+    ),
+    "language_sparsity": lambda: figures.language_sparsity(of_language.outcomes(language_models())),
     "likeness": lambda: figures.likeness(measured("correlation")),
     "loss_curves": lambda: figures.loss_curves(runs()),
     "matched_losses": lambda: figures.matched_losses(runs()),
+    "noise_variances": lambda: figures.noise_variances(noise.variances(draws=50)),
     "optimism": lambda: figures.optimism(runs()),
     "paired_differences": lambda: figures.paired_differences(
         rivals.differences(rivals.outcomes(runs()), "vanillaNet"), "vanillaNet"
     ),
+    "penalty_ratios": lambda: figures.penalty_ratios(noise.logistic_increases(draws=50)),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),

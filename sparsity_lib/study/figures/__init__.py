@@ -26,6 +26,13 @@ from sparsity_lib.study.figures.readings import (
 )
 from sparsity_lib.study.figures.rivals import paired_differences
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
+from sparsity_lib.study.figures.sparseout import (
+    language_curves,
+    language_differences,
+    language_sparsity,
+    noise_variances,
+    penalty_ratios,
+)
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 from sparsity_lib.study.figures.warning import (
     around_the_moment,
@@ -52,12 +59,17 @@ __all__ = [
     "growth",
     "heatmap_strip",
     "knockouts",
+    "language_curves",
+    "language_differences",
+    "language_sparsity",
     "likeness",
     "loss_curves",
     "matched_losses",
+    "noise_variances",
     "optimism",
     "overfitting_table",
     "paired_differences",
+    "penalty_ratios",
     "primary_claims",
     "reading_effects",
     "receptive_field",

@@ -1,0 +1,208 @@
+"""Sparseout drawn: what its noise does, and what language models make of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure
+from sparsity_lib.study.language import told
+from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
+
+# Blue is sparser than dropout, red is denser.
+SHADES = {
+    NO_NOISE: COLORS["vanillaNet"],
+    "q = 1": "#0072B2",
+    "q = 1.5": "#56B4E9",
+    DROPOUT: COLORS["dropNet"],
+    "q = 2.5": "#D55E00",
+    "q = 3": "#CC79A7",
+}
+_ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}
+_LN2 = float(np.log(2))
+
+
+@figure
+def noise_variances(table: pd.DataFrame) -> Figure:
+    """The variance of Sparseout's noise by the size of an activation: dots measured, lines |a|^q p/(1 - p).
+
+    `table` is that of `noise.variances`.
+    """
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+    for q, mine in table.groupby("q"):
+        label, color = f"q = {q:g}", _shade(f"q = {q:g}")
+        ax.plot(mine["magnitude"], mine["expected"], color=color)
+        ax.plot(mine["magnitude"], mine["measured"], color=color, marker="o", markersize=5, linestyle="")
+        for drawn in ("expected", "measured"):
+            tell(ax, drawn, noise=label, magnitude=mine["magnitude"], value=mine[drawn])
+    ax.set(xscale="log", yscale="log", xlabel="|a|", ylabel="variance of the noise")
+    _legend(
+        fig,
+        [f"q = {q:g}" for q in sorted(table["q"].unique())],
+        Line2D([], [], color="0.3", marker="o", linestyle="", label="measured"),
+    )
+    return fig
+
+
+@figure
+def penalty_ratios(table: pd.DataFrame) -> Figure:
+    """A logistic model's loss under noise less that without, over the Lq penalty; bars are 95 % intervals.
+
+    `table` is that of `noise.logistic_increases`.
+    """
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+    labels = [f"q = {q:g}" for q in table["q"].unique()]
+    for at, (label, (_, mine)) in enumerate(zip(labels, table.groupby("q", sort=False), strict=True)):
+        x = mine["shift"] * 1.05 ** (at - len(labels) // 2)  # side by side
+        ax.plot(x, mine["ratio"], color=_shade(label), marker="o", markersize=4, linestyle="")
+        ax.vlines(x, mine["low"], mine["high"], color=_shade(label), linewidth=1.3)
+        numbers = {"value": mine["ratio"], "low": mine["low"], "high": mine["high"]}
+        tell(ax, INTERVAL, noise=label, shift=mine["shift"], **numbers)
+    ax.axhline(1, **_ZERO)
+    ax.set(
+        xscale="log", xlabel="SD of the shift of the logit", ylabel="increase of the loss\nover the penalty"
+    )
+    ax.set_ylim(bottom=0)
+    _legend(fig, labels)
+    return fig
+
+
+@figure
+def language_curves(curves: xr.Dataset) -> Figure:
+    """Bits per character by epoch, held out without noise and in training with it: means, ranges of seeds."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.7), sharey=True, layout="constrained")
+    panels = {
+        "held out, without noise": curves["val_bits"],
+        "training, with noise": curves["train_loss"] / _LN2,
+    }
+    labels = told.in_order(curves)
+    for ax, (title, values) in zip(axes, panels.items(), strict=True):
+        for label in labels:
+            mine = values.isel(run=(curves["label"] == label).to_numpy()).sel(epoch=slice(0, None))
+            epoch, mean = mine["epoch"].to_numpy(), mine.mean("run").to_numpy()
+            low, high = mine.min("run").to_numpy(), mine.max("run").to_numpy()
+            ax.plot(epoch, mean, color=_shade(label))
+            ax.fill_between(epoch, low, high, color=_shade(label), alpha=0.13, linewidth=0)
+            of = {"bits": title, "noise": label, "epoch": epoch}
+            tell(ax, "mean", **of, value=mean)
+            tell(ax, "lowest and highest of the seeds", **of, low=low, high=high)
+        ax.set_title(title)
+    ends = [float(values.sel(epoch=1).max()) for values in panels.values() if 1 in values["epoch"]]
+    if ends:
+        axes[0].set_ylim(top=max(ends))  # the first epoch would press all others together
+    fig.supxlabel("epoch")
+    axes[0].set_ylabel("bits per character")
+    _legend(fig, labels)
+    return fig
+
+
+@figure
+def language_differences(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Figure:
+    """Both bits per character of each kind of noise, less dropout's of the same seed: means, 95 % intervals.
+
+    `fresh` runs, if there are any and dropout's among them, stand below as open dots.
+    """
+    if fresh is not None and DROPOUT not in set(fresh["label"]):
+        fresh = None
+    labels = [label for label in dict.fromkeys(table["label"]) if label != DROPOUT]
+    fig, axes = plt.subplots(
+        1,
+        len(told.BITS),
+        figsize=(WIDTH, 1.6 + 0.42 * len(labels)),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    for ax, (quantity, words) in zip(axes, told.BITS.items(), strict=True):
+        sources = {"published": table, "these": fresh} if fresh is not None else {"these": table}
+        for at, (source, runs) in enumerate(sources.items()):
+            for label, each in told.differences(runs, quantity).items():
+                if label in labels and each.n:
+                    y = labels.index(label) + 0.26 * at
+                    of = {"quantity": words, "noise": label, "runs": source, "n": each.n}
+                    _dot(ax, y, each, _shade(label), of, hollow=at > 0)
+        ax.axvline(0, **_ZERO)
+        ax.set_title(words)
+        ax.grid(axis="y", visible=False)
+    _rows(axes[0], labels)
+    fig.supxlabel(f"bits, less those of dropout ({DROPOUT}); below 0 is better")
+    if fresh is not None:
+        faces = {"published runs": "0.3", "the runs of this page": "white"}
+        handles = [
+            Line2D([], [], color="0.3", marker="o", markerfacecolor=face, label=name)
+            for name, face in faces.items()
+        ]
+        fig.legend(handles=handles, loc="outside upper left", ncols=2)
+    return fig
+
+
+@figure
+def language_sparsity(table: pd.DataFrame) -> Figure:
+    """What the layers answer to held-out text after the last epoch, by kind of noise: means, 95 % intervals.
+
+    Hoyer's sparsity, mean |h|, and the noise's variance over the mean of h²; one row of panels per layer.
+    """
+    labels, layers = list(dict.fromkeys(table["label"])), told.layers_of(table)
+    size = (WIDTH, 0.9 + (0.5 + 0.24 * len(labels)) * len(layers))
+    fig, axes = plt.subplots(
+        len(layers),
+        len(told.OF_ANSWERS),
+        figsize=size,
+        sharex="col",
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, layer in zip(axes, layers, strict=True):
+        for ax, (name, words) in zip(row, told.OF_ANSWERS.items(), strict=True):
+            for y, label in enumerate(labels):
+                each = describe(table[table["label"] == label][f"{name}:{layer}"])
+                _dot(
+                    ax,
+                    y,
+                    each,
+                    _shade(label),
+                    {"quantity": words, "layer": layer, "noise": label, "n": each.n},
+                )
+            ax.grid(axis="y", visible=False)
+        _rows(row[0], labels)
+        row[0].set_title(f"layer {layer}", loc="left")
+    for ax, words in zip(axes[-1], told.OF_ANSWERS.values(), strict=True):
+        ax.set_xlabel(words)
+    return fig
+
+
+def _shade(label: str) -> str:
+    return SHADES.get(label, OTHER)
+
+
+def _dot(
+    ax: Axes, y: float, each: Description, color: str, of: dict[str, Any], *, hollow: bool = False
+) -> None:
+    ends = [[each.mean - each.low], [each.high - each.mean]] if each.n > 1 else None
+    face = "white" if hollow else color
+    style: dict[str, Any] = {"marker": "o", "markersize": 5, "markerfacecolor": face, "linewidth": 1.3}
+    ax.errorbar(each.mean, y, xerr=ends, color=color, **style)
+    tell(ax, INTERVAL, **of, value=each.mean, low=each.low, high=each.high)
+
+
+def _rows(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _legend(figure: Figure, labels: Sequence[str], *others: Artist) -> None:
+    lines = [Patch(color=_shade(label), label=label) for label in labels]
+    figure.legend(
+        handles=[*lines, *others], loc="outside upper left", ncols=6, columnspacing=1.2, handlelength=1.2
+    )

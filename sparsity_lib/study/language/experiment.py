@@ -1,0 +1,112 @@
+"""One training of a language model, described: a frozen, validated record whose hash names its file."""
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import _allowed_types, _one_line
+from sparsity_lib.study.language.texts import FILE, TEXTS, name_of
+
+DROPOUT = "q = 2"  # the labels that others are compared with
+NO_NOISE = "no noise"
+
+_VARIED = ("q", "p", "gradient")  # what is compared within a setting
+
+
+class LanguageExperiment(BaseModel):
+    """An LSTM that predicts the next character, with Sparseout where Zaremba et al. (2014) put dropout.
+
+    Frozen and validated. Networks and texts of the paper (arXiv 1904.08050) are not known to us: everything
+    here is our choice. Raises `StudyError` (one line) for an unknown field or value, naming what exists.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    text: str = "python-topics"  # see sparsity_lib.study.language.texts.TEXTS, or "file:PATH"
+    limit: int | None = Field(None, ge=1)  # characters from the beginning; None is all of them
+    seed: int = Field(0, ge=0)  # initialisation and noise; there is no other chance
+
+    hidden: int = Field(64, ge=1)  # units of each layer, and of the embedding
+    layers: int = Field(2, ge=1)
+    q: float = Field(2.0, ge=0)  # 2 is dropout
+    p: float = Field(0.25, ge=0, lt=1)  # probability of e = -1; TSR's dropout; 0 is no noise
+    gradient: Literal["exact", "reused"] = "exact"
+
+    epochs: int = Field(10, ge=1)
+    lr: float = Field(0.002, gt=0)  # Adam's
+    batch_size: int = Field(32, ge=1)  # streams of the text that are read side by side
+    context: int = Field(64, ge=1)  # characters that the gradient goes back; the state is carried on
+    clip: float = Field(1.0, gt=0)  # the longest that a gradient may be
+    device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise StudyError(_one_line(error, type(self))) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and bool not in _allowed_types(
+            cls.model_fields[str(info.field_name)].annotation
+        ):
+            raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _known_text(cls, name: str) -> str:
+        if name not in TEXTS and not (name.startswith(FILE) and len(name) > len(FILE)):
+            raise ValueError(f"unknown text '{name}'; known: {', '.join(TEXTS)}, or '{FILE}PATH'")
+        return name
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:N, mps")
+        return device
+
+    def describe(self) -> dict[str, Any]:
+        """All fields as JSON-able values; a file by its name, never by its path."""
+        return self.model_dump() | {"text": name_of(self.text)}
+
+    @property
+    def label(self) -> str:
+        """What tells the runs of a comparison apart: `q = 1.5`, or that there is no noise."""
+        if not self.p:
+            return NO_NOISE
+        return f"q = {self.q:g}" + ("" if self.gradient == "exact" else ", gradient reused")
+
+    @property
+    def setting(self) -> str:
+        """Everything that the runs of a comparison share, as one line: `epochs=10 hidden=64 ...`."""
+        told = {k: v for k, v in self.describe().items() if k not in (*_VARIED, "seed", "device")}
+        return " ".join(f"{name}={value}" for name, value in sorted(told.items()))
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits of what is computed, not where; what has no effect does not enter.
+
+        Nor do fields at their default, so that a field added later leaves old runs' names alone.
+        """
+        inert = {"device"}
+        inert |= {"q", "gradient"} if not self.p else {"gradient"} if self.q == 2 else set()
+        told = {
+            name: value
+            for name, value in self.describe().items()
+            if name not in inert and value != type(self).model_fields[name].default
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def id(self) -> str:
+        """The run's name: `LSTM-<text>-s<seed>-<digest>`."""
+        return "-".join(
+            ("LSTM", re.sub(r"[^A-Za-z0-9_.-]+", "-", name_of(self.text)), f"s{self.seed}", self.digest)
+        )

@@ -1,0 +1,132 @@
+"""The language models of each profile, and training several side by side."""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sparsity_lib.study import grid
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.language import runs, texts
+from sparsity_lib.study.language.experiment import LanguageExperiment
+from sparsity_lib.study.language.runs import LanguageRun
+from sparsity_lib.study.language.training import streams, train_language
+from sparsity_lib.study.profiles import profile as profile_of
+from sparsity_lib.study.selection import Listed, _items, parse_seeds
+from sparsity_lib.study.training import Stopped
+
+QS = ("none", "1", "1.5", "2", "2.5", "3")  # no noise; sparser than dropout; dropout; denser
+FRESH_QS, FRESH_SEEDS = ("1", "2", "3"), (0, 1, 2)  # what a page trains beside the published runs
+PUBLISHED_SEEDS = tuple(range(100, 110))
+
+# What all of a profile's language models share. p is one for all q, and was not tuned: TSR's dropout has it.
+# Sizes and epochs are what minutes on 2 cores allow; on the desktop they were chosen, with seed 0, so that
+# the network overfits without noise.
+GRIDS: dict[str, dict[str, Any]] = {
+    "laptop": {"text": "python-topics", "limit": 50_000, "epochs": 20, "lr": 0.01},
+    "desktop": {"text": "shakespeare", "limit": 60_000, "epochs": 25, "lr": 0.005, "hidden": 128},
+}
+
+
+def with_language(of_profile: str) -> str:
+    """The profile, if it has language models; else the laptop."""
+    profile_of(of_profile)  # refuses what is unknown
+    return of_profile if of_profile in GRIDS else "laptop"
+
+
+def select(
+    profile: str,
+    *,
+    text: str = "",
+    q: Listed | None = "",
+    seeds: Listed | None = "",
+    published: bool = False,
+    device: str = "auto",
+    **fields: Any,
+) -> list[LanguageExperiment]:
+    """The profile's language models, seed by seed, narrowed or changed by what is said.
+
+    `q`, as in `"none,1,2"`, and `seeds`, as in `"0,1"` or `"100-104"`, are in place of the profile's own, or
+    of those that are `published`; so are other `fields` of `LanguageExperiment` that are not None.
+
+    Raises `StudyError` (one line) for what is unknown, and for a profile without language models.
+    """
+    profile_of(profile)
+    if profile not in GRIDS:
+        raise StudyError(f"the profile {profile} has no language models; {', '.join(GRIDS)} have")
+    told = {name: value for name, value in fields.items() if value is not None}
+    shared = GRIDS[profile] | told | ({"text": text} if text else {})
+    noises = [_noise(each) for each in _items("q", q, str) or (QS if published else FRESH_QS)]
+    found = {
+        (experiment := LanguageExperiment(**shared | noise, seed=seed, device=device)).digest: experiment
+        for seed in parse_seeds(seeds) or (PUBLISHED_SEEDS if published else FRESH_SEEDS)
+        for noise in noises
+    }
+    return list(found.values())
+
+
+def _noise(q: str) -> dict[str, float]:
+    if q == "none":
+        return {"p": 0.0}
+    try:
+        return {"q": float(q)}
+    except ValueError:
+        raise StudyError(f"q = '{q}': give numbers, or none, as in none,1,2") from None
+
+
+def run_all(
+    experiments: Sequence[LanguageExperiment], jobs: int | None = None, folder: str | Path | None = None
+) -> list[LanguageRun]:
+    """The experiments' runs, in order; those that are missing are trained now, `jobs` at a time.
+
+    Each has one thread, with which so small networks are fastest. Raises `StudyError` at once for a text that
+    is missing or too short; else naming the first run that failed, once all others have ended. An
+    interrupted call leaves those that are finished.
+    """
+    jobs = grid.default_jobs() if jobs is None else jobs
+    if jobs < 1:
+        raise StudyError(f"jobs must be more than 0, not {jobs}")
+    missing = [experiment for experiment in experiments if not runs.find(experiment, folder)]
+    for each in {experiment.setting: experiment for experiment in missing}.values():
+        streams(each, texts.load(each.text, each.limit))
+    failed = []
+    if missing:
+        with (
+            _workers(min(jobs, len(missing))) as pool,
+            tqdm(total=len(missing), unit="run", mininterval=1) as bar,
+        ):
+            pending = {pool.submit(_train_one, each, folder): each for each in missing}
+            for future in as_completed(pending):
+                bar.update()
+                if error := future.exception():
+                    if isinstance(error, BrokenProcessPool):
+                        error = StudyError("the process was killed (no memory left?)")
+                    failed.append(f"{pending[future].id}: {error}")
+    if failed:
+        raise StudyError(f"{len(failed)} of {len(missing)} runs failed; {failed[0]}")
+    return [run for experiment in experiments if (run := runs.find(experiment, folder))]
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context("spawn")  # a forked torch hangs once it has started threads
+    stopping = context.Event()
+    pool = ProcessPoolExecutor(jobs, context, grid._start_worker, (context.Queue(), stopping, 1))
+    try:
+        yield pool
+    finally:
+        stopping.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _train_one(experiment: LanguageExperiment, folder: str | Path | None) -> None:
+    def stop_if_asked(record: object) -> None:
+        if grid._stopping.is_set():
+            raise Stopped(f"{experiment.id}: stopped; nothing of it is kept")
+
+    train_language(experiment, stop_if_asked, folder)

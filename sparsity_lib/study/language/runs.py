@@ -1,0 +1,157 @@
+"""The file of a language model's run, in `runs/language/`, and many runs as one data set."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+import sparsity_lib
+from sparsity_lib.study import provenance
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.files import folder, set_aside
+from sparsity_lib.study.language import texts
+from sparsity_lib.study.language.experiment import LanguageExperiment
+from sparsity_lib.study.runs import write
+
+# The modules that decide a run's numbers; what the text holds is told by its digest.
+_NUMERICAL = ("_entropy", "sparseout", "study/language/texts", "study/language/training")
+
+
+@dataclass(frozen=True)
+class LanguageRun:
+    """A finished run: its curves over epochs, and how it was made."""
+
+    path: Path
+    experiment: LanguageExperiment
+    curves: xr.Dataset
+    provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"LanguageRun({self.id})"
+
+    @property
+    def id(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def by_other_code(self) -> bool:
+        """Whether the modules that decide a run's numbers have changed since."""
+        return bool(self.provenance["code_fingerprint"] != code_fingerprint())
+
+
+def path_of(experiment: LanguageExperiment, where: str | Path | None = None) -> Path:
+    """Where the run is kept: in `where`, or `language` in `runs/` (environment: SPARSITY_RUNS)."""
+    return Path(where or folder("runs", "SPARSITY_RUNS") / "language") / f"{experiment.id}.nc"
+
+
+def code() -> dict[str, Any]:
+    """The commit, and the fingerprint of the modules that decide a language model's numbers."""
+    return provenance.code() | {"code_fingerprint": code_fingerprint()}
+
+
+@cache
+def code_fingerprint() -> str:
+    """Eight hex digits of those modules; comments and docstrings do not count."""
+    library = Path(sparsity_lib.__file__).parent
+    digest = sha256()
+    for name in _NUMERICAL:
+        digest.update(provenance._statements((library / f"{name}.py").read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:8]
+
+
+def save(
+    experiment: LanguageExperiment,
+    curves: xr.Dataset,
+    path: Path,
+    made_by: dict[str, Any],
+    text_digest: str,
+    device: torch.device,
+    seconds: float,
+) -> LanguageRun:
+    """Write a run's file, whole or not at all, and open it."""
+    made = made_by | provenance.surroundings(text_digest, device, seconds)
+    told = curves.assign_attrs(made | {"experiment": json.dumps(experiment.describe())})
+    write(xr.DataTree(told), path)
+    return load(path)
+
+
+def load(path: str | Path) -> LanguageRun:
+    """Open a run's file, all of it; `StudyError` if it is missing, damaged or no language model's."""
+    path = Path(path)
+    if not path.exists():
+        raise StudyError(f"no run at {path}")
+    try:
+        curves = xr.load_dataset(path, engine="h5netcdf")
+        attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in curves.attrs.items()}
+        experiment = LanguageExperiment(**json.loads(attrs.pop("experiment")))
+    except Exception as error:  # whatever a damaged or foreign file makes the reader raise
+        told = str(error).splitlines()[0]
+        raise StudyError(f"{path} is damaged or no language model's run: {told}") from None
+    return LanguageRun(path, experiment, curves.drop_attrs(deep=False), attrs)
+
+
+def find(experiment: LanguageExperiment, where: str | Path | None = None) -> LanguageRun | None:
+    """The experiment's finished run, or None if there is none that is sound and of the same text and code.
+
+    Texts go by their name alone, so what they hold is compared.
+    """
+    found = _files(experiment, where)
+    text = texts.digest(experiment.text) if found else ""
+    for path in found:
+        with contextlib.suppress(StudyError):
+            run = load(path)
+            if run.provenance["data_digest"] == text and not run.by_other_code:
+                return run
+    return None
+
+
+def make_room(experiment: LanguageExperiment, where: str | Path | None = None) -> None:
+    """Set aside, with a warning, what stands where the experiment's run is about to be written."""
+    for path in _files(experiment, where):
+        try:
+            load(path)
+            set_aside(path, "it was made by another version of the numerical code, or from another text")
+        except StudyError as error:
+            set_aside(path, error)
+
+
+def _files(experiment: LanguageExperiment, where: str | Path | None) -> list[Path]:
+    return sorted(path_of(experiment, where).parent.glob(f"*-{experiment.digest}.nc"))
+
+
+def curves(which: Sequence[LanguageRun]) -> xr.Dataset:
+    """The runs' curves in one data set with dimensions run, layer and epoch.
+
+    A run that is shorter, or has fewer layers, has NaN there. The coordinates of `run` say what was trained
+    (`label` and `setting` tell cells apart; `experiment` and `provenance` are all of it, in JSON).
+    """
+    if not which:
+        raise StudyError(
+            "no runs of language models; train some with: python -m sparsity_lib.study.language run"
+        )
+    together = xr.concat([run.curves for run in which], "run", join="outer")
+    described = [run.experiment for run in which]
+    columns: dict[str, list[Any]] = {
+        "run": [run.id for run in which],
+        **{name: [getattr(e, name) for e in described] for name in ("label", "setting", "seed", "epochs")},
+        "q": [e.q if e.p else np.nan for e in described],
+        "text": [texts.name_of(e.text) for e in described],
+        **{n: [run.provenance[n] for run in which] for n in ("code_fingerprint", "data_digest", "seconds")},
+        "experiment": [json.dumps(e.describe()) for e in described],
+        "provenance": [json.dumps(run.provenance) for run in which],
+    }
+    return together.assign_coords(
+        {
+            name: ("run", np.array(values, dtype=object if isinstance(values[0], str) else None))
+            for name, values in columns.items()
+        }
+    )

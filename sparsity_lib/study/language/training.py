@@ -1,0 +1,226 @@
+"""Train one language model and write down what happened. Read `train_language` from top to bottom.
+
+    run = train_language(LanguageExperiment(q=1.0, seed=3))
+
+Runs are bit-for-bit repeatable on a CPU at the same number of threads: all that is drawn at random comes
+from streams named by the seed and the epoch. A run takes a minute, so there are no checkpoints.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor, nn
+
+from sparsity_lib import Sparseout
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.files import lock
+from sparsity_lib.study.language import runs, texts
+from sparsity_lib.study.language.experiment import LanguageExperiment
+from sparsity_lib.study.preparation import device_of, keep_freed_memory
+from sparsity_lib.study.training import NonFiniteLoss, _stream
+
+Record = dict[str, float | np.ndarray]  # an epoch's values by their name in the run's file
+State = list[tuple[Tensor, Tensor]]  # of each layer, (1, N, H) twice
+
+
+class CharacterLSTM(nn.Module):
+    """An embedding, LSTM layers and a decoder, with noise on what each of them hands to the next.
+
+    The noise is on non-recurrent connections alone (Zaremba et al., 2014): what a layer hands to its own
+    next step is left as it is.
+    """
+
+    def __init__(self, alphabet: int, hidden: int, layers: int, noise: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(alphabet, hidden)
+        self.layers = nn.ModuleList(nn.LSTM(hidden, hidden) for _ in range(layers))
+        self.noises = nn.ModuleList(noise() for _ in range(layers + 1))
+        self.decoder = nn.Linear(hidden, alphabet)
+
+    def forward(self, characters: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+        """`characters`, int64 (T, N), and the state before them (None: zeros).
+
+        Returns the logits (T, N, alphabet), each layer's answers without noise (T, N, H), the state after.
+        """
+        handed = self.noises[0](self.embedding(characters))
+        answers, after = [], []
+        for i, (layer, noise) in enumerate(zip(self.layers, self.noises[1:], strict=True)):
+            answer, last = layer(handed, state[i] if state else None)
+            answers.append(answer)
+            after.append(last)
+            handed = noise(answer)
+        return self.decoder(handed), answers, after
+
+
+def train_language(
+    experiment: LanguageExperiment,
+    on_epoch: Callable[[Record], None] | None = None,
+    folder: str | Path | None = None,
+) -> runs.LanguageRun:
+    """Train the language model; a finished run is returned as it is.
+
+    On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
+
+    **Arguments:**
+
+    - `on_epoch`: called after each epoch (first with epoch -1, before training) with what was observed.
+    - `folder`: where runs of language models are kept; `language` in the project's `runs/` by default.
+
+    **Returns:** the finished run, read from its file.
+
+    **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a text that is missing or too short,
+    or a device that is not there.
+    """
+    path, made_by = runs.path_of(experiment, folder), runs.code()
+    with lock(path):
+        if run := runs.find(experiment, folder):
+            return run
+        runs.make_room(experiment, folder)
+        device = device_of(experiment.device)
+        text = texts.load(experiment.text, experiment.limit)
+        train, validation = streams(experiment, text)
+        keep_freed_memory()
+        start, log = time.monotonic(), []
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(_stream(experiment.seed, "initialisation"))
+            model = build(experiment, len(text.alphabet)).to(device)
+            optimizer = torch.optim.Adam(model.parameters(), lr=experiment.lr)
+            for epoch in range(-1, experiment.epochs):
+                torch.manual_seed(_stream(experiment.seed, "noise", epoch))
+                loss = train_epoch(model, optimizer, train.to(device), experiment) if epoch >= 0 else math.nan
+                record: Record = {"epoch": epoch, "train_loss": loss}
+                record |= observe(model, validation.to(device), experiment)
+                if not (math.isfinite(loss) or epoch < 0) or not np.isfinite(record["val_bits"]):
+                    raise NonFiniteLoss(
+                        f"{experiment.id}: the loss is not finite in epoch {epoch}; try a smaller learning "
+                        f"rate than {experiment.lr:g}"
+                    )
+                log.append(record)
+                if on_epoch:
+                    on_epoch(record)
+        curves = as_dataset(log, experiment.layers).assign(unigram_bits=text.unigram_bits())
+        return runs.save(experiment, curves, path, made_by, text.digest, device, time.monotonic() - start)
+
+
+def load_or_train_language(experiment: LanguageExperiment) -> runs.LanguageRun:
+    """The experiment's run from `runs/language/` if it is there, else trained now; never a published one."""
+    return runs.find(experiment) or train_language(experiment)
+
+
+def build(experiment: LanguageExperiment, alphabet: int) -> CharacterLSTM:
+    """The network, initialised as PyTorch does."""
+    return CharacterLSTM(
+        alphabet,
+        experiment.hidden,
+        experiment.layers,
+        lambda: Sparseout(experiment.p, experiment.q, experiment.gradient),
+    )
+
+
+def streams(experiment: LanguageExperiment, text: texts.Text) -> tuple[Tensor, Tensor]:
+    """Both parts of the text, int64 (T, batch_size): consecutive pieces side by side, what is over left out.
+
+    Raises `StudyError` for a text too short to fill one context in training, and one step held out.
+    """
+    n, size = len(text.train) + len(text.validation), experiment.batch_size
+    least = max(-(-size * (experiment.context + 1) * 10 // 9), 20 * size)
+    if n < least:
+        raise StudyError(
+            f"the text {texts.name_of(experiment.text)} has {n:,} characters; at batch_size={size} and "
+            f"context={experiment.context} it must have {least:,}"
+        )
+    train, validation = (
+        part[: len(part) // size * size].view(size, -1).t().contiguous()
+        for part in (text.train, text.validation)
+    )
+    return train, validation
+
+
+def train_epoch(
+    model: CharacterLSTM, optimizer: torch.optim.Optimizer, train: Tensor, experiment: LanguageExperiment
+) -> float:
+    """Read the training text once; the mean cross-entropy in nats, with noise."""
+    model.train()
+    losses, state = [], None
+    for characters, following in steps(train, experiment.context):
+        logits, _, state = model(characters, state)
+        state = [(h.detach(), c.detach()) for h, c in state]
+        loss = F.cross_entropy(logits.flatten(0, 1), following.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), experiment.clip)
+        optimizer.step()
+        losses.append(loss.detach() * following.numel())
+    return float(torch.stack(losses).sum()) / train[1:].numel()
+
+
+@torch.no_grad()
+def observe(model: CharacterLSTM, validation: Tensor, experiment: LanguageExperiment) -> Record:
+    """Read the held-out text without noise: bits per character, and of each layer's answers h (layer,):
+
+    - `mean_abs`: the mean of |h|, which an L1 penalty would charge;
+    - `hoyer`: (√H - |h|₁/|h|₂)/(√H - 1), 0 if all are of one size, 1 if all but one are 0 (Hoyer, 2004);
+    - `noise_to_signal`: the noise's variance over the mean of h², were the network training.
+
+    Answers are between -1 and 1 and of either sign: Hoyer's measure looks at sizes alone and does not depend
+    on their scale, while the softmax of an entropy would take -1 for less than 0, and gives no unit more
+    than e² times another's share; and exact zeros do not occur.
+    """
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64)
+    sums = torch.zeros(4, len(model.layers), dtype=torch.float64)  # |h|, Hoyer's measure, |h|^q, h²
+    state = None
+    for characters, following in steps(validation, experiment.context):
+        logits, answers, state = model(characters, state)
+        loss += F.cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="sum").cpu()
+        for i, answer in enumerate(answers):
+            h = answer.abs()
+            parts = h.sum(), hoyer(h).sum() * experiment.hidden, h.pow(experiment.q).sum(), h.square().sum()
+            sums[:, i] += torch.stack(parts).cpu()
+    mean_abs, hoyers, power, square = (sums / (validation[1:].numel() * experiment.hidden)).numpy()
+    noise = experiment.p / (1 - experiment.p) * power
+    return {
+        "val_bits": float(loss) / validation[1:].numel() / math.log(2),
+        "mean_abs": mean_abs,
+        "hoyer": hoyers,
+        "noise_to_signal": noise / square,
+    }
+
+
+def hoyer(magnitudes: Tensor) -> Tensor:
+    """Hoyer's sparsity of non-negative (..., H) over the last axis, in [0, 1]; 0 if all are 0 or H is 1."""
+    root = math.sqrt(magnitudes.shape[-1])
+    if root == 1:
+        return torch.zeros_like(magnitudes[..., 0])
+    length = magnitudes.norm(dim=-1)
+    return torch.where(length > 0, (root - magnitudes.sum(-1) / length) / (root - 1), 0.0)
+
+
+def steps(stream: Tensor, context: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces (up to context, N) of a stream (T, N), each with the characters that follow."""
+    return zip(stream[:-1].split(context), stream[1:].split(context), strict=True)
+
+
+def as_dataset(log: list[Record], layers: int) -> xr.Dataset:
+    """The epochs' records as labelled data, as a reader of the run's file will see them."""
+    long_names = {
+        "train_loss": "cross-entropy in training, with noise",
+        "val_bits": "held-out bits per character, without noise",
+        "mean_abs": "mean |h| of held-out answers",
+        "hoyer": "Hoyer's sparsity of held-out answers",
+        "noise_to_signal": "variance of the noise over the mean of h²",
+    }
+    units = {"train_loss": "nats", "val_bits": "bits"}
+    variables = {}
+    for name, told in long_names.items():
+        values = np.array([record[name] for record in log], dtype="float32").T
+        attrs = {"long_name": told} | ({"units": units[name]} if name in units else {})
+        variables[name] = (("layer", "epoch") if values.ndim == 2 else ("epoch",), values, attrs)
+    epochs = np.array([record["epoch"] for record in log], dtype="int32")
+    return xr.Dataset(variables, {"epoch": epochs, "layer": np.arange(1, layers + 1, dtype="int32")})
