@@ -81,7 +81,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
     shutil.copytree(
         BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
     )
-    for name in ("_config.yml", "requirements.lock", "claims.yaml"):
+    for name in ("_config.yml", "requirements.lock", "claims.yaml", "claims-other-papers.yaml"):
         shutil.copy(ROOT / name, root)
     for page in toc():
         if page.startswith("experiments/"):

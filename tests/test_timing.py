@@ -6,7 +6,7 @@ import xarray as xr
 from synthetic import many, one
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.timing import change_point, lead, lead_by_chance, lead_table, shares_of_ln_d
+from sparsity_lib.study.timing import change_point, lead, lead_by_chance, lead_table, of_layers
 
 EPOCHS = 41
 
@@ -46,9 +46,9 @@ def test_it_is_causal() -> None:
 
 def test_layers_are_averaged_as_shares_of_their_own_ln_d() -> None:
     run = with_entropy(step(20))
-    np.testing.assert_allclose(shares_of_ln_d(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
+    np.testing.assert_allclose(of_layers(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
     with pytest.raises(StudyError, match="no layer 'conv9' in these runs"):
-        shares_of_ln_d(run, "entropy", ["conv9"])
+        of_layers(run, "entropy", ["conv9"])
 
 
 def test_lead_is_positive_where_the_entropy_comes_first_and_absent_without_both() -> None:
