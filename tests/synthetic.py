@@ -39,6 +39,7 @@ def one(label: str = "vanillaNet", seed: int = 0, **given: object) -> xr.Dataset
     for name, values in (("monitor_loss", monitor_loss), ("monitor_accuracy", monitor)):
         variables[name] = (("run", "split", "epoch"), np.stack([values, values / 2])[None])
     ends = {"entropy": (3.0, 2.0), "scale_free_entropy": (2.5, 2.5), "sd": (1.0, 3.0)}
+    ends["perplexity_sparsity"] = (0.2, 0.4)
     for name, (best, end) in {name: given.pop(name, values) for name, values in ends.items()}.items():
         values = curve(best, best, end, at=epochs // 2, epochs=epochs)
         stacked = np.broadcast_to(values, (1, len(LAYERS), 2, epochs + 1)).copy()

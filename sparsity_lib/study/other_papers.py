@@ -25,7 +25,7 @@ _SEEN = {
     "opposite": "seen the other way round",
     "negligible": "within the margin",
     "inconclusive": "inconclusive",
-    "not run": "without all of their runs",
+    "not run": "with runs missing",
 }
 
 
@@ -70,5 +70,5 @@ def outcome(ledger: Ledger, judged: Sequence[Judgement], mechanism: Sequence[Jud
         lines.append(f"- **{paper}**, {len(claims)} claims: {'; '.join(parts)}.")
     sides = Counter(side(each) for each in mechanism if each.effect.n)
     told = ", ".join(f"{where} in {count}" for where, count in sides.items())
-    shown = f"has {sides.total()}, and the effect lies {told}" if sides else "has none yet"
-    return "\n".join([*lines, f"- **The laptop's digits**, which give no verdict: it {shown}."])
+    shown = f"the effect lies {told}" if told else "nothing is published yet"
+    return "\n".join([*lines, f"- **On the laptop's digits**, which give no verdict, {shown}."])
