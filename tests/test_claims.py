@@ -12,6 +12,7 @@ import yaml
 from sparsity_lib.study import claims, other_papers, paper, results, timing
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.profiles import experiments
 
 LEDGER, OTHERS = (
@@ -107,6 +108,7 @@ def test_networks_are_labels_of_planned_experiments_and_each_test_has_its_runs(p
     for claim in ledger.claims:
         if claim.test:
             assert {*claim.test.networks} <= labels, claim.id
+            assert {*claim.test.layer} <= {*layers_of(claim.test.network.split()[0])}, claim.id
             assert ledger.margin(claim.test) > 0
             assert any(all(claims.needed(claim.test, cell).values()) for cell in claim.cells), claim.id
     assert {run.id for run in planned} > claims.judging(ledger)

@@ -31,6 +31,7 @@ SIDEWAYS = {
     "gap_or_level",
     "growth",
     "optimism",
+    "other_papers_claims",
     "primary_claims",
     "reading_effects",
     "trained_correlations",
@@ -70,7 +71,7 @@ def file(network: str) -> study.Run:
     return study.load(next(path for path in files if path.name.startswith(network)))
 
 
-RULES = claims.load()
+RULES, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
@@ -88,6 +89,9 @@ DRAW = {
     "loss_curves": lambda: figures.loss_curves(runs()),
     "matched_losses": lambda: figures.matched_losses(runs()),
     "optimism": lambda: figures.optimism(runs()),
+    "other_papers_claims": lambda: figures.other_papers_claims(
+        OTHERS, [], verdicts.on_the_laptop(OTHERS, runs())
+    ),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),

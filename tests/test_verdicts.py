@@ -412,6 +412,23 @@ def test_the_other_papers_outcome_counts_what_was_seen_and_what_is_missing() -> 
     assert "refute" not in told
 
 
+def test_the_other_papers_plot_has_a_panel_per_quantity_and_a_row_per_claim() -> None:
+    with pytest.raises(StudyError, match="no published runs to judge the other papers' claims by"):
+        figures.other_papers_claims(OTHERS, verdicts.judge_all(OTHERS, []), [])
+    rules = OTHERS.model_copy(update={"claims": OTHERS.claims[8:11]})  # one of sparsity, two of accuracy
+    runs = runs_of(QUICK, {"prNet lambda_=1.0": [0.6] * 5, "vanillaNet": [0.5] * 5})
+    more = rules.claims[1]
+    figure = figures.other_papers_claims(rules, [verdicts.judge(rules, more, QUICK, [runs])], [])
+    sparsity, accuracy = figure.axes
+    assert sparsity.get_title(loc="left") == "perplexity sparsity at the end"
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == [
+        "prNet lambda_=1.0 less\nvanillaNet",
+        "prVGG11 lambda_=1.0 less\nVGG11",
+    ]
+    told = [text.get_text().strip() for text in (*sparsity.texts, *accuracy.texts)]
+    assert told == ["no published runs", "←", "→", "no published runs", "→"]
+
+
 def test_only_runs_that_judge_are_held_against_the_commit_of_their_ledger() -> None:
     runs = runs_of(QUICK, {"sparseoutNet q=3.0": [0.6] * 5}).assign_coords(commit=("run", ["0" * 40] * 5))
     told = ledger.order_of_commits(OTHERS, [runs])

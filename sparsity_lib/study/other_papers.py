@@ -68,7 +68,10 @@ def outcome(ledger: Ledger, judged: Sequence[Judgement], mechanism: Sequence[Jud
         parts = [f"{counts[name]} {words}" for name, words in _SEEN.items() if counts[name]]
         parts += [f"{exploratory} {EXPLORATORY}"] if exploratory else []
         lines.append(f"- **{paper}**, {len(claims)} claims: {'; '.join(parts)}.")
-    sides = Counter(side(each) for each in mechanism if each.effect.n)
-    told = ", ".join(f"{where} in {count}" for where, count in sides.items())
-    shown = f"the effect lies {told}" if told else "nothing is published yet"
+    there = [each for each in mechanism if each.effect.n]
+    sides = Counter(side(each) for each in there if each.direction != "not run")
+    told = [f"the effect lies {', '.join(f'{where} in {n}' for where, n in sides.items())}"] if sides else []
+    if interim := len(there) - sides.total():
+        told.append(f"runs are missing in {interim}")
+    shown = "; ".join(told) or "nothing is published yet"
     return "\n".join([*lines, f"- **On the laptop's digits**, which give no verdict, {shown}."])
