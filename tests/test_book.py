@@ -140,6 +140,7 @@ def test_the_front_page_shows_the_primary_claims(pages: dict[str, BeautifulSoup]
     assert page.select_one("figure#fig-primary-claims img[src$='primary-claims.svg']")
     told = page.get_text()
     assert all(words in told for words in ("What held", "What did not", "What is unknown", "of 6"))
+    assert all(f"{paper}, " in told for paper in ("ICPR", "Sparseout", "GCSR"))
 
 
 def test_pages_load_nothing_from_elsewhere(any_book: Path) -> None:

@@ -223,7 +223,7 @@ def papers_values(claim: Claim) -> dict[str, float]:
 
 
 def order_of_commits(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
-    """Whether the commit of each run that judges comes after the ledger's last change, in a sentence."""
+    """Whether the commit of each run that judges has the ledger's last change, in a sentence."""
     wanted = list(judging(ledger))
     here = [curves["commit"][curves["run"].isin(wanted).to_numpy()] for curves in published]
     commits = [str(commit) for of_part in here for commit in of_part.to_numpy()]
@@ -233,7 +233,7 @@ def order_of_commits(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
     late = sum(after[commit] is True for commit in commits)
     unknown = sum(after[commit] is None for commit in commits)
     told = (
-        f"{late} of the {len(commits)} published runs that judge them come from a commit after the last "
+        f"{late} of the {len(commits)} published runs that judge them come from a commit that has the last "
         f"change of `{ledger.file}`"
     )
     return f"{told}; of {unknown} the history here cannot tell." if unknown else f"{told}."

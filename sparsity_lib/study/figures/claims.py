@@ -128,6 +128,7 @@ def _rows(
         ax.text(1.01, y, arrow, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
     ax.axvspan(-margin, margin, color="0.88", zorder=0)
     ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
+    ax.locator_params(axis="x", nbins=7)
     ax.set_yticks(range(len(claims)), names)
     ax.set_ylim(len(claims) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
