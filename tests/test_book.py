@@ -81,7 +81,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
     shutil.copytree(
         BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
     )
-    for name in ("_config.yml", "requirements.lock", "claims.yaml"):
+    for name in ("_config.yml", "requirements.lock", "claims.yaml", "claims-other-papers.yaml"):
         shutil.copy(ROOT / name, root)
     for page in toc():
         if page.startswith("experiments/"):
@@ -140,6 +140,7 @@ def test_the_front_page_shows_the_primary_claims(pages: dict[str, BeautifulSoup]
     assert page.select_one("figure#fig-primary-claims img[src$='primary-claims.svg']")
     told = page.get_text()
     assert all(words in told for words in ("What held", "What did not", "What is unknown", "of 6"))
+    assert all(f"{paper}, " in told for paper in ("ICPR", "Sparseout", "GCSR"))
 
 
 def test_pages_load_nothing_from_elsewhere(any_book: Path) -> None:

@@ -1,17 +1,26 @@
-"""The ledger of claims is sound before anything is judged by it."""
+"""The ledgers of claims are sound before anything is judged by them."""
 
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
-from sparsity_lib.study import paper
+from sparsity_lib.study import claims, other_papers, paper, results, timing
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.networks import layers_of
+from sparsity_lib.study.profiles import experiments
 
-LEDGER = yaml.safe_load((Path(__file__).parents[1] / "claims.yaml").read_text(encoding="utf-8"))
+LEDGER, OTHERS = (
+    yaml.safe_load((Path(__file__).parents[1] / name).read_text(encoding="utf-8"))
+    for name in ("claims.yaml", "claims-other-papers.yaml")
+)
 CLAIMS = LEDGER["claims"]
+BOTH = pytest.mark.parametrize("ledger", [LEDGER, OTHERS], ids=["claims", "other-papers"])
 FIELDS = {
     "value": {"network", "quantity", "expected"},
     "difference": {"network", "against", "quantity", "expected"},
@@ -24,13 +33,16 @@ FIELDS = {
 
 
 def test_claims_are_many_named_once_and_six_at_most_are_primary() -> None:
-    names = [claim["id"] for claim in CLAIMS]
-    assert len(names) == len(set(names)) >= 25
+    names = [claim["id"] for claim in (*CLAIMS, *OTHERS["claims"])]
+    assert len(names) == len(set(names))
+    assert len(CLAIMS) >= 25
     assert 1 <= sum(claim.get("primary", False) for claim in CLAIMS) <= 6
+    assert not any("primary" in claim for claim in OTHERS["claims"])
 
 
-def test_every_test_has_what_its_kind_needs() -> None:
-    for claim in CLAIMS:
+@BOTH
+def test_every_test_has_what_its_kind_needs(ledger: dict[str, Any]) -> None:
+    for claim in ledger["claims"]:
         assert claim["where"], claim["id"]
         assert claim["claim"].endswith("."), claim["id"]
         test = claim["test"]
@@ -44,10 +56,12 @@ def test_every_test_has_what_its_kind_needs() -> None:
         assert not (claim.get("primary") and test["kind"] == "share"), claim["id"]
 
 
-def test_cells_are_experiments_and_kinds_are_honest() -> None:
-    for cell in itertools.chain(*LEDGER["cells"].values()):
+@BOTH
+def test_cells_are_experiments_and_kinds_are_honest(ledger: dict[str, Any]) -> None:
+    for cell in itertools.chain(*ledger["cells"].values()):
         fields = {name: value for name, value in cell.items() if name != "kind"}
-        experiment = Experiment(**fields)
+        network = "VGG11" if cell.get("size") == "quarter" else "vanillaNet"
+        experiment = Experiment(network=network, **fields)
         assert experiment.dataset in DATASETS
         of_the_paper = experiment.dataset in ("cifar10", "cifar100", "tiny-imagenet") and not experiment.limit
         re_encoded = experiment.dataset == "cifar10-jpeg" and not experiment.limit
@@ -83,3 +97,54 @@ def test_differences_quoted_from_tables_2_and_3_are_their_own() -> None:
             assert f"{difference:+.4f}" == number, (claim["id"], place)
             checked += 1
     assert checked > 26
+
+
+@pytest.mark.parametrize("path", [claims.LEDGER, claims.OTHER_PAPERS], ids=lambda path: path.stem)
+def test_networks_are_labels_of_planned_experiments_and_each_test_has_its_runs(path: Path) -> None:
+    ledger = claims.load(path)
+    assert ledger.file == path.name
+    planned = [run for name in claims.JUDGED for run in experiments(name, published=True)]
+    labels = {results.label(experiment) for experiment in planned}
+    for claim in ledger.claims:
+        if claim.test:
+            assert {*claim.test.networks} <= labels, claim.id
+            assert {*claim.test.layer} <= {*layers_of(claim.test.network.split()[0])}, claim.id
+            assert ledger.margin(claim.test) > 0
+            assert any(all(claims.needed(claim.test, cell).values()) for cell in claim.cells), claim.id
+    assert {run.id for run in planned} > claims.judging(ledger)
+
+
+def judged_in(path: Path) -> Iterator[tuple[claims.Criterion, claims.Cell, bool]]:
+    """Each test in its planned cells, and on the laptop."""
+    for claim in claims.load(path).claims:
+        if claim.test:
+            yield from ((claim.test, cell, False) for cell in claim.cells)
+            if cell := claims.laptop_cell(claim):
+                yield claim.test, cell, True
+
+
+@pytest.mark.parametrize("path", [claims.LEDGER, claims.OTHER_PAPERS], ids=lambda path: path.stem)
+def test_runs_of_a_label_differ_in_their_seeds_alone(path: Path) -> None:
+    for test, cell, on_the_laptop in judged_in(path):
+        for label, runs in claims.needed(test, cell).items():
+            assert len({run.model_copy(update={"seed": 0}) for run in runs}) <= 1, (label, cell)
+            assert len({run.seed for run in runs}) == len(runs), (label, cell)
+            assert not on_the_laptop or all(run.label_noise for run in runs)
+
+
+def test_a_label_says_which_strength_and_the_laptop_shows_those_scaled_to_its_pixels() -> None:
+    cell = claims.load(claims.OTHER_PAPERS).claims[0].cells[0]
+    for strength in (0.1, 1.0):
+        (found,) = {run.lambda_ for run in claims.planned(f"prNet lambda_={strength}", cell)}
+        assert found == strength
+    assert not claims.planned("prNet", cell)
+    digits = claims.Cell(dataset="digits", size="s", kind="laptop")
+    assert {run.lambda_conv_scale for run in claims.planned("sr2Net", digits)} == {16.0}
+    assert claims.planned("prNet lambda_=1.0", digits)
+
+
+def test_of_the_other_papers_every_cell_is_conceptual_and_every_claim_has_a_page() -> None:
+    ledger = claims.load(claims.OTHER_PAPERS)
+    assert {cell.kind for claim in ledger.claims for cell in claim.cells} == {"conceptual"}
+    assert {other_papers.paper_of(claim) for claim in ledger.claims} == {*other_papers.PAGES}
+    assert f"by more than {timing.RISE}." in ledger.rules["change-point"]

@@ -48,6 +48,7 @@ SIDEWAYS = {
     "language_sparsity",
     "optimism",
     "paired_differences",
+    "other_papers_claims",
     "primary_claims",
     "reading_effects",
     "trained_correlations",
@@ -95,7 +96,7 @@ def file(network: str) -> study.Run:
     return study.load(next(path for path in files if path.name.startswith(network)))
 
 
-RULES = claims.load()
+RULES, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
@@ -124,6 +125,9 @@ DRAW = {
         rivals.differences(rivals.outcomes(runs()), "vanillaNet"), "vanillaNet"
     ),
     "penalty_ratios": lambda: figures.penalty_ratios(noise.logistic_increases(draws=50)),
+    "other_papers_claims": lambda: figures.other_papers_claims(
+        OTHERS, [], verdicts.on_the_laptop(OTHERS, runs())
+    ),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),

@@ -6,7 +6,7 @@ import xarray as xr
 from synthetic import many, one
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.timing import change_point, lead, lead_by_chance, lead_table, shares_of_ln_d
+from sparsity_lib.study.timing import RISE, change_point, lead, lead_by_chance, lead_table, of_layers
 
 EPOCHS = 41
 
@@ -46,9 +46,25 @@ def test_it_is_causal() -> None:
 
 def test_layers_are_averaged_as_shares_of_their_own_ln_d() -> None:
     run = with_entropy(step(20))
-    np.testing.assert_allclose(shares_of_ln_d(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
+    np.testing.assert_allclose(of_layers(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
     with pytest.raises(StudyError, match="no layer 'conv9' in these runs"):
-        shares_of_ln_d(run, "entropy", ["conv9"])
+        of_layers(run, "entropy", ["conv9"])
+
+
+def with_sparsity(values: np.ndarray) -> xr.Dataset:
+    """A run whose layers all have this perplexity sparsity at epochs 0, 1, ..."""
+    run = one("vanillaNet")
+    told = xr.DataArray(np.r_[values[0], values], dims="epoch")
+    run["perplexity_sparsity"] = run["perplexity_sparsity"] * 0 + told
+    return run
+
+
+def test_perplexity_sparsity_is_no_share_of_ln_d_and_its_change_is_a_rise() -> None:
+    rises = with_sparsity(1 - step(20))
+    assert of_layers(rises, "perplexity_sparsity", ["conv1", "fc1"]).sel(epoch=30).item() == 0.5
+    assert change_point(rises, ["conv1", "conv3"], RISE, "perplexity_sparsity").item() == 21
+    for values in (step(20), 1 - step(20, 1 - 0.9 * RISE), 1 - step(2)):
+        assert np.isnan(change_point(with_sparsity(values), ["conv3"], RISE, "perplexity_sparsity").item())
 
 
 def test_lead_is_positive_where_the_entropy_comes_first_and_absent_without_both() -> None:

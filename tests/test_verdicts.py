@@ -11,11 +11,12 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 from synthetic import many, one, with_accuracy
 
-from sparsity_lib.study import StudyError, claims, figures, ledger, verdicts
+from sparsity_lib.study import StudyError, claims, figures, ledger, other_papers, verdicts
 from sparsity_lib.study.claims import Cell, Claim, Criterion
 
-LEDGER = claims.load()
+LEDGER, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DESKTOP = Cell(dataset="cifar10-jpeg", size="s", limit=10_000, kind="conceptual")
+QUICK = Cell(dataset="cifar10-jpeg", size="s", limit=2000, epochs=60, kind="conceptual")
 DIRECT = Cell(dataset="cifar10", size="xxl", kind="direct")
 BETTER = Criterion(kind="difference", network="sr2Net", against="vanillaNet", quantity="accuracy", expected=1)
 SAME = BETTER.model_copy(update={"expected": 0})
@@ -344,3 +345,100 @@ def test_the_forest_plot_has_a_panel_per_primary_claim_and_needs_runs() -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == [
         "cifar10-jpeg, s,\n10,000 images, n = 5"
     ]
+
+
+def perplexity_runs(best: float, end: float) -> xr.Dataset:
+    """The planned runs of vanillaNet in the other papers' first cell, whose sparsity changes so much."""
+    found = []
+    for i, experiment in enumerate(claims.planned("vanillaNet", OTHERS.claims[0].cells[0])):
+        run = one("vanillaNet", experiment.seed, perplexity_sparsity=(best, end + 0.001 * i))
+        found.append(run.assign_coords(run=[experiment.id]))
+    return many(found)
+
+
+@pytest.mark.parametrize(
+    ("ends", "told", "verdict"),
+    [
+        ((0.2, 0.4), "supported", "seen on cifar10-jpeg"),
+        ((0.2, 0.2), "negligible", "not seen on cifar10-jpeg"),
+        ((0.4, 0.2), "opposite", "not seen on cifar10-jpeg"),
+    ],
+)
+def test_perplexity_sparsity_that_rises_is_seen_and_nothing_contradicts(
+    ends: tuple[float, float], told: str, verdict: str
+) -> None:
+    rises = OTHERS.claims[0]
+    test = rises.test.model_copy(update={"layer": ("conv1", "conv3")})  # those that synthetic runs have
+    rises = rises.model_copy(update={"test": test})
+    judged = verdicts.judge(OTHERS, rises, rises.cells[0], [perplexity_runs(*ends)])
+    assert (judged.direction, judged.effect.n) == (told, 5)
+    assert judged.effect.mean == pytest.approx(ends[1] - ends[0], abs=0.004)  # no share of ln D
+    assert judged.verdict.startswith(verdict)
+
+
+def test_a_rise_of_perplexity_sparsity_leads_by_its_own_margin() -> None:
+    lead = OTHERS.claims[1].test.model_copy(update={"layer": ("conv1",)})
+    leads = OTHERS.claims[1].model_copy(update={"test": lead})
+    judged = verdicts.judge(OTHERS, leads, leads.cells[0], [perplexity_runs(0.2, 0.6)])
+    # Above 0.25 from the third epoch after the loss was lowest, at epoch 20; known in the fourth.
+    assert judged.effect.mean == pytest.approx(-4, abs=0.5)
+
+
+def test_without_runs_every_row_of_the_other_papers_says_so_and_untested_ones_get_no_verdict() -> None:
+    judged = verdicts.judge_all(OTHERS, [])
+    assert {each.direction for each in judged} == {"not run"}
+    rows = other_papers.table(OTHERS, judged, verdicts.on_the_laptop(OTHERS, None))
+    assert len(rows) == len(OTHERS.claims)
+    for claim, (_, row) in zip(OTHERS.claims, rows.iterrows(), strict=True):
+        assert claim.where in row["where"]
+        assert claim.claim in row["claim"]
+        if claim.test:
+            assert "no published runs" in row["ours"]
+            assert row["outcome"].startswith("not run")
+        else:
+            assert row["outcome"] == "exploratory, no verdict on the paper"
+    told = other_papers.outcome(OTHERS, judged, [])
+    assert "- **GCSR**, 3 claims: 3 exploratory, no verdict on the paper.\n" in told
+    assert "nothing is published yet" in told
+
+
+def test_the_other_papers_outcome_counts_what_was_seen_and_what_is_missing() -> None:
+    of_accuracy = [each for each in OTHERS.claims if not (each.test and each.test.layer)]
+    rules = OTHERS.model_copy(update={"claims": tuple(of_accuracy)})
+    runs = runs_of(QUICK, {"sparseoutNet q=3.0": [0.6, 0.61, 0.6, 0.59, 0.6], "dropNet": [0.5] * 5})
+    told = other_papers.outcome(rules, verdicts.judge_all(rules, [runs]), [])
+    assert "- **Sparseout**, 5 claims: 1 seen; 2 with runs missing; 2 exploratory" in told
+    assert "contradict" not in told
+    assert "refute" not in told
+
+
+def test_the_other_papers_plot_has_a_panel_per_quantity_and_a_row_per_claim() -> None:
+    with pytest.raises(StudyError, match="no published runs to judge the other papers' claims by"):
+        figures.other_papers_claims(OTHERS, verdicts.judge_all(OTHERS, []), [])
+    rules = OTHERS.model_copy(update={"claims": OTHERS.claims[8:11]})  # one of sparsity, two of accuracy
+    runs = runs_of(QUICK, {"prNet lambda_=1.0": [0.6] * 5, "vanillaNet": [0.5] * 5})
+    more = rules.claims[1]
+    figure = figures.other_papers_claims(rules, [verdicts.judge(rules, more, QUICK, [runs])], [])
+    sparsity, accuracy = figure.axes
+    assert sparsity.get_title(loc="left") == "perplexity sparsity at the end"
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == [
+        "prNet lambda_=1.0 less\nvanillaNet",
+        "prVGG11 lambda_=1.0 less\nVGG11",
+    ]
+    told = [text.get_text().strip() for text in (*sparsity.texts, *accuracy.texts)]
+    assert told == ["no published runs", "←", "→", "no published runs", "→"]
+
+
+def test_only_runs_that_judge_are_held_against_the_commit_of_their_ledger() -> None:
+    runs = runs_of(QUICK, {"sparseoutNet q=3.0": [0.6] * 5}).assign_coords(commit=("run", ["0" * 40] * 5))
+    told = ledger.order_of_commits(OTHERS, [runs])
+    assert told.startswith("0 of the 5 published runs")
+    assert "`claims-other-papers.yaml`" in told
+    assert ledger.order_of_commits(LEDGER, [runs]).startswith("No run that judges them is published yet")
+
+
+def test_only_the_rules_that_differ_are_told_again() -> None:
+    told = ledger.rules_in_words(OTHERS, beside=LEDGER)
+    assert "sparsity: 0.02" in told
+    assert "**interval**" not in told
+    assert not ledger.rules_in_words(LEDGER, beside=LEDGER)

@@ -2,7 +2,8 @@
 
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
-measured of the code's own cost; `{primary-claims}` draws the ledger's primary claims.
+measured of the code's own cost; `{primary-claims}` draws the ledger's primary claims, and `{other-papers}`
+counts what was seen of the other papers' claims.
 """
 
 import hashlib
@@ -272,8 +273,7 @@ def primary_claims(root: Path) -> list[str]:
     from sparsity_lib.study import StudyError, claims, figures, ledger, published, verdicts
 
     rules = claims.load(root / "claims.yaml")
-    judged_by = [curves for name in claims.JUDGED if (curves := published(name)) is not None]
-    judged = verdicts.judge_all(rules, judged_by)
+    judged = verdicts.judge_all(rules, _judged_by())
     mechanism = verdicts.on_the_laptop(rules, published("laptop"))
     told = ledger.outcome(judged, mechanism).splitlines()
     try:
@@ -298,6 +298,22 @@ def primary_claims(root: Path) -> list[str]:
     ]
 
 
+def other_papers(root: Path) -> list[str]:
+    """A line for each of the other three papers: how many of its claims were seen, how many not run."""
+    from sparsity_lib.study import claims, other_papers, published, verdicts
+
+    rules = claims.load(root / claims.OTHER_PAPERS.name)
+    judged = verdicts.judge_all(rules, _judged_by())
+    mechanism = verdicts.on_the_laptop(rules, published("laptop"))
+    return other_papers.outcome(rules, judged, mechanism).splitlines()
+
+
+def _judged_by() -> list[xr.Dataset]:
+    from sparsity_lib.study import claims, results
+
+    return [part for name in claims.JUDGED for part in results.published_parts(name)]
+
+
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
     class Generated(SphinxDirective):
         def run(self) -> list[nodes.Node]:
@@ -317,4 +333,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("run-times", _directive(run_times))
     app.add_directive("benchmarks", _directive(benchmarks))
     app.add_directive("primary-claims", _directive(primary_claims))
+    app.add_directive("other-papers", _directive(other_papers))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

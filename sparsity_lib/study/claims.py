@@ -1,4 +1,4 @@
-"""The ledger of the paper's claims: `claims.yaml` read and checked, and the runs that each of them needs."""
+"""The ledgers of the papers' claims, two files: read and checked, and the runs that each claim needs."""
 
 import functools
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sparsity_lib.study import paper
+from sparsity_lib.study import paper, results
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import PROJECT
@@ -17,6 +17,7 @@ from sparsity_lib.study.networks import SIZES
 from sparsity_lib.study.profiles import experiments, profile
 
 LEDGER = PROJECT / "claims.yaml"
+OTHER_PAPERS = PROJECT / "claims-other-papers.yaml"  # three, known by their abstracts alone
 JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
 
 # Quantities by what their margin is named after.
@@ -29,6 +30,8 @@ MARGIN_OF = {
     "entropy_end": "entropy",
     "entropy_change": "entropy",
     "correlation": "correlation",
+    "perplexity_sparsity": "sparsity",
+    "perplexity_sparsity_end": "sparsity",
 }
 
 
@@ -59,7 +62,7 @@ class Criterion(_Strict):
     """How a claim is judged; the kinds are explained at the head of the ledger."""
 
     kind: Literal["value", "difference", "change", "layers", "sizes", "share", "lead"]
-    network: str
+    network: str  # as `results.label` has it, as in "prNet lambda_=1.0"
     quantity: str
     expected: Literal[-1, 0, 1]
     against: str | tuple[str, ...] = ()  # a network, or layers
@@ -69,7 +72,7 @@ class Criterion(_Strict):
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The networks whose runs it needs."""
+        """The labels of the networks whose runs it needs."""
         return (self.network, self.against) if isinstance(self.against, str) else (self.network,)
 
     @property
@@ -103,8 +106,9 @@ class Claim(_Strict):
 
 
 class Ledger(_Strict):
-    """All claims, and the rules by which they are judged."""
+    """The claims of a file, and the rules by which they are judged."""
 
+    file: str
     rules: dict[str, Any]
     cells: dict[str, tuple[Cell, ...]]
     claims: tuple[Claim, ...]
@@ -117,7 +121,7 @@ class Ledger(_Strict):
 def load(path: Path = LEDGER) -> Ledger:
     """The ledger; `StudyError` naming what is wrong with it."""
     try:
-        return Ledger(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Ledger(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValidationError, TypeError) as error:
@@ -126,14 +130,14 @@ def load(path: Path = LEDGER) -> Ledger:
         raise StudyError(f"{path}: {place}: {str(told['msg']).splitlines()[0]}") from None
 
 
-def planned(network: str, cell: Cell) -> list[Experiment]:
-    """The confirmatory experiments of a network in a cell: those that the profiles publish; may be none."""
-    return [e for e in _confirmatory() if e.network == network and _matches(e, cell)]
+def planned(label: str, cell: Cell) -> list[Experiment]:
+    """The confirmatory experiments of a label in a cell: those that the profiles publish; may be none."""
+    return [experiment for experiment in _confirmatory().get(label, ()) if _matches(experiment, cell)]
 
 
 def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
-    """What a test compares in a cell, by name: the planned experiments of one or two networks or sizes."""
-    found = {network: planned(network, cell) for network in test.networks}
+    """What a test compares in a cell, by label: the planned experiments of one or two networks or sizes."""
+    found = {label: planned(label, cell) for label in test.networks}
     if test.kind == "sizes":
         found["smaller"] = planned(test.network, smaller(cell))
     return found
@@ -145,30 +149,44 @@ def smaller(cell: Cell) -> Cell:
     return cell.model_copy(update={"size": sizes[sizes.index(str(cell.size)) - 1]})
 
 
+def judging(ledger: Ledger) -> set[str]:
+    """The ids of the runs that its claims are judged by."""
+    tests = [(claim.test, cell) for claim in ledger.claims if claim.test for cell in claim.cells]
+    return {run.id for test, cell in tests for those in needed(test, cell).values() for run in those}
+
+
 def laptop_cell(claim: Claim) -> Cell | None:
     """Where the laptop shows the mechanism of a claim, without a verdict; None where it does not."""
     if claim.test is None or claim.test.kind == "sizes":
         return None
     first = claim.cells[0]
-    return Cell(
+    cell = Cell(
         dataset="digits",
         size=None if first.size is None else "s",
-        epochs=first.epochs,
+        epochs=max(first.epochs, paper.EPOCHS),  # digits train no shorter
         optimizer=first.optimizer,
         kind="laptop",
     )
+    return cell if all(needed(claim.test, cell).values()) else None
 
 
 @functools.cache
-def _confirmatory() -> tuple[Experiment, ...]:
-    found: list[Experiment] = []
+def _confirmatory() -> dict[str, list[Experiment]]:
+    """By label; the laptop's have those of the same networks on larger images."""
+    found: dict[str, list[Experiment]] = {}
     for name in (*JUDGED, "laptop"):
         grids = [grid for grid in profile(name).grids if grid != "readings"]
         for experiment in experiments(name, grids=grids, published=True):
-            # On the laptop what is shown is noisy labels, and strengths scaled to 8 x 8 pixels.
-            if name != "laptop" or (experiment.label_noise and experiment.lambda_conv_scale != 1):
-                found.append(experiment)
-    return tuple(found)
+            if name != "laptop" or _shown(experiment):
+                unscaled = experiment.model_copy(update={"lambda_conv_scale": 1.0})
+                found.setdefault(results.label(unscaled), []).append(experiment)
+    return found
+
+
+def _shown(experiment: Experiment) -> bool:
+    # Of the laptop's: noisy labels, and strengths that are sums over positions scaled to 8 x 8 pixels.
+    literal = experiment.lambda_conv_scale == 1 and experiment.strengths()["sparsity"]
+    return experiment.label_noise > 0 and not literal
 
 
 def _matches(experiment: Experiment, cell: Cell) -> bool:
@@ -206,14 +224,14 @@ def papers_value(test: Criterion, cell: Cell) -> float | None:
     return None if this is None or other is None else this - other
 
 
-def committed_before(commits: Iterable[str]) -> dict[str, bool | None]:
-    """Of each commit, whether the ledger's last change came before it; None where git cannot tell."""
+def committed_before(commits: Iterable[str], file: str = LEDGER.name) -> dict[str, bool | None]:
+    """Of each commit, whether the last change of a ledger came before it; None where git cannot tell."""
 
     def git(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(PROJECT), *command], capture_output=True, text=True)
 
     try:
-        last = git("log", "-1", "--format=%H", "--", LEDGER.name).stdout.strip()
+        last = git("log", "-1", "--format=%H", "--", file).stdout.strip()
         if not last:
             return dict.fromkeys(commits)
         answers = {commit: git("merge-base", "--is-ancestor", last, commit).returncode for commit in commits}

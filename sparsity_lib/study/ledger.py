@@ -9,7 +9,7 @@ import xarray as xr
 
 from sparsity_lib.study import timing
 from sparsity_lib.study.analysis import only, settings
-from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, papers_value
+from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, judging, papers_value
 from sparsity_lib.study.networks import LAYERS
 from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.sentences import number
@@ -20,6 +20,7 @@ UNITS = {
     "loss": (" nats", 2),
     "entropy": (" of ln D", 3),
     "correlation": ("", 3),
+    "sparsity": ("", 3),
     "epochs": (" epochs", 1),
 }
 
@@ -34,6 +35,8 @@ QUANTITIES = {
     "entropy_end": "entropy at the end",
     "entropy_change": "change of entropy from the lowest validation loss to the end",
     "correlation": "mean |c| of filters",
+    "perplexity_sparsity": "perplexity sparsity",
+    "perplexity_sparsity_end": "perplexity sparsity at the end",
 }
 
 
@@ -51,18 +54,24 @@ def table(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> pd.Dat
 
 def _row(cells: Sequence[Judgement]) -> dict[str, str]:
     first, claim = cells[0], cells[0].claim
-    outcome = (
-        direction_words(first),
-        magnitude_words(first),
-        f"**{first.verdict}**" if first.verdict else "",
-    )
     return {
         "claim": f"{'**Primary.** ' if claim.primary else ''}{claim.claim} *({claim.where})* <br> "
         f"Tested: {criterion_words(_test(first))}.",
         "the paper": papers_words(claim),
-        "ours": " <br> ".join(f"**{_place(each)}**: {effect_words(each)}" for each in cells),
-        "outcome": " <br> ".join(part for part in outcome if part),
+        "ours": ours_words(cells),
+        "outcome": outcome_words(first),
     }
+
+
+def ours_words(cells: Sequence[Judgement]) -> str:
+    """The effect in each cell, a line each."""
+    return " <br> ".join(f"**{_place(each)}**: {effect_words(each)}" for each in cells)
+
+
+def outcome_words(judged: Judgement) -> str:
+    """Direction, magnitude and verdict, a line each."""
+    verdict = f"**{judged.verdict}**" if judged.verdict else ""
+    return " <br> ".join(filter(None, (direction_words(judged), magnitude_words(judged), verdict)))
 
 
 def _place(judged: Judgement) -> str:
@@ -106,7 +115,7 @@ def effect_words(judged: Judgement) -> str:
     """Effect, interval, n, SD and the smallest effect that n runs could have shown."""
     test, told = _test(judged), judged.effect
     if not told.n:
-        return f"none of {told.missing} runs has a value" if told.missing else "no runs"
+        return f"none of {told.missing} runs has a value" if told.missing else "no published runs"
     if test.kind == "share":
         hits = round(told.mean * told.n)
         return f"{hits} of {told.n} runs, 95 % interval {told.low:.2f} to {told.high:.2f}"
@@ -213,24 +222,29 @@ def papers_values(claim: Claim) -> dict[str, float]:
     return {title: value for title, value in values.items() if value is not None}
 
 
-def order_of_commits(published: Sequence[xr.Dataset]) -> str:
-    """Whether each judged run's commit comes after the ledger's last change, in a sentence."""
-    commits = [str(commit) for curves in published for commit in curves["commit"].to_numpy()]
+def order_of_commits(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
+    """Whether the commit of each run that judges has the ledger's last change, in a sentence."""
+    wanted = list(judging(ledger))
+    here = [curves["commit"][curves["run"].isin(wanted).to_numpy()] for curves in published]
+    commits = [str(commit) for of_part in here for commit in of_part.to_numpy()]
     if not commits:
-        return "No run of the judged profiles is published yet; the claims are committed already."
-    after = committed_before(set(commits))
+        return f"No run that judges them is published yet; `{ledger.file}` is committed already."
+    after = committed_before(set(commits), ledger.file)
     late = sum(after[commit] is True for commit in commits)
     unknown = sum(after[commit] is None for commit in commits)
     told = (
-        f"{late} of {len(commits)} published runs come from a commit after the last change of `claims.yaml`"
+        f"{late} of the {len(commits)} published runs that judge them come from a commit that has the last "
+        f"change of `{ledger.file}`"
     )
     return f"{told}; of {unknown} the history here cannot tell." if unknown else f"{told}."
 
 
-def rules_in_words(ledger: Ledger) -> str:
-    """The rules as a Markdown list, as they stand in the ledger."""
+def rules_in_words(ledger: Ledger, beside: Ledger | None = None) -> str:
+    """The rules as a Markdown list, as they stand in the ledger; only those that another's are not."""
     lines = []
     for name, rule in ledger.rules.items():
+        if beside and rule == beside.rules.get(name):
+            continue
         if isinstance(rule, dict):
             lines += [f"- **{name}**", *(f"  - {key}: {value}" for key, value in rule.items())]
         else:

@@ -202,6 +202,12 @@ def published(name: str, file: str = CURVES) -> xr.Dataset | None:
         raise StudyError(f"{path} is damaged ({told}); get the published file again") from None
 
 
+def published_parts(name: str) -> list[xr.Dataset]:
+    """The curves of all of a profile's published runs, from each of its files; may be none."""
+    together = [published(name, file) for file in profile(name).files()]
+    return [part for part in together if part is not None]
+
+
 def published_runs(name: str) -> list[Path]:
     """The files of a profile's published runs: those of its first seeds, whose maps are shown."""
     return sorted(path for path in folder_of(name).glob("*.nc") if path.name not in profile(name).files())
@@ -209,8 +215,7 @@ def published_runs(name: str) -> list[Path]:
 
 def published_ids(name: str) -> set[str]:
     """The ids of all of a profile's published runs."""
-    together = [published(name, file) for file in profile(name).files()]
-    return {run for part in together if part is not None for run in part["run"].to_numpy()}
+    return {run for part in published_parts(name) for run in part["run"].to_numpy()}
 
 
 def publish(name: str, source: str | Path | None = None, replace: bool = False) -> int:
@@ -228,7 +233,7 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
 
     target = folder_of(name)
     count = sum(_publish(name, file, source, replace) for file in profile(name).files())
-    if together := [part for file in profile(name).files() if (part := published(name, file)) is not None]:
+    if together := published_parts(name):
         with written_whole(target / "summary.csv") as partial:
             table = pd.concat([summary(part) for part in together])
             table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")

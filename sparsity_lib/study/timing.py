@@ -1,7 +1,7 @@
 """Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
 
-The rules are those of `claims.yaml`. Entropies are shares of ln D, of held-out images; everything takes
-`study.curves(runs)`.
+The rules are those of `claims.yaml`, and of `claims-other-papers.yaml` for perplexity sparsity. Entropies are
+shares of ln D, of held-out images; everything takes `study.curves(runs)`.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,24 @@ from sparsity_lib.study.errors import StudyError
 # Of the claims; `sparsity_lib.early_warning` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
 PATIENCE = 2  # epochs in a row
+RISE = 0.05  # by which perplexity sparsity must have risen
+
+PERPLEXITY = "perplexity_sparsity"  # in [0, 1]; rises where entropies fall
 
 
-def shares_of_ln_d(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
-    """(run, epoch): the quantity of held-out images over each layer's ln D, its mean over the layers.
+def of_layers(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
+    """(run, epoch): the quantity of held-out images, its mean over the layers.
 
-    Raises `StudyError` for layers that the runs lack.
+    Entropies and SDs are over each layer's ln D, perplexity sparsity is as it is. Raises `StudyError` for
+    layers that the runs lack.
     """
     there = [str(layer) for layer in curves["layer"].to_numpy()]
     if unknown := [layer for layer in layers if layer not in there]:
         raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(there)}")
     values = curves[quantity].sel(split="monitor", layer=list(layers))
-    share = values / np.log(curves["channels"].sel(layer=list(layers)))
-    return share.mean("layer", skipna=False)
+    if quantity != PERPLEXITY:
+        values = values / np.log(curves["channels"].sel(layer=list(layers)))
+    return values.mean("layer", skipna=False)
 
 
 def change_point(
@@ -39,10 +44,12 @@ def change_point(
     """(run): the epoch at which the entropy is known to have fallen; NaN where it does not fall.
 
     The second of the first two epochs in a row, from epoch 5 on, at which it lies below the lowest of its
-    values in epochs 0 to 4 by more than `margin`, a share of ln D. No later epoch and no loss is used.
+    values in epochs 0 to 4 by more than `margin`, a share of ln D. Of perplexity sparsity, the same of a rise
+    above the highest. No later epoch and no loss is used.
     """
-    values = shares_of_ln_d(trained(curves), quantity, layers).transpose("run", "epoch")
-    epochs = collapse_epochs(values.to_numpy(), margin=margin, reference=BASELINE, patience=PATIENCE)
+    values = of_layers(trained(curves), quantity, layers).transpose("run", "epoch")
+    falling = (-values if quantity == PERPLEXITY else values).to_numpy()
+    epochs = collapse_epochs(falling, margin=margin, reference=BASELINE, patience=PATIENCE)
     return values.isel(epoch=0, drop=True).copy(data=epochs)
 
 

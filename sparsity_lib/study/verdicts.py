@@ -1,4 +1,4 @@
-"""What the runs say about each claim: effect, direction and magnitude, by the rules of `claims.yaml`."""
+"""What the runs say about each claim: effect, direction and magnitude, by the rules of its ledger."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -144,7 +144,7 @@ def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Datas
 
 
 def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
-    """The first rule of `claims.yaml` that applies: negligible, supported, opposite or inconclusive."""
+    """The first rule of the ledgers that applies: negligible, supported, opposite or inconclusive."""
     if test.kind == "share":
         low, high, hits = *_wilson(values), int(values.sum())
         if test.expected:
@@ -252,10 +252,8 @@ def _values(test: Criterion, runs: Mapping[str, xr.Dataset | None], ledger: Ledg
 
 def _of_runs(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> xr.DataArray:
     """(seed): the test's quantity in each run."""
-    margin = float(ledger.rules["margins"]["entropy"])
     if test.kind == "lead":
-        changed = timing.change_point(curves, test.layer, margin, test.quantity)
-        values = timing.lead(analysis.moment_of_overfitting(curves), changed)
+        values = timing.lead(analysis.moment_of_overfitting(curves), _changed(test, curves, ledger))
     elif test.kind in ("change", "layers"):
         values = _change(test, curves, test.layer)
         if test.kind == "layers":
@@ -279,10 +277,16 @@ def _lacks(test: Criterion, curves: xr.Dataset) -> bool:
 def _chance(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> tuple[float, float]:
     if test.kind != "lead":
         return math.nan, math.nan
-    margin = float(ledger.rules["margins"]["entropy"])
-    changed = timing.change_point(curves, test.layer, margin, test.quantity)
-    found = timing.lead_by_chance(analysis.moment_of_overfitting(curves), changed)
+    onset = analysis.moment_of_overfitting(curves)
+    found = timing.lead_by_chance(onset, _changed(test, curves, ledger))
     return timing.sd(found["others"]), timing.sd(found["constant"])
+
+
+def _changed(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> xr.DataArray:
+    """(run): the change-point of the test's quantity."""
+    rises = test.quantity == timing.PERPLEXITY
+    margin = timing.RISE if rises else float(ledger.rules["margins"]["entropy"])
+    return timing.change_point(curves, test.layer, margin, test.quantity)
 
 
 def _change(test: Criterion, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.DataArray:
@@ -290,7 +294,7 @@ def _change(test: Criterion, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.
         return _quantity("correlation", curves, layers)
     if test.since is None:
         return _quantity(f"{test.quantity}_change", curves, layers)
-    values = timing.shares_of_ln_d(curves, test.quantity, layers)
+    values = timing.of_layers(curves, test.quantity, layers)
     last = curves["epochs"] - 1
     return _at(values, last if test.until == "last" else test.until) - _at(values, test.since)
 
@@ -307,7 +311,7 @@ def _quantity(name: str, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.Data
         found = curves["correlation"].sel(center="components", layer=list(layers))
         return _at(found.mean("layer", skipna=False), curves["epochs"] - 1)
     quantity, _, moment = name.rpartition("_")
-    values = timing.shares_of_ln_d(curves, quantity, layers)
+    values = timing.of_layers(curves, quantity, layers)
     end = _at(values, curves["epochs"] - 1)
     return end if moment == "end" else end - _at(values, analysis.best_epoch(curves))
 
@@ -331,8 +335,8 @@ def _smallest(test: Criterion, cell: Cell, published: Sequence[xr.Dataset], n: i
     if test.kind == "share":
         return math.nan
     squares, freedom = 0.0, 0
-    for network in SEVEN if test.network in SEVEN else test.networks:
-        runs = _present(planned(network, cell), published)
+    for label in SEVEN if test.network in SEVEN else test.networks:
+        runs = _present(planned(label, cell), published)
         if runs is None or any(layer not in runs["layer"] for layer in test.layer):
             continue
         told = describe(_of_runs(test, runs, ledger))

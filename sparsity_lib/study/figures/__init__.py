@@ -1,6 +1,6 @@
 """The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
 
-from sparsity_lib.study.figures.claims import primary_claims
+from sparsity_lib.study.figures.claims import other_papers_claims, primary_claims
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.questions import (
@@ -67,6 +67,7 @@ __all__ = [
     "matched_losses",
     "noise_variances",
     "optimism",
+    "other_papers_claims",
     "overfitting_table",
     "paired_differences",
     "penalty_ratios",

@@ -1,7 +1,7 @@
-"""The primary claims as a forest plot: our effect with its interval, the paper's value, the margin."""
+"""Claims as forest plots: our effect with its interval, the margin, and the paper's value if it has one."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.claims import Ledger
+from sparsity_lib.study.claims import Claim, Criterion, Ledger
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure
-from sparsity_lib.study.ledger import UNITS, papers_values
+from sparsity_lib.study.ledger import QUANTITIES, UNITS, papers_values
 from sparsity_lib.study.verdicts import Judgement
 
 OURS, LAPTOP, PAPER = "#0072B2", "#E69F00", "#D55E00"
@@ -71,7 +71,82 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
     return fig
 
 
-def _effect(ax: Axes, y: int, judged: Judgement) -> None:
+@figure
+def other_papers_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence[Judgement]) -> Figure:
+    """A panel per quantity that the claims are tested by, a row per claim: its networks, or what is compared.
+
+    Dots, bars and colours are those of `primary_claims`. The arrow at the right says where the claim has the
+    effect; 0 is where it has none.
+
+    Raises `StudyError` where there is nothing to draw.
+    """
+    panels: dict[str, list[Claim]] = {}
+    for claim in ledger.claims:
+        if claim.test:
+            panels.setdefault(_measured(claim.test), []).append(claim)
+    shown = {
+        c.id: [j for j in (*judged, *laptop) if j.claim.id == c.id and j.effect.n] for c in ledger.claims
+    }
+    if not any(shown.values()):
+        raise StudyError("no published runs to judge the other papers' claims by")
+    heights = [0.5 + 0.42 * len(claims) for claims in panels.values()]
+    fig, axes = plt.subplots(
+        len(panels), 1, figsize=(WIDTH, sum(heights) + 1.2), height_ratios=heights, layout="constrained"
+    )
+    for ax, (measured, claims) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        _rows(ax, measured, claims, shown, ledger)
+    handles: list[Artist] = [
+        Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
+        Line2D([], [], color=OURS, marker="o", markerfacecolor="white", label="interim: runs are missing"),
+        Line2D([], [], color=LAPTOP, marker="o", label="laptop's digits: no verdict"),
+        Patch(color="0.88", label="margin: no difference"),
+        Line2D([], [], linestyle="", label="→ ← 0: where it is claimed"),
+    ]
+    fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
+    return fig
+
+
+def _rows(
+    ax: Axes, measured: str, claims: Sequence[Claim], shown: Mapping[str, Sequence[Judgement]], ledger: Ledger
+) -> None:
+    names = []
+    for y, claim in enumerate(claims):
+        test = claim.test
+        assert test is not None
+        names.append(" less\n".join(test.networks))
+        of = {"claim": claim.claim, "quantity": measured, "networks": names[-1]}
+        margin = ledger.margin(test)
+        tell(ax, "margin", **of, low=-margin, high=margin)
+        for each in shown[claim.id]:
+            _effect(ax, y + (0.2 if each.cell.kind == "laptop" else -0.2), each)
+            told = each.effect
+            ours = {"runs": each.cell.title, "n": told.n, "status": _status(each)}
+            tell(ax, INTERVAL, **of, **ours, value=told.mean, low=told.low, high=told.high)
+        if not shown[claim.id]:
+            ax.text(0, y, " no published runs", color="0.35", fontsize=9, va="center")
+        arrow = {1: "→", -1: "←", 0: "0"}[test.expected]
+        ax.text(1.01, y, arrow, transform=ax.get_yaxis_transform(), va="center", fontsize=11)
+    ax.axvspan(-margin, margin, color="0.88", zorder=0)
+    ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
+    ax.locator_params(axis="x", nbins=7)
+    ax.set_yticks(range(len(claims)), names)
+    ax.set_ylim(len(claims) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set_title(measured, loc="left", fontsize=10)
+
+
+def _measured(test: Criterion) -> str:
+    """The quantity in words, with its unit."""
+    unit = UNITS[test.margin_of][0].strip()
+    words = {
+        "change": f"change of {QUANTITIES[test.quantity]} from the lowest validation loss to the end",
+        "lead": f"moment of overfitting less change-point of {QUANTITIES[test.quantity]}",
+    }
+    told = words.get(test.kind, QUANTITIES[test.quantity])
+    return f"{told} ({unit})" if unit else told
+
+
+def _effect(ax: Axes, y: float, judged: Judgement) -> None:
     color = LAPTOP if judged.cell.kind == "laptop" else OURS
     told = judged.effect
     if told.n > 1:
