@@ -5,7 +5,7 @@ import pytest
 from synthetic import many, one, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import rivals
+from sparsity_lib.study import profiles, rivals
 
 
 def runs(**shifts: float):
@@ -56,15 +56,26 @@ def test_sparsity_is_that_of_convolutions_at_the_end():
 
 def test_means_have_a_row_for_each_network():
     table = rivals.means(rivals.outcomes(runs(dropNet=0.5)))
-    assert list(table["network"]) == ["vanillaNet", "dropNet"]
+    assert [network for _, network in table.index] == ["vanillaNet", "dropNet"]
     assert list(table["n"]) == [3, 3]
-    assert table["lowest validation loss (nats)"][1].startswith("1.515 ± ")
+    assert table["lowest validation loss (nats)"].iloc[1].startswith("1.515 ± ")
 
 
-def test_stored_runs_are_those_of_the_grids_and_networks_asked_for():
-    found = rivals.stored("laptop", ["networks"], ["dropNet", "sr2Net ×16"])
-    assert set(np.unique(found["label"])) == {"dropNet", "sr2Net ×16"}
+def test_stored_runs_are_those_of_the_grid_and_what_was_alike():
+    found = rivals.stored("laptop", "sparseout", ["dropNet"])
+    assert {name.split()[0] for name in np.unique(found["label"])} == {"sparseoutNet", "dropNet"}
+    assert set(np.unique(found["label_noise"])) == {0.3}
     assert set(np.unique(found["epochs"])) == {100}
-    assert set(found["run"].to_numpy()) <= set(study.published("laptop")["run"].to_numpy())
-    with pytest.raises(study.StudyError, match="no runs of nowhere are published for the profile laptop"):
-        rivals.stored("laptop", ["nowhere"])
+    assert len(np.unique(found["run"])) == found.sizes["run"]
+    with pytest.raises(study.StudyError, match="no runs of the grid nowhere are published for the profile"):
+        rivals.stored("laptop", "nowhere")
+
+
+def test_networks_beside_are_those_of_the_other_grids():
+    queue = {experiment.digest for experiment in profiles.experiments("laptop")}
+    found = rivals.selected("laptop", "sparseout", ["vanillaNet", "dropNet"])
+    assert {e.digest for e in found} <= queue
+    assert {e.network for e in found} == {"sparseoutNet", "vanillaNet", "dropNet"}
+    assert len(found) == 3 * (4 + 2)
+    (one_seed,) = {e.seed for e in rivals.selected("laptop", "perplexity", ["normNet"], seeds="7")}
+    assert one_seed == 7

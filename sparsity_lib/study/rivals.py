@@ -1,17 +1,20 @@
 """Networks beside one of them: what a regulariser does, in pairs of the same seed on the same data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis import labels, settings, summary
+from sparsity_lib.study.analysis import alike, labels, settings, summary
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.networks import NETWORKS, layers_of
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.results import joined, published
+from sparsity_lib.study.selection import Listed, select
 from sparsity_lib.study.sentences import direction, number
 
 # Columns of `outcomes`, in words; more of the first is better.
@@ -22,25 +25,69 @@ QUANTITIES = {
     "sparsity": "perplexity sparsity at the end",
 }
 
+_OF_A_NETWORK = ("lambda_", "perplexity", "q", "l1", "l2", "rho", "delay")
 
-def stored(name: str, grids: Sequence[str], wanted: Sequence[str] = ()) -> xr.Dataset:
-    """The published runs of a profile's grids, of the networks `wanted` (labels; none: all).
 
-    Raises `StudyError` if there are none.
+def selected(
+    name: str, grid: str, beside: Sequence[str] = (), seeds: Listed | None = "", **asked: Any
+) -> list[Experiment]:
+    """The experiments of a profile's grid, and those of the networks `beside` in the same settings.
+
+    `seeds` and what else is `asked` are as for `study.select`.
     """
-    there = [grid for grid in grids if grid in profile(name).grids]
-    ids = [experiment.id for experiment in experiments(name, grids=there, published=True)] if there else []
-    parts = []
-    for file in dict.fromkeys(profile(name).grids[grid].file for grid in there):
-        if (curves := published(name, file)) is not None:
-            mine = curves["run"].isin(ids).to_numpy()
-            if wanted:
-                mine &= curves["label"].isin(list(wanted)).to_numpy()
-            if mine.any():
-                parts.append(curves.isel(run=mine))
-    if not parts:
-        raise StudyError(f"no runs of {' or '.join(grids)} are published for the profile {name}")
-    return joined(parts)
+    found = select(name, grid=grid, seeds=seeds, **asked)
+    plain = {field: Experiment.model_fields[field].default for field in _OF_A_NETWORK}
+    others = [
+        Experiment(**e.model_dump() | plain | {"network": network}) for e in found for network in beside
+    ]
+    return list({experiment.digest: experiment for experiment in (*found, *others)}.values())
+
+
+def stored(name: str, grid: str, beside: Sequence[str] = ()) -> xr.Dataset:
+    """The published runs of a profile's grid, and those `beside` (labels) in the same settings.
+
+    Raises `StudyError` if none of the grid's are published.
+    """
+    there = profile(name).grids.get(grid)
+    curves = published(name, there.file) if there else None
+    ids = [experiment.id for experiment in experiments(name, grids=[grid], published=True)] if there else []
+    mine = None if curves is None else curves.isel(run=curves["run"].isin(ids).to_numpy())
+    if mine is None or not mine.sizes["run"]:
+        raise StudyError(f"no runs of the grid {grid} are published for the profile {name}")
+    others = alike(published(name), mine, ignoring=("label",))
+    if others is None:
+        return mine
+    wanted = others["label"].isin(list(beside)) & ~others["run"].isin(mine["run"])
+    return joined([mine, others.isel(run=wanted.to_numpy())]) if wanted.any() else mine
+
+
+def of_all(
+    names: Iterable[str], grid: str, beside: Sequence[str] = (), otherwise: xr.Dataset | None = None
+) -> pd.DataFrame:
+    """`outcomes` of what several profiles have published of a grid, or else of other runs.
+
+    Raises `StudyError` if there are neither.
+    """
+    tables, lacking = [], []
+    for name in names:
+        try:
+            tables.append(outcomes(stored(name, grid, beside)))
+        except StudyError as error:
+            lacking.append(str(error))
+    if not tables and otherwise is not None:
+        tables.append(outcomes(otherwise))
+    if not tables:
+        raise StudyError("; ".join(lacking))
+    return pd.concat(tables, ignore_index=True)
+
+
+def counted(table: pd.DataFrame) -> str:
+    """How many runs, seeds and settings the outcomes are of."""
+    parts = [
+        f"{len(group)} runs, {group['seed'].nunique()} seeds: {title}"
+        for title, group in table.groupby("title", sort=False)
+    ]
+    return "; ".join(parts) + "."
 
 
 def outcomes(curves: xr.Dataset) -> pd.DataFrame:
@@ -123,7 +170,7 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
             mine = group[group["label"] == label]
             row = {"runs": title, "network": label, "n": len(mine)}
             rows.append(row | {words: _spread(mine[name]) for name, words in QUANTITIES.items()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index(["runs", "network"])
 
 
 def _spread(values: pd.Series) -> str:

@@ -23,6 +23,7 @@ from sparsity_lib.study.analysis import (
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.detection import WITHIN, by_seed
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.rivals import convolutions
 from sparsity_lib.study.timing import BASELINE, PATIENCE, sd
 
 SHORTLY = WITHIN  # epochs before the moment of overfitting, itself included
@@ -31,7 +32,9 @@ WINDOWS = tuple((start, start + SHORTLY) for start in (-2 * SHORTLY, -SHORTLY, 0
 
 def feature_layers(curves: xr.Dataset) -> list[str]:
     """The convolutions that at least one of the runs has; `StudyError` if none has any."""
-    found = [layer for layer in layers_of(curves) if layer.startswith("conv")]
+    networks = np.unique(curves["network"])
+    known = {layer for network in networks for layer in convolutions(str(network))}
+    found = [layer for layer in layers_of(curves) if layer in known or layer.startswith("conv")]
     if not found:
         raise StudyError(f"these runs have no convolution; there are {', '.join(layers_of(curves))}")
     return found
