@@ -1,6 +1,13 @@
 """The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
 
 from sparsity_lib.study.figures.claims import primary_claims
+from sparsity_lib.study.figures.coherence import (
+    accuracy_against_compression,
+    coherence_curves,
+    paired_ways,
+    pulls,
+    strength_sweep,
+)
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.questions import (
@@ -29,8 +36,10 @@ from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entrop
 
 __all__ = [
     "accuracies",
+    "accuracy_against_compression",
     "accuracy_table",
     "architectures",
+    "coherence_curves",
     "correlation_histograms",
     "decorrelating",
     "effective_ranks",
@@ -47,10 +56,13 @@ __all__ = [
     "matched_losses",
     "optimism",
     "overfitting_table",
+    "paired_ways",
     "primary_claims",
+    "pulls",
     "reading_effects",
     "receptive_field",
     "response_curve",
+    "strength_sweep",
     "strengths",
     "timing_table",
     "trained_correlations",

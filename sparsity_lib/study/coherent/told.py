@@ -1,0 +1,226 @@
+"""What was seen, in words built from the numbers, and in tables whose cells are words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.analysis import LAST, trained
+from sparsity_lib.study.answers import listed
+from sparsity_lib.study.coherent.outcomes import (
+    ALWAYS,
+    DECAY,
+    GATED,
+    NONE,
+    QUANTITIES,
+    TERMS,
+    WAYS,
+    cell,
+    cells,
+    difference_from,
+    tolerance,
+)
+from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.sentences import difference, direction, number
+
+_SIDES = {1: "above zero", -1: "below zero", 0: "not clearly on either side of zero"}
+_MORE = {1: "clearly higher", -1: "clearly lower", 0: "not clearly different"}
+_BOTH = "both guess"
+
+
+def coherence(curves: xr.Dataset) -> list[str]:
+    """Of `gathered` curves: the coherence of plain training, and how often gates are open, at both ends."""
+    sentences = []
+    for (term, strength, way), runs in cells(curves).items():
+        if way == NONE:
+            parts = [
+                f"{_with_interval(told)} {when}, {_SIDES[direction(told)]}"
+                for when, told in _ends(runs, "coherence").items()
+            ]
+            sentences.append(f"Without a regulariser, coherence is {'; '.join(parts)}.")
+        elif way == GATED:
+            first, last = (100 * told.mean for told in _ends(runs, "coherence_gate").values())
+            sentences.append(
+                f"{term} {strength:g}, gated: the gate is open in {first:.0f} % of the steps of the first "
+                f"epoch, and in {last:.0f} % of those of the last {LAST}."
+            )
+    if not sentences:
+        raise StudyError("there are no plain or gated runs in which gradients were watched")
+    return sentences
+
+
+def _ends(curves: xr.Dataset, quantity: str) -> dict[str, Description]:
+    values = trained(curves)[quantity]
+    late = values["epoch"] >= curves["epochs"] - LAST
+    return {
+        "in the first epoch": describe(values.sel(epoch=0)),
+        f"in the last {LAST}": describe(values.where(late).mean("epoch")),
+    }
+
+
+def _with_interval(told: Description) -> str:
+    mean = number(told.mean, sign=True)
+    if told.n < 2:
+        return f"{mean} (one run)"
+    low, high = (number(end, sign=True) for end in (told.low, told.high))
+    return f"{mean} (95 % interval {low} to {high}, n = {told.n})"
+
+
+def levels(table: pd.DataFrame) -> list[str]:
+    """For each term, the strength at which it fails always on, and the pulls at weights there and below."""
+    sentences = []
+    for term in TERMS:
+        always = table[(table["term"] == term) & (table["way"] == ALWAYS)]
+        if always.empty:
+            continue
+        level, tried = tolerance(table, term), np.unique(always["strength"])
+        if np.isnan(level):
+            strengths = listed(f"{strength:g}" for strength in tried)
+            sentences.append(
+                f"{term}: always on, training fails at none of the strengths tried ({strengths})."
+            )
+            continue
+        told = (
+            f"{term}: the tolerance level is {level:g}, where {_guessing(always, level)} runs always on "
+            f"guess. After the first epoch the regulariser pulls at the weights with {_pulls(always, level)}"
+        )
+        below = tried[tried < level]
+        told += f"; at {below[-1]:g}, with {_pulls(always, below[-1])}" if len(below) else ""
+        sentences.append(f"{told}.")
+    if not sentences:
+        raise StudyError("there are no runs with L1 or L2 always on")
+    return sentences
+
+
+def _guessing(runs: pd.DataFrame, strength: float) -> str:
+    guesses = runs[runs["strength"] == strength]["guesses"]
+    return f"{int(guesses.sum())} of {len(guesses)}"
+
+
+def _pulls(runs: pd.DataFrame, strength: float) -> str:
+    mine = runs[runs["strength"] == strength]
+    term, loss = mine["term_pull"].mean(), mine["loss_pull"].mean()
+    return f"a norm of {number(term)}, {number(term / loss, 1)} times that of the loss's gradient"
+
+
+def rescues(table: pd.DataFrame) -> list[str]:
+    """One sentence for each strength from the tolerance level on: how many runs guess, way by way."""
+    sentences = []
+    for term in TERMS:
+        mine = table[table["term"] == term]
+        for strength in np.unique(mine["strength"][mine["strength"] >= tolerance(table, term)]):
+            counts = [
+                f"{_guessing(mine[mine['way'] == way], strength)} {way}"
+                for way in WAYS
+                if len(cell(table, term, strength, way))
+            ]
+            sentences.append(f"{term} {strength:g}: {listed(counts)} runs guess.")
+    if not sentences:
+        raise StudyError("no strength that was tried fails always on, so there is nothing to rescue")
+    return sentences
+
+
+def directions(
+    table: pd.DataFrame, pairs: Sequence[tuple[str, str]], quantity: str = "accuracy"
+) -> list[str]:
+    """One sentence for each pair of ways: where the first is higher, lower or neither, in pairs of a seed.
+
+    Where most runs of both guess, there is nothing to compare.
+    """
+    sentences = []
+    for way, against in pairs:
+        found: dict[str, list[str]] = {words: [] for words in (*_MORE.values(), _BOTH)}
+        for (term, strength), mine in table[table["way"] == way].groupby(["term", "strength"]):
+            other = _others(table, term, strength, against)
+            told = difference_from(mine, other, quantity)
+            if term in TERMS and told.n > 1:
+                both = min(mine["guesses"].mean(), other["guesses"].mean()) > 0.5
+                found[_BOTH if both else _MORE[direction(told)]].append(f"{term} {strength:g}")
+        parts = [f"{words} at {listed(names)}" for words, names in found.items() if names]
+        if parts:
+            start = f"{way.capitalize()} against {_named(against)}, {QUANTITIES[quantity]}"
+            sentences.append(f"{start}: {'; '.join(parts)}.")
+    if not sentences:
+        raise StudyError("there are no pairs of runs to compare")
+    return sentences
+
+
+def _others(table: pd.DataFrame, term: str, strength: float, way: str) -> pd.DataFrame:
+    return table[table["way"] == NONE] if way == NONE else cell(table, term, strength, way)
+
+
+def _named(way: str) -> str:
+    return "no regulariser" if way == NONE else way
+
+
+def most_compressed(table: pd.DataFrame) -> list[str]:
+    """One sentence for each way: its most compressed cell that is not clearly less accurate than none."""
+    plain, sentences = table[table["way"] == NONE], []
+    for way in WAYS:
+        allowed = []
+        for (term, strength), mine in table[table["way"] == way].groupby(["term", "strength"]):
+            accuracy, compression = difference_from(mine, plain, "accuracy"), describe(mine["compression"])
+            if accuracy.n > 1 and compression.n > 1 and direction(accuracy) >= 0:
+                allowed.append((compression, f"{term} {strength:g}", accuracy))
+        if allowed:
+            told, name, accuracy = max(allowed, key=lambda each: each[0].mean)
+            sentences.append(
+                f"{way.capitalize()}: compression is highest at {name}, {number(told.mean)} (95 % interval "
+                f"{number(told.low)} to {number(told.high)}, n = {told.n}); accuracy at the end, against no "
+                f"regulariser: {difference(accuracy)}."
+            )
+    if not sentences:
+        raise StudyError("there are no pairs of runs with and without a regulariser")
+    return sentences
+
+
+def decay(table: pd.DataFrame) -> list[str]:
+    """One sentence per strength of weight decay: against none, and against as strong an L2 always on."""
+    sentences = []
+    for strength, mine in table[table["term"] == DECAY].groupby("strength"):
+        parts = [
+            f"against {name}: {difference(told)}"
+            for name, other in (
+                ("no regulariser", table[table["way"] == NONE]),
+                (f"L2 {strength:g} always on", cell(table, "L2", strength, ALWAYS)),
+            )
+            if (told := difference_from(mine, other, "accuracy")).n
+        ]
+        if parts:
+            sentences.append(f"Weight decay {strength:g}, accuracy at the end, {'; '.join(parts)}.")
+    if not sentences:
+        raise StudyError("there are no runs with weight decay to pair with those above")
+    return sentences
+
+
+def compared(found: pd.DataFrame, against: str) -> pd.DataFrame:
+    """`coherent.comparisons` against one way as a table of words; of compression, the factors."""
+    mine = found[found["against"] == against]
+    if mine.empty:
+        raise StudyError(f"there are no runs to set against {_named(against)}")
+    rows = []
+    for (term, strength, way), quantities in mine.groupby(["term", "strength", "way"]):
+        first = quantities.iloc[0]
+        told = quantities.set_index("quantity")["difference"]
+        rows.append(
+            {
+                "regulariser": f"{term} {strength:g}",
+                "way": way,
+                "guess": f"{first['guess']} of {first['runs']}",
+            }
+            | {words: _in_words(told[name], name == "log_compression") for name, words in QUANTITIES.items()}
+        )
+    return pd.DataFrame(rows).set_index(["regulariser", "way"])
+
+
+def _in_words(told: Description, factor: bool) -> str:
+    if not told.n:
+        return ""
+    if factor:
+        mean, sd, low, high = (f"{np.exp(value):.2f}" for value in (told.mean, told.sd, told.low, told.high))
+        between = f" ({low} to {high}), SD a factor of {sd}"
+        return f"× {mean}{between if told.n > 1 else ''}, n = {told.n}"
+    mean, low, high = (number(value, 3, sign=True) for value in (told.mean, told.low, told.high))
+    return f"{mean}{f' ({low} to {high}), SD {told.sd:.3f}' if told.n > 1 else ''}, n = {told.n}"
