@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from sparsity_lib.study import Experiment, results
+
 LAYERS = ("conv1", "conv3", "norm1", "fc1")
 CHANNELS = (16.0, 32.0, 32.0, 64.0)
 
@@ -81,3 +83,37 @@ def published_and_fresh() -> tuple[xr.Dataset, xr.Dataset]:
     published = many([with_accuracy("normNet", 100 + s, a) for s, a in enumerate(rng.normal(0.5, 0.01, 20))])
     fresh = many([with_accuracy("normNet", 0, 0.5), with_accuracy("normNet", 1, 0.9)])
     return fresh, published
+
+
+def shrunk(experiment: Experiment, accuracy: float, kept: float = 1.0, guesses: bool = False) -> xr.Dataset:
+    """One run with the curves of `sl.GradientCoherent`, which ends with a share `kept` of its weights.
+
+    Coherence falls from 0.3 to -0.3 at epoch 20; a gate is open until then, a delay ends there. The pull of
+    the term is its strength, that of the loss 0.01.
+    """
+    strength, halves = experiment.l1 + experiment.l2, np.arange(-1, 41) < 20
+    gate = halves if experiment.rho == 0 else ~halves if experiment.delay else np.ones(42)
+    values = {
+        "coherence": np.where(halves, 0.3, -0.3),
+        "coherence_gate": gate,
+        "loss_gradient_norm": np.full(42, 0.01),
+        "shrinkage_norm": np.full(42, strength),
+        "nonzero_share": curve(1.0, 1.0, kept, at=20),
+    }
+    loss = np.full(42, 2.3) if guesses else curve(2.3, 1.0, 1.0, at=20)
+    run = one(
+        results.label(experiment),
+        experiment.seed,
+        val_accuracy=np.full(42, accuracy),
+        monitor_loss=2 * loss,  # of training images, half
+        others=results.others(experiment),
+        label_noise=experiment.label_noise,
+        lr=experiment.learning_rate(),
+        code_fingerprint="0",
+        compiled=0,
+    )
+    if experiment.rho is not None:
+        run = run.assign(
+            {name: (("run", "epoch"), each[None].astype(float)) for name, each in values.items()}
+        )
+    return run.assign_coords(run=[experiment.id])

@@ -11,10 +11,20 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from synthetic import many, one, valley
+from synthetic import many, one, shrunk, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import analysis, claims, figures, gap, questions, readings, results, verdicts
+from sparsity_lib.study import (
+    analysis,
+    claims,
+    coherent,
+    figures,
+    gap,
+    questions,
+    readings,
+    results,
+    verdicts,
+)
 from sparsity_lib.study.figures import data
 
 SEEDS = [
@@ -31,6 +41,7 @@ SIDEWAYS = {
     "gap_or_level",
     "growth",
     "optimism",
+    "paired_ways",
     "primary_claims",
     "reading_effects",
     "trained_correlations",
@@ -64,6 +75,14 @@ def measured(name: str) -> xr.Dataset:
     return found.isel(run=slice(0, 10))
 
 
+@cache
+def shrinking() -> xr.Dataset:
+    """Made-up runs of all strengths and ways of L1 and L2; L1 fails from 0.01 on."""
+    which = coherent.experiments("laptop", "0-2")
+    runs = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
+    return coherent.gathered(many(runs), which)
+
+
 def file(network: str) -> study.Run:
     """The first of the laptop's published runs of a network whose file is kept."""
     files = results.published_runs("laptop")
@@ -73,7 +92,11 @@ def file(network: str) -> study.Run:
 RULES = claims.load()
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
+    "accuracy_against_compression": lambda: figures.accuracy_against_compression(
+        coherent.outcomes(shrinking())
+    ),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
+    "coherence_curves": lambda: figures.coherence_curves(shrinking(), shrinking()),
     "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
     "decorrelating": lambda: figures.decorrelating(readings.descents(filters=8, shape=(1, 3, 3))),
     "effective_ranks": lambda: figures.effective_ranks(measured("knockout_accuracy")),
@@ -88,10 +111,15 @@ DRAW = {
     "loss_curves": lambda: figures.loss_curves(runs()),
     "matched_losses": lambda: figures.matched_losses(runs()),
     "optimism": lambda: figures.optimism(runs()),
+    "paired_ways": lambda: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking()))),
+    "pulls": lambda: figures.pulls(coherent.outcomes(shrinking())),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
+    "strength_sweep": lambda: figures.strength_sweep(
+        coherent.outcomes(shrinking()), coherent.outcomes(shrinking())
+    ),
     "strengths": lambda: figures.strengths(questions.strengths()),
     "trained_correlations": lambda: figures.trained_correlations(readings.correlations(outcomes())),
     "tuned_baselines": lambda: figures.tuned_baselines(readings.tuned(outcomes())),

@@ -9,10 +9,15 @@ from typing import Any
 import nbformat
 import pytest
 
+from sparsity_lib.study import profiles
+
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 (EXPLORER,) = (path for path in NOTEBOOKS if path.stem == "12-explorer")
+(COHERENT,) = (path for path in NOTEBOOKS if path.stem == "10-gradient-coherent")
 TRAINING = [
-    path for path in NOTEBOOKS if "load_or_train_all" in path.read_text(encoding="utf-8") and path != EXPLORER
+    path
+    for path in NOTEBOOKS
+    if "load_or_train_all" in path.read_text(encoding="utf-8") and path not in (EXPLORER, COHERENT)
 ]
 
 
@@ -47,7 +52,9 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["laptop", "paper"])
-@pytest.mark.parametrize("notebook", sorted({*NOTEBOOKS} - {*TRAINING, EXPLORER}), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook", sorted({*NOTEBOOKS} - {*TRAINING, EXPLORER, COHERENT}), ids=lambda path: path.stem
+)
 def test_what_reads_published_runs_does_so_with_and_without_them(
     notebook: Path, profile: str, tmp_path: Path
 ) -> None:
@@ -65,6 +72,18 @@ def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
     assert "n = 2" in texts
     assert "Nothing to show" not in texts
     assert list((tmp_path / "runs").glob("*.nc"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", ["0", "0,1"])
+def test_the_page_of_coherence_trains_its_grid_and_says_what_is_lacking(seeds: str, tmp_path: Path) -> None:
+    outputs = executed(COHERENT, tmp_path, epochs=6, limit=100, seeds=seeds)
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    cells = len(profiles.grid("coherent", "laptop").cells)
+    assert f"**{cells * len(seeds.split(','))} fresh runs" in texts
+    assert sum("image/png" in data for data in outputs) >= 4
+    assert "Not shown: there are no runs with weight decay" in texts
+    assert len(list((tmp_path / "runs").glob("*.nc"))) == cells * len(seeds.split(","))
 
 
 @pytest.mark.slow

@@ -139,14 +139,6 @@ def _measured(curves: xr.Dataset, name: str) -> xr.DataArray:
     return curves[name] if name in curves else xr.full_like(trained(curves)["val_loss"], np.nan)
 
 
-def of_term(table: pd.DataFrame, term: str) -> pd.DataFrame:
-    """The rows of one term; `StudyError` if there are none."""
-    mine = table[table["term"] == term]
-    if mine.empty:
-        raise StudyError(f"there are no runs with {term}")
-    return mine
-
-
 def cell(table: pd.DataFrame, term: str, strength: float, way: str) -> pd.DataFrame:
     """The rows of one term at one strength in one way, which may be none."""
     chosen = (table["term"] == term) & (table["strength"] == strength) & (table["way"] == way)
@@ -155,8 +147,8 @@ def cell(table: pd.DataFrame, term: str, strength: float, way: str) -> pd.DataFr
 
 def tolerance(table: pd.DataFrame, term: str) -> float:
     """The least strength at which at least half of the runs always on guess; NaN if there is none."""
-    mine = of_term(table, term)
-    shares = mine[mine["way"] == ALWAYS].groupby("strength")["guesses"].mean()
+    always = table[(table["term"] == term) & (table["way"] == ALWAYS)]
+    shares = always.groupby("strength")["guesses"].mean()
     return float(shares.index[shares >= 0.5].min())
 
 

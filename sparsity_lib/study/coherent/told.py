@@ -35,37 +35,35 @@ def coherence(curves: xr.Dataset) -> list[str]:
     sentences = []
     for (term, strength, way), runs in cells(curves).items():
         if way == NONE:
-            parts = [
-                f"{_with_interval(told)} {when}, {_SIDES[direction(told)]}"
-                for when, told in _ends(runs, "coherence").items()
-            ]
-            sentences.append(f"Without a regulariser, coherence is {'; '.join(parts)}.")
-        elif way == GATED:
-            first, last = (100 * told.mean for told in _ends(runs, "coherence_gate").values())
+            first, last = _ends(runs, "coherence")
             sentences.append(
-                f"{term} {strength:g}, gated: the gate is open in {first:.0f} % of the steps of the first "
-                f"epoch, and in {last:.0f} % of those of the last {LAST}."
+                f"Without a regulariser, coherence is {_side(first)} in the first epoch, and {_side(last)} "
+                f"in the last {LAST} epochs."
+            )
+        elif way == GATED:
+            first, last = _ends(runs, "coherence_gate")
+            sentences.append(
+                f"{term} {strength:g}, gated: the gate is open in {100 * first.mean:.0f} % of the steps of "
+                f"the first epoch, and in {100 * last.mean:.0f} % of those of the last {LAST} epochs."
             )
     if not sentences:
         raise StudyError("there are no plain or gated runs in which gradients were watched")
     return sentences
 
 
-def _ends(curves: xr.Dataset, quantity: str) -> dict[str, Description]:
+def _ends(curves: xr.Dataset, quantity: str) -> tuple[Description, Description]:
+    # over runs: in the first epoch, and the mean of the last
     values = trained(curves)[quantity]
     late = values["epoch"] >= curves["epochs"] - LAST
-    return {
-        "in the first epoch": describe(values.sel(epoch=0)),
-        f"in the last {LAST}": describe(values.where(late).mean("epoch")),
-    }
+    return describe(values.sel(epoch=0)), describe(values.where(late).mean("epoch"))
 
 
-def _with_interval(told: Description) -> str:
+def _side(told: Description) -> str:
     mean = number(told.mean, sign=True)
     if told.n < 2:
         return f"{mean} (one run)"
     low, high = (number(end, sign=True) for end in (told.low, told.high))
-    return f"{mean} (95 % interval {low} to {high}, n = {told.n})"
+    return f"{_SIDES[direction(told)]} ({mean}, 95 % interval {low} to {high}, n = {told.n})"
 
 
 def levels(table: pd.DataFrame) -> list[str]:
@@ -159,10 +157,11 @@ def most_compressed(table: pd.DataFrame) -> list[str]:
     """One sentence for each way: its most compressed cell that is not clearly less accurate than none."""
     plain, sentences = table[table["way"] == NONE], []
     for way in WAYS:
-        allowed = []
+        allowed, measured = [], 0
         for (term, strength), mine in table[table["way"] == way].groupby(["term", "strength"]):
             accuracy, compression = difference_from(mine, plain, "accuracy"), describe(mine["compression"])
-            if accuracy.n > 1 and compression.n > 1 and direction(accuracy) >= 0:
+            measured += (both := accuracy.n > 1 and compression.n > 1)
+            if both and direction(accuracy) >= 0:
                 allowed.append((compression, f"{term} {strength:g}", accuracy))
         if allowed:
             told, name, accuracy = max(allowed, key=lambda each: each[0].mean)
@@ -170,6 +169,10 @@ def most_compressed(table: pd.DataFrame) -> list[str]:
                 f"{way.capitalize()}: compression is highest at {name}, {number(told.mean)} (95 % interval "
                 f"{number(told.low)} to {number(told.high)}, n = {told.n}); accuracy at the end, against no "
                 f"regulariser: {difference(accuracy)}."
+            )
+        elif measured:
+            sentences.append(
+                f"{way.capitalize()}: clearly less accurate than no regulariser at every strength."
             )
     if not sentences:
         raise StudyError("there are no pairs of runs with and without a regulariser")

@@ -37,7 +37,7 @@ def coherence_curves(curves: xr.Dataset, published: xr.Dataset | None = None) ->
     means over seeds; bands go from the lowest to the highest seed: of `published` where they are given.
     """
     here, banded = coherent.cells(curves), coherent.cells(curves if published is None else published)
-    columns = list(dict.fromkeys((term, strength) for term, strength, way in here if way in WAYS))
+    columns = list(dict.fromkeys((term, strength) for term, strength, _ in here if term in TERMS))
     if not columns:
         raise StudyError("there are no runs with L1 or L2 to draw")
     rows = {
