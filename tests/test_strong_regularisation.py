@@ -129,8 +129,17 @@ def test_directions_are_said_where_there_is_something_to_compare(table):
         "0.003, L1 0.01, L1 0.03, L2 0.01, L2 0.1 and L2 1.",
     ]
     *_, gated = told.most_compressed(table.query("term != 'L2'"))
-    assert gated == "Gated: clearly less accurate than no regulariser at every strength."
+    assert gated == "Gated: at every strength clearly less accurate than no regulariser, or some runs guess."
     assert "compression is highest at L1 0.0003, 2.00 (95 %" in told.most_compressed(table)[1]
+
+
+def test_runs_that_guess_are_counted_where_others_of_their_cell_do_not(table):
+    mixed = table.copy()
+    mixed.loc[(mixed["term"] == "L2") & (mixed["way"] == GATED) & (mixed["seed"] == 100), "guesses"] = True
+    (sentence,) = told.directions(mixed[mixed["term"] != "L1"], [(GATED, ALWAYS)])
+    assert "not clearly different at L2 0.01 (1 of 3 runs guess, against 0 of 3), L2 0.1 (1 of 3" in sentence
+    assert told.rescues(mixed)[0].startswith("L1 0.003")
+    assert np.isnan(coherent.tolerance(mixed, "L2"))
 
 
 def test_weight_decay_is_set_beside_l2_of_the_same_strength(table):

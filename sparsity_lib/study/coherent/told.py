@@ -125,7 +125,7 @@ def directions(
 ) -> list[str]:
     """One sentence for each pair of ways: where the first is higher, lower or neither, in pairs of a seed.
 
-    Where most runs of both guess, there is nothing to compare.
+    Where most runs of both guess, there is nothing to compare; where some of either do, that is said.
     """
     sentences = []
     for way, against in pairs:
@@ -135,7 +135,10 @@ def directions(
             told = difference_from(mine, other, quantity)
             if term in TERMS and told.n > 1:
                 both = min(mine["guesses"].mean(), other["guesses"].mean()) > 0.5
-                found[_BOTH if both else _MORE[direction(told)]].append(f"{term} {strength:g}")
+                name = f"{term} {strength:g}"
+                found[_BOTH if both else _MORE[direction(told)]].append(
+                    name if both else name + _some(mine, other)
+                )
         parts = [f"{words} at {listed(names)}" for words, names in found.items() if names]
         if parts:
             start = f"{way.capitalize()} against {_named(against)}, {QUANTITIES[quantity]}"
@@ -143,6 +146,14 @@ def directions(
     if not sentences:
         raise StudyError("there are no pairs of runs to compare")
     return sentences
+
+
+def _some(mine: pd.DataFrame, other: pd.DataFrame) -> str:
+    # how many of two cells' runs guess, where any do
+    counts = [(int(runs["guesses"].sum()), len(runs)) for runs in (mine, other)]
+    if not any(guess for guess, _ in counts):
+        return ""
+    return " ({} of {} runs guess, against {} of {})".format(*counts[0], *counts[1])
 
 
 def _others(table: pd.DataFrame, term: str, strength: float, way: str) -> pd.DataFrame:
@@ -154,25 +165,33 @@ def _named(way: str) -> str:
 
 
 def most_compressed(table: pd.DataFrame) -> list[str]:
-    """One sentence for each way: its most compressed cell that is not clearly less accurate than none."""
+    """One sentence for each way: its most compressed cell that is not clearly less accurate than none.
+
+    Cells of which a run guesses do not count. Compression is a geometric mean.
+    """
     plain, sentences = table[table["way"] == NONE], []
     for way in WAYS:
-        allowed, measured = [], 0
+        allowed, tried = [], 0
         for (term, strength), mine in table[table["way"] == way].groupby(["term", "strength"]):
-            accuracy, compression = difference_from(mine, plain, "accuracy"), describe(mine["compression"])
-            measured += (both := accuracy.n > 1 and compression.n > 1)
-            if both and direction(accuracy) >= 0:
-                allowed.append((compression, f"{term} {strength:g}", accuracy))
+            accuracy, compression = (
+                difference_from(mine, plain, "accuracy"),
+                describe(mine["log_compression"]),
+            )
+            if accuracy.n > 1 and (compression.n > 1 or mine["guesses"].any()):
+                tried += 1
+                if direction(accuracy) >= 0 and not mine["guesses"].any():
+                    allowed.append((compression, f"{term} {strength:g}", accuracy))
         if allowed:
             told, name, accuracy = max(allowed, key=lambda each: each[0].mean)
+            mean, low, high = (number(float(np.exp(value))) for value in (told.mean, told.low, told.high))
             sentences.append(
-                f"{way.capitalize()}: compression is highest at {name}, {number(told.mean)} (95 % interval "
-                f"{number(told.low)} to {number(told.high)}, n = {told.n}); accuracy at the end, against no "
-                f"regulariser: {difference(accuracy)}."
+                f"{way.capitalize()}: compression is highest at {name}, {mean} (95 % interval {low} to "
+                f"{high}, n = {told.n}); accuracy at the end, against no regulariser: {difference(accuracy)}."
             )
-        elif measured:
+        elif tried:
             sentences.append(
-                f"{way.capitalize()}: clearly less accurate than no regulariser at every strength."
+                f"{way.capitalize()}: at every strength clearly less accurate than no regulariser, or some "
+                "runs guess."
             )
     if not sentences:
         raise StudyError("there are no pairs of runs with and without a regulariser")

@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from sparsity_lib.study import coherent
 from sparsity_lib.study.analysis import SMOOTHING, smoothed, trained
 from sparsity_lib.study.coherent import ALWAYS, DECAY, DELAYED, GATED, NONE, TERMS, WAYS
-from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.curves import BAND
 from sparsity_lib.study.figures.data import INTERVAL, tell
@@ -26,6 +26,12 @@ from sparsity_lib.study.figures.style import WIDTH, figure
 
 _COLORS = {NONE: "#000000", ALWAYS: "#D55E00", DELAYED: "#0072B2", GATED: "#009E73"}
 _MARKERS = {NONE: "X", ALWAYS: "s", DELAYED: "^", GATED: "o"}
+_WORDS: dict[str, Any] = {
+    "va": "center",
+    "color": "0.4",
+    "fontsize": 8.5,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
+}
 _FILLED = {"L1": True, "L2": False}
 
 
@@ -84,14 +90,14 @@ def _curve(ax: Axes, values: xr.DataArray, banded: xr.DataArray, of: dict[str, s
 def strength_sweep(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Figure:
     """Accuracy at the end, and compression, against the strength of L1 and of L2, way by way.
 
-    `table` is `coherent.outcomes`: means over seeds with 95 % t intervals; the grey band is no regulariser.
-    Crosses: cells of which most runs guess. `fresh`: runs that are drawn one by one beside them. Dashed: the
-    tolerance level.
+    `table` is `coherent.outcomes`: means over seeds with 95 % t intervals, of compression geometric and of
+    the runs that do not guess; the grey band is no regulariser. Crosses: cells of which most runs guess.
+    `fresh`: runs that are drawn one by one beside them. Dashed: the tolerance level.
     """
     terms = [term for term in TERMS if (table["term"] == term).any()]
     if not terms:
         raise StudyError("there are no runs with L1 or L2 to draw")
-    rows = {"accuracy": "accuracy at the end", "compression": "compression at the end"}
+    rows = {"accuracy": "accuracy at the end", "log_compression": "compression at the end"}
     fig, axes = plt.subplots(
         len(rows),
         len(terms),
@@ -104,26 +110,19 @@ def strength_sweep(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Fi
     for column, term in zip(axes.T, terms, strict=True):
         column[0].set_title(term)
         _strength_axis(column[-1], table, term)
+        _level(column, table, term)
         for ax, (quantity, words) in zip(column, rows.items(), strict=True):
             of = {"quantity": words, "regulariser": term}
-            _plain_band(ax, table[table["way"] == NONE][quantity], of)
+            _plain_band(ax, table[table["way"] == NONE], quantity, of)
             for position, way in enumerate(WAYS):
                 shift = 1.08 ** (position - 1)
-                _means(
-                    ax,
-                    table[(table["term"] == term) & (table["way"] == way)],
-                    quantity,
-                    shift,
-                    of | {"way": way},
-                )
-                if fresh is not None:
-                    mine = fresh[(fresh["term"] == term) & (fresh["way"] == way)]
-                    _dots(ax, mine, quantity, shift, of | {"way": way})
-            level = coherent.tolerance(table, term)
-            if np.isfinite(level):
-                ax.axvline(level, color="0.4", linestyle="--", linewidth=1, zorder=1)
+                for runs, draw in ((table, _means), (fresh, _dots)):
+                    if runs is not None:
+                        mine = runs[(runs["term"] == term) & (runs["way"] == way)]
+                        draw(ax, mine, quantity, shift, of | {"way": way})
     for row, words in zip(axes, rows.values(), strict=True):
         row[0].set_ylabel(words)
+    axes[0, 0].set_ylim(0, 1)
     axes[1, 0].set_yscale("log")
     _plain_numbers(axes[1, 0].yaxis)
     others = [
@@ -139,10 +138,25 @@ def strength_sweep(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Fi
     return fig
 
 
-def _plain_band(ax: Axes, values: pd.Series, of: dict[str, str]) -> None:
-    if not values.notna().any():
-        return
+def _level(axes: Iterable[Axes], table: pd.DataFrame, term: str) -> None:
+    level = coherent.tolerance(table, term)
+    if np.isfinite(level):
+        for ax in axes:
+            ax.axvline(level, color="0.4", linestyle="--", linewidth=1, zorder=1)
+
+
+def _interval(values: pd.Series, quantity: str) -> Description:
+    # in the quantity's own units: a geometric mean of compression
     told = describe(values)
+    if quantity != "log_compression":
+        return told
+    return told._replace(mean=np.exp(told.mean), low=np.exp(told.low), high=np.exp(told.high))
+
+
+def _plain_band(ax: Axes, runs: pd.DataFrame, quantity: str, of: dict[str, str]) -> None:
+    if not runs[quantity].notna().any():
+        return
+    told = _interval(runs[quantity], quantity)
     ax.axhline(told.mean, color="0.5", linewidth=1.2, zorder=1)
     if told.n > 1:
         ax.axhspan(told.low, told.high, color="0.85", linewidth=0, zorder=0)
@@ -150,14 +164,12 @@ def _plain_band(ax: Axes, values: pd.Series, of: dict[str, str]) -> None:
 
 
 def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[str, str]) -> None:
-    told = {strength: describe(each[quantity]) for strength, each in runs.groupby("strength")}
-    if not told:
+    if not runs[quantity].notna().any():
         return
-    strengths = np.array(list(told))
-    mean, low, high = (
-        np.array([getattr(each, n) for each in told.values()]) for n in ("mean", "low", "high")
-    )
-    guess = (runs.groupby("strength")["guesses"].mean() > 0.5).to_numpy()
+    cells = runs.groupby("strength")
+    told = [_interval(each[quantity], quantity) for _, each in cells]
+    strengths, guess = np.array(list(cells.groups)), (cells["guesses"].mean() > 0.5).to_numpy()
+    mean, low, high = (np.array([getattr(each, n) for each in told]) for n in ("mean", "low", "high"))
     color, marker = _COLORS[of["way"]], _MARKERS[of["way"]]
     ax.plot(strengths * shift, mean, color=color, linewidth=1.3)
     for chosen, shape in ((~guess, marker), (guess, "x")):
@@ -165,13 +177,14 @@ def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[s
             strengths[chosen] * shift, mean[chosen], color=color, marker=shape, markersize=6, linestyle=""
         )
     ax.vlines(strengths * shift, low, high, color=color, linewidth=1.3)
-    n = [each.n for each in told.values()]
+    n = [each.n for each in told]
     tell(ax, INTERVAL, **of, strength=strengths, n=n, most_guess=guess, value=mean, low=low, high=high)
 
 
 def _dots(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[str, str]) -> None:
-    tell(ax, "a run", **of, strength=runs["strength"], seed=runs["seed"], value=runs[quantity])
-    ax.scatter(runs["strength"] * shift, runs[quantity], s=9, color=_COLORS[of["way"]], alpha=0.5)
+    values = np.exp(runs[quantity]) if quantity == "log_compression" else runs[quantity]
+    tell(ax, "a run", **of, strength=runs["strength"], seed=runs["seed"], value=values)
+    ax.scatter(runs["strength"] * shift, values, s=9, color=_COLORS[of["way"]], alpha=0.5)
 
 
 @figure
@@ -202,9 +215,7 @@ def pulls(table: pd.DataFrame) -> Figure:
             ax.vlines(strengths, low, high, color=_COLORS[ALWAYS], linewidth=1.3)
             of = {"regulariser": term, "gradient": words}
             tell(ax, INTERVAL, **of, strength=strengths, value=mean, low=low, high=high)
-        level = coherent.tolerance(table, term)
-        if np.isfinite(level):
-            ax.axvline(level, color="0.4", linestyle="--", linewidth=1, zorder=1)
+        _level([ax], table, term)
         ax.set_yscale("log")
         ax.set_title(term)
         _strength_axis(ax, always, term)
@@ -263,7 +274,7 @@ def accuracy_against_compression(table: pd.DataFrame) -> Figure:
 def paired_ways(found: pd.DataFrame) -> Figure:
     """Each way at each strength against none and against always on: accuracy, and the factor of compression.
 
-    `found` is `coherent.comparisons`. Means over pairs of a seed with 95 % t intervals; in words where most
+    `found` is `coherent.comparisons`. Means over pairs of a seed with 95 % t intervals; in words where some
     runs guess, whose differences would hide all others.
     """
     shown = found[found["term"] != DECAY]
@@ -278,7 +289,10 @@ def paired_ways(found: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(
         1, len(panels), figsize=(WIDTH, 1.5 + 0.22 * len(rows)), sharey=True, layout="constrained"
     )
-    guessing = {(row.term, row.strength, row.way): row.guess > row.runs / 2 for row in shown.itertuples()}
+    guessing = {
+        (row.term, row.strength, row.way): f"{row.guess} of {row.runs} guess" if row.guess else ""
+        for row in shown.itertuples()
+    }
     for ax, ((against, quantity), title) in zip(axes, panels.items(), strict=True):
         factor = quantity == "log_compression"
         ax.axvline(float(factor), color="0.4", linewidth=1, zorder=1)
@@ -287,11 +301,9 @@ def paired_ways(found: pd.DataFrame) -> Figure:
         ax.set_xscale("log" if factor else "linear")
         for row in shown[(shown["against"] == against) & (shown["quantity"] == quantity)].itertuples():
             y, told = rows.index((row.term, row.strength, row.way)), row.difference
-            if guessing[rows[y]] or guessing.get((row.term, row.strength, against), False):
-                words = "guesses" if guessing[rows[y]] else "always on guesses"
-                ax.text(
-                    0.04, y, words, transform=ax.get_yaxis_transform(), va="center", color="0.4", fontsize=8.5
-                )
+            theirs = guessing.get((row.term, row.strength, against), "")
+            if words := guessing[rows[y]] or (theirs and f"always on, {theirs}"):
+                ax.text(0.04, y, words, transform=ax.get_yaxis_transform(), **_WORDS)
                 continue
             mean, low, high = (np.exp(v) if factor else v for v in (told.mean, told.low, told.high))
             ax.hlines(y, low, high, color=_COLORS[row.way], linewidth=1.5)
