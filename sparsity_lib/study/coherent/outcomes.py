@@ -155,7 +155,7 @@ def tolerance(table: pd.DataFrame, term: str) -> float:
 def difference_from(mine: pd.DataFrame, other: pd.DataFrame, quantity: str) -> Description:
     """A cell's quantity less that of another, in pairs of the same seed; n is 0 without any."""
     pairs = mine.set_index("seed")[quantity] - other.set_index("seed")[quantity]
-    return describe(pairs if len(pairs) else np.nan)
+    return describe(pairs.round(6) if len(pairs) else np.nan)  # no digits beyond float32's
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:

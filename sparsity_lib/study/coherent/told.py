@@ -23,11 +23,12 @@ from sparsity_lib.study.coherent.outcomes import (
 )
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.sentences import difference, direction, number
+from sparsity_lib.study.sentences import difference, direction, number, unbroken
 
 _SIDES = {1: "above zero", -1: "below zero", 0: "not clearly on either side of zero"}
 _MORE = {1: "clearly higher", -1: "clearly lower", 0: "not clearly different"}
 _BOTH = "both guess"
+_LOG = "log_compression"
 
 
 def coherence(curves: xr.Dataset) -> list[str]:
@@ -218,31 +219,41 @@ def decay(table: pd.DataFrame) -> list[str]:
 
 
 def compared(found: pd.DataFrame, against: str) -> pd.DataFrame:
-    """`coherent.comparisons` against one way as a table of words; of compression, the factors."""
+    """`coherent.comparisons` against one way as a table of words: mean ± SD (95 % interval) over the pairs.
+
+    Of compression, the mean factor, the factor of its spread, and the pairs if they are fewer.
+    """
     mine = found[found["against"] == against]
     if mine.empty:
         raise StudyError(f"there are no runs to set against {_named(against)}")
     rows = []
     for (term, strength, way), quantities in mine.groupby(["term", "strength", "way"]):
-        first = quantities.iloc[0]
-        told = quantities.set_index("quantity")["difference"]
+        first, told = quantities.iloc[0], quantities.set_index("quantity")["difference"]
+        pairs = told["accuracy"].n
+        accuracies = {words: _difference(told[name]) for name, words in QUANTITIES.items() if name != _LOG}
         rows.append(
             {
                 "regulariser": f"{term} {strength:g}",
                 "way": way,
                 "guess": f"{first['guess']} of {first['runs']}",
             }
-            | {words: _in_words(told[name], name == "log_compression") for name, words in QUANTITIES.items()}
+            | {"pairs": pairs}
+            | accuracies
+            | {QUANTITIES[_LOG]: _factor(told[_LOG], pairs)}
         )
     return pd.DataFrame(rows).set_index(["regulariser", "way"])
 
 
-def _in_words(told: Description, factor: bool) -> str:
-    if not told.n:
-        return ""
-    if factor:
-        mean, sd, low, high = (f"{np.exp(value):.2f}" for value in (told.mean, told.sd, told.low, told.high))
-        between = f" ({low} to {high}), SD a factor of {sd}"
-        return f"× {mean}{between if told.n > 1 else ''}, n = {told.n}"
+def _difference(told: Description) -> str:
+    if told.n < 2:
+        return number(told.mean, 3, sign=True) if told.n else ""
     mean, low, high = (number(value, 3, sign=True) for value in (told.mean, told.low, told.high))
-    return f"{mean}{f' ({low} to {high}), SD {told.sd:.3f}' if told.n > 1 else ''}, n = {told.n}"
+    return " ".join(map(unbroken, (f"{mean} ± {told.sd:.3f}", f"({low} to {high})")))
+
+
+def _factor(told: Description, pairs: int) -> str:
+    fewer = f", n = {told.n}" if told.n < pairs else ""
+    mean, sd, low, high = (f"{np.exp(value):.2f}" for value in (told.mean, told.sd, told.low, told.high))
+    if told.n < 2:
+        return f"{mean}{fewer}" if told.n else ""
+    return " ".join(map(unbroken, (f"{mean} ×/÷ {sd}", f"({low} to {high}){fewer}")))

@@ -217,6 +217,7 @@ def pulls(table: pd.DataFrame) -> Figure:
             tell(ax, INTERVAL, **of, strength=strengths, value=mean, low=low, high=high)
         _level([ax], table, term)
         ax.set_yscale("log")
+        _plain_numbers(ax.yaxis)
         ax.set_title(term)
         _strength_axis(ax, always, term)
     axes[0, 0].set_ylabel("norm of the gradient")
