@@ -28,7 +28,6 @@ from sparsity_lib.study.sentences import difference, direction, number, unbroken
 _SIDES = {1: "above zero", -1: "below zero", 0: "not clearly on either side of zero"}
 _MORE = {1: "clearly higher", -1: "clearly lower", 0: "not clearly different"}
 _BOTH = "both guess"
-_LOG = "log_compression"
 
 
 def coherence(curves: xr.Dataset) -> list[str]:
@@ -76,10 +75,8 @@ def levels(table: pd.DataFrame) -> list[str]:
             continue
         level, tried = tolerance(table, term), np.unique(always["strength"])
         if np.isnan(level):
-            strengths = listed(f"{strength:g}" for strength in tried)
-            sentences.append(
-                f"{term}: always on, training fails at none of the strengths tried ({strengths})."
-            )
+            counts = listed(f"{_guessing(always, strength)} at {strength:g}" for strength in tried)
+            sentences.append(f"{term}: no tolerance level was reached; of the runs always on guess {counts}.")
             continue
         told = (
             f"{term}: the tolerance level is {level:g}, where {_guessing(always, level)} runs always on "
@@ -105,19 +102,18 @@ def _pulls(runs: pd.DataFrame, strength: float) -> str:
 
 
 def rescues(table: pd.DataFrame) -> list[str]:
-    """One sentence for each strength from the tolerance level on: how many runs guess, way by way."""
+    """One sentence for each strength at which a run always on guesses: how many runs do, way by way."""
+    failing = table[(table["way"] == ALWAYS) & table["guesses"]]
     sentences = []
-    for term in TERMS:
-        mine = table[table["term"] == term]
-        for strength in np.unique(mine["strength"][mine["strength"] >= tolerance(table, term)]):
-            counts = [
-                f"{_guessing(mine[mine['way'] == way], strength)} {way}"
-                for way in WAYS
-                if len(cell(table, term, strength, way))
-            ]
-            sentences.append(f"{term} {strength:g}: {listed(counts)} runs guess.")
+    for term, strength in sorted(set(zip(failing["term"], failing["strength"], strict=True))):
+        counts = [
+            f"{_guessing(mine, strength)} {way}"
+            for way in WAYS
+            if len(mine := cell(table, term, strength, way))
+        ]
+        sentences.append(f"{term} {strength:g}: {listed(counts)} runs guess.")
     if not sentences:
-        raise StudyError("no strength that was tried fails always on, so there is nothing to rescue")
+        raise StudyError("no run always on guesses at any strength tried, so there is nothing to rescue")
     return sentences
 
 
@@ -221,39 +217,35 @@ def decay(table: pd.DataFrame) -> list[str]:
 def compared(found: pd.DataFrame, against: str) -> pd.DataFrame:
     """`coherent.comparisons` against one way as a table of words: mean ± SD (95 % interval) over the pairs.
 
-    Of compression, the mean factor, the factor of its spread, and the pairs if they are fewer.
+    Of compression, the mean factor and the factor of its spread. Pairs are counted if fewer than the runs.
     """
     mine = found[found["against"] == against]
     if mine.empty:
         raise StudyError(f"there are no runs to set against {_named(against)}")
     rows = []
     for (term, strength, way), quantities in mine.groupby(["term", "strength", "way"]):
-        first, told = quantities.iloc[0], quantities.set_index("quantity")["difference"]
-        pairs = told["accuracy"].n
-        accuracies = {words: _difference(told[name]) for name, words in QUANTITIES.items() if name != _LOG}
+        guess, runs = quantities.iloc[0][["guess", "runs"]]
+        told = quantities.set_index("quantity")["difference"]
         rows.append(
-            {
-                "regulariser": f"{term} {strength:g}",
-                "way": way,
-                "guess": f"{first['guess']} of {first['runs']}",
+            {"regulariser": f"{term} {strength:g}", "way": way, "guess": f"{guess} of {runs}"}
+            | {
+                words: _in_words(told[name], runs, name == "log_compression")
+                for name, words in QUANTITIES.items()
             }
-            | {"pairs": pairs}
-            | accuracies
-            | {QUANTITIES[_LOG]: _factor(told[_LOG], pairs)}
         )
     return pd.DataFrame(rows).set_index(["regulariser", "way"])
 
 
-def _difference(told: Description) -> str:
-    if told.n < 2:
-        return number(told.mean, 3, sign=True) if told.n else ""
-    mean, low, high = (number(value, 3, sign=True) for value in (told.mean, told.low, told.high))
-    return " ".join(map(unbroken, (f"{mean} ± {told.sd:.3f}", f"({low} to {high})")))
-
-
-def _factor(told: Description, pairs: int) -> str:
-    fewer = f", n = {told.n}" if told.n < pairs else ""
-    mean, sd, low, high = (f"{np.exp(value):.2f}" for value in (told.mean, told.sd, told.low, told.high))
-    if told.n < 2:
-        return f"{mean}{fewer}" if told.n else ""
-    return " ".join(map(unbroken, (f"{mean} ×/÷ {sd}", f"({low} to {high}){fewer}")))
+def _in_words(told: Description, runs: int, factor: bool) -> str:
+    # logarithms of a factor, if it is one
+    if not told.n:
+        return ""
+    mean, low, high = (
+        f"{np.exp(value):.2f}" if factor else number(value, 3, sign=True)
+        for value in (told.mean, told.low, told.high)
+    )
+    fewer = f", n = {told.n}" if told.n < runs else ""
+    if told.n == 1:
+        return mean + fewer
+    spread = f"×/÷ {np.exp(told.sd):.2f}" if factor else f"± {told.sd:.3f}"
+    return " ".join(map(unbroken, (f"{mean} {spread}", f"({low} to {high}){fewer}")))
