@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sparsity_lib.study import language
+from sparsity_lib.study import Experiment, language, results
 from sparsity_lib.study.language.training import as_dataset
 
 LAYERS = ("conv1", "conv3", "norm1", "fc1")
@@ -114,3 +114,37 @@ def language_models(seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
         for q in (1.0, 1.5, 2.0, 2.5, 3.0)
     ]
     return language.curves([*made, *(language_model(seed, 2.9 + effects[seed % 3], p=0.0) for seed in seeds)])
+
+
+def shrunk(experiment: Experiment, accuracy: float, kept: float = 1.0, guesses: bool = False) -> xr.Dataset:
+    """One run with the curves of `sl.GradientCoherent`, which ends with a share `kept` of its weights.
+
+    Coherence falls from 0.3 to -0.3 at epoch 20; a gate is open until then, a delay ends there. The pull of
+    the term is its strength, that of the loss 0.01.
+    """
+    strength, halves = experiment.l1 + experiment.l2, np.arange(-1, 41) < 20
+    gate = halves if experiment.rho == 0 else ~halves if experiment.delay else np.ones(42)
+    values = {
+        "coherence": np.where(halves, 0.3, -0.3),
+        "coherence_gate": gate,
+        "loss_gradient_norm": np.full(42, 0.01),
+        "shrinkage_norm": np.full(42, strength),
+        "nonzero_share": curve(1.0, 1.0, kept, at=20),
+    }
+    loss = np.full(42, 2.3) if guesses else curve(2.3, 1.0, 1.0, at=20)
+    run = one(
+        results.label(experiment),
+        experiment.seed,
+        val_accuracy=np.full(42, accuracy),
+        monitor_loss=2 * loss,  # of training images, half
+        others=results.others(experiment),
+        label_noise=experiment.label_noise,
+        lr=experiment.learning_rate(),
+        code_fingerprint="0",
+        compiled=0,
+    )
+    if experiment.rho is not None:
+        run = run.assign(
+            {name: (("run", "epoch"), each[None].astype(float)) for name, each in values.items()}
+        )
+    return run.assign_coords(run=[experiment.id])

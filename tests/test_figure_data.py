@@ -11,12 +11,13 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from synthetic import language_models, many, one, valley
+from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import (
     analysis,
     claims,
+    coherent,
     detection,
     figures,
     gap,
@@ -49,6 +50,7 @@ SIDEWAYS = {
     "optimism",
     "paired_differences",
     "other_papers_claims",
+    "paired_ways",
     "primary_claims",
     "reading_effects",
     "trained_correlations",
@@ -90,6 +92,14 @@ def chosen_and_judged() -> list[warning.Transfer]:
     return [warning.Transfer(name, 1, each) for name, each in zip(("clean", "redrawn"), judged, strict=True)]
 
 
+@cache
+def shrinking() -> xr.Dataset:
+    """Made-up runs of all strengths and ways of L1 and L2; L1 fails from 0.01 on."""
+    which = coherent.experiments("laptop", "0-2")
+    runs = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
+    return coherent.gathered(many(runs), which)
+
+
 def file(network: str) -> study.Run:
     """The first of the laptop's published runs of a network whose file is kept."""
     files = results.published_runs("laptop")
@@ -99,8 +109,12 @@ def file(network: str) -> study.Run:
 RULES, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
+    "accuracy_against_compression": lambda: figures.accuracy_against_compression(
+        coherent.outcomes(shrinking())
+    ),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
     "around_the_moment": lambda: figures.around_the_moment(warning.speeds(detail())),
+    "coherence_curves": lambda: figures.coherence_curves(shrinking(), shrinking()),
     "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
     "decorrelating": lambda: figures.decorrelating(readings.descents(filters=8, shape=(1, 3, 3))),
     "effective_ranks": lambda: figures.effective_ranks(measured("knockout_accuracy")),
@@ -128,11 +142,16 @@ DRAW = {
     "other_papers_claims": lambda: figures.other_papers_claims(
         OTHERS, [], verdicts.on_the_laptop(OTHERS, runs())
     ),
+    "paired_ways": lambda: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking()))),
+    "pulls": lambda: figures.pulls(coherent.outcomes(shrinking())),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
     "sparsity_and_loss": lambda: figures.sparsity_and_loss(runs().isel(run=slice(3))),
+    "strength_sweep": lambda: figures.strength_sweep(
+        coherent.outcomes(shrinking()), coherent.outcomes(shrinking())
+    ),
     "strengths": lambda: figures.strengths(questions.strengths()),
     "trained_correlations": lambda: figures.trained_correlations(readings.correlations(outcomes())),
     "tuned_baselines": lambda: figures.tuned_baselines(readings.tuned(outcomes())),

@@ -9,12 +9,15 @@ from typing import Any
 import nbformat
 import pytest
 
+from sparsity_lib.study import profiles
+
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
-PERPLEXITY, EXPLORER = (path for path in NOTEBOOKS if path.stem in ("08-perplexity", "12-explorer"))
+_OWN = ("08-perplexity", "09-sparseout", "10-gradient-coherent", "12-explorer")
+PERPLEXITY, SPARSEOUT, COHERENT, EXPLORER = (path for path in NOTEBOOKS if path.stem in _OWN)
 TRAINING = [
     path
     for path in NOTEBOOKS
-    if "load_or_train_all" in path.read_text(encoding="utf-8") and path not in (PERPLEXITY, EXPLORER)
+    if "load_or_train_all" in path.read_text(encoding="utf-8") and path.stem not in _OWN
 ]
 
 
@@ -50,7 +53,9 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["laptop", "paper"])
 @pytest.mark.parametrize(
-    "notebook", sorted({*NOTEBOOKS} - {*TRAINING, PERPLEXITY, EXPLORER}), ids=lambda path: path.stem
+    "notebook",
+    [path for path in NOTEBOOKS if path not in TRAINING and path.stem not in _OWN],
+    ids=lambda path: path.stem,
 )
 def test_what_reads_published_runs_does_so_with_and_without_them(
     notebook: Path, profile: str, tmp_path: Path
@@ -87,6 +92,18 @@ def test_the_page_of_warnings_judges_published_runs_and_its_own(profile: str, tm
     assert sum("image/png" in data for data in outputs) == (5 if profile == "laptop" else 4)
     assert "of the profile laptop" in texts
     assert ("Not shown" in texts) == (profile == "paper")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", ["0", "0,1"])
+def test_the_page_of_coherence_trains_its_grid_and_says_what_is_lacking(seeds: str, tmp_path: Path) -> None:
+    outputs = executed(COHERENT, tmp_path, epochs=6, limit=100, seeds=seeds)
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    cells = len(profiles.grid("coherent", "laptop").cells)
+    assert f"**{cells * len(seeds.split(','))} fresh runs" in texts
+    assert sum("image/png" in data for data in outputs) >= 4
+    assert "Not shown: there are no runs with weight decay" in texts
+    assert len(list((tmp_path / "runs").glob("*.nc"))) == cells * len(seeds.split(","))
 
 
 @pytest.mark.slow

@@ -221,6 +221,11 @@ def number(value: float, decimals: int = 2, sign: bool = False) -> str:
     return f"{value:{plus}{'.1g' if lost else f'.{decimals}f'}}".replace("-", "−")
 
 
+def unbroken(text: str) -> str:
+    """The text on one line, however narrow its table's column is."""
+    return text.replace(" ", "\u00a0")
+
+
 def direction(told: Description) -> int:
     """On which side of zero the 95 % interval lies: 1, -1, or 0 if it holds zero or there is none."""
     return int(told.low > 0) - int(told.high < 0)

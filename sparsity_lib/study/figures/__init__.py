@@ -1,6 +1,14 @@
 """The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
 
 from sparsity_lib.study.figures.claims import other_papers_claims, primary_claims
+from sparsity_lib.study.figures.claims import primary_claims
+from sparsity_lib.study.figures.coherence import (
+    accuracy_against_compression,
+    coherence_curves,
+    paired_ways,
+    pulls,
+    strength_sweep,
+)
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.questions import (
@@ -45,9 +53,11 @@ from sparsity_lib.study.figures.warning import (
 
 __all__ = [
     "accuracies",
+    "accuracy_against_compression",
     "accuracy_table",
     "architectures",
     "around_the_moment",
+    "coherence_curves",
     "correlation_histograms",
     "decorrelating",
     "effective_ranks",
@@ -71,12 +81,15 @@ __all__ = [
     "overfitting_table",
     "paired_differences",
     "penalty_ratios",
+    "paired_ways",
     "primary_claims",
+    "pulls",
     "reading_effects",
     "receptive_field",
     "response_curve",
     "rise_table",
     "sparsity_and_loss",
+    "strength_sweep",
     "strengths",
     "timing_table",
     "trained_correlations",

@@ -25,10 +25,9 @@ from sparsity_lib.study.analysis import (
 from sparsity_lib.study.comparison import describe, prediction_interval
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.sentences import QUANTITIES
+from sparsity_lib.study.sentences import QUANTITIES, unbroken
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
-NO_BREAK = "\u00a0"
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
 _OFFSETS = dict(zip(KINDS, (-0.26, 0.0, 0.26), strict=True))
 
@@ -124,12 +123,7 @@ def _mean_sd_and_interval(values: pd.Series) -> str:
         return f"{told.mean:.4f}"
     low, high = np.clip([told.low, told.high], 0, 1)  # no accuracy is beyond
     parts = f"{told.mean:.4f} ± {told.sd:.4f}", f"({low:.4f} to {high:.4f})"
-    return " ".join(map(_unbroken, parts))
-
-
-def _unbroken(text: str) -> str:
-    # on one line, however narrow the column is
-    return text.replace(" ", NO_BREAK)
+    return " ".join(map(unbroken, parts))
 
 
 def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> str:
@@ -156,7 +150,7 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
             mine = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
                 cells = {
-                    words.removeprefix("the "): _unbroken(
+                    words.removeprefix("the "): unbroken(
                         " → ".join(f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end"))
                     )
                     for name, words in QUANTITIES.items()
