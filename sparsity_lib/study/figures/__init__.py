@@ -1,7 +1,6 @@
 """The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
 
 from sparsity_lib.study.figures.claims import other_papers_claims, primary_claims
-from sparsity_lib.study.figures.claims import primary_claims
 from sparsity_lib.study.figures.coherence import (
     accuracy_against_compression,
     coherence_curves,
@@ -80,8 +79,8 @@ __all__ = [
     "other_papers_claims",
     "overfitting_table",
     "paired_differences",
-    "penalty_ratios",
     "paired_ways",
+    "penalty_ratios",
     "primary_claims",
     "pulls",
     "reading_effects",

@@ -19,7 +19,7 @@ from sparsity_lib.study.figures.curves import _SMOOTHED, _wrapped
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.questions import _ZERO, _dot
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.figures.tables import _unbroken
+from sparsity_lib.study.figures.tables import unbroken
 from sparsity_lib.study.sentences import number
 
 # What is right comes first, so that a bar's left part is what a rule is worth.
@@ -243,7 +243,7 @@ def rise_table(table: pd.DataFrame) -> pd.DataFrame:
         "risen without overfitting": ("false", "others"),
     }
     columns = {
-        text: [_unbroken(f"{n} of {of}") if of else "" for n, of in table[[counted, among]].to_numpy()]
+        text: [unbroken(f"{n} of {of}") if of else "" for n, of in table[[counted, among]].to_numpy()]
         for text, (counted, among) in counts.items()
     }
     columns["lead (epochs)"] = [_interval(row, "lead", 1) for _, row in table.iterrows()]
@@ -265,7 +265,7 @@ def warning_table(transfers: Sequence[warning.Transfer]) -> pd.DataFrame:
         for _, row in detection.table(transfer.judged).iterrows():
             values = [f"{value:.3g}" for value in sorted(chosen[row["rule"]])]
             rows.append(
-                {"": transfer.name, "rule": row["rule"], "chosen": _unbroken(" or ".join(values))}
+                {"": transfer.name, "rule": row["rule"], "chosen": unbroken(" or ".join(values))}
                 | {"right (%)": number(100 * row["right"], 0)}
                 | {"over another run's warning (points)": _interval(row, "over_chance", 0, 100)}
                 | {"loss above the lowest (nats)": _interval(row, "excess_loss", 2)}
@@ -280,4 +280,4 @@ def _interval(row: pd.Series, name: str, decimals: int, factor: float = 1) -> st
     told = number(mean, decimals, sign=True)
     if not low < high:  # none, or of no meaning: all runs agree
         return told
-    return _unbroken(f"{told} ({number(low, decimals, sign=True)} to {number(high, decimals, sign=True)})")
+    return unbroken(f"{told} ({number(low, decimals, sign=True)} to {number(high, decimals, sign=True)})")
