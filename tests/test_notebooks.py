@@ -89,9 +89,21 @@ def test_the_page_of_warnings_judges_published_runs_and_its_own(profile: str, tm
     }
     outputs = executed(PERPLEXITY, tmp_path, profile=profile, **asked)
     texts = "".join(data.get("text/markdown", "") for data in outputs)
-    assert sum("image/png" in data for data in outputs) == (5 if profile == "laptop" else 4)
+    assert sum("image/png" in data for data in outputs) == (6 if profile == "laptop" else 5)
     assert "of the profile laptop" in texts
-    assert ("Not shown" in texts) == (profile == "paper")
+    assert "Not shown" in texts or profile == "laptop"
+
+
+@pytest.mark.slow
+def test_the_page_of_sparseout_trains_networks_and_language_models(tmp_path: Path) -> None:
+    asked = {"q": "1,2", "seeds": "0", "epochs": 2}
+    outputs = executed(SPARSEOUT, tmp_path, profile="laptop", **asked)
+    texts = "".join(data.get("text/markdown", "") for data in outputs)
+    assert sum("image/png" in data for data in outputs) >= 6
+    assert "Against dropNet, accuracy" in texts
+    cells = profiles.grid("sparseout", "laptop").cells
+    assert len(list((tmp_path / "runs").glob("*.nc"))) == len(cells) + 2  # and vanillaNet, dropNet
+    assert len(list((tmp_path / "runs/language").glob("*.nc"))) == 2
 
 
 @pytest.mark.slow

@@ -66,16 +66,22 @@ def notebook_settings(root: Path) -> list[str]:
 
 def run_times(root: Path) -> list[str]:
     """What the runs cost, for `runs/` and for each folder of published runs."""
+    from sparsity_lib.study.profiles import PROFILES, profile
+
     local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
     lines = _told("Runs trained here", read, read)
     if unreadable:
         lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
-    for curves in sorted(root.glob("results/*/curves.nc")):
-        with xr.open_dataset(curves, engine="h5netcdf") as together:
-            all_runs = together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
-        kept, _ = _provenance(path for path in sorted(curves.parent.glob("*.nc")) if path != curves)
-        lines += _told(f"Published runs, `{curves.parent.name}`", all_runs, kept)
+    for name in PROFILES:
+        files = [root / "results" / name / file for file in profile(name).files()]
+        all_runs: list[dict[str, Any]] = []
+        for curves in (file for file in files if file.exists()):
+            with xr.open_dataset(curves, engine="h5netcdf") as together:
+                all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
+        folder = root / "results" / name
+        kept, _ = _provenance(path for path in sorted(folder.glob("*.nc")) if path not in files)
+        lines += _told(f"Published runs, `{name}`", all_runs, kept)
     return lines or ["No runs yet: `make study` trains them."]
 
 
