@@ -62,6 +62,6 @@ def test_bad_values_are_one_line(fields, named):
 def test_a_profile_without_a_grid_shows_the_laptops():
     assert with_grid("adam", "paper") == "paper"
     assert with_grid("adam", "desktop") == "laptop"
-    assert {*GRIDS} <= {*profile("laptop").grids}
+    assert {*GRIDS} - {"architectures"} == {*profile("laptop").grids}  # those would take hours
     with pytest.raises(StudyError, match="unknown profile 'phone'"):
         with_grid("adam", "phone")

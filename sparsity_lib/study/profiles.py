@@ -40,10 +40,14 @@ class Grid:
     cells: tuple[dict[str, Any], ...]
     seeds: tuple[int, ...]
     published_seeds: tuple[int, ...]
+    trained: int | None = None  # so many of its first cells are trained with `seeds`; None is all
     published_files: int = 1  # of so many seeds the whole file is published; of the others, the curves
-    file: str = (
-        CURVES  # in which those are; networks of many layers would fill one file with what others lack
-    )
+    # In which those are: networks of many layers would fill one file with what the others lack.
+    file: str = CURVES
+
+    def cells_for(self, seeds: object) -> tuple[dict[str, Any], ...]:
+        """The cells that are trained with these seeds; those of its own, where none are said."""
+        return self.cells if seeds else self.cells[: self.trained]
 
 
 @dataclass(frozen=True)
@@ -116,25 +120,25 @@ def _correlations(**fields: Any) -> tuple[dict[str, Any], ...]:  # T3 x T4
 def _perplexity(**fields: Any) -> tuple[dict[str, Any], ...]:
     """The penalty at both of its strengths, and L1 and L2; dropout, norm and SparsityReg are networks."""
     return (
-        *_cells(("prNet",), **fields, lambda_=0.1),
         *_cells(("prNet",), **fields, lambda_=1.0),
         *_cells(("vanillaNet",), **fields, l1=L1),
         *_cells(("vanillaNet",), **fields, l2=L2),
+        *_cells(("prNet",), **fields, lambda_=0.1),
     )
 
 
 def _sparseout(network: str, **fields: Any) -> tuple[dict[str, Any], ...]:
     """All values of q but 2, which is dropout."""
-    return tuple(cell for q in (1.0, 1.5, 2.5, 3.0) for cell in _cells((network,), **fields, q=q))
+    return tuple(cell for q in (1.0, 3.0, 1.5, 2.5) for cell in _cells((network,), **fields, q=q))
 
 
 def _coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> tuple[dict[str, Any], ...]:
-    """Each strength always on, delayed by a fifth of the training, and while gradients cohere."""
-    ways: tuple[dict[str, Any], ...] = ({}, {"delay": fields.get("epochs", 100) // 5}, {"rho": 0.0})
+    """Each strength always on, while gradients cohere, and delayed by a fifth of the training."""
+    ways: tuple[dict[str, Any], ...] = ({}, {"rho": 0.0}, {"delay": fields.get("epochs", 100) // 5})
     return tuple(
         {"network": "vanillaNet", "rho": -1.0, **fields, **strength, **way}
-        for strength in strengths
         for way in ways
+        for strength in strengths
     )
 
 
@@ -192,19 +196,22 @@ PROFILES = {
             "readings": Grid(
                 _readings((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), **_NOISY), (), _FEW, published_files=0
             ),
-            "perplexity": Grid(_perplexity(**_PLAIN), (0, 1, 2), _TEN, published_files=0),
+            "perplexity": Grid(_perplexity(**_PLAIN), (0, 1, 2), _TEN, published_files=0, trained=3),
             "perplexity-200": Grid(
-                _cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW, published_files=0
+                _cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (), _FEW, published_files=0
             ),
-            "sparseout": Grid(_sparseout("sparseoutNet", **_PLAIN), (0, 1, 2), _TEN, published_files=0),
+            "sparseout": Grid(
+                _sparseout("sparseoutNet", **_PLAIN), (0, 1, 2), _TEN, published_files=0, trained=2
+            ),
             "coherent": Grid(
                 (
-                    *_cells(("vanillaNet",), **_PLAIN, rho=-1.0),
                     *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
+                    *_cells(("vanillaNet",), **_PLAIN, rho=-1.0),
                 ),
                 (0, 1, 2),
                 _TEN,
                 published_files=0,
+                trained=4,  # without the delay, and what is not regularised
             ),
             "coherent-strengths": Grid(
                 _coherent(
@@ -334,7 +341,7 @@ def grid(name: str, of_profile: str) -> Grid:
 
 
 def with_grid(name: str, of_profile: str) -> str:
-    """The profile, if it has a grid of that name; else the laptop's, which has them all."""
+    """The profile, if it has a grid of that name; else the laptop, which has all but `architectures`."""
     return of_profile if name in profile(of_profile).grids else "laptop"
 
 
@@ -348,7 +355,7 @@ def experiments(
     queue = []
     for each in grids or profile(name).grids:
         chosen = grid(each, name)
-        cells = [Experiment(**cell) for cell in chosen.cells]
+        cells = [Experiment(**cell) for cell in chosen.cells_for(seeds or published)]
         own = chosen.published_seeds if published else chosen.seeds
         queue += [cell.model_copy(update={"seed": seed}) for seed in (seeds or own) for cell in cells]
     return queue

@@ -34,7 +34,7 @@ def select(
     Raises `StudyError` (one line) for what is unknown or of the wrong type.
     """
     chosen = grid_of(grid, profile)
-    cells = [dict(cell) for cell in chosen.cells]
+    cells = [dict(cell) for cell in chosen.cells_for(seeds)]
     wanted: dict[str, list[Any]] = {
         "network": _items("networks", networks, str),
         "dataset": [dataset] if dataset else [],
