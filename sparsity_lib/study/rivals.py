@@ -17,12 +17,14 @@ from sparsity_lib.study.results import joined, published
 from sparsity_lib.study.selection import Listed, select
 from sparsity_lib.study.sentences import direction, number
 
-# Columns of `outcomes`, in words; more of the first is better.
+# Columns of `outcomes`, in words. The last two tell sparsity from scale, which moves the fourth as well.
 QUANTITIES = {
     "chosen_accuracy": "accuracy at the chosen epoch",
     "min_val_loss": "lowest validation loss (nats)",
     "val_loss_rise": "rise of the loss to the end (nats)",
     "sparsity": "perplexity sparsity at the end",
+    "scale_free": "scale-free entropy at the end (of ln D)",
+    "log_sd": "ln SD of the activations at the end",
 }
 
 _OF_A_NETWORK = ("lambda_", "perplexity", "q", "l1", "l2", "rho", "delay")
@@ -93,19 +95,27 @@ def counted(table: pd.DataFrame) -> str:
 def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     """`analysis.summary` of each setting, with its title as `title`, and the columns of QUANTITIES.
 
-    `sparsity` is the mean perplexity sparsity of a network's convolutions, held out, at the last epoch.
+    `sparsity`, `scale_free`, `log_sd` are means over a network's convolutions, held out, at the last epoch.
     """
     parts = []
     for title, group in settings(curves):
         table = summary(group)
-        last = group["perplexity_sparsity"].sel(split="monitor").sel(epoch=group["epochs"] - 1)
-        of_layers = last.to_pandas()
-        sparsity = [
-            of_layers.loc[run, [name for name in convolutions(network) if name in of_layers]].mean()
-            for run, network in zip(table["run"], table["network"], strict=True)
-        ]
-        parts.append(table.assign(sparsity=sparsity, title=title))
+        last = group.sel(split="monitor").sel(epoch=group["epochs"] - 1)
+        of_layers = {
+            "sparsity": last["perplexity_sparsity"],
+            "scale_free": last["scale_free_entropy"] / np.log(last["channels"]),
+            "log_sd": xr.apply_ufunc(np.log, last["sd"].where(last["sd"] > 0)),
+        }
+        means = {name: _over_convolutions(values.to_pandas(), table) for name, values in of_layers.items()}
+        parts.append(table.assign(**means, title=title))
     return pd.concat(parts, ignore_index=True)
+
+
+def _over_convolutions(of_layers: pd.DataFrame, table: pd.DataFrame) -> list[float]:
+    return [
+        of_layers.loc[run, [name for name in convolutions(network) if name in of_layers]].mean()
+        for run, network in zip(table["run"], table["network"], strict=True)
+    ]
 
 
 def convolutions(network: str) -> list[str]:

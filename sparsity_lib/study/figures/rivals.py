@@ -9,7 +9,7 @@ from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.rivals import QUANTITIES, labels_in_order
 
-_WRAPPED = {name: words.replace(" (nats)", "\n(nats)") for name, words in QUANTITIES.items()}
+_WRAPPED = {name: words.replace(" (", "\n(") for name, words in QUANTITIES.items()}
 
 
 @figure
@@ -21,7 +21,7 @@ def paired_differences(found: pd.DataFrame, reference: str) -> Figure:
     blocks = {title: labels_in_order(group) for title, group in found.groupby("title", sort=False)}
     rows = sum(len(names) + 1 for names in blocks.values())
     fig, grid = plt.subplots(
-        2, 2, figsize=(WIDTH, 1.5 + 2 * 0.24 * rows), sharey=True, layout="constrained", squeeze=False
+        3, 2, figsize=(WIDTH, 1.5 + 3 * 0.24 * rows), sharey=True, layout="constrained", squeeze=False
     )
     for ax, quantity in zip(grid.flat, QUANTITIES, strict=True):
         ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)

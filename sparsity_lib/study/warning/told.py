@@ -27,11 +27,11 @@ RIVALS = {
 
 
 def stored(of: Mapping[str, xr.Dataset]) -> str:
-    """How many runs there are to judge a warning on, by profile; that the weight norm is not among them."""
+    """How many runs there are to judge a warning on, by profile; that no rule watches the weight norm."""
     counts = listed(f"{curves.sizes['run']} of the profile {name}" for name, curves in of.items())
     return (
-        f"Judged on all published runs: {counts}. The norm of the weights, which would be one more rival, is "
-        "not among the curves that runs keep, so nothing here says how well it would do."
+        f"Judged on all published runs: {counts}. The norm of the weights, which would be one more rival, "
+        "is not among the curves of most of them, so nothing here says how well it would do."
     )
 
 

@@ -15,9 +15,10 @@ from sparsity_lib.study.analysis import only
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.detection import choose, judge
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.paper import EPOCHS
 from sparsity_lib.study.profiles import PROFILES
 from sparsity_lib.study.questions import PLAIN, of_grid
-from sparsity_lib.study.results import joined, published
+from sparsity_lib.study.results import joined, published_parts
 
 # OverfitWarning as it comes: of its layers the mean, and the first that begins to collapse.
 AS_IT_COMES = {"entropy": early_warning.MARGIN, "entropy, first layer": early_warning.MARGIN}
@@ -45,8 +46,20 @@ class Transfer:
 
 
 def stored() -> dict[str, xr.Dataset]:
-    """The published runs of every profile that has any."""
-    return {name: curves for name in PROFILES if (curves := published(name)) is not None}
+    """The published runs of every profile that has any; of those that are one training, the first."""
+    found = {}
+    for name in PROFILES:
+        if parts := published_parts(name):
+            lean = [part.drop_vars(["correlation", "knockout_accuracy"], errors="ignore") for part in parts]
+            found[name] = _each_once(joined(lean))
+    return found
+
+
+def _each_once(curves: xr.Dataset) -> xr.Dataset:
+    # One training may be in several grids: to record more of it, or for more epochs.
+    began = curves["val_loss"].sel(epoch=slice(None, EPOCHS - 1)).to_numpy()
+    _, first = np.unique(began, axis=0, return_index=True, equal_nan=True)
+    return curves.isel(run=np.sort(first))
 
 
 def every_run(of: Published) -> pd.DataFrame:
@@ -56,8 +69,7 @@ def every_run(of: Published) -> pd.DataFrame:
     """
     if not of:
         raise StudyError("no profile has published runs yet")
-    lean = [curves.drop_vars(["correlation", "knockout_accuracy"], errors="ignore") for curves in of.values()]
-    judged = judge(joined(lean), AS_IT_COMES)
+    judged = judge(joined(list(of.values())), AS_IT_COMES)
     return judged.assign(network=judged["label"].str.split().str[0])
 
 
