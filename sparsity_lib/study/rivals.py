@@ -79,7 +79,7 @@ def of_all(
     if not tables and otherwise is not None:
         tables.append(outcomes(otherwise))
     if not tables:
-        raise StudyError("; ".join(lacking))
+        raise StudyError("; ".join(lacking) or "there are no other published runs")
     return pd.concat(tables, ignore_index=True)
 
 
