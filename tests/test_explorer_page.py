@@ -4,7 +4,6 @@ import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -421,12 +420,7 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
     hostile = copy.copy(tiny_run)
     hostile.classes, hostile.layers = [name] * 10, [name]
     hostile.layer = lambda _: tiny_run.layer("conv1")  # type: ignore[method-assign]
-    e = tiny_run.experiment
-    fields = SimpleNamespace(
-        **dict(e), strengths=e.strengths, architecture=e.architecture, learning_rate=e.learning_rate
-    )
-    hostile.experiment = fields  # type: ignore[assignment]
-    fields.network = fields.dataset_name = name
+    hostile.experiment = tiny_run.experiment.model_copy(update={"network": name, "dataset": name})
     dialogs: list[str] = []
     listen = lambda page: page.on("dialog", lambda dialog: dialogs.append(dialog.message))  # noqa: E731
     page = ready(visit(written(sl.HeatmapExplorer(hostile)).as_uri(), prepare=listen))
