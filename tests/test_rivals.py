@@ -77,5 +77,10 @@ def test_networks_beside_are_those_of_the_other_grids():
     assert {e.digest for e in found} <= queue
     assert {e.network for e in found} == {"sparseoutNet", "vanillaNet", "dropNet"}
     assert len(found) == 3 * (2 + 2)
+    assert (
+        len(rivals.selected("laptop", "sparseout", seeds=0))
+        == len(rivals.selected("laptop", "sparseout", seeds="0"))
+        == 4
+    )
     (one_seed,) = {e.seed for e in rivals.selected("laptop", "perplexity", ["normNet"], seeds="7")}
     assert one_seed == 7

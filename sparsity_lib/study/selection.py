@@ -34,7 +34,8 @@ def select(
     Raises `StudyError` (one line) for what is unknown or of the wrong type.
     """
     chosen = grid_of(grid, profile)
-    cells = [dict(cell) for cell in chosen.cells_for(seeds)]
+    said = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
+    cells = [dict(cell) for cell in chosen.cells_for(said)]
     wanted: dict[str, list[Any]] = {
         "network": _items("networks", networks, str),
         "dataset": [dataset] if dataset else [],
@@ -49,7 +50,7 @@ def select(
     for field, values in wanted.items():
         if values:
             cells = _narrow(cells, field, values)
-    chosen_seeds = parse_seeds(seeds) or list(chosen.seeds)
+    chosen_seeds = said or list(chosen.seeds)
     found = {
         (experiment := Experiment(**cell, seed=seed, device=device)).digest: experiment
         for seed in chosen_seeds
