@@ -13,7 +13,7 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import profile as profile_of
 from sparsity_lib.study.results import joined
-from sparsity_lib.study.selection import Listed, select
+from sparsity_lib.study.selection import Listed, parse_seeds, select
 
 GRIDS = ("coherent", "coherent-strengths", "readings")  # of the last, weight decay alone
 NONE, ALWAYS, DELAYED, GATED = "none", "always on", "delayed", "gated"
@@ -40,7 +40,9 @@ def experiments(profile: str, seeds: Listed | None = "", **asked: Any) -> list[E
         experiment
         for name in GRIDS
         if name in grids
-        for experiment in select(profile, grid=name, seeds=seeds or grids[name].published_seeds, **asked)
+        for experiment in select(
+            profile, grid=name, seeds=parse_seeds(seeds) or grids[name].published_seeds, **asked
+        )
     ]
     return [e for e in found if e.network == "vanillaNet" and (e.rho is not None or e.weight_decay)]
 
