@@ -19,9 +19,8 @@ from sparsity_lib import functional
 from sparsity_lib.coherence import Compression, GradientCoherent, compression
 from sparsity_lib.early_warning import OverfitWarning
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
-from sparsity_lib.perplexity import PerplexityReg
 from sparsity_lib.receptive import ReceptiveField, receptive_fields
-from sparsity_lib.regularizers import DecorrReg, SparsityReg, VarianceReg
+from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
 from sparsity_lib.sparseout import Sparseout
 from sparsity_lib.tensorboard import write_to_tensorboard
 

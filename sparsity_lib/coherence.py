@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparsity_lib._layers import named_layers
+from sparsity_lib._settings import require
 from sparsity_lib.functional import exact_dtype
 
 __all__ = ["Compression", "GradientCoherent", "compression"]
@@ -55,7 +57,8 @@ class GradientCoherent:
 
     **Attributes:**
 
-    - `coherence`: of the last step, a scalar on the device; `None` before the second step.
+    - `coherence`: of the last step, a scalar on the device; `None` before the second step, and if no
+        regularised weight had a gradient.
     - `applied`: whether the last step was to shrink weights, a boolean scalar on the device.
     """
 
@@ -84,14 +87,10 @@ class GradientCoherent:
         regularised parameter is complex. `step` raises it for a closure, a sparse gradient or a scaled one.
         """
         for name, strength in (("l1", l1), ("l2", l2)):
-            if not 0 <= strength < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, not {strength}")
-        if not -1 <= rho <= 1:
-            raise ValueError(f"rho must be in [-1, 1], not {rho}")
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), not {decay}")
-        if start < 0:
-            raise ValueError(f"start must be at least 0, not {start}")
+            require(name, strength, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
+        require("rho", rho, Real, lambda x: -1 <= x <= 1, "in [-1, 1]")
+        require("decay", decay, Real, lambda x: 0 <= x < 1, "in [0, 1)")
+        require("start", start, Integral, lambda x: x >= 0, "a whole number of at least 0 steps")
         if any("lr" not in group for group in optimizer.param_groups):
             raise ValueError(f"{type(optimizer).__name__} has no learning rate lr to scale l1 and l2 by")
         self._optimizer = optimizer
@@ -126,8 +125,10 @@ class GradientCoherent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there, bit for bit.
 
-        **Raises:** `ValueError` if the averages are not those of the optimizer's parameters.
+        **Raises:** `ValueError` if it is no such state, or one of other parameters than the optimizer's.
         """
+        if missing := sorted({"steps", "averages"} - state.keys()):
+            raise ValueError(f"this is not a state of GradientCoherent: it lacks {', '.join(missing)}")
         parameters = self._parameters()
         averages = {}
         for index, saved in state["averages"].items():
@@ -153,6 +154,7 @@ class GradientCoherent:
         for group in optimizer.param_groups:
             due |= self._due(group)
         if not due:
+            self.coherence, self.applied = None, torch.zeros((), dtype=torch.bool)
             return
         for weight in due:
             if weight not in self._averages:

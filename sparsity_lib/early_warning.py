@@ -6,9 +6,12 @@ more than a margin, for some epochs in a row. The rule is causal: it uses no lat
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+
+from sparsity_lib._settings import require
 
 __all__ = ["MARGIN", "PATIENCE", "REFERENCE", "OverfitWarning", "collapse_epochs"]
 
@@ -55,9 +58,8 @@ class OverfitWarning:
         if not channels:
             raise ValueError("no layer is named; give {layer: number of channels}")
         for name, d in channels.items():
-            if not isinstance(d, int) or d < 2:
-                raise ValueError(f"layer {name!r} needs a whole number of at least 2 channels, not {d!r}")
-        self._channels = dict(channels)
+            require(f"layer {name!r}", d, Integral, lambda x: x >= 2, "of a whole number of channels >= 2")
+        self._channels = {name: int(d) for name, d in channels.items()}
         self._falls = _Falls(len(channels), margin, reference, patience)
 
     @property
@@ -95,8 +97,10 @@ class OverfitWarning:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there.
 
-        **Raises:** `ValueError` if it comes from other layers or another rule.
+        **Raises:** `ValueError` if it is no such state, or comes from other layers or another rule.
         """
+        if missing := sorted(self.state_dict().keys() - state.keys()):
+            raise ValueError(f"this is not a state of OverfitWarning: it lacks {', '.join(missing)}")
         if (theirs := state["channels"]) != self._channels:
             raise ValueError(f"the state is of the layers {theirs}, not {self._channels}")
         self._falls.restore(state)
@@ -127,12 +131,10 @@ class _Falls:
     """The rule itself, for an array of curves, one epoch after the other."""
 
     def __init__(self, shape: int | tuple[int, ...], margin: float, reference: int, patience: int) -> None:
-        if not (math.isfinite(margin) and margin >= 0):
-            raise ValueError(f"margin must be a number >= 0, not {margin!r}")
+        require("margin", margin, Real, lambda x: 0 <= x < math.inf, "a finite number >= 0")
         for name, count in (("reference", reference), ("patience", patience)):
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1 epoch, not {count!r}")
-        self._rule = {"margin": margin, "reference": reference, "patience": patience}
+            require(name, count, Integral, lambda x: x >= 1, "a whole number of at least 1 epoch")
+        self._rule = {"margin": float(margin), "reference": int(reference), "patience": int(patience)}
         self._seen = 0
         self._lowest = np.zeros(shape)  # of the reference epochs, once there are any
         self._in_a_row = np.zeros(shape, int)

@@ -105,7 +105,7 @@ class ActivationMonitor(Attachable):
         """
         if every < 1 or maps < 0:
             raise ValueError(f"every must be at least 1 and maps at least 0, not {every} and {maps}")
-        super().__init__(_chosen(model, layers), dim)
+        super().__init__(chosen_layers(model, layers), dim)
         self._every = every
         self._maps = maps
         self._compiled = compiled
@@ -269,7 +269,7 @@ def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
     return entropy, scale_free, *sums, x.count_nonzero(), top.max()
 
 
-def _chosen(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:
+def chosen_layers(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:
     """The layers asked for, by name in the network's order."""
     known = named_layers(model)
     if layers is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity_lib._layers import channel_axis, named_layers
-from sparsity_lib.monitor import _chosen
+from sparsity_lib.monitor import chosen_layers
 
 __all__ = ["ReceptiveField", "receptive_fields"]
 
@@ -70,7 +70,7 @@ def receptive_fields(
     model cannot take, NaN weights, and a layer asked for that does not run or puts out anything else.
     """
     channels, height, width = _checked(shape)
-    names = list(_chosen(model, layers))
+    names = list(chosen_layers(model, layers))
     # float64, as the fast convolutions there are for float32 may smear a NaN over positions
     network = copy.deepcopy(named_layers(model)[""]).to("cpu", torch.float64).eval()
     copies = named_layers(network)

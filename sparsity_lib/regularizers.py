@@ -1,4 +1,4 @@
-"""Penalties to add to a loss: on the activations (SparsityReg, VarianceReg) or the filters (DecorrReg)."""
+"""Penalties to add to a loss: on activations (SparsityReg, PerplexityReg, VarianceReg) or filters."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._layers import CONVOLUTIONS, Attachable, in_backward, named_layers, select
 
-__all__ = ["DecorrReg", "SparsityReg", "VarianceReg"]
+__all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
 
 Layers = Mapping[str | nn.Module, float] | Mapping[str, float] | Mapping[nn.Module, float]
 
@@ -96,20 +96,8 @@ class _ActivationPenalty(Attachable):
         raise NotImplementedError
 
 
-class SparsityReg(_ActivationPenalty):
-    """-sum of strength x RFAV entropy over the layers (TSR, Eq. 5): it rewards entropy, so it is negative.
-
-    ```python
-    sparsity = SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
-    with sparsity:
-        loss = cross_entropy(model(x), y) + sparsity()
-        loss.backward()
-    ```
-
-    It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
-    With non-reentrant activation checkpointing, run backward before detaching. torch.compile breaks its graph
-    at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
-    """
+class _EntropyPenalty(_ActivationPenalty):
+    """One made from the RFAV entropy."""
 
     def __init__(
         self,
@@ -131,8 +119,48 @@ class SparsityReg(_ActivationPenalty):
         super().__init__(model, layers, reduction=reduction, include_bias=include_bias, dim=dim)
         self._compiled = compiled
 
+
+class SparsityReg(_EntropyPenalty):
+    """-sum of strength x RFAV entropy over the layers (TSR, Eq. 5): it rewards entropy, so it is negative.
+
+    ```python
+    sparsity = SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    with sparsity:
+        loss = cross_entropy(model(x), y) + sparsity()
+        loss.backward()
+    ```
+
+    It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
+    With non-reentrant activation checkpointing, run backward before detaching. torch.compile breaks its graph
+    at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
+    """
+
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
         return weighted_entropy(activations, dim, -weight, self._compiled)
+
+
+class PerplexityReg(_EntropyPenalty):
+    """Sum of strength x perplexity sparsity, 1 - (e^H - 1)/(D - 1), over the layers: it penalises sparsity.
+
+    ```python
+    perplexity = PerplexityReg(model, {"conv3": 0.1, "fc1": 0.1})
+    with perplexity:
+        loss = cross_entropy(model(x), y) + perplexity()
+        loss.backward()
+    ```
+
+    It is positive, and with a mean over positions at most the sum of the strengths; following it downhill
+    makes activations denser. Our reading of arXiv 2104.06153, whose own formula is not in its abstract. Used
+    and limited as `SparsityReg`; the forward pass raises `ValueError` for a layer with fewer than two
+    channels.
+    """
+
+    def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
+        entropy = functional.rfav_entropy(activations, dim, compiled=self._compiled)
+        channels = activations.shape[dim]
+        if channels < 2:
+            raise ValueError(f"perplexity sparsity needs at least 2 channels; axis {dim} has {channels}")
+        return weight - entropy.expm1() * (weight / (channels - 1))
 
 
 class VarianceReg(_ActivationPenalty):
@@ -169,7 +197,7 @@ class DecorrReg:
         self.losses: dict[str, Tensor] = {}
         for name, module in self._modules.items():
             weight = getattr(module, "weight", None)
-            if weight is None or weight.dim() < 2 or len(_filters(module)) < 2:
+            if weight is None or weight.dim() < 2 or len(filters_of(module)) < 2:
                 raise ValueError(
                     f"layer {name!r}, {type(module).__name__}, has no two filters to decorrelate"
                 )
@@ -185,7 +213,7 @@ class DecorrReg:
         `losses` then holds the layers' parts, detached.
         """
         parts = {
-            name: functional.decorrelation(_filters(module), self._center, self._penalty)
+            name: functional.decorrelation(filters_of(module), self._center, self._penalty)
             * self._strengths[name]
             for name, module in self._modules.items()
         }
@@ -193,7 +221,7 @@ class DecorrReg:
         return torch.stack([*parts.values()]).sum()
 
 
-def _filters(module: nn.Module) -> Tensor:
+def filters_of(module: nn.Module) -> Tensor:
     """The weight with one filter per row; a transposed convolution keeps them along axis 1 of each group."""
     weight: Tensor = module.weight  # type: ignore[assignment]
     if isinstance(module, tuple(CONVOLUTIONS)) and module.transposed:

@@ -1,6 +1,7 @@
 """Sparseout: dropout whose noise grows with a chosen power of the activation (arXiv 1904.08050)."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sparsity_lib._entropy import exact_float
+from sparsity_lib._settings import require
 
 __all__ = ["Sparseout", "sparseout"]
 
@@ -107,8 +109,8 @@ class _Sparseout(torch.autograd.Function):
 def _factor(input: Tensor, kept: Tensor, p: float, q: float, slope: float) -> Tensor:
     """1 + slope |a|^((q-2)/2) e, like `input` in float32 or float64; finite also at a = 0."""
     magnitude = input.to(exact_float(input)).abs()
-    if q < 2:
-        magnitude.clamp_(min=torch.finfo(magnitude.dtype).tiny)
+    if q < 2:  # so far from 0 that no power of it overflows, not even times e
+        magnitude.clamp_(min=torch.finfo(magnitude.dtype).tiny / (1 - p))
     noise = kept.to(magnitude.dtype).sub_(1 - p)  # (1 - p) e
     return torch.addcmul(noise.new_ones(()), _power(magnitude, (q - 2) / 2), noise, value=slope / (1 - p))
 
@@ -125,9 +127,7 @@ def _power(base: Tensor, exponent: float) -> Tensor:
 
 
 def _check(p: float, q: float, gradient: str) -> None:
-    if not 0 <= p < 1:
-        raise ValueError(f"p must be in [0, 1), not {p}")
-    if not 0 <= q < math.inf:
-        raise ValueError(f"q must be finite and at least 0, not {q}")
+    require("p", p, Real, lambda x: 0 <= x < 1, "in [0, 1)")
+    require("q", q, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
     if gradient not in _GRADIENTS:
         raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(_GRADIENTS)}")

@@ -15,7 +15,7 @@ from sparsity_lib import functional
 from sparsity_lib._layers import CONVOLUTIONS
 from sparsity_lib._viridis import VIRIDIS
 from sparsity_lib.monitor import ActivationMonitor
-from sparsity_lib.regularizers import _filters
+from sparsity_lib.regularizers import filters_of
 
 __all__ = ["write_to_tensorboard"]
 
@@ -145,7 +145,7 @@ def sheet(pictures: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def _correlations(layer: str, module: nn.Module, center: str) -> np.ndarray | None:
     """Of each pair of filters once, `(pairs,)`; None for a layer without two filters."""
-    if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or len(filters := _filters(module)) < 2:
+    if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or len(filters := filters_of(module)) < 2:
         return None
     correlation = functional.filter_correlation(filters, center)
     below = correlation[torch.ones_like(correlation, dtype=torch.bool).tril(-1)]

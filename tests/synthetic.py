@@ -50,6 +50,8 @@ def one(label: str = "vanillaNet", seed: int = 0, **given: object) -> xr.Dataset
         if label != "normNet":
             stacked[:, LAYERS.index("norm1")] = np.nan
         variables[name] = (("run", "layer", "split", "epoch"), stacked)
+    growth = curve(1.0, 1.0, 3.0, at=epochs // 2, epochs=epochs)
+    variables["weight_norm"] = (("run", "layer", "epoch"), growth * np.ones((1, len(LAYERS), 1)))
     variables["channels"] = (("run", "layer"), np.array([CHANNELS]))
     identity = {
         "network": label.split()[0],

@@ -244,6 +244,8 @@ def test_a_state_of_other_parameters_is_refused() -> None:
     step(one, [1.0, 1.0])
     with pytest.raises(ValueError, match=r"an average of \(1, 2\) for parameter 0, which the optimizer does"):
         sl.GradientCoherent(other).load_state_dict(coherent.state_dict())
+    with pytest.raises(ValueError, match="not a state of GradientCoherent: it lacks averages, steps"):
+        coherent.load_state_dict({})
 
 
 def test_the_delay_holds_shrinking_back_while_the_average_begins() -> None:
@@ -308,6 +310,8 @@ def test_a_weight_without_gradient_is_left_alone_and_later_groups_take_part() ->
     optimizer.add_param_group({"params": [late]})
     step(optimizer, [1.0, 0.0], None, [0.0])
     assert late.item() == pytest.approx(0.9)
+    step(optimizer, None, None, None)
+    assert (coherent.coherence, bool(coherent.applied)) == (None, False)
 
 
 def test_accumulated_gradients_are_one_step() -> None:
@@ -418,7 +422,9 @@ def test_bad_settings_are_refused() -> None:
         (optimizer, {"l1": -1.0}, "l1 must be finite and at least 0, not -1.0"),
         (optimizer, {"l2": math.inf}, "l2 must be finite and at least 0, not inf"),
         (optimizer, {"decay": 1.0}, r"decay must be in \[0, 1\), not 1.0"),
-        (optimizer, {"start": -1}, "start must be at least 0, not -1"),
+        (optimizer, {"start": -1}, "start must be a whole number of at least 0 steps, not -1"),
+        (optimizer, {"start": 1.5}, "start must be a whole number of at least 0 steps, not 1.5"),
+        (optimizer, {"l1": "strong"}, "l1 must be finite and at least 0, not 'strong'"),
         (optimizer, {"parameters": []}, "nothing to regularise"),
         (optimizer, {"parameters": [weight([2.0])]}, "1 of the 1 parameters to regularise are not the"),
         (of_biases, {}, "nothing to regularise"),

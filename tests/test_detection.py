@@ -17,6 +17,7 @@ from sparsity_lib.study.detection import (
     choose,
     choose_and_judge,
     judge,
+    known_rules,
     sweep,
     table,
 )
@@ -96,6 +97,7 @@ def test_the_first_layer_warns_before_the_mean_of_the_layers() -> None:
         ("loss on other images", 3, 23),
         ("training loss", 1.5, 11),  # the loss, falling by 0.05 an epoch, is 1.45 there
         ("SD", np.log(2), 25),
+        ("weight norm", np.log(2), 32),  # from 1 at epoch 20 to 3 at 40, it is above 2 from 31 on
     ],
 )
 def test_other_rules_warn_when_they_should(rule: str, parameter: float, warned: float) -> None:
@@ -103,6 +105,16 @@ def test_other_rules_warn_when_they_should(rule: str, parameter: float, warned: 
     doubled = np.where(np.arange(-1, EPOCHS) < 24, 1.0, 2.1)
     curves["sd"] = curves["sd"] * 0 + xr.DataArray(doubled, dims="epoch")
     assert told(curves, {rule: parameter})["warned"] == pytest.approx(warned, nan_ok=True)
+
+
+def test_a_rule_is_left_out_where_a_run_lacks_what_it_needs() -> None:
+    older, newer = run(0), run(1)
+    older["weight_norm"] = older["weight_norm"] * np.nan
+    for curves in (many([older, newer]), many([older, newer]).drop_vars("weight_norm")):
+        assert set(RULES) - set(known_rules(curves)) == set(RULES) - set(choose(curves)) == {"weight norm"}
+        with pytest.raises(StudyError, match="has no weight_norm, which the rule 'weight norm' needs"):
+            judge(curves, {"weight norm": 1.0})
+    assert "weight norm" not in set(choose_and_judge(newer, older)["rule"])
 
 
 def test_no_rule_uses_a_later_epoch() -> None:

@@ -104,6 +104,11 @@ def test_it_takes_what_a_monitor_measures() -> None:
     assert warning.epochs == {"": 7}
 
 
+def test_channels_may_be_numpys_numbers() -> None:
+    warning = sl.OverfitWarning({name: np.int64(d) for name, d in CHANNELS.items()}, patience=np.int64(2))
+    assert json.dumps(warning.state_dict()) == json.dumps(sl.OverfitWarning(CHANNELS).state_dict())
+
+
 @pytest.mark.parametrize("interrupted", [3, 11, 25])
 def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
     first = sl.OverfitWarning(CHANNELS)
@@ -118,6 +123,8 @@ def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
 
 def test_a_state_of_other_layers_or_another_rule_is_refused() -> None:
     state = sl.OverfitWarning(CHANNELS).state_dict()
+    with pytest.raises(ValueError, match="not a state of OverfitWarning: it lacks channels, epochs,"):
+        sl.OverfitWarning(CHANNELS).load_state_dict({})
     with pytest.raises(ValueError, match="the state is of the layers"):
         sl.OverfitWarning({"conv3": 32}).load_state_dict(state)
     with pytest.raises(ValueError, match="the state is of the rule"):
@@ -137,10 +144,11 @@ def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
     assert warning.state_dict() == before
     with pytest.raises(ValueError, match="no layer is named"):
         sl.OverfitWarning({})
-    with pytest.raises(ValueError, match="at least 2 channels, not 1"):
+    with pytest.raises(ValueError, match="layer 'conv3' must be of a whole number of channels >= 2, not 1"):
         sl.OverfitWarning({"conv3": 1})
-    with pytest.raises(ValueError, match=r"margin must be a number >= 0, not -0\.1"):
-        sl.OverfitWarning(CHANNELS, margin=-0.1)
+    for margin in (-0.1, math.inf, "0.1"):
+        with pytest.raises(ValueError, match=r"margin must be a finite number >= 0, not "):
+            sl.OverfitWarning(CHANNELS, margin=margin)
     for name in ("reference", "patience"):
         with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 epoch, not 0"):
             sl.OverfitWarning(CHANNELS, **{name: 0})

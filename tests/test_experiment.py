@@ -24,6 +24,14 @@ from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
         ({"sparsity": {"conv1": -0.1}}, ["conv1", "-0.1"]),
         ({"label_noise": 1.5}, ["label_noise", "1.5"]),
         ({"device": "gpu"}, ["gpu", "cuda"]),
+        ({"q": 1.0}, ["q = 1.0 would be ignored by vanillaNet", "sparseoutNet, sparseoutVGG11"]),
+        ({"network": "VGG11", "size": "full", "dropout": 0.5}, ["dropout = 0.5", "dropVGG11"]),
+        ({"network": "dropVGG11", "size": "full", "dropout_placement": "convolution"}, ["dropNet"]),
+        ({"network": "sr2Net", "norm_placement": "convolution"}, ["norm_placement", "normNet"]),
+        ({"network": "ResNet18", "size": "full", "batch_norm": "keras"}, ["batch_norm", "normVGG11"]),
+        ({"delay": 3}, ["delay = 3 needs l1 or l2"]),
+        ({"delay": 10, "l1": 1.0, "epochs": 10}, ["delay = 10", "none of 10 epochs"]),
+        ({"rho": 0.5}, ["rho = 0.5 needs l1 or l2"]),
     ],
 )
 def test_bad_input_is_one_line_naming_what_is_wrong_and_what_exists(fields, named):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sparsity_lib import study
-from sparsity_lib.study import analysis, profiles, results
+from sparsity_lib.study import analysis, profiles, publication, results
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.grid import run_queue
 from sparsity_lib.study.provenance import code_fingerprint
@@ -88,10 +88,10 @@ def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
     (note,) = tiny_profile.glob("*.diverged")
     note.write_text(json.dumps(json.loads(note.read_text()) | {"commit": "a" * 40, "dirty": 1}))
     study.train(sound)
-    assert results.publish("tiny") == 1
+    assert publication.publish("tiny") == 1
     assert results.diverged(results.published("tiny")) == {}  # uncommitted code decides nothing
     note.write_text(json.dumps(json.loads(note.read_text()) | {"dirty": 0}))
-    assert results.publish("tiny") == 0
+    assert publication.publish("tiny") == 0
     told = results.diverged(results.published("tiny"))
     assert list(told) == [diverging.id]
     assert "not finite at epoch 0" in told[diverging.id]
@@ -162,15 +162,15 @@ def test_a_grid_may_have_its_curves_in_a_file_of_its_own(tiny_profile, monkeypat
     monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two files", both))
     for experiment in profiles.experiments("tiny", (100,)):
         study.train(experiment)
-    assert results.publish("tiny") == 3
-    assert results.publish("tiny") == 0
+    assert publication.publish("tiny") == 3
+    assert publication.publish("tiny") == 0
     own, others = results.published("tiny", "deep.nc"), results.published("tiny")
     assert (own.sizes["run"], others.sizes["run"]) == (1, 2)
     assert own["coherence"].notnull().any()
     assert others["coherence"].isnull().all()
     assert results.published_ids("tiny") == {*own["run"].values, *others["run"].values}
     assert len(results.published_runs("tiny")) == 2  # nor the curves of either, nor a file that is not kept
-    assert results.verify("tiny") == []
+    assert publication.verify("tiny") == []
     assert main(["status", "tiny", "--seeds", "100"]) == 0
     assert "3 runs, 0 missing" in capsys.readouterr().out
 
@@ -179,14 +179,14 @@ def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
     for experiment in profiles.experiments("tiny", (100, 101)):
         study.train(experiment)
-    assert results.publish("tiny") == 4
-    assert results.publish("tiny") == 0
+    assert publication.publish("tiny") == 4
+    assert publication.publish("tiny") == 0
     assert main(["verify", "tiny"]) == 0
     curves = results.published("tiny")
     assert curves.sizes["run"] == 4
     assert sorted(set(curves.seed.values)) == [100, 101]
     run = study.load(results.published_runs("tiny")[0])
-    assert run.root.sizes["image"] == results.PUBLISHED_IMAGES
+    assert run.root.sizes["image"] == publication.PUBLISHED_IMAGES
     with h5py.File(run.path) as file:  # as small as in the run's own file
         assert file["conv1/heatmap"].dtype == np.uint8
     assert main(["status", "tiny", "--seeds", "100-101"]) == 0
@@ -206,24 +206,24 @@ def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, m
             before.setattr(f"sparsity_lib.study.{module}.code_fingerprint", lambda: "0" * 8)
         for experiment in (older, other):
             study.train(experiment)
-        assert results.publish("tiny") == 2
+        assert publication.publish("tiny") == 2
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("b" * 40, False))
     study.train(older, folder=(anew := tiny_profile / "anew"))
-    assert results.publish("tiny", anew) == 0
-    assert results.publish("tiny", anew, replace=True) == 1
-    assert results.publish("tiny", anew, replace=True) == 0
+    assert publication.publish("tiny", anew) == 0
+    assert publication.publish("tiny", anew, replace=True) == 1
+    assert publication.publish("tiny", anew, replace=True) == 0
     published = results.published("tiny")
     commits = dict(zip(published.run.values, published.commit.values, strict=True))
     assert commits == {older.id: "b" * 40, other.id: "a" * 40}
     assert {study.load(path).provenance["commit"][0] for path in results.published_runs("tiny")} == {"a", "b"}
-    assert results.verify("tiny") == []
+    assert publication.verify("tiny") == []
 
 
 def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, True))
     study.train(profiles.experiments("tiny", (100,))[0])
     with pytest.raises(study.StudyError, match="uncommitted"):
-        results.publish("tiny")
+        publication.publish("tiny")
 
 
 def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
@@ -236,9 +236,9 @@ def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, 
     for differing in ({"fingerprint": "other"}, {"fingerprint": code_fingerprint(), "dirty": True}):
         here("a" * 40, **differing)
         with pytest.raises(study.StudyError, match="uncommitted"):
-            results.publish("tiny")
+            publication.publish("tiny")
     here("a" * 40, code_fingerprint())
-    assert results.publish("tiny") == 1
+    assert publication.publish("tiny") == 1
     assert set(results.published("tiny").commit.values) == {"a" * 40}
     assert study.load(results.published_runs("tiny")[0]).provenance["commit"] == "a" * 40
 

@@ -10,7 +10,7 @@ import torch
 from synthetic import language_model, language_models
 from torch import nn
 
-from sparsity_lib.study import StudyError, language, noise
+from sparsity_lib.study import StudyError, language, noise, sentences
 from sparsity_lib.study.language import __main__ as shell
 from sparsity_lib.study.language import publication, runs, texts, told, training
 
@@ -304,7 +304,7 @@ def test_publishing_keeps_curves_and_how_they_were_made(
     assert published.equals(language.curves(made))
     assert json.loads(published["provenance"].to_numpy()[0])["commit"] == "abc"
     assert language.verify() == []
-    assert told.provenance(published).startswith("All 6 published runs")
+    assert sentences.provenance(published, language.code_fingerprint()).startswith("All 6 published runs")
     with monkeypatch.context() as patch:
         patch.setattr(runs, "code_fingerprint", lambda: "changed")
         assert language.publish("laptop", project / "runs", replace=True) == 0  # none was made anew

@@ -65,3 +65,10 @@ def test_a_profile_without_a_grid_shows_the_laptops():
     assert {*GRIDS} - {"architectures"} == {*profile("laptop").grids}  # those would take hours
     with pytest.raises(StudyError, match="unknown profile 'phone'"):
         with_grid("adam", "phone")
+
+
+def test_a_delay_stays_the_same_share_of_the_epochs():
+    for epochs, expected in ((100, {0, 20}), (50, {0, 10}), (3, {0})):
+        chosen = select("laptop", grid="coherent", seeds="0", epochs=epochs)
+        assert {experiment.delay for experiment in chosen} == expected
+        assert {experiment.epochs for experiment in chosen} == {epochs}

@@ -126,12 +126,13 @@ def test_zero_stays_zero_and_has_a_gradient(q: float, gradient: str, dtype: torc
         assert (a.grad == (3 if q > 2 else 0)).all()
 
 
-@pytest.mark.parametrize("q", EXPONENTS)
+@pytest.mark.parametrize("q", [*EXPONENTS, 0.01])
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_tiny_and_large_activations_stay_finite(q: float, gradient: str) -> None:
-    a = torch.tensor([1e-45, 1e-38, 1e-20, 1e7], requires_grad=True)
-    for kept in (torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)):
-        noisy = with_mask(a, kept, 0.5, q, gradient)
+@pytest.mark.parametrize("p", [0.5, 0.9, 1 - 1e-6])
+def test_tiny_and_large_activations_stay_finite(p: float, q: float, gradient: str) -> None:
+    a = torch.tensor([0.0, 1e-45, 1e-38, 1e-20, 1e7], requires_grad=True)
+    for kept in (torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.bool)):
+        noisy = with_mask(a, kept, p, q, gradient)
         (of_it,) = torch.autograd.grad(noisy.sum(), a)
         assert torch.isfinite(noisy).all()
         assert torch.isfinite(of_it).all()
@@ -154,6 +155,7 @@ def test_what_is_not_a_number_stays_so() -> None:
         ({"q": -1.0}, "q must be finite and at least 0, not -1.0"),
         ({"q": math.inf}, "q must be finite and at least 0, not inf"),
         ({"q": math.nan}, "q must be finite and at least 0, not nan"),
+        ({"p": "half"}, r"p must be in \[0, 1\), not 'half'"),
         ({"gradient": "true"}, "unknown gradient 'true'; choose from exact, reused"),
     ],
 )

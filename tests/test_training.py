@@ -468,11 +468,23 @@ def test_coherence_alone_changes_no_weight(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "acts"), [({"rho": 1.0}, False), ({"rho": 0.0}, True), ({"delay": 9}, False)]
+    ("fields", "acts"), [({"rho": 1.0}, []), ({"rho": 0.0}, [0, 1, 2]), ({"delay": 2}, [2])]
 )
 def test_l1_waits_for_coherence_or_an_epoch(fields, acts, tmp_path):
     run = study.train(study.Experiment(**SMALL, l1=1e-2, **fields), folder=tmp_path)
-    assert bool(run.root.nonzero_share[-1] < run.root.nonzero_share[0]) == acts
+    shrinks = [bool(run.root.nonzero_share.sel(epoch=e) < run.root.nonzero_share[0]) for e in range(3)]
+    assert shrinks == [bool(acts) and e >= acts[0] for e in range(3)]
+
+
+def test_a_penalty_behind_the_relu_is_of_what_the_relu_lets_through(tmp_path):
+    fields = SMALL | {"network": "prNet", "lambda_": 1.0, "epochs": 1, "lr": 1e-9}
+    before, after = (
+        study.train(study.Experiment(**fields, activation=where), folder=tmp_path)
+        for where in ("before", "after")
+    )
+    for run in (before, after):
+        assert 0 < float(run.root.penalty_perplexity[-1]) < 1
+    assert float(before.root.penalty_perplexity[-1]) != float(after.root.penalty_perplexity[-1])
 
 
 def test_coherence_resumes_bit_for_bit(tmp_path):

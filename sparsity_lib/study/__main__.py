@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study import results, runs
+from sparsity_lib.study import publication, results, runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import run_queue
@@ -125,11 +125,9 @@ def _status(args: argparse.Namespace) -> int:
         if not args.profile and not grids <= set(profile(name).grids):
             continue  # asked of all profiles: those that have it
         queue = _queue(args, name)
-        public = [results.published(name, file) for file in profile(name).files()]
         cost = {
             run: seconds
-            for part in public
-            if part is not None
+            for part in results.published_parts(name)
             for run, seconds in zip(part.run.values, part.seconds.values, strict=True)
         }
         for experiment in queue:
@@ -172,13 +170,13 @@ def _alike(experiment: Experiment) -> tuple[Any, ...]:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    count = results.publish(args.profile, args.out, args.replace)
+    count = publication.publish(args.profile, args.out, args.replace)
     print(f"{count} runs added to {results.folder_of(args.profile)}")
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    wrong = results.verify(args.profile)
+    wrong = publication.verify(args.profile)
     print("\n".join(wrong) if wrong else f"{args.profile}: every published file is as listed")
     return 1 if wrong else 0
 

@@ -43,6 +43,7 @@ class Rule:
     - `parameter`: what it is, with its unit; `choices`: its values, the most cautious first.
     - `sees`: what labels it needs.
     - `loss`: the held-out loss that it watches, if any; training then goes back to where that was lowest.
+    - `needs`: a variable of the curves that runs of older code lack.
     """
 
     warns: Callable[[xr.Dataset, float], np.ndarray]
@@ -50,6 +51,7 @@ class Rule:
     choices: tuple[float, ...]
     sees: Literal["no label", "training labels", "held-out labels"] = "no label"
     loss: Watched | None = None
+    needs: str = ""
 
 
 # What should not fall, (run, layer, epoch), of held-out images.
@@ -94,6 +96,13 @@ def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
             raise StudyError(f"{name} has no layer that SparsityReg would act on: nothing to watch")
         groups[layers] = groups.get(layers, np.zeros(len(network), bool)) | mine
     return groups
+
+
+def _weights_grow(curves: xr.Dataset, margin: float) -> np.ndarray:
+    """The same rule on the norm of all weights of the network, whose logarithm should not rise."""
+    norms = trained(curves[["weight_norm"]])["weight_norm"]
+    whole = np.log((norms**2).sum("layer", min_count=1).transpose("run", "epoch").to_numpy()) / 2
+    return collapse_epochs(-whole, margin=margin, reference=BASELINE, patience=PATIENCE)
 
 
 def _training_loss_below(curves: xr.Dataset, threshold: float) -> np.ndarray:
@@ -153,6 +162,12 @@ RULES = {
         "rise of ln SD",
         tuple(float(np.log(factor)) for factor in (16, 12, 8, 6, 5, 4, 3, 2.5, 2, 1.5, 1.25, 1.1)),
     ),
+    "weight norm": Rule(
+        _weights_grow,
+        "rise of ln of the norm",
+        tuple(float(np.log(factor)) for factor in (4, 3, 2.5, 2, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.05, 1.02)),
+        needs="weight_norm",
+    ),
     "training loss": Rule(
         _training_loss_below,
         "nats",
@@ -172,6 +187,22 @@ RULES = {
         _no_better(_monitor_loss), "epochs without a lower loss", _PATIENCES, "held-out labels", _monitor_loss
     ),
 }
+
+
+def known_rules(curves: xr.Dataset) -> list[str]:
+    """The rules for which all of the runs have what is needed."""
+    return [name for name, rule in RULES.items() if not lacking(curves, rule)]
+
+
+def lacking(curves: xr.Dataset, rule: Rule) -> list[str]:
+    """The runs without what the rule needs."""
+    runs = curves["run"].to_numpy()
+    if not rule.needs:
+        return []
+    if rule.needs not in curves:
+        return list(runs)
+    there = trained(curves[[rule.needs]])[rule.needs].transpose("run", ...).notnull().to_numpy()
+    return list(runs[~there.reshape(len(runs), -1).any(axis=1)])
 
 
 class _Truth(NamedTuple):
@@ -208,10 +239,14 @@ def judge(curves: xr.Dataset, parameters: Mapping[str, float], within: int = WIT
         validation curves are where training would have stopped: at the warning, else at the end; of a rule
         that watches a held-out loss, where that was lowest till then.
 
-    **Raises:** `StudyError` for no runs, an unknown rule, or a network without layers to watch.
+    **Raises:** `StudyError` for no runs, an unknown rule or one that a run lacks something for, or a network
+    without layers to watch.
     """
     if unknown := [name for name in parameters if name not in RULES]:
         raise StudyError(f"unknown rule '{unknown[0]}'; known: {', '.join(RULES)}")
+    for name in parameters:
+        if without := lacking(curves, RULES[name]):
+            raise StudyError(f"{without[0]} has no {RULES[name].needs}, which the rule '{name}' needs")
     parts = []
     for title, group in settings(curves):
         truth = _truth(group)
@@ -271,7 +306,7 @@ def balanced(judged: pd.DataFrame) -> float:
 
 
 def sweep(curves: xr.Dataset, within: int = WITHIN) -> pd.DataFrame:
-    """Each rule with each of its choices: one row with the columns of `table`.
+    """Each of `known_rules` with each of its choices: one row with the columns of `table`.
 
     **Raises:** as `judge`.
     """
@@ -284,7 +319,8 @@ def sweep(curves: xr.Dataset, within: int = WITHIN) -> pd.DataFrame:
 
 def _every_choice(curves: xr.Dataset, within: int) -> Iterator[tuple[str, float, pd.DataFrame]]:
     groups = [(group, _truth(group)) for _, group in settings(curves)]
-    for name, rule in RULES.items():
+    for name in known_rules(curves):
+        rule = RULES[name]
         for parameter in rule.choices:
             yield name, parameter, pd.concat([_judged(*group, rule, parameter, within) for group in groups])
 
@@ -292,7 +328,7 @@ def _every_choice(curves: xr.Dataset, within: int) -> Iterator[tuple[str, float,
 def choose(
     curves: xr.Dataset, by: Literal["balanced", "excess_loss"] = "balanced", within: int = WITHIN
 ) -> dict[str, float]:
-    """Of each rule the parameter with the highest `balanced`, or the lowest excess loss, on these runs.
+    """Of `known_rules` the parameter with the highest `balanced`, or the lowest excess loss, on these runs.
 
     Of equals the most cautious.
 
@@ -314,14 +350,20 @@ def choose_and_judge(
     by: Literal["balanced", "excess_loss"] = "balanced",
     within: int = WITHIN,
 ) -> pd.DataFrame:
-    """`judge` of some runs with the parameters that are best on others.
+    """`judge` of some runs by the rules known of all, with the parameters that are best on others.
 
     Raises `StudyError` if a run is among both. Trainings of one seed begin alike, whatever their penalties:
     to judge what is new, take other seeds too.
     """
     if both := set(choose_on["run"].to_numpy()) & set(judge_on["run"].to_numpy()):
         raise StudyError(f"{min(both)} is among the runs to choose on and those to judge on")
-    return judge(judge_on, choose(choose_on, by, within), within)
+    return judge(judge_on, of_known(choose(choose_on, by, within), judge_on), within)
+
+
+def of_known(parameters: Mapping[str, float], curves: xr.Dataset) -> dict[str, float]:
+    """Those parameters that are of `known_rules` of the curves."""
+    known = known_rules(curves)
+    return {name: value for name, value in parameters.items() if name in known}
 
 
 def table(judged: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

@@ -1,26 +1,15 @@
 """One training run, described: a frozen, validated record whose hash names the run's file."""
 
-import difflib
 import hashlib
 import json
 import math
-import re
-import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from sparsity_lib.study.data import DATASETS
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.described import Described, file_name
 from sparsity_lib.study.networks import NETWORKS, layers_of, sizes_of
 
 Strengths = dict[str, float]
@@ -28,8 +17,20 @@ Strengths = dict[str, float]
 # What says where and how fast a run is computed, not what is computed: left out of the run's identity.
 MACHINE_FIELDS = frozenset({"device", "deterministic", "compiled"})
 
+# What only some networks have, by field.
+_WITH_SPARSEOUT = tuple(name for name in NETWORKS if name.startswith("sparseout"))
+_WITH_DROPOUT = (*(name for name in NETWORKS if name.startswith("drop")), *_WITH_SPARSEOUT)
+_ONLY_OF = {
+    "norm_placement": ("normNet",),
+    "batch_norm": tuple(name for name in NETWORKS if name.startswith("norm")),
+    "dropout_placement": ("dropNet", "sparseoutNet"),
+    "dropout": _WITH_DROPOUT,
+    "q": _WITH_SPARSEOUT,
+    "sparseout_gradient": _WITH_SPARSEOUT,
+}
 
-class Experiment(BaseModel):
+
+class Experiment(Described):
     """One training run of the study: what is trained, on what, with which penalties and readings.
 
     Frozen and validated. Defaults are TSR's settings (arXiv 2002.09237, section 4) and, where the paper
@@ -39,8 +40,6 @@ class Experiment(BaseModel):
 
     Raises `StudyError` (one line) for an unknown field or value, naming what exists.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: str = "vanillaNet"  # one of NETWORKS, or "package.module:factory"
     size: str = "s"  # widths of TSR's Table 1; of LeNet and AlexNet a share of the original's
@@ -93,22 +92,9 @@ class Experiment(BaseModel):
     precision: Literal["float32", "bf16"] = "float32"
     deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
     compiled: bool | None = None  # entropies fused by torch.compile; None is where that saves time
-    device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
 
-    def __init__(self, /, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise StudyError(_one_line(error, type(self))) from None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and bool not in _allowed_types(
-            cls.model_fields[str(info.field_name)].annotation
-        ):
-            raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
-        return value
+    def __init__(self, /, **fields: Any) -> None:  # or type checkers would want every field
+        super().__init__(**fields)
 
     @field_validator("network")
     @classmethod
@@ -126,13 +112,6 @@ class Experiment(BaseModel):
         if name not in DATASETS and not (name.startswith("folder:") and _folder_name(name)):
             raise ValueError(f"unknown data set '{name}'; known: {', '.join(DATASETS)}, or 'folder:PATH'")
         return name
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-            raise ValueError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:N, mps")
-        return device
 
     @model_validator(mode="after")
     def _known_size(self) -> "Experiment":
@@ -164,13 +143,18 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "Experiment":
-        sparseout = [name for name in NETWORKS if name.startswith("sparseout")]
-        if (self.q != 2 or self.sparseout_gradient != "exact") and self.network not in sparseout:
-            raise ValueError(
-                f"q and sparseout_gradient need a network with Sparseout: {', '.join(sparseout)}"
-            )
+        for name, known in _ONLY_OF.items():
+            if getattr(self, name) != type(self).model_fields[name].default and self.network not in known:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} would be ignored by {self.network}; "
+                    f"it is for {', '.join(known)}"
+                )
         if self.delay and not (self.l1 or self.l2):
             raise ValueError(f"delay = {self.delay} needs l1 or l2, which it delays")
+        if self.delay >= self.epochs:
+            raise ValueError(f"delay = {self.delay} leaves l1 and l2 none of {self.epochs} epochs")
+        if self.rho is not None and self.rho > -1 and not (self.l1 or self.l2):
+            raise ValueError(f"rho = {self.rho} needs l1 or l2, which it gates; -1 alone measures coherence")
         return self
 
     @property
@@ -239,28 +223,9 @@ class Experiment(BaseModel):
     def id(self) -> str:
         """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
         parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)
-        return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
-
-
-def _allowed_types(annotation: Any) -> tuple[Any, ...]:
-    """The types that an annotation allows."""
-    return typing.get_args(annotation) or (annotation,)
+        return file_name(*parts)
 
 
 def _folder_name(dataset: str) -> str:
     path = dataset.removeprefix("folder:")
     return Path(path).expanduser().resolve().name if path else ""
-
-
-def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, model.model_fields, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"unknown parameter '{name}'; {hint}known: {', '.join(model.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return (
-        message if not name or first["type"] == "value_error" else f"{name} = {first['input']!r}: {message}"
-    )

@@ -1,5 +1,6 @@
 """Train what is missing of a profile: several runs side by side, in order, in a given time."""
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from tqdm import tqdm
@@ -24,6 +25,8 @@ from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.provenance import code_fingerprint, equivalent
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
+
+Messages: TypeAlias = "multiprocessing.Queue[tuple[str, int, float]]"  # run, epoch, validation loss
 
 
 @dataclass
@@ -112,43 +115,56 @@ def _train_side_by_side(
     experiments: Sequence[Experiment], jobs: int, folder: str | Path | None, stop: Callable[[], bool]
 ) -> Iterator[tuple[Experiment, BaseException | None]]:
     """Yield each experiment as it ends, with its error or None."""
-    context = multiprocessing.get_context("spawn")  # a forked torch hangs once it has started threads
-    messages: multiprocessing.Queue[tuple[str, int, float]] = context.Queue()
-    stopping = context.Event()
     threads = max(1, (os.cpu_count() or 1) // jobs)
     total = sum(experiment.epochs + 1 for experiment in experiments)
     with (
-        ProcessPoolExecutor(jobs, context, _start_worker, (messages, stopping, threads)) as pool,
+        workers(jobs, threads) as (pool, messages, stopping),
         tqdm(total=total, unit="epoch", mininterval=1, dynamic_ncols=True, smoothing=0.05) as bar,
     ):
         pending: dict[Future[None], Experiment] = {
             pool.submit(_train_one, experiment, folder): experiment for experiment in experiments
         }
         ended = 0
-        try:
-            while pending:
-                finished, _ = wait(pending, timeout=0.5)
-                if stop():
-                    stopping.set()
-                _show(bar, messages, f"run {min(ended + jobs, len(experiments))} of {len(experiments)}")
-                for future in finished:
-                    experiment, ended = pending.pop(future), ended + 1
-                    error = future.exception()
-                    if isinstance(error, BrokenProcessPool):
-                        error = StudyError(
-                            "the process was killed (no memory left?); the same command goes on"
-                        )
-                    if not isinstance(error, Stopped):
-                        mark = "done" if error is None else f"not finished: {error}"
-                        bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
-                    yield experiment, error
-        finally:  # an interrupted notebook, too, leaves checkpoints
-            stopping.set()
-            # Waiting: a pool that is left to the interpreter's end may be closed twice, with a traceback.
-            pool.shutdown(cancel_futures=True)
+        while pending:
+            finished, _ = wait(pending, timeout=0.5)
+            if stop():
+                stopping.set()
+            _show(bar, messages, f"run {min(ended + jobs, len(experiments))} of {len(experiments)}")
+            for future in finished:
+                experiment, ended = pending.pop(future), ended + 1
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    error = StudyError("the process was killed (no memory left?); the same command goes on")
+                if not isinstance(error, Stopped):
+                    mark = "done" if error is None else f"not finished: {error}"
+                    bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
+                yield experiment, error
 
 
-def _show(bar: "tqdm[Any]", messages: "multiprocessing.Queue[tuple[str, int, float]]", position: str) -> None:
+@contextlib.contextmanager
+def workers(jobs: int, threads: int) -> Iterator[tuple[ProcessPoolExecutor, Messages, Event]]:
+    """So many processes, each with so many threads, what they send, and how they are asked to stop.
+
+    `stop_asked` tells them. They are asked on leaving too, so that an interrupted notebook leaves
+    checkpoints, and waited for: a pool that is left to the interpreter's end may be closed twice, with a
+    traceback.
+    """
+    context = multiprocessing.get_context("spawn")  # a forked torch hangs once it has started threads
+    messages, stopping = context.Queue(), context.Event()
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (messages, stopping, threads))
+    try:
+        yield pool, messages, stopping
+    finally:
+        stopping.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def stop_asked() -> bool:
+    """Whether the process, one of `workers`, was asked to stop."""
+    return _stopping.is_set()
+
+
+def _show(bar: "tqdm[Any]", messages: Messages, position: str) -> None:
     while True:
         try:
             run, epoch, loss = messages.get_nowait()
@@ -159,13 +175,11 @@ def _show(bar: "tqdm[Any]", messages: "multiprocessing.Queue[tuple[str, int, flo
         bar.set_postfix_str(f"{run} epoch {epoch} val loss {loss:.3f}", refresh=False)
 
 
-_messages: "multiprocessing.Queue[tuple[str, int, float]]"
+_messages: Messages
 _stopping: Event
 
 
-def _start_worker(
-    messages: "multiprocessing.Queue[tuple[str, int, float]]", stopping: Event, threads: int
-) -> None:
+def _start_worker(messages: Messages, stopping: Event, threads: int) -> None:
     global _messages, _stopping
     _messages, _stopping = messages, stopping
     torch.set_num_threads(threads)
@@ -182,14 +196,14 @@ def _end_with_parent() -> None:
 
 
 def _train_one(experiment: Experiment, folder: str | Path | None) -> None:
-    if _stopping.is_set():
+    if stop_asked():
         raise Stopped(f"{experiment.id}: not started")
 
     def report(record: dict[str, Any]) -> None:
         _messages.put((experiment.id, record["epoch"], float(record["val_loss"])))
 
     try:
-        train(experiment, report, folder, stop=_stopping.is_set)
+        train(experiment, report, folder, stop=stop_asked)
     except NonFiniteLoss as error:
         runs.note_divergence(experiment, folder, str(error))
         raise

@@ -49,22 +49,18 @@ def penalties(
 ) -> tuple[dict[str, Penalty], list[str]]:
     """The penalties by name, and the layers they act on (weights of which their gradients are compared)."""
     strengths = experiment.strengths()
-    kinds: dict[str, Callable[..., SparsityReg | VarianceReg]] = {
+    kinds: dict[str, Callable[..., SparsityReg | VarianceReg | PerplexityReg]] = {
         "sparsity": functools.partial(SparsityReg, compiled=compiled),
         "variance": VarianceReg,
+        "perplexity": functools.partial(PerplexityReg, compiled=compiled),
     }
+    after = "_relu" if experiment.activation == "after" else ""
     built: dict[str, Penalty] = {}
     for name, kind in kinds.items():
         if strengths[name]:
-            after = "_relu" if experiment.activation == "after" else ""
             layers = {layer + after: strength for layer, strength in strengths[name].items()}
-            built[name] = kind(
-                model, layers, reduction=experiment.reduction, include_bias=experiment.include_bias
-            )
-    if strengths["perplexity"]:
-        built["perplexity"] = PerplexityReg(
-            model, strengths["perplexity"], include_bias=experiment.include_bias, compiled=compiled
-        )
+            reduction = "mean" if name == "perplexity" else experiment.reduction
+            built[name] = kind(model, layers, reduction=reduction, include_bias=experiment.include_bias)
     if strengths["decorrelation"]:
         built["decorrelation"] = DecorrReg(
             model,

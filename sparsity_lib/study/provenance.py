@@ -8,6 +8,7 @@ import io
 import platform
 import subprocess
 import tokenize
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,15 @@ from sparsity_lib.study.files import PROJECT
 # The modules that decide a run's numbers, and make the code fingerprint. What the data are is told by their
 # digest.
 _NUMERICAL = (
-    *("_entropy", "_fusion", "_layers", "coherence", "functional", "monitor", "perplexity", "regularizers"),
+    *("_entropy", "_fusion", "_layers", "coherence", "functional", "monitor", "regularizers"),
     *("sparseout", *(f"study/{name}" for name in ("networks", "other_networks", "preparation"))),
     *("study/observation", "study/training"),
     *("study/data/pictures", "study/data/splits"),
 )
 
-# Earlier code, and later code that makes the same numbers: what was added serves experiments that it did not
-# know. Any further change of the numerical modules makes the earlier one's runs older code's again.
-_SAME_NUMBERS = {"3c812a3f": "af9d12e5"}
+# Fingerprints of earlier code, and of the later code that makes the same numbers: what was changed serves
+# settings that the earlier one did not have, or refused. Any further change makes runs of both older code's.
+_SAME_NUMBERS = {"3c812a3f": "aa896988", "af9d12e5": "aa896988", "ef265d43": "5aa49f67"}
 
 
 def code() -> dict[str, Any]:
@@ -76,17 +77,21 @@ def _commit() -> tuple[str, bool]:
 @functools.cache
 def code_fingerprint() -> str:
     """Eight hex digits of the modules that decide a run's numbers; comments and docstrings do not count."""
+    return fingerprint_of(_NUMERICAL)
+
+
+def fingerprint_of(modules: Iterable[str]) -> str:
+    """Eight hex digits of the library's modules by these names, comments and docstrings aside."""
     library = Path(sparsity_lib.__file__).parent
     digest = hashlib.sha256()
-    for name in _NUMERICAL:
+    for name in modules:
         digest.update(_statements((library / f"{name}.py").read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:8]
 
 
 def equivalent(fingerprint: str) -> str:
-    """The code's fingerprint if code of that one makes the same numbers, else that one."""
-    now = code_fingerprint()
-    return now if _SAME_NUMBERS.get(fingerprint) == now else fingerprint
+    """That of the later code that makes the same numbers, if there is such, else that one."""
+    return _SAME_NUMBERS.get(fingerprint, fingerprint)
 
 
 def _statements(source: str) -> str:

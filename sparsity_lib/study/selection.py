@@ -37,11 +37,11 @@ def select(
     said = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
     cells = [dict(cell) for cell in chosen.cells_for(said)]
     wanted: dict[str, list[Any]] = {
-        "network": _items("networks", networks, str),
+        "network": listed("networks", networks, str),
         "dataset": [dataset] if dataset else [],
-        "size": _items("sizes", sizes, str),
-        "label_noise": _items("label_noise", label_noise, float),
-        "optimizer": _items("optimizer", optimizer, str),
+        "size": listed("sizes", sizes, str),
+        "label_noise": listed("label_noise", label_noise, float),
+        "optimizer": listed("optimizer", optimizer, str),
     }
     for field, value in (("epochs", epochs), ("limit", limit), ("image_size", image_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -67,11 +67,20 @@ def _narrow(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[
         if value in present:
             narrowed += [cell for cell in cells if cell.get(field, default) == value]
         else:
-            narrowed += [cell | {field: value} for cell in cells]
+            narrowed += [cell | {field: value} | _delayed_alike(cell, field, value) for cell in cells]
     return narrowed
 
 
-def _items(name: str, value: Listed | None, kind: type) -> list[Any]:
+def _delayed_alike(cell: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """The delay, if any, that is the same share of other epochs; none where it rounds to 0."""
+    if field != "epochs" or "delay" not in cell:
+        return {}
+    epochs = cell.get("epochs", Experiment.model_fields["epochs"].default)
+    return {"delay": cell["delay"] * value // epochs}
+
+
+def listed(name: str, value: Listed | None, kind: type) -> list[Any]:
+    """The items of a parameter of that name, each of a kind; none for None."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -91,7 +100,7 @@ def _items(name: str, value: Listed | None, kind: type) -> list[Any]:
 def parse_seeds(value: Listed | None) -> list[int]:
     """Seeds said as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
     if not isinstance(value, str):
-        return _items("seeds", value, int)
+        return listed("seeds", value, int)
     seeds: list[int] = []
     for part in value.split(","):
         first, dash, last = part.strip().partition("-")

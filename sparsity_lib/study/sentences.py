@@ -201,9 +201,12 @@ def agreement(comparison: pd.DataFrame) -> str:
     return f"{told} {alone} more have no published runs to be held against." if alone else told
 
 
-def provenance(published: xr.Dataset) -> str:
-    """How many of the published runs were made by numerical code that has changed since."""
-    now, n = code_fingerprint(), published.sizes["run"]
+def provenance(published: xr.Dataset, now: str = "") -> str:
+    """How many of the published runs were made by numerical code that has changed since.
+
+    `now` is the fingerprint of the code as it is: by default that of the networks' trainings.
+    """
+    now, n = now or code_fingerprint(), published.sizes["run"]
     made_by = published["code_fingerprint"].to_numpy().tolist()
     older = [fingerprint for fingerprint in made_by if equivalent(fingerprint) != now]
     if not older:

@@ -125,7 +125,7 @@ class Training:
         self.seconds = 0.0
 
         images = self.data.train.images
-        torch.manual_seed(_stream(experiment.seed, "initialisation"))
+        torch.manual_seed(random_stream(experiment.seed, "initialisation"))
         self.model = networks.build(
             experiment, images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
         )
@@ -193,11 +193,11 @@ class Training:
     def train_epoch(self) -> dict[str, Tensor]:
         """Train on every image once; the means of the loss, the penalties and the accuracy."""
         images, labels = self.data.train.images, self.data.train.labels
-        generator = torch.Generator().manual_seed(_stream(self.experiment.seed, "order", self.epoch))
+        generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "order", self.epoch))
         order = (
             torch.randperm(len(labels), generator=generator).to(self.device).split(self.experiment.batch_size)
         )
-        torch.manual_seed(_stream(self.experiment.seed, "noise", self.epoch))  # dropout
+        torch.manual_seed(random_stream(self.experiment.seed, "noise", self.epoch))  # dropout
 
         smoothing = self.experiment.label_smoothing
         names = ["loss", *self.penalties, *(["label_smoothing"] if smoothing else [])]
@@ -338,7 +338,7 @@ class Training:
     def _knock_out(self) -> dict[str, Tensor]:
         if self.experiment.architecture == RESNET:  # its layers share their ReLUs, and have norms before them
             return {}
-        generator = torch.Generator().manual_seed(_stream(self.experiment.seed, "knock-out"))
+        generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "knock-out"))
         with self.autocast():
             record = observation.knock_out(
                 self.model, list(self.layers), self.data.monitor, self.prepare, generator
@@ -362,7 +362,7 @@ class Training:
         return runs.save(tree, path)
 
 
-def _stream(seed: int, purpose: str, epoch: int = 0) -> int:
+def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
     """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
 

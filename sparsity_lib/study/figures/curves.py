@@ -1,6 +1,5 @@
 """Curves over epochs: validation loss, entropies by layer, validation against training loss."""
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -11,10 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from sparsity_lib.study.analysis import (
-    SMOOTHING,
     labels,
     layers_of,
     matching,
@@ -26,12 +23,12 @@ from sparsity_lib.study.analysis import (
 )
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import tell
+from sparsity_lib.study.figures.panels import SMOOTHED, falling_log, panel_grid, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
 BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
 _BANDS = {True: "published seeds, lowest to highest", False: "lowest to highest seed"}
 _RANGES = {True: "lowest and highest of the published seeds", False: "lowest and highest of these seeds"}
-_SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
 
 
 @figure
@@ -42,14 +39,14 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
     the published runs where they are given, else of these.
     """
     panels, between = settings(curves), _RANGES[published is not None]
-    fig, axes = _panels(len(panels))
+    fig, axes = panel_grid(len(panels))
     for ax, (title, group) in zip(axes, panels, strict=True):
         banded = group if published is None else matching(published, group)
         for label in labels(group):
             losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
-            quantity = f"validation loss (nats), {_SMOOTHED}"
+            quantity = f"validation loss (nats), {SMOOTHED}"
             _curve(ax, losses, label, between, setting=title, quantity=quantity)
-        ax.set_title(_wrapped(title, len(panels)))
+        ax.set_title(wrapped(title, len(panels)))
         ax.set_ylim(0, _top(group))
     fig.supxlabel("epoch")
     fig.supylabel("validation loss (nats)")
@@ -129,51 +126,25 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
     is the last epoch. Where lines are apart at the same training loss, the networks generalise differently.
     """
     panels = settings(curves)
-    fig, axes = _panels(len(panels), share=False)
+    fig, axes = panel_grid(len(panels), share=False)
     for ax, (title, group) in zip(axes, panels, strict=True):
         for label in labels(group):
             runs = trained(only(group, label=label))
             x = smoothed(runs["monitor_loss"].sel(split="train")).mean("run")
             y = smoothed(runs["val_loss"]).mean("run")
             ax.plot(x, y, **line_style(label))
-            quantity = f"validation loss (nats), {_SMOOTHED} as the training loss is"
+            quantity = f"validation loss (nats), {SMOOTHED} as the training loss is"
             of = {"setting": title, "network": label, "quantity": quantity}
             tell(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
-        _falling_log(ax)
+        falling_log(ax)
         ax.set_ylim(bottom=0)
-        ax.set_title(_wrapped(title, len(panels)))
+        ax.set_title(wrapped(title, len(panels)))
     fig.supxlabel("training loss (nats), falling to the right")
     fig.supylabel("validation loss (nats)")
     legend(fig, labels(curves), (Line2D([], [], color="0.4", marker="o", linestyle=""), "last epoch"))
     return fig
-
-
-def _falling_log(ax: Axes) -> None:
-    # a logarithmic x axis, high values left, with few plain numbers also where it spans less than a decade
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else (1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlim(high, low)
-
-
-def _panels(n: int, share: bool = True) -> tuple[Figure, list[Axes]]:
-    columns = min(n, 2 if n in (2, 4) else 3)
-    rows = -(-n // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, 0.9 + 2.9 * rows), sharex=share, squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat[n:]:
-        ax.remove()
-    return fig, list(axes.flat[:n])
-
-
-def _wrapped(title: str, panels: int) -> str:
-    # a setting's title in the width of its panel
-    return textwrap.fill(title, {1: 84, 2: 40, 4: 40}.get(panels, 28))
 
 
 def _top(curves: xr.Dataset) -> float:

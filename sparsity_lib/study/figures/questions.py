@@ -1,7 +1,6 @@
 """What a sceptic asks first, drawn: one figure per question, from the quantities of `questions`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,13 +15,11 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from sparsity_lib.study import gap, questions
 from sparsity_lib.study.analysis import labels, settings
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.figures.curves import _SMOOTHED, _falling_log, _panels
 from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, falling_log, panel_grid
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 from sparsity_lib.study.figures.tables import KINDS
 from sparsity_lib.study.sentences import number
-
-_ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}
 
 
 def _dots(ax: Axes, rows: pd.DataFrame, factor: bool = False, **of: str) -> None:
@@ -30,25 +27,9 @@ def _dots(ax: Axes, rows: pd.DataFrame, factor: bool = False, **of: str) -> None
     values = rows[["mean", "low", "high"]].to_numpy(dtype=float)
     values = np.exp(values) if factor else values
     for y, (label, (mean, low, high)) in enumerate(zip(rows["label"], values, strict=True)):
-        _dot(ax, (mean, y), (low, high), line_style(label)["color"])
+        dot(ax, (mean, y), (low, high), line_style(label)["color"])
     mean, low, high = values.T
     tell(ax, INTERVAL, **of, network=rows["label"], value=mean, low=low, high=high)
-
-
-def _dot(
-    ax: Axes,
-    at: tuple[float, float],
-    interval: tuple[float, float],
-    color: str,
-    *,
-    upright: bool = False,
-    marker: str = "o",
-    hollow: bool = False,
-) -> None:
-    ends = np.abs(np.subtract(interval, at[1] if upright else at[0])).reshape(2, 1)
-    known: dict[str, Any] = {"yerr" if upright else "xerr": ends} if np.isfinite(ends).all() else {}
-    face = "white" if hollow else color
-    ax.errorbar(*at, **known, color=color, marker=marker, markersize=5, markerfacecolor=face, linewidth=1.3)
 
 
 @figure
@@ -72,7 +53,7 @@ def growth(curves: xr.Dataset, layers: Sequence[str] = questions.TARGETED) -> Fi
         for ax, quantity in zip(row, shown, strict=True):
             mine = table.query("layer == @layer and quantity == @quantity")
             _dots(ax, mine, quantity == "log_sd", quantity=shown[quantity], layer=layer)
-            ax.axvline(float(quantity == "log_sd"), **_ZERO)
+            ax.axvline(float(quantity == "log_sd"), **ZERO)
             ax.grid(axis="y", visible=False)
         row[0].set_yticks(range(len(names)), names)
         row[0].set_ylim(len(names) - 0.5, -0.5)
@@ -93,7 +74,7 @@ def matched_losses(curves: xr.Dataset) -> Figure:
     no part: below zero, a network generalises better at the same fit.
     """
     panels = settings(curves)
-    fig, axes = _panels(len(panels), share=False)
+    fig, axes = panel_grid(len(panels), share=False)
     for ax, (title, group) in zip(axes, panels, strict=True):
         for label in (name for name in labels(group) if name != questions.PLAIN):
             pairs = questions.matched(group, label, questions.PLAIN)
@@ -106,11 +87,11 @@ def matched_losses(curves: xr.Dataset) -> Figure:
             ax.fill_between(
                 pairs["level"], low, high, color=line_style(label)["color"], alpha=0.13, linewidth=0
             )
-            quantity = f"validation loss less {questions.PLAIN}'s (nats), all losses {_SMOOTHED}"
+            quantity = f"validation loss less {questions.PLAIN}'s (nats), all losses {SMOOTHED}"
             of = {"setting": title, "network": label, "quantity": quantity}
             tell(ax, INTERVAL, **of, training_loss_nats=pairs["level"], value=mean, low=low, high=high)
-        ax.axhline(0, **_ZERO)
-        _falling_log(ax)
+        ax.axhline(0, **ZERO)
+        falling_log(ax)
         ax.set_title(title)
     fig.supxlabel("training loss (nats), falling to the right")
     fig.supylabel(f"validation loss less {questions.PLAIN}'s (nats)")
@@ -196,7 +177,7 @@ def optimism(curves: xr.Dataset) -> Figure:
         names, table = labels(group), questions.optimism(group)
         for ax, measure, text in zip(row, questions.ACCURACIES[1:], words, strict=False):
             _dots(ax, table[table["measure"] == measure], setting=title, quantity=text)
-            ax.axvline(0, **_ZERO)
+            ax.axvline(0, **ZERO)
             ax.set_yticks(range(len(names)), names if ax is row[0] else [])
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.grid(axis="y", visible=False)
@@ -229,7 +210,7 @@ def likeness(curves: xr.Dataset, center: str = "filters") -> Figure:
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     for (label, layer, moment), row in table.set_index(["label", "layer", "moment"]).iterrows():
         x = layers.index(layer) + 0.8 * ((names.index(label) + 1) / (len(names) + 1) - 0.5)
-        _dot(
+        dot(
             ax,
             (x, row["mean"]),
             (row["low"], row["high"]),
@@ -275,7 +256,7 @@ def effective_ranks(curves: xr.Dataset) -> Figure:
         tell(ax, INTERVAL, **of, value=rows["mean"], low=rows["low"], high=rows["high"])
         for x, (_, row) in enumerate(rows.iterrows()):
             at = x + 0.8 * ((i + 1) / (len(names) + 1) - 0.5)
-            _dot(ax, (at, row["mean"]), (row["low"], row["high"]), line_style(label)["color"], upright=True)
+            dot(ax, (at, row["mean"]), (row["low"], row["high"]), line_style(label)["color"], upright=True)
     ax.set_xticks(range(len(layers)), layers)
     ax.grid(axis="x", visible=False)
     ax.set_ylim(bottom=0)
@@ -360,11 +341,11 @@ def gap_or_level(table: pd.DataFrame) -> Figure:
             for sign, (color, marker) in _SIGN_STYLES.items():
                 for _, told in mine[mine["sign"] == sign].iterrows():
                     y = layers.index(told["layer"]) + (0.16 if sign == "level" else -0.16)
-                    _dot(ax, (told["rho"], y), (told["low"], told["high"]), color, marker=marker)
+                    dot(ax, (told["rho"], y), (told["low"], told["high"]), color, marker=marker)
                     of = {"with": what, "runs": where, "of": sign, "layer": told["layer"]}
                     numbers = {"value": told["rho"], "low": told["low"], "high": told["high"]}
                     tell(ax, "rank correlation", **of, **numbers)
-            ax.axvline(0, **_ZERO)
+            ax.axvline(0, **ZERO)
             ax.set_title(f"{what},\n{where}")
             ax.grid(axis="y", visible=False)
     axes[0, 0].set_xlim(-1, 1)

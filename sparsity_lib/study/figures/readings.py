@@ -1,7 +1,7 @@
 """Scale, strength, tuned baselines, other readings, and what DecorrReg's readings do to filters."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from sparsity_lib.study.analysis import labels
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, legend, line_style
 from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.readings import filters
@@ -143,11 +144,12 @@ def tuned_baselines(tuned: pd.DataFrame) -> Figure:
     for y, row in enumerate(tuned.itertuples()):
         color = line_style(str(row.network))["color"]
         of = {"regulariser": row.family, "strength": row.strength, "network": row.network}
-        _dot(ax, y, row.difference, color, of | {"chosen": bool(row.chosen)}, full=bool(row.chosen))
+        told_dot(ax, y, row.difference, color, of | {"chosen": bool(row.chosen)}, hollow=not row.chosen)
     for y, (row, following) in enumerate(zip(tuned["family"], tuned["family"][1:], strict=False)):
         if row != following:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)
-    _rows(ax, names)
+    name_rows(ax, names)
+    ax.axvline(0, **ZERO)
     ax.set_xlabel("accuracy at the chosen epoch, less vanillaNet's")
     chosen = [
         Line2D([], [], color="0.3", marker="o", label="chosen on the monitor images"),
@@ -176,29 +178,15 @@ def reading_effects(effects: pd.DataFrame) -> Figure:
         shown = effects[effects["quantity"] == quantity].set_index(["reading", "network"])["difference"]
         for y, cell in enumerate(rows):
             of = {"quantity": titles[quantity], "reading": cell[0], "network": cell[1]}
-            _dot(ax, y, shown.loc[cell], line_style(cell[1])["color"], of)
+            told_dot(ax, y, shown.loc[cell], line_style(cell[1])["color"], of)
         ax.set_title(titles[quantity])
-    _rows(axes[0], [f"{name}, vanillaNet" if cell == "vanillaNet" else name for name, cell in rows])
-    axes[1].axvline(0, color="0.4", linewidth=1, zorder=1)
+    name_rows(axes[0], [f"{name}, vanillaNet" if cell == "vanillaNet" else name for name, cell in rows])
+    for ax in axes:
+        ax.axvline(0, **ZERO)
     axes[1].grid(axis="y", visible=False)
     fig.supxlabel("changed by the reading, paired by seed")
     legend(fig, list(dict.fromkeys(network for _, network in rows)))
     return fig
-
-
-def _dot(ax: Axes, y: float, told: Description, color: str, of: dict[str, Any], full: bool = True) -> None:
-    tell(ax, INTERVAL, **of, n=told.n, value=told.mean, low=told.low, high=told.high)
-    ax.plot([told.low, told.high], [y, y], color=color, linewidth=1.6)
-    ax.plot(
-        [told.mean], [y], marker="o", markersize=6, color=color, markerfacecolor=color if full else "white"
-    )
-
-
-def _rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.grid(axis="y", visible=False)
-    ax.axvline(0, color="0.4", linewidth=1, zorder=1)
 
 
 @figure

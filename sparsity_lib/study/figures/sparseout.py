@@ -1,20 +1,19 @@
 """Sparseout drawn: what its noise does, and what language models make of it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
 from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure
 from sparsity_lib.study.language import told
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
@@ -28,7 +27,6 @@ SHADES = {
     "q = 2.5": "#D55E00",
     "q = 3": "#CC79A7",
 }
-_ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}
 _LN2 = float(np.log(2))
 
 
@@ -68,7 +66,7 @@ def penalty_ratios(table: pd.DataFrame) -> Figure:
         ax.vlines(x, mine["low"], mine["high"], color=_shade(label), linewidth=1.3)
         numbers = {"value": mine["ratio"], "low": mine["low"], "high": mine["high"]}
         tell(ax, INTERVAL, noise=label, shift=mine["shift"], **numbers)
-    ax.axhline(1, **_ZERO)
+    ax.axhline(1, **ZERO)
     ax.set(
         xscale="log", xlabel="SD of the shift of the logit", ylabel="increase of the loss\nover the penalty"
     )
@@ -129,12 +127,12 @@ def language_differences(table: pd.DataFrame, fresh: pd.DataFrame | None = None)
             for label, each in told.differences(runs, quantity).items():
                 if label in labels and each.n:
                     y = labels.index(label) + 0.26 * at
-                    of = {"quantity": words, "noise": label, "runs": source, "n": each.n}
-                    _dot(ax, y, each, _shade(label), of, hollow=at > 0)
-        ax.axvline(0, **_ZERO)
+                    of = {"quantity": words, "noise": label, "runs": source}
+                    told_dot(ax, y, each, _shade(label), of, hollow=at > 0)
+        ax.axvline(0, **ZERO)
         ax.set_title(words)
         ax.grid(axis="y", visible=False)
-    _rows(axes[0], labels)
+    name_rows(axes[0], labels)
     fig.supxlabel(f"bits, less those of dropout ({DROPOUT}); below 0 is better")
     if fresh is not None:
         faces = {"published runs": "0.3", "the runs of this page": "white"}
@@ -167,15 +165,15 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
         for ax, (name, words) in zip(row, told.OF_ANSWERS.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
-                _dot(
+                told_dot(
                     ax,
                     y,
                     each,
                     _shade(label),
-                    {"quantity": words, "layer": layer, "noise": label, "n": each.n},
+                    {"quantity": words, "layer": layer, "noise": label},
                 )
             ax.grid(axis="y", visible=False)
-        _rows(row[0], labels)
+        name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")
     for ax, words in zip(axes[-1], told.OF_ANSWERS.values(), strict=True):
         ax.set_xlabel(words)
@@ -184,21 +182,6 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
 
 def _shade(label: str) -> str:
     return SHADES.get(label, OTHER)
-
-
-def _dot(
-    ax: Axes, y: float, each: Description, color: str, of: dict[str, Any], *, hollow: bool = False
-) -> None:
-    ends = [[each.mean - each.low], [each.high - each.mean]] if each.n > 1 else None
-    face = "white" if hollow else color
-    style: dict[str, Any] = {"marker": "o", "markersize": 5, "markerfacecolor": face, "linewidth": 1.3}
-    ax.errorbar(each.mean, y, xerr=ends, color=color, **style)
-    tell(ax, INTERVAL, **of, value=each.mean, low=each.low, high=each.high)
-
-
-def _rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
 
 
 def _legend(figure: Figure, labels: Sequence[str], *others: Artist) -> None:

@@ -15,9 +15,8 @@ from matplotlib.patches import Patch
 from sparsity_lib.study import detection, warning
 from sparsity_lib.study.analysis import moment_of_overfitting, settings, smoothed, trained
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.figures.curves import _SMOOTHED, _wrapped
 from sparsity_lib.study.figures.data import INTERVAL, tell
-from sparsity_lib.study.figures.questions import _ZERO, _dot
+from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.figures.tables import unbroken
 from sparsity_lib.study.sentences import number
@@ -77,7 +76,7 @@ def _one_run(column: Sequence[Axes], curves: xr.Dataset) -> None:
         column[0],
         "run",
         **of,
-        quantity=f"validation loss (nats), {_SMOOTHED}",
+        quantity=f"validation loss (nats), {SMOOTHED}",
         epoch=loss["epoch"],
         value=loss,
     )
@@ -103,7 +102,7 @@ def _one_run(column: Sequence[Axes], curves: xr.Dataset) -> None:
             height = mean.sel(epoch=at).item()
             column[1].scatter([at], [height], **_MARKS[drawn], zorder=4)
             tell(column[1], drawn, **of, quantity="perplexity sparsity", epoch=at, value=height)
-    column[0].set_title(f"{label}\n{_wrapped(title, 3)}", fontsize=9.5)
+    column[0].set_title(f"{label}\n{wrapped(title, 3)}", fontsize=9.5)
 
 
 @figure
@@ -135,11 +134,11 @@ def around_the_moment(found: pd.DataFrame) -> Figure:
                 middle = start + warning.SHORTLY / 2
                 if told.n:
                     at, interval = (middle + shift, told.mean), (told.low, told.high)
-                    _dot(ax, at, interval, color, upright=True, hollow=column == "elsewhere")
+                    dot(ax, at, interval, color, upright=True, hollow=column == "elsewhere")
                 words = {"rise": "its own moments", "elsewhere": "other runs' moments"}[column]
                 of = {"network": label, "around": words, "window_from": start, "n": told.n}
                 tell(ax, INTERVAL, **of, value=told.mean, low=told.low, high=told.high)
-        ax.axhline(0, **_ZERO)
+        ax.axhline(0, **ZERO)
         ax.axvline(0, color="0.1", linestyle="--", linewidth=1.1)
         ax.set_title(label)
         ax.grid(axis="x", visible=False)
@@ -180,7 +179,7 @@ def warning_leads(judged: pd.DataFrame, by: str = "rule") -> Figure:
         ax.text(1.01, y, f"{missed} / {false}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
         tell(ax, "runs", **{by: name}, outcome=["missed", "false alarm"], value=[missed, false])
     ax.text(1.01, -0.9, "missed / false", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
-    ax.axvline(0, **_ZERO)
+    ax.axvline(0, **ZERO)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)

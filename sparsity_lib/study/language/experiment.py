@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
-from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.experiment import _allowed_types, _one_line
+from sparsity_lib.study.described import Described, file_name
 from sparsity_lib.study.language.texts import FILE, TEXTS, name_of
 
 DROPOUT = "q = 2"  # the labels that others are compared with
@@ -17,14 +15,12 @@ NO_NOISE = "no noise"
 _VARIED = ("q", "p", "gradient")  # what is compared within a setting
 
 
-class LanguageExperiment(BaseModel):
+class LanguageExperiment(Described):
     """An LSTM that predicts the next character, with Sparseout where Zaremba et al. (2014) put dropout.
 
     Frozen and validated. Networks and texts of the paper (arXiv 1904.08050) are not known to us: everything
     here is our choice. Raises `StudyError` (one line) for an unknown field or value, naming what exists.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     text: str = "python-topics"  # see sparsity_lib.study.language.texts.TEXTS, or "file:PATH"
     limit: int | None = Field(None, ge=1)  # characters from the beginning; None is all of them
@@ -41,22 +37,9 @@ class LanguageExperiment(BaseModel):
     batch_size: int = Field(32, ge=1)  # streams of the text that are read side by side
     context: int = Field(64, ge=1)  # characters that the gradient goes back; the state is carried on
     clip: float = Field(1.0, gt=0)  # the longest that a gradient may be
-    device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
 
-    def __init__(self, /, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise StudyError(_one_line(error, type(self))) from None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and bool not in _allowed_types(
-            cls.model_fields[str(info.field_name)].annotation
-        ):
-            raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
-        return value
+    def __init__(self, /, **fields: Any) -> None:  # or type checkers would want every field
+        super().__init__(**fields)
 
     @field_validator("text")
     @classmethod
@@ -64,13 +47,6 @@ class LanguageExperiment(BaseModel):
         if name not in TEXTS and not (name.startswith(FILE) and len(name) > len(FILE)):
             raise ValueError(f"unknown text '{name}'; known: {', '.join(TEXTS)}, or '{FILE}PATH'")
         return name
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-            raise ValueError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:N, mps")
-        return device
 
     def describe(self) -> dict[str, Any]:
         """All fields as JSON-able values; a file by its name, never by its path."""
@@ -107,6 +83,4 @@ class LanguageExperiment(BaseModel):
     @property
     def id(self) -> str:
         """The run's name: `LSTM-<text>-s<seed>-<digest>`."""
-        return "-".join(
-            ("LSTM", re.sub(r"[^A-Za-z0-9_.-]+", "-", name_of(self.text)), f"s{self.seed}", self.digest)
-        )
+        return file_name("LSTM", name_of(self.text), f"s{self.seed}", self.digest)

@@ -1,10 +1,8 @@
 """The language models of each profile, and training several side by side."""
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.runs import LanguageRun
 from sparsity_lib.study.language.training import streams, train_language
 from sparsity_lib.study.profiles import profile as profile_of
-from sparsity_lib.study.selection import Listed, _items, parse_seeds
+from sparsity_lib.study.selection import Listed, listed, parse_seeds
 from sparsity_lib.study.training import Stopped
 
 QS = ("none", "1", "1.5", "2", "2.5", "3")  # no noise; sparser than dropout; dropout; denser
@@ -61,7 +59,7 @@ def select(
         raise StudyError(f"the profile {profile} has no language models; {', '.join(GRIDS)} have")
     told = {name: value for name, value in fields.items() if value is not None}
     shared = GRIDS[profile] | told | ({"text": text} if text else {})
-    noises = [_noise(each) for each in _items("q", q, str) or (QS if published else FRESH_QS)]
+    noises = [_noise(each) for each in listed("q", q, str) or (QS if published else FRESH_QS)]
     found = {
         (experiment := LanguageExperiment(**shared | noise, seed=seed, device=device)).digest: experiment
         for seed in parse_seeds(seeds) or (PUBLISHED_SEEDS if published else FRESH_SEEDS)
@@ -97,7 +95,7 @@ def run_all(
     failed = []
     if missing:
         with (
-            _workers(min(jobs, len(missing))) as pool,
+            grid.workers(min(jobs, len(missing)), threads=1) as (pool, _, _),
             tqdm(total=len(missing), unit="run", mininterval=1) as bar,
         ):
             pending = {pool.submit(_train_one, each, folder): each for each in missing}
@@ -112,21 +110,9 @@ def run_all(
     return [run for experiment in experiments if (run := runs.find(experiment, folder))]
 
 
-@contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")  # a forked torch hangs once it has started threads
-    stopping = context.Event()
-    pool = ProcessPoolExecutor(jobs, context, grid._start_worker, (context.Queue(), stopping, 1))
-    try:
-        yield pool
-    finally:
-        stopping.set()
-        pool.shutdown(cancel_futures=True)
-
-
 def _train_one(experiment: LanguageExperiment, folder: str | Path | None) -> None:
     def stop_if_asked(record: object) -> None:
-        if grid._stopping.is_set():
+        if grid.stop_asked():
             raise Stopped(f"{experiment.id}: stopped; nothing of it is kept")
 
     train_language(experiment, stop_if_asked, folder)

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.files import PROJECT, sha256, written_whole
+from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.language import runs
 from sparsity_lib.study.language.grid import select
-from sparsity_lib.study.provenance import code
+from sparsity_lib.study.provenance import equivalent
+from sparsity_lib.study.publication import require_committed, write_sums, wrong_sums
 from sparsity_lib.study.runs import write
 
 
@@ -39,8 +41,8 @@ def publish(profile: str, source: str | Path | None = None, replace: bool = Fals
     before = published(profile)
     known = set() if before is None else set(before["run"].to_numpy())
     if before is not None and replace:
-        other = before["code_fingerprint"].to_numpy() != runs.code_fingerprint()
-        known -= set(before["run"].to_numpy()[other])
+        made_by = [equivalent(fingerprint) for fingerprint in before["code_fingerprint"].to_numpy()]
+        known -= set(before["run"].to_numpy()[np.array(made_by) != runs.code_fingerprint()])
     new = [
         run
         for experiment in select(profile, published=True)
@@ -49,33 +51,19 @@ def publish(profile: str, source: str | Path | None = None, replace: bool = Fals
     if not new:
         return 0
     for run in new:
-        if run.provenance["commit"] == "unknown":
-            run.provenance.update({name: code()[name] for name in ("commit", "dirty")})
-        if run.provenance["dirty"] or run.provenance["commit"] == "unknown":
-            raise StudyError(f"{run.id} was trained from uncommitted code; commit, and train it again")
+        require_committed(run.id, run.provenance, by_this_code=True)  # `find` finds no others
     parts = [runs.curves(new)]
     if before is not None:
         parts.insert(0, before.isel(run=~before["run"].isin([run.id for run in new]).to_numpy()))
     together = xr.concat([part for part in parts if part.sizes["run"]], "run", join="outer")
     write(xr.DataTree(together), folder_of() / f"{profile}.nc")
-    with written_whole(folder_of() / "SHA256SUMS") as partial:
-        partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in _files()))
+    write_sums(folder_of(), _files())
     return len(new)
 
 
 def verify() -> list[str]:
     """What is wrong with `results/language/`, one line each: files missing, changed or unlisted."""
-    sums = folder_of() / "SHA256SUMS"
-    if not sums.exists():
-        return [f"{sums}: missing; there are no published language models"]
-    expected = {line[66:]: line[:64] for line in sums.read_text().splitlines()}
-    present = {path.name: path for path in _files()}
-    wrong = [f"{folder_of() / name}: missing" for name in sorted(expected.keys() - present.keys())]
-    wrong += [f"{path}: not in SHA256SUMS" for name, path in present.items() if name not in expected]
-    for name, path in present.items():
-        if name in expected and (digest := sha256(path)) != expected[name]:
-            wrong.append(f"{path}: its SHA-256 is {digest[:12]}…, not {expected[name][:12]}…")
-    return wrong
+    return wrong_sums(folder_of(), _files(), "published language models")
 
 
 def _files() -> list[Path]:

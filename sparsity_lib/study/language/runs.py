@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-import sparsity_lib
 from sparsity_lib.study import provenance
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.files import folder, set_aside
@@ -45,7 +43,7 @@ class LanguageRun:
     @property
     def by_other_code(self) -> bool:
         """Whether the modules that decide a run's numbers have changed since."""
-        return bool(self.provenance["code_fingerprint"] != code_fingerprint())
+        return provenance.equivalent(self.provenance["code_fingerprint"]) != code_fingerprint()
 
 
 def path_of(experiment: LanguageExperiment, where: str | Path | None = None) -> Path:
@@ -61,11 +59,7 @@ def code() -> dict[str, Any]:
 @cache
 def code_fingerprint() -> str:
     """Eight hex digits of those modules; comments and docstrings do not count."""
-    library = Path(sparsity_lib.__file__).parent
-    digest = sha256()
-    for name in _NUMERICAL:
-        digest.update(provenance._statements((library / f"{name}.py").read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:8]
+    return provenance.fingerprint_of(_NUMERICAL)
 
 
 def save(

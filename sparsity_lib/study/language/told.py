@@ -13,11 +13,9 @@ import xarray as xr
 from sparsity_lib.study.comparison import Description, against_published, describe, paired
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE, LanguageExperiment
-from sparsity_lib.study.language.runs import code_fingerprint
-from sparsity_lib.study.sentences import agreement, difference, direction, number
+from sparsity_lib.study.sentences import agreement, difference, direction, number, unbroken
 
 BITS = {"lowest_bits": "lowest bits per character", "last_bits": "last bits per character"}
-NO_BREAK = "\u00a0"
 OF_ANSWERS = {
     "hoyer": "Hoyer's sparsity",
     "mean_abs": "mean |h|",
@@ -116,13 +114,9 @@ def bits_table(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> pd.Dat
                     sd = f" ± {told.sd:.3f}" if told.n > 1 else ""
                     cells = {"bits": words.split()[0], "noise": label, "runs": source, "n": str(told.n)}
                     cells |= {"mean": f"{told.mean:.3f}{sd}", "less dropout's": _less(runs, label, quantity)}
-                    rows.append({name: _unbroken(cell) for name, cell in cells.items()})
+                    # Broken before an interval alone, however narrow the column is.
+                    rows.append({k: " (".join(map(unbroken, v.split(" ("))) for k, v in cells.items()})
     return pd.DataFrame(rows).set_index(["bits", "noise", "runs"])
-
-
-def _unbroken(text: str) -> str:
-    # broken before an interval alone, however narrow the column is
-    return text.replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " (")
 
 
 def _less(runs: pd.DataFrame, label: str, quantity: str) -> str:
@@ -215,15 +209,6 @@ def repeated(fresh: pd.DataFrame, table: pd.DataFrame) -> str:
     if set(fresh["data_digest"]) - set(table["data_digest"]):
         told += " They read another edition of the text than the published runs, as another Python has it."
     return told
-
-
-def provenance(published: xr.Dataset) -> str:
-    """How many of the published runs were made by numerical code that has changed since."""
-    now, n = code_fingerprint(), published.sizes["run"]
-    older = int((published["code_fingerprint"] != now).sum())
-    if not older:
-        return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
-    return f"{older} of {n} published runs were made by older numerical code than {now}, as it is now."
 
 
 def _words(quantity: str) -> str:

@@ -23,7 +23,7 @@ from sparsity_lib.study.files import lock
 from sparsity_lib.study.language import runs, texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.preparation import device_of, keep_freed_memory
-from sparsity_lib.study.training import NonFiniteLoss, _stream
+from sparsity_lib.study.training import NonFiniteLoss, random_stream
 
 Record = dict[str, float | np.ndarray]  # an epoch's values by their name in the run's file
 State = list[tuple[Tensor, Tensor]]  # of each layer, (1, N, H) twice
@@ -88,11 +88,11 @@ def train_language(
         keep_freed_memory()
         start, log = time.monotonic(), []
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(_stream(experiment.seed, "initialisation"))
+            torch.manual_seed(random_stream(experiment.seed, "initialisation"))
             model = build(experiment, len(text.alphabet)).to(device)
             optimizer = torch.optim.Adam(model.parameters(), lr=experiment.lr)
             for epoch in range(-1, experiment.epochs):
-                torch.manual_seed(_stream(experiment.seed, "noise", epoch))
+                torch.manual_seed(random_stream(experiment.seed, "noise", epoch))
                 loss = train_epoch(model, optimizer, train.to(device), experiment) if epoch >= 0 else math.nan
                 record: Record = {"epoch": epoch, "train_loss": loss}
                 record |= observe(model, validation.to(device), experiment)

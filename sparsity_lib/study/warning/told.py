@@ -13,6 +13,7 @@ import xarray as xr
 from sparsity_lib.study import detection
 from sparsity_lib.study.answers import listed
 from sparsity_lib.study.comparison import Description
+from sparsity_lib.study.detection import RULES, lacking
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.questions import PLAIN
 from sparsity_lib.study.sentences import direction, number
@@ -27,12 +28,11 @@ RIVALS = {
 
 
 def stored(of: Mapping[str, xr.Dataset]) -> str:
-    """How many runs there are to judge a warning on, by profile; that no rule watches the weight norm."""
+    """How many runs there are to judge a warning on, by profile, and in how many the weight norm is known."""
     counts = listed(f"{curves.sizes['run']} of the profile {name}" for name, curves in of.items())
-    return (
-        f"Judged on all published runs: {counts}. The norm of the weights, which would be one more rival, "
-        "is not among the curves of most of them, so nothing here says how well it would do."
-    )
+    total = sum(curves.sizes["run"] for curves in of.values())
+    weighed = total - sum(len(lacking(curves, RULES["weight norm"])) for curves in of.values())
+    return f"Judged on all published runs: {counts}. The norm of the weights is known in {weighed} of them."
 
 
 def rise(risen: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ import xarray as xr
 from sparsity_lib import early_warning
 from sparsity_lib.study.analysis import only
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.detection import choose, judge
+from sparsity_lib.study.detection import choose, judge, of_known
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.paper import EPOCHS
 from sparsity_lib.study.profiles import PROFILES
@@ -23,6 +23,9 @@ from sparsity_lib.study.results import joined, published_parts
 # OverfitWarning as it comes: of its layers the mean, and the first that begins to collapse.
 AS_IT_COMES = {"entropy": early_warning.MARGIN, "entropy, first layer": early_warning.MARGIN}
 IN_TIME = ("hit", "early")
+
+_ALL: dict[str, object] = {}
+_PLAIN, _CLEAN, _REDRAWN = {"label": PLAIN}, {"label_noise": 0.0}, {"label_noise": 0.3}
 
 Published = Mapping[str, xr.Dataset]
 Runs = Callable[[Published], xr.Dataset]
@@ -77,11 +80,17 @@ def _networks(of: Published) -> xr.Dataset:
     return of_grid(of.get("laptop"), "laptop")
 
 
-def _part(later: bool, **fields: object) -> Runs:
-    """The baseline networks' runs of the later seeds, or of the others, that have these values."""
+def _penalised(of: Published) -> xr.Dataset:
+    """The runs of vanillaNet with L1, L2 and the perplexity penalty, strong ones too: weights that shrink."""
+    grids = ("perplexity", "coherent")
+    return joined([of_grid(of.get("laptop"), "laptop", grid) for grid in grids])
+
+
+def _part(later: bool, of_these: Runs = _networks, fields: Mapping[str, object] = _ALL) -> Runs:
+    """The runs of the later half of these runs' seeds, or of the others, that have these values."""
 
     def runs(of: Published) -> xr.Dataset:
-        curves = _networks(of)
+        curves = of_these(of)
         is_later = (curves["seed"] > np.median(np.unique(curves["seed"]))).to_numpy()
         return only(curves.isel(run=is_later == later), **fields)
 
@@ -94,19 +103,21 @@ def _grid(profile: str, grid: str = "networks") -> Runs:
 
 def _crossed(choose_on: Mapping[str, object], judge_on: Mapping[str, object]) -> list[tuple[Runs, Runs]]:
     """Chosen on one half of the seeds and judged on the other, and the reverse: each run is judged once."""
-    return [(_part(later, **choose_on), _part(not later, **judge_on)) for later in (True, False)]
+    return [(_part(later, fields=choose_on), _part(not later, fields=judge_on)) for later in (True, False)]
 
-
-_PLAIN, _CLEAN, _REDRAWN = {"label": PLAIN}, {"label_noise": 0.0}, {"label_noise": 0.3}
 
 # What is chosen on, and what is judged; of all grids, the first seeds are among the earlier ones.
 PLANS: dict[str, list[tuple[Runs, Runs]]] = {
     f"{PLAIN} alone: other seeds": _crossed(_PLAIN, _PLAIN),
-    "all networks: other seeds": _crossed({}, {}),
+    "all networks: other seeds": _crossed(_ALL, _ALL),
     "clean → redrawn labels": _crossed(_CLEAN, _REDRAWN),
     "redrawn → clean labels": _crossed(_REDRAWN, _CLEAN),
-    "baseline → LeNet, AlexNet": [(_part(True, **_REDRAWN), _grid("laptop", "lenet-alexnet"))],
+    "baseline → LeNet, AlexNet": [(_part(True, fields=_REDRAWN), _grid("laptop", "lenet-alexnet"))],
     **{f"laptop → {name}": [(_part(True), _grid(name))] for name in PROFILES if name != "laptop"},
+    "penalised networks: other seeds": [
+        (_part(later, _penalised), _part(not later, _penalised)) for later in (True, False)
+    ],
+    "penalised networks: laptop → desktop": [(_part(True, _penalised), _grid("desktop", "perplexity"))],
 }
 
 
@@ -126,7 +137,7 @@ def transfers(of: Published) -> list[Transfer]:
         for known, new in runs:
             if both := set(known["seed"].to_numpy().tolist()) & set(new["seed"].to_numpy().tolist()):
                 raise StudyError(f"{name}: the seed {min(both)} is both to choose on and to judge on")
-            judged.append(judge(new, chosen.on(known)))
+            judged.append(judge(new, of_known(chosen.on(known), new)))
         chosen_on = sum(known.sizes["run"] for known, _ in runs)
         found.append(Transfer(name, chosen_on, pd.concat(judged, ignore_index=True)))
     if not found:

@@ -1,0 +1,64 @@
+"""What experiments have in common: frozen records with checked fields, and one line for what is wrong."""
+
+import difflib
+import re
+import typing
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from sparsity_lib.study.errors import StudyError
+
+
+class Described(BaseModel):
+    """A training, described. Raises `StudyError` (one line) for an unknown field or value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise StudyError(_one_line(error, type(self))) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and bool not in _allowed_types(
+            cls.model_fields[str(info.field_name)].annotation
+        ):
+            raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:N, mps")
+        return device
+
+
+def file_name(*parts: str) -> str:
+    """The parts as a name that every file system takes, joined by `-`."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
+
+
+def _allowed_types(annotation: Any) -> tuple[Any, ...]:
+    """The types that an annotation allows."""
+    return typing.get_args(annotation) or (annotation,)
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, model.model_fields, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"unknown parameter '{name}'; {hint}known: {', '.join(model.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return (
+        message if not name or first["type"] == "value_error" else f"{name} = {first['input']!r}: {message}"
+    )
