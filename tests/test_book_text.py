@@ -14,6 +14,7 @@ import pytest
 from sparsity_lib import study
 from sparsity_lib.study.__main__ import _field, _parser
 from sparsity_lib.study.analysis import moment_of_overfitting
+from sparsity_lib.study.experiment import ONLY_OF
 from sparsity_lib.study.networks import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +72,7 @@ def test_parameters_on_the_page_of_readings_exist() -> None:
         assert name in ours or name in analysis, name
         named[name] = value
         if value and name in ours:
-            network = "sparseoutNet" if name == "sparseout_gradient" else "vanillaNet"
+            network = ONLY_OF.get(name, ("vanillaNet",))[0]
             study.Experiment(**{"network": network, name: ast.literal_eval(value)})
     assert len(named) > 15
     assert [int(n) for n in re.findall(r"^## T(\d+) ·", text, re.MULTILINE)] == list(range(1, 20))

@@ -20,7 +20,7 @@ MACHINE_FIELDS = frozenset({"device", "deterministic", "compiled"})
 # What only some networks have, by field.
 _WITH_SPARSEOUT = tuple(name for name in NETWORKS if name.startswith("sparseout"))
 _WITH_DROPOUT = (*(name for name in NETWORKS if name.startswith("drop")), *_WITH_SPARSEOUT)
-_ONLY_OF = {
+ONLY_OF = {
     "norm_placement": ("normNet",),
     "batch_norm": tuple(name for name in NETWORKS if name.startswith("norm")),
     "dropout_placement": ("dropNet", "sparseoutNet"),
@@ -143,7 +143,7 @@ class Experiment(Described):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "Experiment":
-        for name, known in _ONLY_OF.items():
+        for name, known in ONLY_OF.items():
             if getattr(self, name) != type(self).model_fields[name].default and self.network not in known:
                 raise ValueError(
                     f"{name} = {getattr(self, name)} would be ignored by {self.network}; "

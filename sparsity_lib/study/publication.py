@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study import runs
-from sparsity_lib.study.analysis import summary
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.files import sha256, written_whole
 from sparsity_lib.study.profiles import experiments, profile
@@ -38,6 +36,10 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
     out here if its code fingerprint is the same. With `replace`, published runs of other code give way to
     those that were made anew by the code as it is.
     """
+    import pandas as pd  # here: the training path has to run without these
+
+    from sparsity_lib.study.analysis import summary
+
     target = folder_of(name)
     count = sum(_publish(name, file, source, replace) for file in profile(name).files())
     if together := published_parts(name):
