@@ -37,6 +37,15 @@ _IDENTITY = (
     "data_seed",
 )
 _PROVENANCE = ("commit", "code_fingerprint", "data_digest", "seconds")
+_DIMENSIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch")),
+    **dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch")),
+    **dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch")),
+    "correlation": ("run", "layer", "center", "epoch"),
+    "weight_norm": ("run", "layer", "epoch"),
+    "knockout_accuracy": ("run", "layer", "knocked_out"),
+    "channels": ("run", "layer"),
+}
 
 
 def curves(which: Sequence[Run]) -> xr.Dataset:
@@ -54,57 +63,48 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     longest = max((run.layers for run in which), key=len)
     layers = [*longest, *dict.fromkeys(name for run in which for name in run.layers if name not in longest)]
     epochs = max(run.experiment.epochs for run in which) + 1
-
-    def empty(*shape: int) -> np.ndarray:
-        return np.full((len(which), *shape, epochs), np.nan, "float32")
-
-    by_run = {name: empty() for name in (*_BY_EPOCH, *_WHERE_MEASURED)}
-    by_run |= {name: empty(len(SPLITS)) for name in _BY_SPLIT}
-    by_layer = {name: empty(len(layers), len(SPLITS)) for name in _BY_LAYER}
-    correlation, weight_norm = empty(len(layers), len(CENTERS)), empty(len(layers))
-    knockout = np.full((len(which), len(layers), len(KNOCKED_OUT)), np.nan, "float32")
-    channels = np.full((len(which), len(layers)), np.nan, "float32")
+    axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
+    axes |= {"knocked_out": np.array(KNOCKED_OUT), "epoch": np.arange(-1, epochs - 1, dtype="int32")}
+    sizes = {"run": len(which)} | {name: len(values) for name, values in axes.items()}
+    arrays = {
+        name: np.full([sizes[dim] for dim in dims], np.nan, "float32") for name, dims in _DIMENSIONS.items()
+    }
     for i, run in enumerate(which):
         try:
             with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
-                for name, values in by_run.items():
-                    if name in _WHERE_MEASURED and name not in file:
-                        continue
-                    found = file[name][...]
-                    values[i, ..., : found.shape[-1]] = found
-                for layer in run.layers:
-                    j = layers.index(layer)
-                    channels[i, j] = file[layer].attrs["channels"].item()
-                    for name, values in by_layer.items():
-                        found = file[layer][name][...]
-                        values[i, j, :, : found.shape[-1]] = found
-                    if "knockout_accuracy" in file[layer]:  # older files lack it
-                        knockout[i, j] = file[layer]["knockout_accuracy"][...]
-                    if "filter_norm_mean" in file[layer]:  # norms of batch norm have none
-                        mean, sd = (file[layer][f"filter_norm_{of}"][...] for of in ("mean", "sd"))
-                        weight_norm[i, j, : mean.shape[-1]] = np.sqrt(channels[i, j] * (mean**2 + sd**2))
-                    if "correlation_histogram" in file[layer]:
-                        counts = file[layer]["correlation_histogram"][...]  # (center, epoch, bin)
-                        pairs = counts.sum(-1)
-                        mean = counts @ np.abs(file["bin"][...]) / np.maximum(pairs, 1)
-                        correlation[i, j, :, : mean.shape[-1]] = mean
+                _read(file, {name: values[i] for name, values in arrays.items()}, run.layers, layers)
         except (OSError, KeyError) as error:  # what a failed checksum makes the reader raise
             raise StudyError(
                 f"{run.path} is damaged ({error}); without it, the run is trained again"
             ) from None
+    variables = {name: (dims, arrays[name]) for name, dims in _DIMENSIONS.items()}
+    return xr.Dataset(variables, _identity(which) | axes)
 
-    dims: dict[str, tuple[str, ...]] = dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch"))
-    dims |= dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch"))
-    dims |= dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch"))
-    dims["correlation"] = ("run", "layer", "center", "epoch")
-    dims["weight_norm"] = ("run", "layer", "epoch")
-    every = by_run | by_layer | {"correlation": correlation, "weight_norm": weight_norm}
-    variables = {name: (dims[name], values) for name, values in every.items()}
-    variables["knockout_accuracy"] = (("run", "layer", "knocked_out"), knockout)
-    axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
-    axes["knocked_out"] = np.array(KNOCKED_OUT)
-    axes["epoch"] = np.arange(-1, epochs - 1, dtype="int32")
-    return xr.Dataset(variables | {"channels": (("run", "layer"), channels)}, _identity(which) | axes)
+
+def _read(file: h5py.File, into: dict[str, np.ndarray], own: Sequence[str], layers: Sequence[str]) -> None:
+    """Put a run's curves into its part of the arrays; `own` are its layers among those of all runs."""
+    for name in (*_BY_EPOCH, *_BY_SPLIT, *_WHERE_MEASURED):
+        if name in file or name not in _WHERE_MEASURED:
+            _put(file[name][...], into[name])
+    for layer in own:
+        j, group = layers.index(layer), file[layer]
+        into["channels"][j] = channels = group.attrs["channels"].item()
+        for name in _BY_LAYER:
+            _put(group[name][...], into[name][j])
+        if "knockout_accuracy" in group:  # older files lack it
+            into["knockout_accuracy"][j] = group["knockout_accuracy"][...]
+        if "filter_norm_mean" in group:  # norms of batch norm have none
+            mean, sd = (group[f"filter_norm_{of}"][...] for of in ("mean", "sd"))
+            _put(np.sqrt(np.float32(channels) * (mean**2 + sd**2)), into["weight_norm"][j])
+        if "correlation_histogram" in group:
+            counts = group["correlation_histogram"][...]  # (center, epoch, bin)
+            pairs = counts.sum(-1)
+            _put(counts @ np.abs(file["bin"][...]) / np.maximum(pairs, 1), into["correlation"][j])
+
+
+def _put(values: np.ndarray, into: np.ndarray) -> None:
+    """A shorter run leaves the last epochs as they are."""
+    into[..., : values.shape[-1]] = values
 
 
 def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.ndarray]:
