@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from IPython.display import Markdown
+import pandas as pd
+from IPython.display import HTML, Markdown
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.sentences import bullets
@@ -16,7 +17,9 @@ class Shown:
         self._said: set[str] = set()
 
     def __call__(self, make: Callable[..., Any], *needed: Any) -> Any:
-        """What `make` makes of what is needed, and of what the functions among it return; a list as bullets.
+        """What `make` makes of what is needed, and of what the functions among it return.
+
+        A list is shown as bullets, and a table with all of its rows.
 
         Where any of them raises `StudyError`, that is said instead; the same once more is not shown.
         """
@@ -27,4 +30,6 @@ class Shown:
                 return None
             self._said.add(str(error))
             return Markdown(f"*Not shown: {error}.*")
+        if isinstance(made, pd.DataFrame):
+            return HTML(made.to_html())
         return Markdown(bullets(made)) if isinstance(made, list) else made
