@@ -117,6 +117,12 @@ def test_a_rule_is_left_out_where_a_run_lacks_what_it_needs() -> None:
     assert "weight norm" not in set(choose_and_judge(newer, older)["rule"])
 
 
+def test_weights_that_are_all_zero_do_not_grow() -> None:
+    curves = run()
+    curves["weight_norm"] = curves["weight_norm"].where(curves["epoch"] < 10, 0.0)
+    assert np.isnan(told(curves, {"weight norm": 0.01})["warned"])
+
+
 def test_no_rule_uses_a_later_epoch() -> None:
     """Whatever comes after a warning, it is given."""
     rng = np.random.default_rng(0)

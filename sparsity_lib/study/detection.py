@@ -100,9 +100,9 @@ def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
 
 def _weights_grow(curves: xr.Dataset, margin: float) -> np.ndarray:
     """The same rule on the norm of all weights of the network, whose logarithm should not rise."""
-    norms = trained(curves[["weight_norm"]])["weight_norm"]
-    whole = np.log((norms**2).sum("layer", min_count=1).transpose("run", "epoch").to_numpy()) / 2
-    return collapse_epochs(-whole, margin=margin, reference=BASELINE, patience=PATIENCE)
+    squares = (trained(curves[["weight_norm"]])["weight_norm"] ** 2).sum("layer", min_count=1)
+    shrinking = -np.log(squares.where(squares > 0).transpose("run", "epoch").to_numpy()) / 2
+    return collapse_epochs(shrinking, margin=margin, reference=BASELINE, patience=PATIENCE)
 
 
 def _training_loss_below(curves: xr.Dataset, threshold: float) -> np.ndarray:

@@ -194,9 +194,13 @@ def warning_leads(judged: pd.DataFrame, by: str = "rule") -> Figure:
 
 @figure
 def warning_outcomes(transfers: Sequence[warning.Transfer]) -> Figure:
-    """A panel per way to choose and judge, a bar per rule: the shares of runs that have each outcome."""
+    """A panel per way to choose and judge, a bar per rule: the shares of runs that have each outcome.
+
+    A rule that was not judged there, since runs lack what it needs, has a dash.
+    """
     tables = [detection.table(transfer.judged) for transfer in transfers]
-    names = list(dict.fromkeys(name for table in tables for name in table["rule"]))
+    judged = {name for table in tables for name in table["rule"]}
+    names = [name for name in detection.RULES if name in judged]
     columns = min(3, len(tables))
     rows = -(-len(tables) // columns)
     fig, axes = plt.subplots(
@@ -212,7 +216,7 @@ def warning_outcomes(transfers: Sequence[warning.Transfer]) -> Figure:
         ax.remove()
     for ax, transfer, table in zip(axes.flat, transfers, tables, strict=False):
         _bars(ax, table.set_index("rule").reindex(names), transfer.name)
-        ax.set_title(f"{transfer.name}\n({int(table['runs'].iloc[0])} runs)", fontsize=9.5)
+        ax.set_title(wrapped(f"{transfer.name} ({int(table['runs'].iloc[0])} runs)", 3), fontsize=9.5)
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     axes[0, 0].set_xlim(0, 1)
@@ -230,6 +234,8 @@ def _bars(ax: Axes, table: pd.DataFrame, name: str) -> None:
         ax.barh(range(len(table)), shares, 0.78, left=left, color=color, linewidth=0)
         tell(ax, "share of runs", chosen_and_judged=name, rule=table.index, outcome=outcome, value=shares)
         left += shares
+    for y in np.flatnonzero(table["runs"].isna()).tolist():
+        ax.text(0.02, y, "–", va="center", color="0.35")
     ax.grid(axis="y", visible=False)
 
 
