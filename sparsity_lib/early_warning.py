@@ -53,8 +53,10 @@ class OverfitWarning:
         - `reference`: with how many first epochs, at least 1, the later ones are compared.
         - `patience`: for how many epochs in a row, at least 1, it must lie so low; it warns in the last.
 
-        **Raises:** `ValueError` for other values, or no layers.
+        **Raises:** `ValueError` for other values, or no layers; `TypeError` if `channels` is no mapping.
         """
+        if not isinstance(channels, Mapping):
+            raise TypeError(f"channels must map each layer to its number, not be a {type(channels).__name__}")
         if not channels:
             raise ValueError("no layer is named; give {layer: number of channels}")
         for name, d in channels.items():
@@ -80,13 +82,7 @@ class OverfitWarning:
         for name, d in self._channels.items():
             if name not in entropies:
                 raise ValueError(f"the entropy of layer {name!r} is missing; given: {', '.join(entropies)}")
-            share = float(entropies[name]) / math.log(d)
-            if not -ROUNDING <= share <= 1 + ROUNDING:
-                raise ValueError(
-                    f"the entropy of layer {name!r}, with {d} channels, must be in [0, {math.log(d):.4g}] "
-                    f"nats, not {float(entropies[name]):.4g}"
-                )
-            shares.append(share)
+            shares.append(_share(name, entropies[name], d))
         began = self._falls.step(np.array(shares))
         return [name for name, begins in zip(self._channels, began, strict=True) if begins] or None
 
@@ -104,6 +100,20 @@ class OverfitWarning:
         if (theirs := state["channels"]) != self._channels:
             raise ValueError(f"the state is of the layers {theirs}, not {self._channels}")
         self._falls.restore(state)
+
+
+def _share(layer: str, entropy: Any, channels: int) -> float:
+    """The entropy, a number or what holds one, as a share of ln D."""
+    try:
+        share = float(entropy) / math.log(channels)
+    except (TypeError, ValueError, RuntimeError):  # as what it is raises
+        raise ValueError(f"the entropy of layer {layer!r} must be one number, not {entropy!r}") from None
+    if not -ROUNDING <= share <= 1 + ROUNDING:
+        raise ValueError(
+            f"the entropy of layer {layer!r}, with {channels} channels, must be in [0, "
+            f"{math.log(channels):.4g}] nats, not {float(entropy):.4g}"
+        )
+    return share
 
 
 def collapse_epochs(

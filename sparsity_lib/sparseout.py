@@ -37,16 +37,17 @@ def sparseout(
     - `q`: at least 0.
     - `training`: whether there is noise at all.
     - `gradient`: `"exact"`, the derivative 1 + q/2 |a|^((q-2)/2) e; `"reused"`, as in the authors' code,
-        the factor 1 + |a|^((q-2)/2) e of the forward pass. With q < 2 neither has a limit at a = 0, and 0
-        is taken, as ReLU does. With `q=2` both are dropout's.
+        the factor 1 + |a|^((q-2)/2) e of the forward pass. With q < 2 both grow without bound towards a = 0
+        (but the exact one of q = 0, which is 1); 0 is taken there, as ReLU does. With `q=2` both are
+        dropout's.
 
     **Returns:** the shape, dtype and memory format of `input`; half precision is computed in float32.
 
     **Raises:** `ValueError` for a `p` or `q` out of range, an unknown `gradient`, or an integer `input`.
     """
     _check(p, q, gradient)
-    if not input.is_floating_point():
-        raise ValueError(f"input must be floating point, not {input.dtype}")
+    if not (isinstance(input, Tensor) and input.is_floating_point()):
+        raise ValueError(f"input must be floating point, not {getattr(input, 'dtype', type(input).__name__)}")
     if not training or p == 0:
         return input
     if q == 2:

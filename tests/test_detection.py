@@ -123,19 +123,17 @@ def test_weights_that_are_all_zero_do_not_grow() -> None:
     assert np.isnan(told(curves, {"weight norm": 0.01})["warned"])
 
 
-def test_no_rule_uses_a_later_epoch() -> None:
-    """Whatever comes after a warning, it is given."""
+@pytest.mark.parametrize("name", [name for name in RULES if name != "never"])
+def test_no_rule_uses_a_later_epoch(name: str) -> None:
+    """Whatever comes after a warning, it is given; each rule warns somewhere in the middle of this run."""
     rng = np.random.default_rng(0)
-    curves = run()
-    parameters = {name: rule.choices[len(rule.choices) // 2] for name, rule in RULES.items()}
-    for name, parameter in parameters.items():
-        warned = RULES[name].warns(curves, parameter).item()
-        if np.isfinite(warned):
-            known = curves["epoch"] <= warned
-            other = curves.map(
-                lambda v, known=known: v.where(known, rng.random()) if "epoch" in v.dims else v
-            )
-            assert RULES[name].warns(other, parameter).item() == warned, name
+    curves = run(scale_free_entropy=(2.5, 1.0))
+    parameter = 1.5 if name == "training loss" else RULES[name].choices[-1]
+    warned = RULES[name].warns(curves, parameter).item()
+    assert 4 <= warned < EPOCHS - 5
+    known = curves["epoch"] <= warned
+    other = curves.map(lambda v: v.where(known, rng.random()) if "epoch" in v.dims else v)
+    assert RULES[name].warns(other, parameter).item() == warned
 
 
 def test_what_is_lost_is_that_at_the_warning_or_at_the_end_or_where_the_watched_loss_was_lowest() -> None:
@@ -221,6 +219,8 @@ def test_the_sweep_has_every_choice_of_every_rule() -> None:
 
 def test_what_cannot_be_judged_is_told_in_a_line() -> None:
     judged = judge(run(), ENTROPY)
+    with pytest.raises(StudyError, match="no rule to judge; known: entropy,"):
+        judge(run(), {})
     with pytest.raises(StudyError, match="unknown rule 'luck'; known: entropy,"):
         judge(run(), {"luck": 1})
     with pytest.raises(StudyError, match="there are no trained epochs"):

@@ -142,6 +142,11 @@ def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
         ):
             warning.update({"conv3": wrong, "fc1": 1.0})
     assert warning.state_dict() == before
+    for vague in (None, [1.0, 2.0], torch.ones(2)):
+        with pytest.raises(ValueError, match="the entropy of layer 'conv3' must be one number, not"):
+            warning.update({"conv3": vague, "fc1": 1.0})
+    with pytest.raises(TypeError, match="channels must map each layer to its number, not be a list"):
+        sl.OverfitWarning(["conv3"])
     with pytest.raises(ValueError, match="no layer is named"):
         sl.OverfitWarning({})
     with pytest.raises(ValueError, match="layer 'conv3' must be of a whole number of channels >= 2, not 1"):

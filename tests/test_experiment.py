@@ -31,6 +31,7 @@ from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
         ({"network": "ResNet18", "size": "full", "batch_norm": "keras"}, ["batch_norm", "normVGG11"]),
         ({"delay": 3}, ["delay = 3 needs l1 or l2"]),
         ({"delay": 10, "l1": 1.0, "epochs": 10}, ["delay = 10", "none of 10 epochs"]),
+        ({"network": "prNet", "reduction": "mean"}, ["reduction = mean would be ignored"]),
         ({"rho": 0.5}, ["rho = 0.5 needs l1 or l2"]),
     ],
 )

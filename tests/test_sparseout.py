@@ -167,6 +167,8 @@ def test_bad_settings_are_one_clear_line(arguments: dict[str, float], line: str)
 
 
 def test_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^input must be floating point, not list$"):
+        sparseout([1.0, 2.0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^input must be floating point, not torch.int64$"):
         sparseout(torch.arange(3), q=1.0, training=True)
 

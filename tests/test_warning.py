@@ -147,6 +147,26 @@ def test_each_run_is_judged_once_by_what_other_seeds_chose(ways: list[warning.Tr
         assert way.judged.groupby("rule")["run"].nunique().nunique() == 1
 
 
+def test_of_one_training_one_run_is_stored() -> None:
+    """Though its numbers may differ by rounding, it was trained longer, or its gradients were recorded."""
+    first, loss = run(), valley(20, epochs=61)
+    longer = one(val_loss=loss, val_accuracy=2 - loss, epochs=61)
+    twins = [run(), run(label="vanillaNet rho=-1.0"), longer]
+    twins[0]["val_loss"] = twins[0]["val_loss"] + 1e-6
+    others = [run(1), run(label="sr2Net"), run(label_noise=0.3), run(label="vanillaNet rho=0.0")]
+    curves = many([first, *twins, *others]).drop_vars("run")
+    kept = transfer._each_once(curves)
+    assert kept.sizes["run"] == 5
+    np.testing.assert_array_equal(kept["val_loss"][0], curves["val_loss"][0])
+
+
+def test_a_rule_that_was_not_judged_everywhere_says_where(ways: list[warning.Transfer]) -> None:
+    judged = ways[1].judged.replace({"rule": {"never": "weight norm"}})
+    right = np.where(judged["rule"] == "weight norm", judged["seed"] > 0, judged["right"] * 0.0)
+    summary = told.summary([ways[1], warning.Transfer("with norms", 24, judged.assign(right=right))])
+    assert any("weight norm 1 (0) of 1" in sentence for sentence in summary)
+
+
 def test_choosing_is_done_once_for_the_same_runs(
     published: dict[str, xr.Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +195,8 @@ def test_a_network_that_is_not_warned_of_is_set_against_the_plain_one(
     assert "6 of 6 runs of vanillaNet" in lines[0]
     assert lines[1] == "sr2Net: 0 of 6, the opposite in every pair of seeds (−100 points, n = 6)."
     assert told.blind(table.reset_index()).endswith("than in vanillaNet in sr2Net.")
+    few = table.reset_index().assign(n=5)
+    assert told.blind(few).startswith("In no network")
     assert told.blind(table.loc[["vanillaNet"]].reset_index()).startswith("In no network")
 
 

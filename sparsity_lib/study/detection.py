@@ -99,7 +99,7 @@ def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
 
 
 def _weights_grow(curves: xr.Dataset, margin: float) -> np.ndarray:
-    """The same rule on the norm of all weights of the network, whose logarithm should not rise."""
+    """The same rule on the norm of the weights of all monitored layers, whose logarithm should not rise."""
     squares = (trained(curves[["weight_norm"]])["weight_norm"] ** 2).sum("layer", min_count=1)
     shrinking = -np.log(squares.where(squares > 0).transpose("run", "epoch").to_numpy()) / 2
     return collapse_epochs(shrinking, margin=margin, reference=BASELINE, patience=PATIENCE)
@@ -239,9 +239,11 @@ def judge(curves: xr.Dataset, parameters: Mapping[str, float], within: int = WIT
         validation curves are where training would have stopped: at the warning, else at the end; of a rule
         that watches a held-out loss, where that was lowest till then.
 
-    **Raises:** `StudyError` for no runs, an unknown rule or one that a run lacks something for, or a network
-    without layers to watch.
+    **Raises:** `StudyError` for no runs, no rule, an unknown one or one that a run lacks something for, or a
+    network without layers to watch.
     """
+    if not parameters:
+        raise StudyError(f"no rule to judge; known: {', '.join(RULES)}")
     if unknown := [name for name in parameters if name not in RULES]:
         raise StudyError(f"unknown rule '{unknown[0]}'; known: {', '.join(RULES)}")
     for name in parameters:
@@ -371,7 +373,7 @@ def table(judged: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
     Runs, those that overfit, how many have each of OUTCOMES; `balanced`; mean, SD and 95 % interval of the
     lead, over the `lead_n` runs that have one, and of QUANTITIES; and the same of `over_chance`, `right` less
-    `right_by_chance`. Intervals are `by_seed`.
+    `right_by_chance`, over the `over_chance_n` with another run of their network. Intervals are `by_seed`.
     """
     rows = []
     for key, group in judged.groupby(["rule", *by], sort=False):
@@ -384,7 +386,8 @@ def table(judged: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         row |= _told(group["lead"], group["seed"], "lead") | {"lead_n": int(group["lead"].notna().sum())}
         for quantity in QUANTITIES:
             row |= _told(group[quantity], group["seed"], quantity)
-        row |= _told(group["right"] - group["right_by_chance"], group["seed"], "over_chance")
+        over = group["right"] - group["right_by_chance"]
+        row |= _told(over, group["seed"], "over_chance") | {"over_chance_n": int(over.notna().sum())}
         rows.append(row)
     return pd.DataFrame(rows)
 

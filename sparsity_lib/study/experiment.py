@@ -149,6 +149,10 @@ class Experiment(Described):
                     f"{name} = {getattr(self, name)} would be ignored by {self.network}; "
                     f"it is for {', '.join(known)}"
                 )
+        strengths = self.strengths()
+        summed = strengths["sparsity"] or strengths["variance"]
+        if strengths["perplexity"] and self.reduction == "mean" and not summed:
+            raise ValueError("reduction = mean would be ignored: the perplexity penalty is always a mean")
         if self.delay and not (self.l1 or self.l2):
             raise ValueError(f"delay = {self.delay} needs l1 or l2, which it delays")
         if self.delay >= self.epochs:

@@ -95,7 +95,7 @@ def criterion_words(test: Criterion) -> str:
     if test.kind == "share":
         return f"how many runs of {test.network} have a {quantity}"
     if test.kind == "lead":
-        return f"moment of overfitting less change-point of {quantity}{layers}, {test.network}"
+        return f"moment of overfitting less change-point of {quantity}{layers}, {test.network}: any lead"
     if test.kind == "value":
         return f"{quantity} of {test.network}"
     since = "the lowest validation loss" if test.since is None else f"epoch {test.since}"

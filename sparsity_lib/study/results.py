@@ -132,12 +132,12 @@ def label(experiment: Experiment) -> str:
     As in `sr2Net ×16`, the factor on the conv layers' lambda, or `sr2Net reduction=mean`.
     """
     strengths = experiment.strengths()
-    on_activations = [*strengths["sparsity"], *strengths["variance"], *strengths["perplexity"]]
+    scaled = [*strengths["sparsity"], *strengths["variance"]]  # by lambda_conv_scale, on conv layers
     told = [experiment.network]
-    if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in on_activations):
+    if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in scaled):
         told.append(f"×{experiment.lambda_conv_scale:g}")
     relevant = {
-        _OF_ACTIVATION_PENALTIES: bool(on_activations),
+        _OF_ACTIVATION_PENALTIES: bool(scaled or strengths["perplexity"]),
         _OF_DECORRELATION: bool(strengths["decorrelation"]),
         _OF_NORM_NET: experiment.architecture.startswith("norm"),
         _OF_NOISY_NET: experiment.architecture.startswith(("drop", "sparseout")),

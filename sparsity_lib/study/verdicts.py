@@ -335,7 +335,7 @@ def _smallest(test: Criterion, cell: Cell, published: Sequence[xr.Dataset], n: i
     if test.kind == "share":
         return math.nan
     squares, freedom = 0.0, 0
-    for label in SEVEN if test.network in SEVEN else test.networks:
+    for label in _pooled(test, cell, ledger):
         runs = _present(planned(label, cell), published)
         if runs is None or any(layer not in runs["layer"] for layer in test.layer):
             continue
@@ -346,6 +346,17 @@ def _smallest(test: Criterion, cell: Cell, published: Sequence[xr.Dataset], n: i
         return math.nan
     paired = test.kind in ("difference", "sizes")
     return detectable(math.sqrt(squares / freedom) * (math.sqrt(2) if paired else 1), n)
+
+
+def _pooled(test: Criterion, cell: Cell, ledger: Ledger) -> list[str]:
+    """The labels of the cell's networks: the paper's, if it is of them, and those of the ledger's claims."""
+    if cell.size is None:
+        return [*test.networks]  # a cell in name alone: each architecture has a size of its own
+    tests = [
+        claim.test for claim in ledger.claims if claim.test and cell in (*claim.cells, laptop_cell(claim))
+    ]
+    labels = dict.fromkeys(name for each in (test, *tests) for name in each.networks)
+    return [*(dict.fromkeys(SEVEN) | labels if any(name in SEVEN for name in labels) else labels)]
 
 
 def _wilson(values: np.ndarray) -> tuple[float, float]:

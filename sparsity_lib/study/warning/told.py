@@ -1,7 +1,7 @@
 """What was seen of rises and warnings, in words built from the numbers.
 
 As in `sentences`, a direction is only said where the 95 % interval lies on one side of zero. One of no width,
-where all runs agree to the last, says nothing either.
+where all runs agree to the last, says nothing either, but of pairs that are AGREEING.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from sparsity_lib.study.warning.rise import SHORTLY, SIGNALS, rise_table
 from sparsity_lib.study.warning.transfer import Transfer
 
 RULE = "entropy"  # that of OverfitWarning, on the mean of its layers
+AGREEING = 6  # pairs that all differ alike: by a sign test, p = 0.03
 RIVALS = {
     "right": ("more often right", "less often", 100.0, " % of runs", 0),
     "excess_loss": ("a higher loss at the stop", "a lower one", 1.0, " nats", 2),
@@ -126,11 +127,14 @@ def outcomes(judged: pd.DataFrame) -> list[str]:
 def against_chance(transfer: Transfer) -> str:
     """Whether the entropy's warning is right more often than that of another run of the network."""
     (row,) = detection.table(transfer.judged[transfer.judged["rule"] == RULE]).itertuples()
-    told = Description(row.runs, row.over_chance, np.nan, row.over_chance_low, row.over_chance_high, 0)
+    n = row.over_chance_n
+    told = Description(n, row.over_chance, np.nan, row.over_chance_low, row.over_chance_high, 0)
     start = (
         f"{transfer.name} ({row.runs} runs, of which {row.overfit} overfit): the entropy's warning is right "
     )
     start += f"in {number(100 * row.right, 0)} % of runs"
+    if 0 < n < row.runs:
+        start += f"; in the {n} with another run of their network"
     if np.isnan(told.low):
         return (
             f"{start}; there are too few runs of a network to say how often another run's warning would be."
@@ -175,7 +179,8 @@ def blinded(table: pd.DataFrame) -> list[str]:
 
 def blind(table: pd.DataFrame) -> str:
     """Of `blinded`: in which networks the warning clearly misses more of overfitting than in vanillaNet."""
-    found = [row.label for row in table.itertuples() if row.label != PLAIN and row.high < 0]
+    others = [row for row in table.itertuples() if row.label != PLAIN and row.high < 0]
+    found = [row.label for row in others if row.low < row.high or row.n >= AGREEING]
     if not found:
         return f"In no network is the warning clearly less often in time than in {PLAIN}."
     return f"The warning is clearly less often in time than in {PLAIN} in {listed(found)}."
@@ -200,7 +205,7 @@ def summary(transfers: Sequence[Transfer]) -> list[str]:
         tables = [detection.against(transfer.judged, RULE, quantity) for transfer in transfers]
         sides = pd.concat([_compared(table) for table in tables], axis=1)
         counts = [
-            f"{rule} {(row == 1).sum()} ({(row == -1).sum()})"
+            f"{rule} {(row == 1).sum()} ({(row == -1).sum()}){_of_fewer(row)}"
             for rule, row in sides.iterrows()
             if row.abs().any()
         ]
@@ -211,6 +216,11 @@ def summary(transfers: Sequence[Transfer]) -> list[str]:
             else f"No other rule is clearly {more}, or clearly {less}, in any of these."
         )
     return sentences
+
+
+def _of_fewer(row: pd.Series) -> str:
+    # a rule that was not judged in every way
+    return f" of {row.notna().sum()}" if row.isna().any() else ""
 
 
 def _compared(table: pd.DataFrame, name: str = "") -> pd.Series:

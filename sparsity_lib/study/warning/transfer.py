@@ -11,11 +11,10 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib import early_warning
-from sparsity_lib.study.analysis import only
+from sparsity_lib.study.analysis import SETTING, only
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.detection import choose, judge, of_known
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.paper import EPOCHS
 from sparsity_lib.study.profiles import PROFILES
 from sparsity_lib.study.questions import PLAIN, of_grid
 from sparsity_lib.study.results import joined, published_parts
@@ -59,10 +58,12 @@ def stored() -> dict[str, xr.Dataset]:
 
 
 def _each_once(curves: xr.Dataset) -> xr.Dataset:
-    # One training may be in several grids: to record more of it, or for more epochs.
-    began = curves["val_loss"].sel(epoch=slice(None, EPOCHS - 1)).to_numpy()
-    _, first = np.unique(began, axis=0, return_index=True, equal_nan=True)
-    return curves.isel(run=np.sort(first))
+    # One training may be in several grids: to record gradients too, or for more epochs. By what it is, as its
+    # numbers may differ by rounding.
+    fields = [name for name in (*SETTING, "seed") if name in curves.coords and name != "epochs"]
+    told = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
+    told["label"] = [label.replace(" rho=-1.0", "") for label in curves["label"].to_numpy()]
+    return curves.isel(run=~told.duplicated().to_numpy())
 
 
 def every_run(of: Published) -> pd.DataFrame:
@@ -81,7 +82,7 @@ def _networks(of: Published) -> xr.Dataset:
 
 
 def _penalised(of: Published) -> xr.Dataset:
-    """The runs of vanillaNet with L1, L2 and the perplexity penalty, strong ones too: weights that shrink."""
+    """The runs with L1, L2 and the perplexity penalty, in which the norm of the weights is known."""
     grids = ("perplexity", "coherent")
     return joined([of_grid(of.get("laptop"), "laptop", grid) for grid in grids])
 
