@@ -35,7 +35,7 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: .venv/.installed ## run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations 12
 
 bench: .venv/.installed ## measure what training costs, for the book's page; needs a quiet machine
 	$(BIN)/python -m benchmarks

@@ -188,7 +188,11 @@ def folder_of(name: str) -> Path:
 
 def published(name: str, file: str = CURVES) -> xr.Dataset | None:
     """The curves of a profile's published runs, or None if there are none; a grid may have its own `file`."""
-    path = folder_of(name) / file
+    return load_curves(folder_of(name) / file)
+
+
+def load_curves(path: Path) -> xr.Dataset | None:
+    """A published file of curves, or None if there is none; `StudyError` if it is damaged."""
     if not path.exists():
         return None
     try:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.language import runs
 from sparsity_lib.study.language.grid import select
 from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.publication import require_committed, write_sums, wrong_sums
+from sparsity_lib.study.results import load_curves
 from sparsity_lib.study.runs import write
 
 
@@ -21,14 +21,7 @@ def folder_of() -> Path:
 
 def published(profile: str) -> xr.Dataset | None:
     """The curves of a profile's published language models, as `runs.curves` has them; None without any."""
-    path = folder_of() / f"{profile}.nc"
-    if not path.exists():
-        return None
-    try:
-        return xr.load_dataset(path, engine="h5netcdf")
-    except Exception as error:  # whatever a damaged file makes the reader raise
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise StudyError(f"{path} is damaged ({told}); get the published file again") from None
+    return load_curves(folder_of() / f"{profile}.nc")
 
 
 def publish(profile: str, source: str | Path | None = None, replace: bool = False) -> int:
