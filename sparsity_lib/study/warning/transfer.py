@@ -102,9 +102,13 @@ def _grid(profile: str, grid: str = "networks") -> Runs:
     return lambda of: of_grid(of.get(profile), profile, grid)
 
 
-def _crossed(choose_on: Mapping[str, object], judge_on: Mapping[str, object]) -> list[tuple[Runs, Runs]]:
+def _crossed(
+    choose_on: Mapping[str, object], judge_on: Mapping[str, object], of_these: Runs = _networks
+) -> list[tuple[Runs, Runs]]:
     """Chosen on one half of the seeds and judged on the other, and the reverse: each run is judged once."""
-    return [(_part(later, fields=choose_on), _part(not later, fields=judge_on)) for later in (True, False)]
+    return [
+        (_part(later, of_these, choose_on), _part(not later, of_these, judge_on)) for later in (True, False)
+    ]
 
 
 # What is chosen on, and what is judged; of all grids, the first seeds are among the earlier ones.
@@ -115,9 +119,8 @@ PLANS: dict[str, list[tuple[Runs, Runs]]] = {
     "redrawn → clean labels": _crossed(_REDRAWN, _CLEAN),
     "baseline → LeNet, AlexNet": [(_part(True, fields=_REDRAWN), _grid("laptop", "lenet-alexnet"))],
     **{f"laptop → {name}": [(_part(True), _grid(name))] for name in PROFILES if name != "laptop"},
-    "penalised networks: other seeds": [
-        (_part(later, _penalised), _part(not later, _penalised)) for later in (True, False)
-    ],
+    "penalised networks: other seeds": _crossed(_ALL, _ALL, _penalised),
+    "desktop: other seeds": _crossed(_ALL, _ALL, _grid("desktop", "perplexity")),
     "penalised networks: laptop → desktop": [(_part(True, _penalised), _grid("desktop", "perplexity"))],
 }
 
