@@ -177,12 +177,17 @@ def test_choosing_is_done_once_for_the_same_runs(
     assert len(calls) == 8
 
 
-def test_a_seed_on_both_sides_is_refused(
+def test_nothing_is_chosen_on_seeds_that_are_judged(
     published: dict[str, xr.Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(warning.PLANS, "all networks: other seeds", [(everything, everything)])
-    with pytest.raises(StudyError, match="all networks: other seeds: the seed 0 is both"):
-        warning.transfers(published)
+    def later(of: dict[str, xr.Dataset]) -> xr.Dataset:
+        return of["laptop"].isel(run=of["laptop"]["seed"].to_numpy() > 2)
+
+    monkeypatch.setattr(
+        transfer, "PLANS", {"all": [(everything, everything)], "later": [(everything, later)]}
+    )
+    (way,) = warning.transfers(published)
+    assert (way.name, way.chosen_on) == ("later", 12)  # of 24, those of three of the six seeds
 
 
 def test_a_network_that_is_not_warned_of_is_set_against_the_plain_one(

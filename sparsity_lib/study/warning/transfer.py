@@ -128,25 +128,32 @@ PLANS: dict[str, list[tuple[Runs, Runs]]] = {
 def transfers(of: Published) -> list[Transfer]:
     """All of PLANS for which there are published runs.
 
-    **Raises:** `StudyError` if there are none, or if a seed is among the runs to choose on and those to judge
-    on: trainings of one seed begin alike.
+    Of the runs to choose on, those of seeds to be judged are left out: trainings of one seed begin alike.
+
+    **Raises:** `StudyError` if there are none.
     """
     found, chosen = [], _Chosen()
     for name, pairs in PLANS.items():
         try:
-            runs = [(choose_on(of), judge_on(of)) for choose_on, judge_on in pairs]
+            runs = [_apart(choose_on(of), judge_on(of)) for choose_on, judge_on in pairs]
         except StudyError:
             continue
         judged = []
         for known, new in runs:
-            if both := set(known["seed"].to_numpy().tolist()) & set(new["seed"].to_numpy().tolist()):
-                raise StudyError(f"{name}: the seed {min(both)} is both to choose on and to judge on")
             judged.append(judge(new, of_known(chosen.on(known), new)))
         chosen_on = sum(known.sizes["run"] for known, _ in runs)
         found.append(Transfer(name, chosen_on, pd.concat(judged, ignore_index=True)))
     if not found:
         raise StudyError("there are no published runs to choose a warning's parameters on")
     return found
+
+
+def _apart(known: xr.Dataset, new: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """The runs to choose on that have none of the others' seeds, and those; `StudyError` without any."""
+    known = known.isel(run=~known["seed"].isin(new["seed"].to_numpy()).to_numpy())
+    if not known.sizes["run"]:
+        raise StudyError("all runs to choose on are of seeds to judge on")
+    return known, new
 
 
 class _Chosen:
