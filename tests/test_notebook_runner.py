@@ -102,7 +102,9 @@ def test_only_whole_notebooks_become_pages(project: Path, first: subprocess.Comp
 
 
 def test_a_failure_names_notebook_cell_and_error(first: subprocess.CompletedProcess[str]) -> None:
-    lines = sorted(line for line in first.stderr.splitlines() if line.startswith("error:"))
+    # A kernel that dies may write of its sockets there too, now and then.
+    ours = [line for line in first.stderr.splitlines() if line.startswith(("error:", "failed:"))]
+    lines = sorted(ours[:-1])
     beginnings = [
         "error: 02-exit.ipynb is not in the book: code cell 2 of 3: SystemExit: 0 (see",
         "error: 03-error.ipynb is not in the book: code cell 3 of 3: ValueError: no such layer (see",
@@ -111,7 +113,7 @@ def test_a_failure_names_notebook_cell_and_error(first: subprocess.CompletedProc
     assert len(lines) == 3
     assert all(line.startswith(beginning) for line, beginning in zip(lines, beginnings, strict=True))
     assert all("_build/notebooks/0" in line for line in lines)
-    assert first.stderr.splitlines()[3:] == ["failed: 02-exit, 03-error, 04-killed"]
+    assert ours[-1] == "failed: 02-exit, 03-error, 04-killed"
 
 
 def test_progress_is_visible(first: subprocess.CompletedProcess[str]) -> None:
