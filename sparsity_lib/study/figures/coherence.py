@@ -40,9 +40,11 @@ def coherence_curves(curves: xr.Dataset, published: xr.Dataset | None = None) ->
     """Coherence, the share of steps in which the term acts, and validation accuracy, by epoch and strength.
 
     A column for each strength of `curves`, which are `coherent.gathered`. Smoothed for drawing. Lines are
-    means over seeds; bands go from the lowest to the highest seed: of `published` where they are given.
+    means over seeds, of `published` in a way that `curves` have no run of; bands go from the lowest to the
+    highest seed: of `published` where they are given.
     """
     here, banded = coherent.cells(curves), coherent.cells(curves if published is None else published)
+    lines = banded | here
     columns = list(dict.fromkeys((term, strength) for term, strength, _ in here if term in TERMS))
     if not columns:
         raise StudyError("there are no runs with L1 or L2 to draw")
@@ -62,17 +64,22 @@ def coherence_curves(curves: xr.Dataset, published: xr.Dataset | None = None) ->
     )
     for column, (term, strength) in zip(axes.T, columns, strict=True):
         column[0].set_title(f"{term} {strength:g}")
-        for key in (each for each in here if each[:2] == (term, strength) or each[2] == NONE):
+        for key in (each for each in lines if each[:2] == (term, strength) or each[2] == NONE):
             for ax, (quantity, words) in zip(column, rows.items(), strict=True):
                 if not (quantity == "coherence_gate" and key[2] == NONE):
                     of = {"panel": f"{term} {strength:g}", "quantity": words, "way": key[2]}
-                    _curve(ax, here[key][quantity], banded.get(key, here[key])[quantity], of)
+                    _curve(ax, lines[key][quantity], banded.get(key, lines[key])[quantity], of)
     for row, words in zip(axes, rows.values(), strict=True):
         row[0].set_ylabel(words)
     for ax in axes[0]:
         ax.axhline(0, color="0.45", linewidth=0.9, zorder=1)
     fig.supxlabel(f"epoch (smoothed, sigma {SMOOTHING:g} epochs)")
-    _legend(fig, (NONE, *WAYS), (BAND, "lowest to highest seed"), lines=True)
+    _legend(
+        fig,
+        [way for way in (NONE, *WAYS) if any(way == key[2] for key in lines)],
+        (BAND, "lowest to highest seed"),
+        lines=True,
+    )
     return fig
 
 
