@@ -522,6 +522,7 @@ def test_published_runs_can_be_made_again(tmp_path):
         experiment
         for experiment in profiles.experiments("laptop", seeds=[100], published=True)
         if experiment.id in published["run"]
+        and experiment.delay == 0  # a later start has no two epochs to show
         and provenance.equivalent(str(published.sel(run=experiment.id)["code_fingerprint"].item()))
         == provenance.code_fingerprint()
     ]
