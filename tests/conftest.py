@@ -9,7 +9,7 @@ import torch
 
 from sparsity_lib import study
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["browser", "faults"]
 TINY = {"dataset": "digits", "epochs": 12, "limit": 200, "lr": 0.1, "label_noise": 0.3}
 
 

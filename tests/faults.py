@@ -1,0 +1,82 @@
+"""What the tests of faults tried, and what was lost, counted for the book.
+
+A test marked `fault(FAULT, WHERE)` does the thing named in FAULTS. Passing is one trial survived, or as many
+as it says by the fixture `survived`; failing adds one lost. `--fault-report FILE` writes the counts as JSON.
+"""
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FAULTS = {
+    "killed": (
+        "SIGKILL at a random moment",
+        "the same command goes on; every array is bit for bit that of an undisturbed run; no lock is left",
+    ),
+    "stopped": ("SIGTERM and Ctrl-C", "a checkpoint, one line that says how to go on, an exit code not 0"),
+    "asked twice": (
+        "two processes are asked for the same run",
+        "one trains, the other says that it waits, and there is one result",
+    ),
+    "no room": (
+        "no space left, or a folder that cannot be written",
+        "one line; earlier results are intact; where there is room again, the same command goes on",
+    ),
+    "damaged": (
+        "a truncated file, or a changed bit",
+        "noticed by a checksum, named, set aside and made again; nothing of it is in the book",
+    ),
+    "one fails": (
+        "one of many jobs fails",
+        "the others finish; a summary names the job, its log and the command that repeats it",
+    ),
+}
+
+_counts: dict[tuple[str, str], list[int]] = {}  # trials, losses
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-report", metavar="FILE", help="write what the tests of faults tried as JSON")
+
+
+@pytest.fixture
+def survived(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Called after each trial whose outcome was found to be as it must be."""
+    return lambda: request.node.user_properties.append(("survived", 1))
+
+
+@pytest.fixture(autouse=True)
+def _is_of_a_fault(request: pytest.FixtureRequest) -> None:
+    if marker := request.node.get_closest_marker("fault"):
+        fault, where = marker.args
+        assert fault in FAULTS
+        request.node.user_properties.append(("fault", (fault, where)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Also of tests in other processes, whose properties come with the report."""
+    told = list(report.user_properties)
+    of = dict(told).get("fault")
+    if not of or report.skipped or not (report.when == "call" or report.failed):
+        return
+    said = sum(name == "survived" for name, _ in told)
+    trials, losses = _counts.setdefault((of[0], of[1]), [0, 0])
+    lost = int(report.failed)
+    _counts[of[0], of[1]] = [trials + (said or not lost) + lost, losses + lost]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--fault-report")
+    if not path or hasattr(session.config, "workerinput"):
+        return
+    rows = [
+        {"fault": what, "must hold": must, "where": where, "trials": trials, "losses": losses}
+        for key, (what, must) in FAULTS.items()
+        for (fault, where), (trials, losses) in sorted(_counts.items())
+        if fault == key
+    ]
+    machine = {"system": platform.system(), "python": platform.python_version()}
+    Path(path).write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
