@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from sparsity_lib import study
-from sparsity_lib.study import analysis, profiles, publication, results
+from sparsity_lib.study import analysis, profiles, publication, results, runs
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.grid import run_queue
 from sparsity_lib.study.provenance import code_fingerprint
@@ -75,6 +76,29 @@ def test_a_divergence_is_named_and_the_others_finish(runs_folder):
     assert list(outcome.diverged) == [bad.id]
     assert "not finite" in outcome.diverged[bad.id]
     assert list(run_queue([bad], jobs=1).diverged) == [bad.id]  # noted, and not tried again
+
+
+@pytest.mark.fault("one fails", "`run`")
+def test_a_failure_is_named_with_its_log_and_command(tiny_profile, monkeypatch, capsys):
+    """vanillaNet's file cannot be written: a folder is in its place."""
+    failing, sound = profiles.experiments("tiny")
+    log = tiny_profile / f"{failing.id}.log"
+    in_the_way = tiny_profile / f"{failing.id}.weights.pt"
+    in_the_way.mkdir(parents=True)
+    assert main(["run", "tiny", "--jobs", "2"]) == 1
+    told = capsys.readouterr().out
+    assert "1 trained" in told
+    assert runs.find(sound)
+    assert f"failed: {failing.id}: cannot write" in told
+    assert f"log: {log}\n" in told
+    assert "Traceback" in log.read_text()
+    in_the_way.rmdir()
+    (command,) = re.findall(r"again: python -m sparsity_lib.study (.*)", told)
+    assert main(command.split()) == 0
+    assert "1 trained" in capsys.readouterr().out
+    assert not log.exists()
+    assert main(["run", "tiny", "--only", "deadbeef"]) == 2
+    assert "no run 'deadbeef' among the 2 of tiny" in capsys.readouterr().err
 
 
 def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):

@@ -23,8 +23,8 @@ import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib._viridis import VIRIDIS
 from sparsity_lib.study.__main__ import main
+from sparsity_lib.study.errors import Stopped
 from sparsity_lib.study.tensorboard import Board, export
-from sparsity_lib.study.training import Stopped
 from sparsity_lib.tensorboard import SCALARS, map_sheet
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import shlex
 import signal
 import statistics
 import sys
@@ -11,14 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparsity_lib.study import publication, results, runs
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import run_queue
 from sparsity_lib.study.networks import ALL_SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.tensorboard import Board, export
-from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
+from sparsity_lib.study.training import NonFiniteLoss, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,11 +74,21 @@ def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
         raise StudyError(f"unknown size '{unknown[0]}'; known: {', '.join(ALL_SIZES)}")
     grids = args.grids.split(",") if args.grids else []
     queue = experiments(name, parse_seeds(args.seeds), grids, args.published)
+    if args.only:
+        queue = _alone(queue, args.only.split(","), name)
     datasets = args.datasets.split(",") if args.datasets else {e.dataset for e in queue}
     if absent := [dataset for dataset in datasets if dataset not in {e.dataset for e in queue}]:
         there = ", ".join(dict.fromkeys(e.dataset for e in queue))
         raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {there}")
     return [e for e in queue if e.size in sizes and e.dataset in datasets]
+
+
+def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experiment]:
+    by_digest = {experiment.digest: experiment for experiment in queue}
+    digests = [each.rpartition("-")[2] for each in wanted]
+    if absent := [each for each in digests if each not in by_digest]:
+        raise StudyError(f"no run '{absent[0]}' among the {len(queue)} of {name}; --published, or --seeds?")
+    return [by_digest[each] for each in digests]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -93,12 +104,24 @@ def _run(args: argparse.Namespace) -> int:
     )
     for told in outcome.diverged.values():
         print(f"diverged: {told}")
-    for run, error in outcome.failed.items():
-        print(f"failed: {run}: {error}")
+    for experiment in queue:
+        if experiment.id in outcome.failed:
+            print(f"failed: {experiment.id}: {outcome.failed[experiment.id]}")
+            print(f"  log: {runs.log_of(experiment, args.out)}")
+            print(f"  again: {_again(args, experiment)}")
     if stop():
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 1 if outcome.failed or outcome.stopped else 0
+
+
+def _again(args: argparse.Namespace, experiment: Experiment) -> str:
+    """The command that trains this one of the queue."""
+    told = ["python", "-m", "sparsity_lib.study", "run", args.profile, "--only", experiment.digest]
+    told += ["--seeds", args.seeds] if args.seeds else []
+    told += ["--published"] if args.published else []
+    told += ["--out", args.out] if args.out else []
+    return shlex.join(told)
 
 
 @contextlib.contextmanager
@@ -233,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
         sub.add_argument("--grids", metavar="adam,readings", default="", help="these alone")
         sub.add_argument("--published", action="store_true", help="the seeds that are published")
+        sub.add_argument("--only", metavar="RUN,RUN", default="", help="these runs alone, by id or its end")
 
     board = command("tensorboard", _tensorboard, "write a finished run for TensorBoard")
     board.add_argument("run", metavar="RUN", help="the run's file")

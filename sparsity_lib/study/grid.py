@@ -2,31 +2,26 @@
 
 import contextlib
 import math
-import multiprocessing
 import os
-import queue
-import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.synchronize import Event
+from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from sparsity_lib.study import runs
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import written_whole
 from sparsity_lib.study.provenance import code_fingerprint, equivalent
 from sparsity_lib.study.runs import Run
-from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
-
-Messages: TypeAlias = "multiprocessing.Queue[tuple[str, int, float]]"  # run, epoch, validation loss
+from sparsity_lib.study.training import NonFiniteLoss, train
+from sparsity_lib.study.workers import Stop, Tell, side_by_side
 
 
 @dataclass
@@ -55,8 +50,8 @@ def run_queue(
     """Train those experiments that have no run yet, `jobs` at a time, with progress on standard error.
 
     When `seconds` are over, or `stop` says so, runs in training write a checkpoint after their epoch and
-    stop; the same call goes on from there. A run that fails does not stop the others. Returns what became of
-    each.
+    stop; the same call goes on from there. A run that fails does not stop the others; its traceback is kept
+    beside its place, in `runs.log_of`, until it succeeds. Returns what became of each.
     """
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 1 or (seconds is not None and seconds <= 0):
@@ -76,15 +71,16 @@ def run_queue(
             missing, min(jobs, len(missing)), folder, lambda: stop() or time.monotonic() >= end
         ):
             if error is None:
+                runs.log_of(experiment, folder).unlink(missing_ok=True)
                 outcome.done.append(experiment.id)
             elif isinstance(error, Stopped):
                 outcome.stopped.append(experiment.id)
             elif isinstance(error, NonFiniteLoss):
                 outcome.diverged[experiment.id] = str(error)
             else:
-                outcome.failed[experiment.id] = (
-                    str(error).splitlines()[0] if str(error) else type(error).__name__
-                )
+                outcome.failed[experiment.id] = (str(error) or type(error).__name__).splitlines()[0]
+                with contextlib.suppress(StudyError), written_whole(runs.log_of(experiment, folder)) as log:
+                    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return outcome
 
 
@@ -115,95 +111,34 @@ def _train_side_by_side(
     experiments: Sequence[Experiment], jobs: int, folder: str | Path | None, stop: Callable[[], bool]
 ) -> Iterator[tuple[Experiment, BaseException | None]]:
     """Yield each experiment as it ends, with its error or None."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, torch.get_num_threads() // jobs)  # torch follows OMP_NUM_THREADS, as schedulers set it
     total = sum(experiment.epochs + 1 for experiment in experiments)
-    with (
-        workers(jobs, threads) as (pool, messages, stopping),
-        tqdm(total=total, unit="epoch", mininterval=1, dynamic_ncols=True, smoothing=0.05) as bar,
-    ):
-        pending: dict[Future[None], Experiment] = {
-            pool.submit(_train_one, experiment, folder): experiment for experiment in experiments
-        }
-        ended = 0
-        while pending:
-            finished, _ = wait(pending, timeout=0.5)
-            if stop():
-                stopping.set()
-            _show(bar, messages, f"run {min(ended + jobs, len(experiments))} of {len(experiments)}")
-            for future in finished:
-                experiment, ended = pending.pop(future), ended + 1
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    error = StudyError("the process was killed (no memory left?); the same command goes on")
-                if not isinstance(error, Stopped):
-                    mark = "done" if error is None else f"not finished: {error}"
-                    bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
-                yield experiment, error
+    ended = 0
+    with tqdm(total=total, unit="epoch", mininterval=1, dynamic_ncols=True, smoothing=0.05) as bar:
+
+        def show(message: tuple[str, int, float]) -> None:
+            run, epoch, loss = message
+            bar.update()
+            bar.set_description(
+                f"run {min(ended + jobs, len(experiments))} of {len(experiments)}", refresh=False
+            )
+            bar.set_postfix_str(f"{run} epoch {epoch} val loss {loss:.3f}", refresh=False)
+
+        work = partial(_train_one, folder=folder)
+        for experiment, error in side_by_side(work, experiments, jobs, threads, stop, show):
+            ended += 1
+            if not isinstance(error, Stopped):
+                mark = "done" if error is None else f"not finished: {error}"
+                bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
+            yield experiment, error
 
 
-@contextlib.contextmanager
-def workers(jobs: int, threads: int) -> Iterator[tuple[ProcessPoolExecutor, Messages, Event]]:
-    """So many processes, each with so many threads, what they send, and how they are asked to stop.
-
-    `stop_asked` tells them. They are asked on leaving too, so that an interrupted notebook leaves
-    checkpoints, and waited for: a pool that is left to the interpreter's end may be closed twice, with a
-    traceback.
-    """
-    context = multiprocessing.get_context("spawn")  # a forked torch hangs once it has started threads
-    messages, stopping = context.Queue(), context.Event()
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (messages, stopping, threads))
-    try:
-        yield pool, messages, stopping
-    finally:
-        stopping.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def stop_asked() -> bool:
-    """Whether the process, one of `workers`, was asked to stop."""
-    return _stopping.is_set()
-
-
-def _show(bar: "tqdm[Any]", messages: Messages, position: str) -> None:
-    while True:
-        try:
-            run, epoch, loss = messages.get_nowait()
-        except queue.Empty:
-            return
-        bar.update()
-        bar.set_description(position, refresh=False)
-        bar.set_postfix_str(f"{run} epoch {epoch} val loss {loss:.3f}", refresh=False)
-
-
-_messages: Messages
-_stopping: Event
-
-
-def _start_worker(messages: Messages, stopping: Event, threads: int) -> None:
-    global _messages, _stopping
-    _messages, _stopping = messages, stopping
-    torch.set_num_threads(threads)
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent says when to stop
-        signal.signal(number, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot stop its workers, which would wait for work for ever."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def _train_one(experiment: Experiment, folder: str | Path | None) -> None:
-    if stop_asked():
-        raise Stopped(f"{experiment.id}: not started")
-
+def _train_one(experiment: Experiment, tell: Tell, stop: Stop, folder: str | Path | None) -> None:
     def report(record: dict[str, Any]) -> None:
-        _messages.put((experiment.id, record["epoch"], float(record["val_loss"])))
+        tell((experiment.id, record["epoch"], float(record["val_loss"])))
 
     try:
-        train(experiment, report, folder, stop=stop_asked)
+        train(experiment, report, folder, stop=stop)
     except NonFiniteLoss as error:
         runs.note_divergence(experiment, folder, str(error))
         raise

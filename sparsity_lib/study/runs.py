@@ -73,6 +73,11 @@ def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
     return Path(where or folder("runs", "SPARSITY_RUNS")) / f"{experiment.id}.nc"
 
 
+def log_of(experiment: Experiment, where: str | Path | None = None) -> Path:
+    """Where the traceback is kept if the experiment's training fails."""
+    return path_of(experiment, where).with_suffix(".log")
+
+
 def save(tree: xr.DataTree, path: Path) -> Run:
     """Write a run's file and open it."""
     write(tree, path)

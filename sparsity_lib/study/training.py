@@ -24,7 +24,7 @@ from sparsity_lib._layers import named_layers
 from sparsity_lib.coherence import compression
 from sparsity_lib.study import networks, observation, runs, trained
 from sparsity_lib.study.data import Data, Split
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import lock, set_aside, written_whole
 from sparsity_lib.study.other_networks import RESNET
@@ -47,10 +47,6 @@ EpochRecord = dict[str, Tensor | int]  # "epoch", and everything observed after 
 
 class NonFiniteLoss(StudyError):
     """Training diverged: the loss became infinite or NaN."""
-
-
-class Stopped(StudyError):
-    """The training was stopped before its end; its checkpoint is written."""
 
 
 def train(

@@ -1,22 +1,21 @@
 """The language models of each profile, and training several side by side."""
 
 from collections.abc import Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from sparsity_lib.study import grid
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.language import runs, texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.runs import LanguageRun
 from sparsity_lib.study.language.training import streams, train_language
 from sparsity_lib.study.profiles import profile as profile_of
 from sparsity_lib.study.selection import Listed, listed, parse_seeds
-from sparsity_lib.study.training import Stopped
+from sparsity_lib.study.workers import Stop, Tell, side_by_side
 
 QS = ("none", "1", "1.5", "2", "2.5", "3")  # no noise; sparser than dropout; dropout; denser
 FRESH_QS, FRESH_SEEDS = ("1", "2", "3"), (0, 1, 2)  # what a page trains beside the published runs
@@ -94,25 +93,20 @@ def run_all(
         streams(each, texts.load(each.text, each.limit))
     failed = []
     if missing:
-        with (
-            grid.workers(min(jobs, len(missing)), threads=1) as (pool, _, _),
-            tqdm(total=len(missing), unit="run", mininterval=1) as bar,
-        ):
-            pending = {pool.submit(_train_one, each, folder): each for each in missing}
-            for future in as_completed(pending):
+        work = partial(_train_one, folder=folder)
+        with tqdm(total=len(missing), unit="run", mininterval=1) as bar:
+            for experiment, error in side_by_side(work, missing, min(jobs, len(missing)), threads=1):
                 bar.update()
-                if error := future.exception():
-                    if isinstance(error, BrokenProcessPool):
-                        error = StudyError("the process was killed (no memory left?)")
-                    failed.append(f"{pending[future].id}: {error}")
+                if error:
+                    failed.append(f"{experiment.id}: {error}")
     if failed:
         raise StudyError(f"{len(failed)} of {len(missing)} runs failed; {failed[0]}")
     return [run for experiment in experiments if (run := runs.find(experiment, folder))]
 
 
-def _train_one(experiment: LanguageExperiment, folder: str | Path | None) -> None:
+def _train_one(experiment: LanguageExperiment, tell: Tell, stop: Stop, folder: str | Path | None) -> None:
     def stop_if_asked(record: object) -> None:
-        if grid.stop_asked():
+        if stop():
             raise Stopped(f"{experiment.id}: stopped; nothing of it is kept")
 
     train_language(experiment, stop_if_asked, folder)

@@ -1,0 +1,140 @@
+"""Tasks side by side in processes of their own; one that is killed takes no other with it.
+
+A process has a pipe to its parent and shares nothing with the others: a lock that they shared would stay
+locked when its holder is killed, and the pools of the libraries share some.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from threading import Thread
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+
+from sparsity_lib.study.errors import Stopped, StudyError
+
+Task = TypeVar("Task")
+Tell: TypeAlias = Callable[[Any], None]
+Stop: TypeAlias = Callable[[], bool]
+
+
+class Killed(StudyError):
+    """The process that did the work is no more."""
+
+
+def side_by_side(
+    work: Callable[[Task, Tell, Stop], None],
+    tasks: Sequence[Task],
+    jobs: int,
+    threads: int,
+    stop: Stop = lambda: False,
+    told: Tell = lambda message: None,
+) -> Iterator[tuple[Task, BaseException | None]]:
+    """Yield each task as it ends, with what `work(task, tell, stop)` raised, or None.
+
+    `work`, a function of a module, is called in one of `jobs` processes with `threads` each; what it tells
+    is given to `told` here. When `stop` is true, so is that of the works; tasks that were not begun end
+    with `Stopped`. The works are asked to stop on leaving, too, so that an interrupted notebook leaves
+    checkpoints, and waited for. Errors carry the traceback of their process as a note.
+    """
+    waiting, asked = deque(tasks), False
+    idle: list[_Worker] = []
+    running: dict[Any, tuple[_Worker, Task]] = {}  # by the pipe
+    try:
+        while waiting or running:
+            if stop() and not asked:
+                asked = True
+                for worker, _ in running.values():
+                    worker.ask_to_stop()
+            while waiting and asked:
+                yield waiting.popleft(), Stopped("not started")
+            while waiting and len(running) < jobs:
+                worker = idle.pop() if idle else _Worker(work, threads)
+                task = waiting.popleft()
+                running[worker.pipe] = worker, task
+                worker.give(task)
+            for pipe in wait(list(running), timeout=0.5):
+                worker, task = running[pipe]
+                what, content = worker.answer()
+                if what == "told":
+                    told(content)
+                    continue
+                del running[pipe]
+                if what == "ended":
+                    idle.append(worker)
+                yield task, content
+    finally:
+        for worker in (*idle, *(worker for worker, _ in running.values())):
+            worker.ask_to_stop()
+            worker.process.join()
+
+
+class _Worker:
+    """A process and the parent's end of the pipe to it."""
+
+    def __init__(self, work: Callable[..., None], threads: int) -> None:
+        context: SpawnContext = multiprocessing.get_context("spawn")  # a forked torch hangs, having threads
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, threads))
+        self.process.start()
+        theirs.close()  # else the pipe would not end with the process
+
+    def give(self, task: Any) -> None:
+        """Let the process begin with the task, or end for None."""
+        with contextlib.suppress(BrokenPipeError):  # the process is no more: `answer` tells
+            self.pipe.send(task)
+
+    def ask_to_stop(self) -> None:
+        """The work sees it as something that waits in the pipe; once it has ended, the process reads it."""
+        self.give(None)
+
+    def answer(self) -> tuple[str, Any]:
+        """What the process sent: "told" or "ended", and what; "gone" and the error if it is no more."""
+        try:
+            what, content = self.pipe.recv()
+            return what, content
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            why = " (no memory left?)" if code == -signal.SIGKILL else ""
+            return "gone", Killed(f"its process was {how}{why}; the same command goes on")
+
+
+def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
+    torch.set_num_threads(threads)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent says when to stop
+        signal.signal(number, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+    while (task := pipe.recv()) is not None:
+        try:
+            work(task, lambda message: pipe.send(("told", message)), pipe.poll)
+            pipe.send(("ended", None))
+        except Exception as error:
+            pipe.send(("ended", _portable(error)))
+
+
+def _portable(error: Exception) -> Exception:
+    error.add_note(traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:  # it is made of more than its text
+        plain = StudyError(f"{type(error).__name__}: {error}")
+        plain.add_note(traceback.format_exc())
+        return plain
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its workers, which would wait for work for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
