@@ -14,7 +14,7 @@ from typing import Any
 from sparsity_lib.study import publication, results, runs
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.grid import run_queue
+from sparsity_lib.study.grid import missing, run_queue
 from sparsity_lib.study.networks import ALL_SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.selection import parse_seeds
@@ -94,6 +94,9 @@ def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experi
 def _run(args: argparse.Namespace) -> int:
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
+    if args.list:
+        print("".join(f"{experiment.id}\n" for experiment in missing(queue, args.out)), end="")
+        return 0
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs", flush=True)
     with _asked_to_stop() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
@@ -156,8 +159,8 @@ def _status(args: argparse.Namespace) -> int:
         for experiment in queue:
             if experiment.id not in cost and (run := runs.find(experiment, args.out)):
                 cost[experiment.id] = run.provenance["seconds"]
-        missing = [experiment for experiment in queue if experiment.id not in cost]
-        print(f"{name}: {len(queue)} runs, {len(missing)} missing")
+        absent = sum(experiment.id not in cost for experiment in queue)
+        print(f"{name}: {len(queue)} runs, {absent} missing")
         rest, unknown, an_epoch = 0.0, 0, _seconds_an_epoch(queue, cost)
         for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
             members = list(group)
@@ -172,7 +175,7 @@ def _status(args: argparse.Namespace) -> int:
                 told = f"about {each:.0f} s each, as others of this size"
             print(f"  {cell}: {len(done)} done, {left} missing, {told}")
             rest, unknown = rest + left * (each or 0), unknown + (left if each is None else 0)
-        if missing:
+        if absent:
             print(
                 f"  the rest costs about {rest / 60:.0f} min of one job, and {unknown} runs of unknown cost"
             )
@@ -246,6 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--jobs", type=int, metavar="K", help="runs side by side (default: one a core; 1 on a GPU)"
     )
+    many.add_argument("--list", action="store_true", help="print what is missing, and train nothing")
     many.add_argument("--seconds", type=float, metavar="N", help="stop, resumable, after this time")
 
     status = command("status", _status, "what is done, missing, and the cost of the rest")

@@ -57,14 +57,7 @@ def run_queue(
     if jobs < 1 or (seconds is not None and seconds <= 0):
         raise StudyError(f"jobs and seconds must be more than 0, not {jobs} and {seconds}")
     outcome = Outcome()
-    missing: list[Experiment] = []
-    for experiment in experiments:
-        if runs.find(experiment, folder):
-            outcome.already.append(experiment.id)
-        elif noted := _diverges(experiment, folder):
-            outcome.diverged[experiment.id] = noted
-        else:
-            missing.append(experiment)
+    missing = _sorted_out(experiments, folder, outcome)
     if missing:
         end = math.inf if seconds is None else time.monotonic() + seconds
         for experiment, error in _train_side_by_side(
@@ -82,6 +75,26 @@ def run_queue(
                 with contextlib.suppress(StudyError), written_whole(runs.log_of(experiment, folder)) as log:
                     log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return outcome
+
+
+def missing(experiments: Sequence[Experiment], folder: str | Path | None = None) -> list[Experiment]:
+    """Those that `run_queue` would train: without a sound run by this code, and not known to diverge."""
+    return _sorted_out(experiments, folder, Outcome())
+
+
+def _sorted_out(
+    experiments: Sequence[Experiment], folder: str | Path | None, outcome: Outcome
+) -> list[Experiment]:
+    """What is missing; of the others the outcome is told."""
+    found: list[Experiment] = []
+    for experiment in experiments:
+        if runs.find(experiment, folder):
+            outcome.already.append(experiment.id)
+        elif noted := _diverges(experiment, folder):
+            outcome.diverged[experiment.id] = noted
+        else:
+            found.append(experiment)
+    return found
 
 
 def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None) -> list[Run]:

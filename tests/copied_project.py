@@ -1,0 +1,68 @@
+"""A copy of the project in which training is short and writes a checkpoint after every epoch."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = """
+
+PROFILES["tiny"] = Profile(
+    "four short runs",
+    {
+        "networks": Grid(
+            tuple(
+                {"network": network, "dataset": "digits", "limit": 300, "lr": 0.1, "epochs": 40}
+                for network in ("vanillaNet", "dropNet", "normNet", "sr3Net")
+            ),
+            seeds=(0,),
+            published_seeds=(100,),
+        )
+    },
+)
+"""
+
+
+def copied_project(root: Path) -> Path:
+    """Put a copy at `root`, with a profile `tiny` of four runs of seconds; its runs are in `root/runs`."""
+    for name in ("sparsity_lib", "scripts", "workflow"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, root)
+    training = root / "sparsity_lib/study/training.py"
+    before, after = "CHECKPOINT_SECONDS = 120.0", "CHECKPOINT_SECONDS = 0.0"
+    assert before in training.read_text()
+    training.write_text(training.read_text().replace(before, after))
+    with (root / "sparsity_lib/study/profiles.py").open("a") as profiles:
+        profiles.write(TINY)
+    return root
+
+
+def surroundings(root: Path) -> dict[str, str]:
+    """The environment in which the copy is used, with one thread, so that its numbers can be compared."""
+    own = {"PYTHONPATH": str(root), "SPARSITY_RUNS": str(root / "runs"), "OMP_NUM_THREADS": "1"}
+    return os.environ | own
+
+
+def start(root: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Begin `python COMMAND` in the copy, in a process group of its own, as from a terminal."""
+    with (root / "said.txt").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=root,
+            env=surroundings(root),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def finish(root: Path, process: subprocess.Popen[bytes], expected: int = 0, seconds: float = 300) -> str:
+    """Wait for what was started last; what it said. Fails if its exit code is not the expected one."""
+    process.wait(seconds)
+    said = (root / "said.txt").read_text()
+    assert process.returncode == expected, said
+    return said

@@ -1,0 +1,133 @@
+"""The study as jobs for Snakemake: on this machine's cores, and through a real Slurm."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from copied_project import ROOT, copied_project, finish, start
+from nbformat.v4 import new_code_cell, new_notebook
+from slurm_cluster import is_installed, slurm
+
+from sparsity_lib import study
+from sparsity_lib.study import profiles
+
+SNAKEMAKE = ("-m", "snakemake", "--cores", "2")
+TINY = ("--config", "profile=tiny", "runs_per_job=2")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copied_project(tmp_path / "project")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("seed=1", "unknown setting 'seed'; known: profile, runs_per_job, published, sizes, datasets, seeds"),
+        ("runs_per_job=0", "runs_per_job must be a whole number of 1 or more, not '0'"),
+        pytest.param("profile=tablet", "unknown profile 'tablet'; known: laptop", marks=pytest.mark.slow),
+        pytest.param("seeds=1;true", "seeds = '1;true'", marks=pytest.mark.slow),
+    ],
+)
+def test_bad_input_is_one_line(setting, told, project):
+    said = finish(project, start(project, *SNAKEMAKE, "trained", "--config", setting), expected=1)
+    assert sum(told in line for line in said.splitlines()) == 1
+    assert "Traceback" not in said
+    assert not (project / "runs").exists()
+
+
+def a_small_book(project: Path) -> None:
+    book = project / "book"
+    book.mkdir()
+    (project / "_config.yml").write_text('title: small\nexecute:\n  execute_notebooks: "off"\n')
+    (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: experiments/01-runs\n")
+    (book / "index.md").write_text("# Small\n")
+    (project / "README.md").write_text("# Small\n")
+    (project / "notebooks").mkdir()
+    cells = ["profile = 'laptop'", "from sparsity_lib import study; print(len(study.profiles.PROFILES))"]
+    parameters, code = (new_code_cell(source) for source in cells)
+    parameters.metadata["tags"] = ["parameters"]
+    heading = nbformat.v4.new_markdown_cell("# Runs")
+    nbformat.write(new_notebook(cells=[heading, parameters, code]), project / "notebooks/01-runs.ipynb")
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
+    a_small_book(project)
+    said = finish(project, start(project, *SNAKEMAKE, *TINY))
+    assert re.search(r"train +2\n", said)  # jobs, of two runs each
+    made = list((project / "runs").glob("*.nc"))
+    assert len(made) == 4
+    assert (project / "_build/html/experiments/01-runs.html").exists()
+
+    before = {path: path.stat().st_mtime_ns for path in made}
+    damaged, deleted, *others = made
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    deleted.unlink()
+    for path in others:
+        os.utime(path, (0, 0))  # as a fresh clone might have it
+    said = finish(project, start(project, *SNAKEMAKE, *TINY, "seeds=0"))
+    assert re.search(r"train +2\n", said)  # one run each, for two cores
+    for path in made:
+        assert study.load(path)
+        assert (path.stat().st_mtime_ns > before[path]) is (path in (damaged, deleted))
+
+
+@pytest.mark.slow
+@pytest.mark.fault("one fails", "the workflow")
+def test_a_failed_job_is_named_with_its_log_and_command(project):
+    ids = finish(project, start(project, "-m", "sparsity_lib.study", "run", "tiny", "--list")).split()
+    in_the_way = project / "runs" / f"{ids[0]}.weights.pt"
+    in_the_way.mkdir(parents=True)
+    said = finish(project, start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
+    assert len(list((project / "runs").glob("*.nc"))) == 3
+    assert said.count("not trained:") == 1
+    told = re.search(rf"not trained: {ids[0]}\n  log: (.*)\n  again: \S*python\S* (.*)\n", said)
+    assert f"failed: {ids[0]}: cannot write" in (project / told[1]).read_text()
+    in_the_way.rmdir()
+    finish(project, start(project, *told[2].split()))
+    assert len(list((project / "runs").glob("*.nc"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.fault("stopped", "the workflow")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_the_workflow_leaves_checkpoints(number, project):
+    process = start(project, *SNAKEMAKE, "trained", *TINY)
+    while not list((project / "runs").glob("*.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    process.wait(60)
+    said = (project / "said.txt").read_text()
+    assert process.returncode not in (0, None), said
+    assert "the same command goes on from here" in said
+    assert list((project / "runs").glob("*.ckpt"))
+    finish(project, start(project, *SNAKEMAKE, "trained", *TINY))
+    assert len(list((project / "runs").glob("*.nc"))) == 4
+
+
+@pytest.mark.slow
+def test_the_laptop_grid_through_a_real_slurm(tmp_path, monkeypatch):
+    """One seed of the profile's main grid, by the project as it is and its own profile for Slurm."""
+    if not is_installed():
+        assert "CI" not in os.environ, "CI installs slurm-wlm and munge"
+        pytest.skip("no Slurm here (Debian: slurm-wlm and munge), or not root")
+    runs = tmp_path / "runs"
+    wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])
+    with slurm(tmp_path / "slurm") as environment:
+        environment |= {"SPARSITY_RUNS": str(runs)}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        command = ("-m", "snakemake", "trained", "--workflow-profile", "slurm")
+        site = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2")
+        folder = ("--snakefile", str(ROOT / "workflow/Snakefile"), "--directory", str(ROOT))
+        settings = ("--config", "seeds=0", "grids=networks", "runs_per_job=4")
+        process = start(tmp_path, *command, *site, *folder, *settings)
+        said = finish(tmp_path, process, seconds=900)
+    assert said.count("has been submitted with SLURM jobid") == -(-len(wanted) // 4)
+    assert {study.load(path).id for path in runs.glob("*.nc")} == {each.id for each in wanted}
