@@ -11,7 +11,7 @@ BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help study book test test-slow bench lab serve lock clean
+.PHONY: help study book test test-slow faults bench lab serve lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,6 +36,9 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 
 test-slow: .venv/.installed ## run the slow tests
 	$(BIN)/python -m pytest -m slow --durations 12
+
+faults: .venv/.installed ## break things on purpose, and count losses for the book's page
+	$(BIN)/python -m pytest -m fault --fault-report benchmarks/faults.json
 
 bench: .venv/.installed ## measure what training costs, for the book's page; needs a quiet machine
 	$(BIN)/python -m benchmarks

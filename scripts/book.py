@@ -47,7 +47,7 @@ def inputs() -> str:
     folders = [path for name in ("book", "sparsity_lib") for path in (ROOT / name).rglob("*")]
     files = [ROOT / name for name in ("_config.yml", "README.md", "CITATION.cff", "requirements.lock")]
     tables = [*ROOT.glob("results/*/*.csv"), *ROOT.glob("results/*/SHA256SUMS")]
-    tables += ROOT.glob("benchmarks/results/*.json")
+    tables += [*ROOT.glob("benchmarks/*.json"), *ROOT.glob("benchmarks/results/*.json")]
     paths = [*folders, *files, *tables, Path(__file__).resolve()]
     digests = origins.digests(path for path in paths if "__pycache__" not in path.parts)
     return origins.combined({**digests, **origins.runs()})

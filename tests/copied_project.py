@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,19 +41,17 @@ def copied_project(root: Path) -> Path:
     return root
 
 
-def surroundings(root: Path) -> dict[str, str]:
-    """The environment in which the copy is used, with one thread, so that its numbers can be compared."""
+def start(root: Path, *command: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Begin `python COMMAND` in the copy, in a process group of its own, as from a terminal.
+
+    It has one thread, so that numbers can be compared, and what else of the `environment` is given.
+    """
     own = {"PYTHONPATH": str(root), "SPARSITY_RUNS": str(root / "runs"), "OMP_NUM_THREADS": "1"}
-    return os.environ | own
-
-
-def start(root: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Begin `python COMMAND` in the copy, in a process group of its own, as from a terminal."""
     with (root / "said.txt").open("w") as said:
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=root,
-            env=surroundings(root),
+            env={**os.environ, **own, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

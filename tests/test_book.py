@@ -24,6 +24,7 @@ from browser import Visit, contrast
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from docutils.utils import new_document
+from faults import FAULTS
 
 from sparsity_lib import study
 
@@ -88,7 +89,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
             path = root / "book" / f"{page}.ipynb"
             path.parent.mkdir(exist_ok=True)
             nbformat.write(stand_in(path.stem), path)
-    shutil.copytree(ROOT / "benchmarks/results", root / "benchmarks/results")
+    shutil.copytree(ROOT / "benchmarks", root / "benchmarks", ignore=shutil.ignore_patterns("*.py", "__*"))
     (root / "runs").mkdir()
     shutil.copy(tiny_run.path, root / "runs")
     (root / "runs/damaged.nc").write_bytes(tiny_run.path.read_bytes()[:3000])
@@ -240,6 +241,20 @@ def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
         for row in told["steps"]:
             assert f"{row['size']} {row['network']} {row['median']:.2f}" in text
     assert "e+0" not in text
+
+
+def test_the_page_of_faults_shows_what_every_such_test_tried(book: Path) -> None:
+    told = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
+    text = article(read(book)["faults"]).get_text(" ", strip=True)
+    for row in told:
+        assert f"{row['must hold']} {row['trials']} {row['losses']}" in text
+        assert row["trials"] > 0
+        assert row["losses"] == 0
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    marked = re.findall(r'pytest\.mark\.fault\(\s*"([^"]+)",\s*"([^"]+)"', sources)
+    assert {fault for fault, _ in marked} | {"killed"} == FAULTS.keys()
+    tried = {(row["fault"], row["where"]) for row in told}
+    assert {(FAULTS[fault][0], where) for fault, where in marked} <= tried
 
 
 def article(page: BeautifulSoup) -> Tag:

@@ -143,12 +143,29 @@ def test_workers_end_with_a_killed_parent(a_run_at_work):
     a_run_at_work.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
 
 
+@pytest.mark.fault("stopped", "`run`")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_a_run_leaves_a_checkpoint(number, a_run_at_work, runs_folder):
     os.killpg(a_run_at_work.pid, number)
     _, said = a_run_at_work.communicate(timeout=60)
     assert a_run_at_work.returncode == 130
     assert said.endswith("stopped; the same command goes on from here\n")
+    assert len(list(runs_folder.glob("*.ckpt"))) == 1
+
+
+@pytest.mark.fault("stopped", "a training")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_a_training_leaves_a_checkpoint(number, runs_folder):
+    command = [sys.executable, "-u", "-m", "sparsity_lib.study", "train", "dataset=digits", "lr=0.1"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while "epoch 0 of" not in process.stdout.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"stopped after epoch \d+; resumes from there\n$", said)
     assert len(list(runs_folder.glob("*.ckpt"))) == 1
 
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from copied_project import ROOT, copied_project, finish, start
 from nbformat.v4 import new_code_cell, new_notebook
-from slurm_cluster import is_installed, slurm
+from slurm_cluster import SITE, is_installed, slurm
 
 from sparsity_lib import study
 from sparsity_lib.study import profiles
@@ -70,8 +70,10 @@ def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
     deleted.unlink()
     for path in others:
         os.utime(path, (0, 0))  # as a fresh clone might have it
-    said = finish(project, start(project, *SNAKEMAKE, *TINY, "seeds=0"))
+    one_slot = ("--resources", "gpu_slots=1")
+    said = finish(project, start(project, *SNAKEMAKE, *one_slot, *TINY))
     assert re.search(r"train +2\n", said)  # one run each, for two cores
+    assert re.findall(r"\n(rule train|Finished jobid: .* \(Rule: train)", said)[1].startswith("Finished")
     for path in made:
         assert study.load(path)
         assert (path.stat().st_mtime_ns > before[path]) is (path in (damaged, deleted))
@@ -112,7 +114,7 @@ def test_asked_to_stop_the_workflow_leaves_checkpoints(number, project):
 
 
 @pytest.mark.slow
-def test_the_laptop_grid_through_a_real_slurm(tmp_path, monkeypatch):
+def test_the_laptop_grid_through_a_real_slurm(tmp_path):
     """One seed of the profile's main grid, by the project as it is and its own profile for Slurm."""
     if not is_installed():
         assert "CI" not in os.environ, "CI installs slurm-wlm and munge"
@@ -120,14 +122,11 @@ def test_the_laptop_grid_through_a_real_slurm(tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])
     with slurm(tmp_path / "slurm") as environment:
-        environment |= {"SPARSITY_RUNS": str(runs)}
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
         command = ("-m", "snakemake", "trained", "--workflow-profile", "slurm")
-        site = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2")
         folder = ("--snakefile", str(ROOT / "workflow/Snakefile"), "--directory", str(ROOT))
         settings = ("--config", "seeds=0", "grids=networks", "runs_per_job=4")
-        process = start(tmp_path, *command, *site, *folder, *settings)
+        own = environment | {"PYTHONPATH": str(ROOT), "SPARSITY_RUNS": str(runs)}
+        process = start(tmp_path, *command, *SITE, *folder, *settings, environment=own)
         said = finish(tmp_path, process, seconds=900)
     assert said.count("has been submitted with SLURM jobid") == -(-len(wanted) // 4)
     assert {study.load(path).id for path in runs.glob("*.nc")} == {each.id for each in wanted}

@@ -3,7 +3,8 @@
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
 measured of the code's own cost; `{primary-claims}` draws the ledger's primary claims, and `{other-papers}`
-counts what was seen of the other papers' claims.
+counts what was seen of the other papers' claims; `{faults}` shows what the tests of faults tried, and
+`{workflow-overhead}` what a job of the workflow costs.
 """
 
 import hashlib
@@ -272,6 +273,33 @@ def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
     return ["", f":::{{table}} {caption}", *body, ":::", ""]
 
 
+def faults(root: Path) -> list[str]:
+    """What `make faults` tried and lost, and on what."""
+    told = json.loads((root / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
+    names = ("fault", "where", "must hold", "trials", "losses")
+    rows = [[row[name] for name in names] for row in told["rows"]]
+    machine = told["machine"]
+    caption = f"Faults, as tested on {machine['system']} with Python {machine['python']}."
+    return table(caption, ("what happens", "to", "what must hold", "trials", "losses"), rows)
+
+
+def workflow_overhead(root: Path) -> list[str]:
+    """What `python -m benchmarks.workflow` measured."""
+    path = root / "benchmarks" / "workflow.json"
+    if not path.exists():
+        return ["It was not measured yet."]
+    told = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (row["how"], row["jobs"], f"{row['runs_per_job']} runs", _percent(row["share"]))
+        for row in told["rows"]
+    ]
+    machine = told["machine"]
+    caption = f"What a job costs beside its runs, on {machine['device']}; runs of the laptop's main grid."
+    return table(
+        caption, ("jobs through", "jobs measured", "a job holds", "cost, in shares of its runs"), rows
+    )
+
+
 def primary_claims(root: Path) -> list[str]:
     """The primary claims' forest plot, and a sentence each on what held, what did not, what is unknown."""
     import matplotlib as mpl
@@ -338,6 +366,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notebook-settings", _directive(notebook_settings))
     app.add_directive("run-times", _directive(run_times))
     app.add_directive("benchmarks", _directive(benchmarks))
+    app.add_directive("faults", _directive(faults))
+    app.add_directive("workflow-overhead", _directive(workflow_overhead))
     app.add_directive("primary-claims", _directive(primary_claims))
     app.add_directive("other-papers", _directive(other_papers))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

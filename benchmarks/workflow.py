@@ -1,0 +1,100 @@
+"""python -m benchmarks.workflow: what a job of the workflow costs beside its runs.
+
+A hundred jobs of one short run each go through Snakemake, once on this machine's cores and once, where it is
+installed, through a Slurm started here. What they took beyond the training itself, shared among them, is
+compared with the training time of as many runs of the laptop's main grid as a job holds.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.__main__ import RESULTS, machine
+from sparsity_lib import study
+from sparsity_lib.study import profiles
+from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.grid import run_queue
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # the copy of the project and the Slurm are the tests' own
+
+from copied_project import copied_project, finish, start  # noqa: E402
+from slurm_cluster import SITE, is_installed, slurm  # noqa: E402
+
+RUNS_PER_JOB = 8  # the workflow's default
+CORES = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write down."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.workflow", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=100, help="a multiple of 4, the runs of a seed")
+    args = parser.parse_args(arguments)
+    if args.jobs < 4 or args.jobs % 4:
+        parser.error(f"--jobs {args.jobs}: give a multiple of 4")
+    with tempfile.TemporaryDirectory() as folder:
+        work = RUNS_PER_JOB * training_seconds(Path(folder, "laptop"))
+        seconds = {"this machine's cores": on_cores(Path(folder, "cores"), args.jobs)}
+        if is_installed():
+            seconds["Slurm"] = through_slurm(Path(folder, "slurm"), args.jobs)
+    rows = [
+        {"how": how, "jobs": args.jobs, "runs_per_job": RUNS_PER_JOB, "share": each / work}
+        for how, each in seconds.items()
+    ]
+    told = {"machine": machine(torch.device("cpu")), "rows": rows}
+    with written_whole(RESULTS.parent / "workflow.json") as partial:
+        partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    for row in rows:
+        print(row)
+    return 0
+
+
+def training_seconds(folder: Path) -> float:
+    """Of a run of the laptop's main grid, with one thread, as many side by side as there are cores."""
+    wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])
+    run_queue(wanted, CORES, folder=folder)
+    return statistics.mean(_seconds(folder))
+
+
+def on_cores(folder: Path, jobs: int) -> float:
+    """What a job costs on this machine, in seconds of a core."""
+    return _cost(copied_project(folder), jobs, {}, "--cores", str(CORES))
+
+
+def through_slurm(folder: Path, jobs: int) -> float:
+    """What a job costs through Slurm, in seconds of a core."""
+    with slurm(folder / "slurm", CORES) as environment:
+        return _cost(
+            copied_project(folder / "project"), jobs, environment, "--workflow-profile", "slurm", *SITE
+        )
+
+
+def _cost(project: Path, jobs: int, environment: dict[str, str], *how: str) -> float:
+    settings: dict[str, Any] = {"profile": "tiny", "seeds": f"0-{jobs // 4 - 1}", "runs_per_job": 1}
+    given = [f"{name}={value}" for name, value in settings.items()]
+    begun = time.monotonic()
+    finish(
+        project,
+        start(project, "-m", "snakemake", "trained", *how, "--config", *given, environment=environment),
+        seconds=3600,
+    )
+    took = time.monotonic() - begun
+    trained = _seconds(project / "runs")
+    assert len(trained) == jobs
+    return (took * CORES - sum(trained)) / jobs
+
+
+def _seconds(runs: Path) -> list[float]:
+    return [float(study.load(path).provenance["seconds"]) for path in runs.glob("*.nc")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
