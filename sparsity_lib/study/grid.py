@@ -22,6 +22,7 @@ from tqdm import tqdm
 from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import require_writable
 from sparsity_lib.study.provenance import code_fingerprint, equivalent
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.training import NonFiniteLoss, Stopped, train
@@ -71,6 +72,7 @@ def run_queue(
         else:
             missing.append(experiment)
     if missing:
+        require_writable(runs.path_of(missing[0], folder).parent)
         end = math.inf if seconds is None else time.monotonic() + seconds
         for experiment, error in _train_side_by_side(
             missing, min(jobs, len(missing)), folder, lambda: stop() or time.monotonic() >= end

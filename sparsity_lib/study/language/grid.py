@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from sparsity_lib.study import grid
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.files import require_writable
 from sparsity_lib.study.language import runs, texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.runs import LanguageRun
@@ -94,6 +95,7 @@ def run_all(
         streams(each, texts.load(each.text, each.limit))
     failed = []
     if missing:
+        require_writable(runs.path_of(missing[0], folder).parent)
         with (
             grid.workers(min(jobs, len(missing)), threads=1) as (pool, _, _),
             tqdm(total=len(missing), unit="run", mininterval=1) as bar,
