@@ -12,13 +12,18 @@ from pathlib import Path
 import origins
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "book/experiments"
 BOOK, BESIDE = ROOT / "_build/html", ROOT / "_build/partial"
 DIGEST = ROOT / "_build/book.digest"
 COMMAND = "jupyter-book build book --config _config.yml --path-output _build/partial -q -W -n --keep-going"
 
 
 def main() -> int:
-    """Build or skip; return 0, or 1 with everything that jupyter-book said."""
+    """Build or skip; return 0, or 1 with the pages that are damaged or everything that jupyter-book said."""
+    if damaged := [path for path in sorted(PAGES.glob("*.ipynb")) if origins.is_damaged(path)]:
+        for path in damaged:
+            print(f"error: {path} is damaged; make it again: python scripts/notebooks.py", file=sys.stderr)
+        return 1
     page, digest = BOOK / "index.html", inputs()
     if page.exists() and DIGEST.exists() and DIGEST.read_text() == digest:
         print("book: up to date")

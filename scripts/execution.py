@@ -1,6 +1,7 @@
 """Execute one notebook by papermill, and make a page of it only if every code cell ran to its end."""
 
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -135,6 +136,8 @@ def tidy(notebook: Any) -> Any:
 def _write(executed: Path, page: Path, origin: dict[str, Any]) -> None:
     notebook = tidy(nbformat.read(executed, 4))
     notebook.metadata[origins.KEY] = origin
+    own = origins.own_digest(json.loads(nbformat.writes(notebook)))
+    notebook.metadata[origins.KEY] = origin | {origins.OWN: own}
     beside = page.with_name(f".{page.name}.partial")
     try:
         beside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")

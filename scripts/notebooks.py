@@ -2,12 +2,13 @@
 
 papermill executes; this guards. Parameters are checked against the notebook's `parameters` cell before
 anything starts. A notebook that fails does not become a page: an older page of that name is removed,
-and what was executed is kept in _build/notebooks/ to be read.
+and what was executed is kept in _build/notebooks/ to be read. So is a page that is damaged.
 """
 
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import notebook_parameters
 import origins
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES, PAGES = ROOT / "notebooks", ROOT / "book/experiments"
+SOURCES, PAGES, PARTIAL = ROOT / "notebooks", ROOT / "book/experiments", ROOT / "_build/notebooks"
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gone = [page for page in pages if not (SOURCES / page.name).exists()]
         if args.check:
             return report(stale, gone)
+        for folder in (args.out, PARTIAL):
+            require_writable(folder)
         for page in gone:
             page.unlink()
-        args.out.mkdir(parents=True, exist_ok=True)
+        for work in stale:
+            if work.reason == origins.DAMAGED:
+                set_aside(work.page)
         print(f"notebooks: {len(sources) - len(stale)} of {len(sources)} pages are up to date", flush=True)
         failed = side_by_side(stale, args.jobs)
         for work in failed:
@@ -103,6 +108,20 @@ def report(stale: Sequence[Work], gone: Sequence[Path]) -> int:
     return 1 if stale or gone else 0
 
 
+def require_writable(folder: Path) -> None:
+    """Make the folder. Raises `OSError` where it cannot be made, `ValueError` where it cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"cannot write in {folder}; nothing was started")
+
+
+def set_aside(page: Path) -> None:
+    """Move a damaged page to where no book is made from it, and say so."""
+    aside = PARTIAL / f"{page.stem}.damaged.ipynb"
+    shutil.move(page, aside)
+    print(f"{page} is damaged; it was set aside as {aside}", file=sys.stderr)
+
+
 def side_by_side(stale: Sequence[Work], jobs: int) -> list[Work]:
     """Execute in up to `jobs` processes; return what failed. When interrupted, stop them all."""
     context = multiprocessing.get_context("forkserver")
@@ -134,9 +153,8 @@ def side_by_side(stale: Sequence[Work], jobs: int) -> list[Work]:
 
 def _alone(title: str, work: Work) -> None:
     try:
-        from execution import PARTIAL, execute
+        from execution import execute
 
-        PARTIAL.mkdir(parents=True, exist_ok=True)
         if problem := execute(title, work.source, work.page, work.values):
             kept = PARTIAL.relative_to(ROOT) / work.source.name
             print(f"error: {work.source.name} is not in the book: {problem} (see {kept})", file=sys.stderr)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-KEY = "made_from"
+KEY, OWN = "made_from", "page"  # the latter is the digest of the page itself
+DAMAGED = "the page is damaged"
 REASONS = {
     "notebook": "the notebook changed",
     "parameters": "other parameters",
@@ -55,11 +56,27 @@ def staleness(page: Path, now: dict[str, Any]) -> str | None:
     """Why the page is not what would be made now; None if it is."""
     if not page.exists():
         return "no page yet"
-    try:
-        then = json.loads(page.read_text(encoding="utf-8"))["metadata"][KEY]
-    except (ValueError, KeyError, TypeError):
-        return "the page is damaged"
+    if is_damaged(page):
+        return DAMAGED
+    then = json.loads(page.read_text(encoding="utf-8"))["metadata"][KEY]
     return next((why for part, why in REASONS.items() if then.get(part) != now[part]), None)
+
+
+def is_damaged(page: Path) -> bool:
+    """Whether the page is not what its own digest says."""
+    try:
+        content = json.loads(page.read_text(encoding="utf-8"))
+        return content["metadata"][KEY][OWN] != own_digest(content)
+    except (ValueError, KeyError, TypeError):
+        return True
+
+
+def own_digest(content: dict[str, Any]) -> str:
+    """SHA-256 of a notebook's JSON, but for where this digest is kept in it."""
+    metadata = content["metadata"]
+    made_from = {name: value for name, value in metadata[KEY].items() if name != OWN}
+    bare = content | {"metadata": metadata | {KEY: made_from}}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
 
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import torch
 
 import sparsity_lib as sl
 from sparsity_lib import study
-from sparsity_lib.study.trained import ENDING
+from sparsity_lib.study.runs import NETWORK
 
 
 @pytest.mark.parametrize("fields", [{}, {"network": "normNet"}, {"input_scaling": "standardize"}])
@@ -40,9 +40,9 @@ def test_one_that_is_not_there_or_another_runs_is_refused(tiny_runs: list[study.
     alone = study.load(shutil.copy(one.path, tmp_path))
     with pytest.raises(study.StudyError, match=rf"network of {one.id} was not kept: there is no {one.id}"):
         study.trained_network(alone)
-    shutil.copy(other.path.with_suffix(ENDING), alone.path.with_suffix(ENDING))
+    shutil.copy(other.path.with_suffix(NETWORK), alone.path.with_suffix(NETWORK))
     with pytest.raises(study.StudyError, match=f"of another network: it is that of {other.id}"):
         study.trained_network(alone)
-    alone.path.with_suffix(ENDING).write_bytes(one.path.with_suffix(ENDING).read_bytes()[:2000])
+    alone.path.with_suffix(NETWORK).write_bytes(one.path.with_suffix(NETWORK).read_bytes()[:2000])
     with pytest.raises(study.StudyError, match=r"\.weights\.pt is damaged or of another network: "):
         study.trained_network(alone)

@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from sparsity_lib import HeatmapExplorer
-from sparsity_lib.study import Run, load, results
+from sparsity_lib.study import Run, StudyError, load, results
 
 NETWORKS = ("vanillaNet", "sr2Net")
 # The first of these that has published files of both networks: natural images before digits.
@@ -35,7 +35,10 @@ class PublishedExplorer(SphinxDirective):
     """Puts the explorer in its place."""
 
     def run(self) -> list[nodes.Node]:
-        runs = chosen()
+        try:
+            runs = chosen()
+        except StudyError as error:  # a damaged file
+            raise self.error(str(error)) from None
         for run in runs:
             self.env.note_dependency(str(Path(run.path).resolve()))
         if not runs:

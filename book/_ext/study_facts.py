@@ -17,8 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import xarray as xr
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -68,6 +66,7 @@ def notebook_settings(root: Path) -> list[str]:
 def run_times(root: Path) -> list[str]:
     """What the runs cost, for `runs/` and for each folder of published runs."""
     from sparsity_lib.study.profiles import PROFILES, profile
+    from sparsity_lib.study.results import as_listed, load_curves
 
     local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
@@ -75,13 +74,12 @@ def run_times(root: Path) -> list[str]:
     if unreadable:
         lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
     for name in PROFILES:
-        files = [root / "results" / name / file for file in profile(name).files()]
-        all_runs: list[dict[str, Any]] = []
-        for curves in (file for file in files if file.exists()):
-            with xr.open_dataset(curves, engine="h5netcdf") as together:
-                all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
         folder = root / "results" / name
-        kept, _ = _provenance(path for path in sorted(folder.glob("*.nc")) if path not in files)
+        files = [folder / file for file in profile(name).files()]
+        all_runs: list[dict[str, Any]] = []
+        for together in filter(None, map(load_curves, files)):
+            all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
+        kept, _ = _provenance(as_listed(path) for path in sorted(folder.glob("*.nc")) if path not in files)
         lines += _told(f"Published runs, `{name}`", all_runs, kept)
     return lines or ["No runs yet: `make study` trains them."]
 
@@ -104,19 +102,17 @@ _MACHINE_HEAD = ("runs", "device", "threads", "Python", "torch", "code")
 
 
 def _provenance(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Attributes of each run's file, its experiment's fields among them, and the names of damaged files."""
+    """How each run was made, its experiment's fields among it, and the names of damaged files."""
+    from sparsity_lib.study import StudyError, load
+
     read, unreadable = [], []
     for path in paths:
         try:
-            with h5py.File(path) as file:
-                facts = {name: np.asarray(file.attrs[name]).item() for name in _KEPT}
-                read.append(json.loads(file.attrs["experiment"]) | facts)
-        except (OSError, KeyError):
+            run = load(path)
+            read.append(run.experiment.describe() | run.provenance)
+        except StudyError:
             unreadable.append(path.name)
     return read, unreadable
-
-
-_KEPT = (*MACHINE, "code_fingerprint", "seconds")
 
 
 def _by_cell(runs: Sequence[dict[str, Any]]) -> list[Row]:
@@ -349,11 +345,17 @@ def _judged_by() -> list[xr.Dataset]:
 
 
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
+    from sparsity_lib.study import StudyError
+
     class Generated(SphinxDirective):
         def run(self) -> list[nodes.Node]:
             self.env.note_reread()  # files come and go between builds
             holder = nodes.container()
-            lines = StringList(make(Path(self.env.srcdir).parent), source=make.__name__)
+            try:
+                told = make(Path(self.env.srcdir).parent)
+            except StudyError as error:  # a damaged file
+                raise self.error(str(error)) from None
+            lines = StringList(told, source=make.__name__)
             self.state.nested_parse(lines, self.content_offset, holder)
             return holder.children
 

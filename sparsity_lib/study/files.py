@@ -1,20 +1,27 @@
-"""Files that are written whole or not at all, and that two processes do not write at once."""
+"""Files that are written whole or not at all, show damage, and are not written by two processes at once."""
 
 import contextlib
 import hashlib
+import io
 import itertools
 import os
+import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
+import torch
+from filelock import FileLock, Timeout
 
 from sparsity_lib.study.errors import StudyError
 
 # The checkout this package is installed from, or the current folder where it is installed as a wheel.
 _CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
+
+_SEAL = b"\nSHA-256 "  # after a sealed file's content; its digest follows, in hex
 
 
 def folder(name: str, variable: str) -> Path:
@@ -33,23 +40,80 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        )
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
         raise StudyError(f"cannot write {path}: {reason}; nothing was changed") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
+def require_writable(folder: Path) -> None:
+    """Make the folder if it is not there; `StudyError` where it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"cannot make {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise StudyError(f"cannot write in {folder}; nothing was started")
+
+
+def write_sealed(path: Path, content: bytes | memoryview) -> None:
+    """Write the content whole, and its SHA-256 after it, where readers of netCDF and of zips do not look."""
+    with written_whole(path) as partial, partial.open("wb") as file:
+        file.write(content)
+        file.write(_SEAL + hashlib.sha256(content).hexdigest().encode())
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether the file ends with the SHA-256 of its content; those of earlier code do not.
+
+    Raises `ValueError` if it ends with that of another content.
+    """
+    whole = memoryview(path.read_bytes())
+    content, seal, digest = whole[: -64 - len(_SEAL)], whole[-64 - len(_SEAL) : -64], whole[-64:]
+    if seal != _SEAL:
+        return False
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("its content is not that of its SHA-256")
+    return True
+
+
+def save_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write what `torch.save` takes, sealed."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_sealed(path, content.getbuffer())
+
+
+def check_tensors(path: Path) -> None:
+    """Raise one of several errors if the file of tensors is not what was written."""
+    # Without a seal, what the zip keeps of each of its files: torch.load does not compare it.
+    if not is_sealed(path) and (damaged := zipfile.ZipFile(path).testzip()):
+        raise ValueError(f"{damaged} in it is not what was written")
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """What `save_tensors` wrote, on the CPU; one of several errors if the file is not what was written."""
+    check_tensors(path)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the right to write `path`; a second process waits. The system frees it when the process dies."""
+def lock(path: Path, doing: str = "trained") -> Iterator[None]:
+    """Hold the right to write `path`; a second process says what is being done, and waits.
+
+    The system frees it when the process dies.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = FileLock(path.with_name(f".{path.stem}.lock"))
-        holder.acquire()
+        try:
+            holder.acquire(blocking=False)
+        except Timeout:
+            print(f"{path.stem} is being {doing} by another process; waiting for it", file=sys.stderr)
+            holder.acquire()
     except OSError as error:
         raise StudyError(f"cannot write in {path.parent}: {error.strerror}") from None
     try:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sparsity_lib.study import runs
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.files import require_writable, written_whole
 from sparsity_lib.study.provenance import code_fingerprint, equivalent
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.training import NonFiniteLoss, train
@@ -59,6 +59,7 @@ def run_queue(
     outcome = Outcome()
     missing = _sorted_out(experiments, folder, outcome)
     if missing:
+        require_writable(runs.path_of(missing[0], folder).parent)
         end = math.inf if seconds is None else time.monotonic() + seconds
         for experiment, error in _train_side_by_side(
             missing, min(jobs, len(missing)), folder, lambda: stop() or time.monotonic() >= end

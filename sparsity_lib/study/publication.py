@@ -14,16 +14,17 @@ from sparsity_lib.study.files import sha256, written_whole
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
 from sparsity_lib.study.results import (
+    SUMS,
     curves,
     diverged,
     folder_of,
     joined,
+    listed_sums,
     published,
     published_ids,
     published_parts,
 )
 
-SUMS = "SHA256SUMS"
 PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
 
 
@@ -88,6 +89,7 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
                 shown.attrs["commit"] = run.provenance["commit"]
                 runs.write(shown, target / run.path.name)
     runs.write(xr.DataTree(together), target / file)
+    write_sums(target, _listed(target))  # what is written next reads this file
     return len(new)
 
 
@@ -114,7 +116,7 @@ def _diverged(
 
 
 def _listed(target: Path) -> list[Path]:
-    return [*sorted(target.glob("*.nc")), target / "summary.csv"]
+    return [*sorted(target.glob("*.nc")), *target.glob("summary.csv")]
 
 
 def verify(name: str) -> list[str]:
@@ -142,11 +144,10 @@ def write_sums(target: Path, files: Iterable[Path]) -> None:
 
 def wrong_sums(target: Path, files: Iterable[Path], what: str) -> list[str]:
     """What is wrong with the files of a folder, one line each: missing, changed or unlisted."""
-    sums = target / SUMS
-    if not sums.exists():
-        return [f"{sums}: missing; there are no {what}"]
-    expected = {line[66:]: line[:64] for line in sums.read_text().splitlines()}
-    present = {path.name for path in files if path.exists()}
+    expected = listed_sums(target)
+    if expected is None:
+        return [f"{target / SUMS}: missing; there are no {what}"]
+    present = {path.name for path in files}
     wrong = [f"{target / file}: missing" for file in sorted(expected.keys() - present)]
     wrong += [f"{target / file}: not in {SUMS}" for file in sorted(present - expected.keys())]
     for file in sorted(present & expected.keys()):

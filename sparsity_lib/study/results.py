@@ -1,5 +1,6 @@
 """Many runs at once: their curves as one data set, and the published ones in `results/<profile>/`."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,12 @@ import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
-from sparsity_lib.study.files import PROJECT
+from sparsity_lib.study.files import PROJECT, sha256
 from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT, SPLITS
 from sparsity_lib.study.profiles import CURVES, profile
 from sparsity_lib.study.runs import Run
 
+SUMS = "SHA256SUMS"
 _BY_EPOCH = (
     "train_loss",
     "train_accuracy",
@@ -196,10 +198,46 @@ def load_curves(path: Path) -> xr.Dataset | None:
     if not path.exists():
         return None
     try:
-        return xr.load_dataset(path, engine="h5netcdf")
+        return xr.load_dataset(as_listed(path), engine="h5netcdf")
+    except StudyError:
+        raise
     except Exception as error:  # whatever a damaged file makes the reader raise
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise StudyError(f"{path} is damaged ({told}); get the published file again") from None
+        raise _damaged(path, f"{type(error).__name__}: {error}".splitlines()[0]) from None
+
+
+def as_listed(path: Path) -> Path:
+    """The published file, if its folder's list of digests has it as it is, or there is no list.
+
+    Raises `StudyError` naming the file otherwise.
+    """
+    sums = listed_sums(path.parent)
+    if sums is None:
+        return path
+    if path.name not in sums:
+        raise _damaged(path.with_name(SUMS), f"it does not list {path.name}")
+    found = path.stat()
+    if _sha256(path, found.st_size, found.st_mtime_ns) != sums[path.name]:
+        raise _damaged(path, f"its SHA-256 is not the one in {SUMS}")
+    return path
+
+
+def listed_sums(folder: Path) -> dict[str, str] | None:
+    """The SHA-256 of each published file of the folder by name, as listed there; None without a list."""
+    sums = folder / SUMS
+    if not sums.exists():
+        return None
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {line[66:]: line[:64] for line in lines}
+
+
+@functools.cache
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    """The file's digest, computed once for as long as its size and its time of change stay."""
+    return sha256(path)
+
+
+def _damaged(path: Path, why: str) -> StudyError:
+    return StudyError(f"{path} is damaged ({why}); get the published file again: git checkout -- {path}")
 
 
 def published_parts(name: str) -> list[xr.Dataset]:
@@ -209,8 +247,12 @@ def published_parts(name: str) -> list[xr.Dataset]:
 
 
 def published_runs(name: str) -> list[Path]:
-    """The files of a profile's published runs: those of its first seeds, whose maps are shown."""
-    return sorted(path for path in folder_of(name).glob("*.nc") if path.name not in profile(name).files())
+    """The files of a profile's published runs: those of its first seeds, whose maps are shown.
+
+    Raises `StudyError` naming one that is damaged.
+    """
+    kept = (path for path in folder_of(name).glob("*.nc") if path.name not in profile(name).files())
+    return sorted(map(as_listed, kept))
 
 
 def published_ids(name: str) -> set[str]:

@@ -17,10 +17,11 @@ from xarray.backends import H5NetCDFStore
 from sparsity_lib.study.data import folder_digest
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import folder, set_aside, written_whole
+from sparsity_lib.study.files import check_tensors, folder, is_sealed, set_aside, write_sealed, written_whole
 from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
 
 DIVERGED = ".diverged"  # the ending of a file in a run's place
+NETWORK = ".weights.pt"  # that of the trained network beside a run
 
 
 class Run:
@@ -85,7 +86,7 @@ def save(tree: xr.DataTree, path: Path) -> Run:
 
 
 def write(tree: xr.DataTree, path: Path) -> None:
-    """Write netCDF whole, every variable compressed and with a checksum."""
+    """Write netCDF whole and sealed, every variable compressed and with a checksum."""
     content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
     # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
     # each compressed variable, more than half of a run's file.
@@ -100,16 +101,18 @@ def write(tree: xr.DataTree, path: Path) -> None:
             }
             group = store if node.path == "/" else store.get_child_store(node.path)
             dataset.drop_encoding().dump_to_store(group, encoding=encoding)
-    with written_whole(path) as partial:
-        partial.write_bytes(content.getbuffer())
+    write_sealed(path, content.getbuffer())
 
 
 def load(path: str | Path) -> Run:
-    """Open a run's file; `StudyError` if it is missing, truncated or no run's file."""
+    """Open a run's file; `StudyError` if it is missing, damaged or no run's file."""
     path = Path(path)
     if not path.exists():
         raise StudyError(f"no run at {path}")
     try:
+        if not is_sealed(path):
+            with h5py.File(path) as file:
+                file.visititems(_read)  # each variable has a checksum, which only reading compares
         return Run(path)
     except StudyError:
         raise
@@ -134,13 +137,16 @@ def find(experiment: Experiment, where: str | Path | None = None, by_any_code: b
 
 
 def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
-    """Set aside, with a warning, what stands where the experiment's run is about to be written."""
+    """Set aside, with a warning each, what stands where the experiment's run is about to be written."""
     for path in _files(experiment, where):
+        reason: object = "it was made by another version of the numerical code, or from other images"
         try:
             _sound(path)
-            set_aside(path, "it was made by another version of the numerical code, or from other images")
         except StudyError as error:
-            set_aside(path, error)
+            reason = error
+        for file in (path, path.with_suffix(NETWORK)):
+            if file.exists():
+                set_aside(file, reason)
 
 
 def note_divergence(experiment: Experiment, where: str | Path | None, told: str) -> None:
@@ -161,13 +167,13 @@ def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[
 
 
 def _sound(path: Path) -> Run:
-    """The run, once its whole file was read: each variable has a checksum, which only reading compares."""
-    run = load(path)
+    """The run, if neither its file nor that of its network is damaged."""
+    run, network = load(path), path.with_suffix(NETWORK)
     try:
-        with h5py.File(path) as file:
-            file.visititems(_read)
-    except Exception as error:  # whatever a failed checksum makes the reader raise
-        raise StudyError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+        if network.exists():
+            check_tensors(network)
+    except Exception as error:  # whatever a truncated file makes the reader raise
+        raise StudyError(f"{network} is damaged: {str(error).splitlines()[0]}") from None
     return run
 
 

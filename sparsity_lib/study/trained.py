@@ -7,19 +7,16 @@ from torch import nn
 
 from sparsity_lib.study import networks
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.files import load_tensors, save_tensors
 from sparsity_lib.study.preparation import Scaling
-from sparsity_lib.study.runs import Run
-
-ENDING = ".weights.pt"
+from sparsity_lib.study.runs import NETWORK, Run
 
 
 def keep(path: Path, model: nn.Module, prepare: Scaling) -> None:
     """Write the network of the run whose file is `path`, and the scaling of its inputs."""
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     scaling = {"offset": prepare.offset.cpu(), "scale": prepare.scale.cpu()}
-    with written_whole(path.with_suffix(ENDING)) as partial:
-        torch.save({"run": path.stem, "model": state, **scaling}, partial)
+    save_tensors(path.with_suffix(NETWORK), {"run": path.stem, "model": state, **scaling})
 
 
 def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
@@ -32,7 +29,7 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
 
     Raises `StudyError` where the network was not kept (published runs have none), or its file is damaged.
     """
-    path = run.path.with_suffix(ENDING)
+    path = run.path.with_suffix(NETWORK)
     if not path.exists():
         raise StudyError(
             f"the network of {run.id} was not kept: there is no {path.name} beside the run; published runs "
@@ -40,7 +37,7 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
         )
     _, height, width, channels = run.root["images"].shape
     try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
+        kept = load_tensors(path)
         if kept["run"] != run.id:
             raise ValueError(f"it is that of {kept['run']}")
         with torch.random.fork_rng(devices=[]):  # building draws initial weights
@@ -51,5 +48,7 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
         raise
     except Exception as error:  # whatever a truncated or foreign file makes the reader raise
         told = (str(error) or type(error).__name__).splitlines()[0]
-        raise StudyError(f"{path} is damaged or of another network: {told}") from None
+        raise StudyError(
+            f"{path} is damaged or of another network: {told}; training the run again makes both anew"
+        ) from None
     return model.eval(), prepare

@@ -26,7 +26,7 @@ from sparsity_lib.study import networks, observation, runs, trained
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import lock, set_aside, written_whole
+from sparsity_lib.study.files import load_tensors, lock, save_tensors, set_aside
 from sparsity_lib.study.other_networks import RESNET
 from sparsity_lib.study.preparation import (
     compiling_pays,
@@ -303,15 +303,14 @@ class Training:
             "coherent": self.coherent.state_dict() if self.coherent else {},
             "log": self.log.state(),
         }
-        with written_whole(path) as partial:
-            torch.save(state, partial)
+        save_tensors(path, state)
 
     def restore(self, path: Path) -> None:
         """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside."""
         if not path.exists():
             return
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # where the log stays
+            state = load_tensors(path)  # on the CPU, where the log stays
             if state["fingerprint"] != self._fingerprint():
                 raise ValueError("it was written by other code, for another experiment or other data")
             if state["compiled"] and not compiles(self.device):

@@ -52,7 +52,7 @@ def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, C
     Raises `StudyError` for a file that is missing or cannot be read or written.
     """
     kind = source.name.split(":")[0]
-    with files.lock(folder / kind):  # a second process waits instead of decoding the same
+    with files.lock(folder / kind, "decoded"):  # a second process waits instead of decoding the same
         digest = _digest(source, folder)
         path = folder / f"{kind}-{digest[:16]}{f'-{image_size}px' if image_size else ''}.npy"
         content = _read_sound(path)
@@ -64,13 +64,17 @@ def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, C
 
 def digest_of(source: Source, folder: Path) -> str:
     """SHA-256 of the data set's files, remembered in `folder`; `StudyError` for one that cannot be read."""
-    with files.lock(folder / source.name.split(":")[0]):
+    with files.lock(folder / source.name.split(":")[0], "decoded"):
         return _digest(source, folder)
 
 
 def _write(path: Path, content: Content) -> None:
+    images = np.ascontiguousarray(content.images.numpy())
     with files.written_whole(path) as partial, partial.open("wb") as file:
-        np.save(file, content.images.numpy(), allow_pickle=False)
+        # As np.save does, but that a disk without room is told by what the system says.
+        header = np.lib.format.header_data_from_array_1_0(images)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(images.data)
     record = {
         "labels": content.labels.tolist(),
         "classes": list(content.classes),
@@ -128,15 +132,19 @@ def _digest(source: Source, folder: Path) -> str:
     """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
     remembered = folder / f"manifest-{_fingerprint(source)[:16]}.json"
     try:
-        return json.loads(remembered.read_text())["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(remembered.read_text())
+        if record["crc32"] != zlib.crc32(record["digest"].encode()):
+            raise ValueError("damaged")
+        return record["digest"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         digest = hashlib.sha256()
         for name in sorted(source.paths):
             content = _bytes(source.folder / name)
             digest.update(f"{name}\0{len(content)}\0".encode())
             digest.update(content)
-        _write_json(remembered, {"digest": digest.hexdigest()})
-        return digest.hexdigest()
+        found = digest.hexdigest()
+        _write_json(remembered, {"digest": found, "crc32": zlib.crc32(found.encode())})
+        return found
 
 
 def _bytes(path: Path) -> bytes:

@@ -43,7 +43,7 @@ def fetched(archive: Archive, root: Path) -> Path:
     from torchvision.datasets.utils import extract_archive
 
     folder, path = root / archive.folder, root / archive.file
-    with files.lock(path):
+    with files.lock(path, "downloaded"):
         if folder.exists():
             return folder
         if not path.exists():

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from sparsity_lib.study import grid
 from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.files import require_writable
 from sparsity_lib.study.language import runs, texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.runs import LanguageRun
@@ -93,6 +94,7 @@ def run_all(
         streams(each, texts.load(each.text, each.limit))
     failed = []
     if missing:
+        require_writable(runs.path_of(missing[0], folder).parent)
         work = partial(_train_one, folder=folder)
         with tqdm(total=len(missing), unit="run", mininterval=1) as bar:
             for experiment, error in side_by_side(work, missing, min(jobs, len(missing)), threads=1):

@@ -14,7 +14,7 @@ import xarray as xr
 
 from sparsity_lib.study import provenance
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.files import folder, set_aside
+from sparsity_lib.study.files import folder, is_sealed, set_aside
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.runs import write
@@ -84,6 +84,7 @@ def load(path: str | Path) -> LanguageRun:
     if not path.exists():
         raise StudyError(f"no run at {path}")
     try:
+        is_sealed(path)  # refuses another content; without a seal, reading all compares checksums
         curves = xr.load_dataset(path, engine="h5netcdf")
         attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in curves.attrs.items()}
         experiment = LanguageExperiment(**json.loads(attrs.pop("experiment")))

@@ -1,0 +1,255 @@
+"""On a disk that fills up, or may not be written: one line, nothing lost, and the same command goes on.
+
+The disk is one in memory, of a few hundred kB, as root alone may mount it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from image_folders import contents, make_folder
+from test_notebook_runner import SCRIPTS, runner, write
+from test_training import SMALL, equal
+
+from sparsity_lib import study
+from sparsity_lib.study import data, files, runs
+from sparsity_lib.study.errors import StudyError
+
+EARLIER = study.Experiment(network="normNet", **SMALL)
+WANTED = study.Experiment(
+    **SMALL
+)  # its checkpoints are of 166, 227 and 287 KiB, its two files of 104 and 114
+FULL = "No space left on device; nothing was changed"
+QUEUE = """
+import sys
+from sparsity_lib.study import profiles
+from sparsity_lib.study.__main__ import main
+
+if __name__ == "__main__":
+    cells = [{{"network": network, **{fields!r}}} for network in ("vanillaNet", "sr3Net", "normNet")]
+    grid = profiles.Grid(cells, seeds=(0,), published_seeds=(0,))
+    profiles.PROFILES["three"] = profiles.Profile("three cells", {{"networks": grid}})
+    sys.exit(main(["run", "three", "--jobs", "1", "--out", sys.argv[1]]))
+"""
+
+
+class Disk:
+    """A disk of its own, mounted at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self._mount("-t", "tmpfs", "-o", "size=4m", "tmpfs")
+
+    def _mount(self, *arguments: str) -> None:
+        subprocess.run(["mount", *arguments, self.path], check=True, capture_output=True)
+
+    def hold(self, kib: int) -> None:
+        """Let it hold so many KiB in all."""
+        self._mount("-o", f"remount,size={kib}k")
+
+    def refuse(self) -> None:
+        """Let nothing be written."""
+        self._mount("-o", "remount,ro")
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file but locks, by its path."""
+        found = (path for path in self.path.rglob("*") if path.is_file() and path.suffix != ".lock")
+        return {str(path.relative_to(self.path)): files.sha256(path) for path in found}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    try:
+        mounted = Disk(tmp_path / "disk")
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no disk can be mounted here: {error}")
+    yield mounted
+    subprocess.run(["umount", "--lazy", mounted.path], check=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[study.Run, study.Run]:
+    """The earlier run and the wanted one, made where there is room."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return study.train(EARLIER, folder=folder), study.train(WANTED, folder=folder)
+
+
+def of(run: study.Run) -> set[str]:
+    """The names of a run's two files."""
+    return {run.path.name, run.path.with_suffix(runs.NETWORK).name}
+
+
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What Python says and returns, on one thread as the tests are."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def train_command(folder: Path) -> subprocess.CompletedProcess[str]:
+    """`study train` of the wanted run."""
+    fields = [f"{name}={value}" for name, value in SMALL.items()]
+    return command("-m", "sparsity_lib.study", "train", *fields, "--out", folder)
+
+
+@pytest.mark.parametrize(
+    ("seconds_between_checkpoints", "room", "left"),
+    [
+        pytest.param(0, 100, set(), id="first checkpoint"),
+        pytest.param(0, 300, {".ckpt"}, id="second checkpoint"),
+        pytest.param(0, 500, {".ckpt"}, id="third checkpoint"),
+        pytest.param(60, 60, set(), id="network"),
+        pytest.param(60, 160, {runs.NETWORK}, id="run file"),
+    ],
+)
+@pytest.mark.fault("no room", "a training")
+def test_a_training_without_room_leaves_what_was_there_and_goes_on(
+    disk: Disk,
+    undisturbed: tuple[study.Run, study.Run],
+    seconds_between_checkpoints: float,
+    room: int,
+    left: set[str],
+) -> None:
+    def train() -> study.Run:
+        return study.train(WANTED, epochs.append, disk.path, seconds_between_checkpoints)
+
+    earlier, wanted = undisturbed
+    epochs: list[study.training.EpochRecord] = []
+    for name in of(earlier):
+        shutil.copy(earlier.path.with_name(name), disk.path)
+    before = disk.digests()
+    disk.hold(sum(-(-path.stat().st_size // 4096) * 4 for path in disk.path.iterdir()) + room)
+    with pytest.raises(StudyError, match=rf"^cannot write \S*{WANTED.id}\S*: {FULL}$"):
+        train()
+    after = disk.digests()
+    assert before.items() <= after.items()
+    assert after.keys() - before.keys() == {f"{WANTED.id}{ending}" for ending in left}
+    for ending in left:
+        files.check_tensors(disk.path / f"{WANTED.id}{ending}")
+    disk.hold(4096)
+    epochs.clear()
+    assert equal(train(), wanted)
+    assert len(epochs) == (4 if ".ckpt" not in left else 3 if room == 300 else 2)
+    assert before.items() <= disk.digests().items()
+    assert disk.digests().keys() == before.keys() | of(wanted)
+
+
+@pytest.mark.fault("no room", "a training")
+def test_the_command_tells_it_in_one_line_and_completes_once_there_is_room(
+    disk: Disk, undisturbed: tuple[study.Run, study.Run]
+) -> None:
+    disk.hold(160)
+    full = train_command(disk.path)
+    assert full.returncode == 2
+    assert full.stderr == f"error: cannot write {runs.path_of(WANTED, disk.path)}: {FULL}\n"
+    disk.hold(4096)
+    assert train_command(disk.path).returncode == 0
+    assert equal(study.load(runs.path_of(WANTED, disk.path)), undisturbed[1])
+
+
+@pytest.mark.slow
+@pytest.mark.fault("no room", "several trainings")
+def test_a_queue_without_room_keeps_what_is_done_and_goes_on(
+    disk: Disk, tmp_path: Path, undisturbed: tuple[study.Run, study.Run]
+) -> None:
+    (tmp_path / "several.py").write_text(QUEUE.format(fields=SMALL))
+    disk.hold(360)
+    full = command(tmp_path / "several.py", disk.path)
+    assert full.returncode == 1
+    assert "Traceback" not in full.stdout + full.stderr
+    told = [line for line in full.stdout.splitlines() if line.startswith("failed: ")]
+    assert len(told) == 2
+    assert all(line.endswith(FULL) for line in told)
+    before = disk.digests()
+    assert of(undisturbed[1]) <= before.keys()
+    assert all(name.endswith((".nc", runs.NETWORK)) for name in before)
+    disk.hold(4096)
+    again = command(tmp_path / "several.py", disk.path)
+    assert again.returncode == 0, again.stderr
+    assert "1 runs were there, 2 trained" in again.stdout
+    for run in undisturbed:
+        assert equal(study.load(disk.path / run.path.name), run)
+    assert {name: disk.digests()[name] for name in of(undisturbed[1])}.items() <= before.items()
+
+
+@pytest.mark.parametrize("room", [8, 64])  # KiB: for the images' digest alone, for a part of the images
+@pytest.mark.fault("no room", "decoding")
+def test_decoding_without_room_leaves_nothing_half_and_goes_on(disk: Disk, tmp_path: Path, room: int) -> None:
+    name = f"folder:{make_folder(tmp_path / 'insects', height=64, width=64)}"
+    expected = data.load(name, root=tmp_path)
+    disk.hold(room)
+    with pytest.raises(StudyError, match=rf"^cannot write {disk.path}/cache/folder-\S+\.npy: {FULL}$"):
+        data.load(name, root=disk.path)
+    assert [Path(path).name[:9] for path in disk.digests()] == ["manifest-"]
+    disk.hold(4096)
+    found = data.load(name, root=disk.path)
+    assert found.digest == expected.digest
+    assert contents(found.train) == contents(expected.train)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("no room", "a page of the book")
+def test_a_page_without_room_leaves_the_others_and_is_made_once_there_is(disk: Disk) -> None:
+    root = disk.path
+    for folder in ("notebooks", "sparsity_lib"):
+        (root / folder).mkdir()
+    shutil.copytree(SCRIPTS, root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "requirements.lock").write_text("a==1\n")
+    write(root, "01-one", "n = 3", "print(n)")
+    write(root, "02-two", "n = 3", "print('much ' * 60_000)", "print(n)")
+    assert runner(root, "01").returncode == 0
+    page = root / "book/experiments/01-one.ipynb"
+    sound = page.read_bytes()
+    used = sum(-(-path.stat().st_size // 4096) * 4 for path in root.rglob("*") if path.is_file())
+    for room in (100, 400):  # KiB: for a part of what is executed, and for all of it but not for the page
+        disk.hold(used + room)
+        full = runner(root)
+        assert full.returncode == 1
+        told = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
+        assert len(told) == 1
+        assert told[0].startswith("error: 02-two.ipynb is not in the book: OSError: [Errno 28] No space left")
+        assert "Traceback" not in full.stderr
+        assert page.read_bytes() == sound
+        assert [path.name for path in page.parent.iterdir()] == [page.name]
+    disk.hold(8192)
+    assert runner(root).returncode == 0
+    assert page.read_bytes() == sound
+    assert {path.name for path in page.parent.iterdir()} == {page.name, "02-two.ipynb"}
+
+
+@pytest.mark.fault("no room", "a folder that is read-only")
+def test_a_folder_that_is_read_only_is_one_line_before_anything_starts(
+    disk: Disk, tmp_path: Path, survived: Callable[[], None]
+) -> None:
+    (tmp_path / "several.py").write_text(QUEUE.format(fields=SMALL))
+    disk.refuse()
+    trained = train_command(disk.path)
+    assert (trained.returncode, trained.stdout) == (2, "")
+    assert trained.stderr == f"error: cannot write in {disk.path}: Read-only file system\n"
+    survived()
+    queued = command(tmp_path / "several.py", disk.path)
+    assert (queued.returncode, len(queued.stdout.splitlines())) == (2, 1)  # what is to be trained
+    assert queued.stderr == f"error: cannot write in {disk.path}; nothing was started\n"
+    survived()
+    with pytest.raises(StudyError, match=rf"^cannot write in {disk.path}/cache: Read-only file system$"):
+        data.load(f"folder:{make_folder(tmp_path / 'insects')}", root=disk.path)
+    survived()
+    for folder in ("notebooks", "sparsity_lib"):
+        (tmp_path / "project" / folder).mkdir(parents=True)
+    shutil.copytree(SCRIPTS, tmp_path / "project/scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    write(tmp_path / "project", "01-one", "n = 3")
+    paged = runner(tmp_path / "project", "--out", str(disk.path))
+    assert (paged.returncode, paged.stdout) == (2, "")
+    assert paged.stderr == f"error: cannot write in {disk.path}; nothing was started\n"
+    survived()
