@@ -130,6 +130,17 @@ def test_a_run_file_with_a_changed_byte_is_set_aside_and_redone(tmp_path):
     assert equal(run, again)
 
 
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    experiment, other = study.Experiment(**SMALL), study.Experiment(**SMALL | {"seed": 1})
+    unfinished = [tmp_path / f".{experiment.id}.{end}.4711" for end in ("nc", "ckpt", "weights.pt")]
+    of_another = tmp_path / f".{other.id}.nc.4711"
+    for path in (*unfinished, of_another):
+        path.write_bytes(b"half")
+    study.train(experiment, folder=tmp_path)
+    assert not any(path.exists() for path in unfinished)
+    assert of_another.exists()  # whoever trains that run holds another lock
+
+
 def test_divergence_stops_with_epoch_step_and_terms(tmp_path):
     experiment = study.Experiment(network="sr3Net", **SMALL | {"lr": 1e12})
     with pytest.raises(

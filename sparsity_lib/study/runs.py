@@ -137,7 +137,13 @@ def find(experiment: Experiment, where: str | Path | None = None, by_any_code: b
 
 
 def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
-    """Set aside, with a warning each, what stands where the experiment's run is about to be written."""
+    """Set aside, with a warning each, what stands where the experiment's run is about to be written.
+
+    Files that a killed process was about to write are removed: whoever calls this holds the run's lock.
+    """
+    place = path_of(experiment, where)
+    for unfinished in place.parent.glob(f".{place.stem}.*.[0-9]*"):
+        unfinished.unlink(missing_ok=True)
     for path in _files(experiment, where):
         reason: object = "it was made by another version of the numerical code, or from other images"
         try:
