@@ -35,7 +35,7 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: .venv/.installed ## run the slow tests
-	$(BIN)/python -m pytest -m slow --durations 12
+	$(BIN)/python -m pytest -m slow --durations 12 --numprocesses auto --dist loadfile
 
 faults: .venv/.installed ## break things on purpose, and count losses for the book's page
 	$(BIN)/python -m pytest -m fault --fault-report benchmarks/faults.json
