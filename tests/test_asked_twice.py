@@ -14,7 +14,7 @@ from test_no_room import QUEUE
 from sparsity_lib import study
 from sparsity_lib.study import data, files, runs
 
-FIELDS = {"dataset": "digits", "limit": 500, "epochs": 60, "lr": 0.1}
+FIELDS = {"dataset": "digits", "limit": 300, "epochs": 40, "lr": 0.1}
 WAITS = "is being trained by another process; waiting for it"
 
 
@@ -29,22 +29,26 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def started(process: subprocess.Popen[str], folder: Path) -> None:
-    """Wait until a training has its lock."""
-    while not list(folder.glob(".*.lock")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-
-
 def train_arguments(folder: Path) -> list[object]:
     fields = [f"{name}={value}" for name, value in FIELDS.items()]
     return ["-m", "sparsity_lib.study", "train", *fields, "--out", folder]
 
 
-def left(folder: Path) -> dict[str, tuple[int, int]]:
-    """Each file but locks, with what changes when it is written anew."""
-    found = (path for path in folder.iterdir() if path.suffix != ".lock")
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+def ended(processes: list[subprocess.Popen[str]], folder: Path) -> list[tuple[str, str]]:
+    """What each says, once all have ended; no run's file may be written twice."""
+    written: dict[str, tuple[int, int]] = {}
+    while any(process.poll() is None for process in processes):
+        for path in folder.glob("[!.]*.nc"):
+            state = path.stat().st_ino, path.stat().st_mtime_ns
+            assert written.setdefault(path.name, state) == state, f"{path.name} was written twice"
+        time.sleep(0.05)
+    told = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), told
+    return told
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
 def files_of(*networks: str) -> set[str]:
@@ -54,40 +58,25 @@ def files_of(*networks: str) -> set[str]:
 
 @pytest.mark.fault("asked twice", "a training")
 def test_of_two_trainings_one_waits_and_says_so(tmp_path: Path) -> None:
-    first = start(*train_arguments(tmp_path))
-    started(first, tmp_path)
-    second = start(*train_arguments(tmp_path))
-    told, errors = first.communicate(timeout=120)
-    once = left(tmp_path)
-    told_again, waited = second.communicate(timeout=120)
-    assert (first.returncode, second.returncode) == (0, 0), errors + waited
     run = study.Experiment(**FIELDS)
-    assert len(told.splitlines()) == run.epochs + 2
-    assert told_again == f"{tmp_path / run.id}.nc\n"  # and no epoch
-    assert (errors, waited) == ("", f"{run.id} {WAITS}\n")
-    assert left(tmp_path) == once
-    assert once.keys() == files_of("vanillaNet")
+    both = [start(*train_arguments(tmp_path)) for _ in range(2)]
+    (epochs, nothing), (path, waited) = sorted(ended(both, tmp_path), key=lambda told: told[1])
+    assert len(epochs.splitlines()) == run.epochs + 2  # one before training, and the path
+    assert path == f"{tmp_path / run.id}.nc\n"
+    assert (nothing, waited) == ("", f"{run.id} {WAITS}\n")
+    assert left(tmp_path) == files_of("vanillaNet")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("other", ["run", "train"])
+@pytest.mark.slow  # 20 seconds
 @pytest.mark.fault("asked twice", "several trainings")
-def test_of_two_queues_one_waits_and_says_so(tmp_path: Path, other: str) -> None:
+def test_of_two_queues_and_a_training_two_wait_and_say_so(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     (tmp_path / "several.py").write_text(QUEUE.format(fields=FIELDS))
-    first = start(tmp_path / "several.py", folder)
-    started(first, folder)
-    second = start(*([tmp_path / "several.py", folder] if other == "run" else train_arguments(folder)))
-    written: dict[str, tuple[int, int]] = {}
-    while first.poll() is None or second.poll() is None:
-        for name, state in left(folder).items() if folder.exists() else ():
-            if not name.startswith(".") and name.endswith(".nc"):
-                assert written.setdefault(name, state) == state, f"{name} was written twice"
-        time.sleep(0.05)
-    (_, errors), (_, waited) = first.communicate(), second.communicate()
-    assert (first.returncode, second.returncode) == (0, 0), errors + waited
-    assert f"{study.Experiment(**FIELDS).id} {WAITS}" in waited
-    assert left(folder).keys() == files_of("vanillaNet", "sr3Net", "normNet")
+    queues = [start(tmp_path / "several.py", folder) for _ in range(2)]
+    told = ended([*queues, start(*train_arguments(folder))], folder)
+    first = study.Experiment(**FIELDS).id
+    assert sum(f"{first} {WAITS}" in waited for _, waited in told) == 2
+    assert left(folder) == files_of("vanillaNet", "sr3Net")
 
 
 @pytest.mark.fault("asked twice", "decoding")
