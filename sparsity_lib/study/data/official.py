@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -67,6 +67,8 @@ def _download(archive: Archive, path: Path) -> None:
                 with tqdm.wrapattr(response, "read", desc=archive.file, leave=False, **shown) as content:
                     shutil.copyfileobj(content, file)
         except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+            if isinstance(error, HTTPError):
+                error.close()
             raise StudyError(
                 f"cannot download {archive.url} ({error}); try again, or put the file at {path}"
             ) from error
