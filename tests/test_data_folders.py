@@ -217,6 +217,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(
 
 def test_a_picture_that_is_a_program_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n")
-    assert Image.open(tmp_path / "a.png").format == "EPS"  # which Pillow would give to Ghostscript
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "EPS"  # which Pillow would give to Ghostscript
     with pytest.raises(StudyError, match=r"a\.png .*cannot be read as an image"):
         pictures.read_all([tmp_path / "a.png"], None)

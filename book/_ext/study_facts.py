@@ -7,6 +7,7 @@ counts what was seen of the other papers' claims.
 """
 
 import hashlib
+import html
 import json
 import os
 import platform
@@ -72,7 +73,7 @@ def run_times(root: Path) -> list[str]:
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
     lines = _told("Runs trained here", read, read)
     if unreadable:
-        lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
+        lines += ["", f"Could not be read: {', '.join(f'`{_cell(name)}`' for name in unreadable)}.", ""]
     for name in PROFILES:
         files = [root / "results" / name / file for file in profile(name).files()]
         all_runs: list[dict[str, Any]] = []
@@ -110,7 +111,7 @@ def _provenance(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]
             with h5py.File(path) as file:
                 facts = {name: np.asarray(file.attrs[name]).item() for name in _KEPT}
                 read.append(json.loads(file.attrs["experiment"]) | facts)
-        except (OSError, KeyError):
+        except (OSError, KeyError, ValueError, TypeError):
             unreadable.append(path.name)
     return read, unreadable
 
@@ -268,8 +269,13 @@ def _percent(share: float) -> str:
 
 def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
     """A Markdown table with a caption, as lines."""
-    body = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    body = ["| " + " | ".join(map(_cell, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
     return ["", f":::{{table}} {caption}", *body, ":::", ""]
+
+
+def _cell(value: object) -> str:
+    """As a cell of a Markdown table, whatever a file of runs says: in one line, and no HTML."""
+    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")
 
 
 def primary_claims(root: Path) -> list[str]:
