@@ -54,6 +54,8 @@ class Run:
 
     @cached_property
     def _tree(self) -> xr.DataTree:
+        with h5py.File(self.path) as file:
+            _check_links(file)
         return xr.open_datatree(self.path, engine="h5netcdf")
 
     @cached_property
@@ -92,6 +94,24 @@ def _names(text: str) -> list[str]:
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"{text[:40]} is no list of names")
     return names
+
+
+def _check_links(file: h5py.File) -> None:
+    """Refuse what no run's file holds, and the reader follows: groups in a circle, and other files."""
+    waiting = [file["/"]]
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"its group {group.name} has a link, {name}")
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise ValueError(f"{item.name} is kept in another file")
+            elif group.name != "/":
+                raise ValueError(f"it has a group in a layer's, {item.name}")
+            else:
+                waiting.append(item)
 
 
 def _loaded(dataset: xr.Dataset) -> xr.Dataset:
