@@ -54,7 +54,7 @@ def convert(name: str, text: str, defaults: dict[str, Parameter], notebook: Path
     """`text` as a value for the parameter `name`. Raises `ValueError` for a wrong name or type."""
     if name not in defaults:
         raise ValueError(
-            f"{notebook.name} has no parameter '{name}'; it has: {', '.join(defaults) or 'none'}"
+            f"{notebook.name} has no parameter {name!r}; it has: {', '.join(defaults) or 'none'}"
         )
     parameter = defaults[name]
     if parameter.optional and text.lower() == "none":
@@ -67,7 +67,7 @@ def convert(name: str, text: str, defaults: dict[str, Parameter], notebook: Path
         none = " or None" if parameter.optional else ""
         raise ValueError(
             f"{notebook.name}: parameter '{name}' is of type {parameter.kind}{none} "
-            f"(default {parameter.value!r}), not '{text}'"
+            f"(default {parameter.value!r}), not {text!r}"
         ) from None
 
 

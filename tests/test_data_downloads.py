@@ -1,15 +1,17 @@
 """CIFAR and Tiny ImageNet in their official formats, from a server on this machine."""
 
-import contextlib
+import dataclasses
 import hashlib
 import http.server
 import io
 import os
 import pickle
+import random
+import re
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +81,8 @@ def packed(name: str, files: dict[str, bytes]) -> bytes:
 def publish(server: Server, name: str, files: dict[str, bytes], folder: str) -> official.Archive:
     """Serve an archive of `files`."""
     server.content = packed(name, files)
-    return official.Archive(f"http://127.0.0.1:{server.server_port}/{name}", md5(server.content), folder)
+    url = f"http://127.0.0.1:{server.server_port}/{name}"
+    return official.Archive(url, md5(server.content), folder, most_bytes=10**7, most_members=1000)
 
 
 def cifar_files(name: str) -> dict[str, bytes]:
@@ -206,30 +209,121 @@ def test_a_server_without_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert visible(tmp_path / "root") == []
 
 
-def test_an_archive_put_there_is_used_if_it_is_the_published_one(
-    tiny: str, server: Server, tmp_path: Path
-) -> None:
+def test_an_archive_put_there_is_used(tiny: str, server: Server, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    archive = root / "tiny-imagenet-200.zip"
-    archive.write_bytes(server.content[:-5])
-    with pytest.raises(
-        StudyError, match=f"{archive} .*{md5(server.content[:-5])}, not {md5(server.content)}"
-    ):
-        data.load(tiny, root=root)
-    assert visible(root) == [archive.name]
-    archive.write_bytes(server.content)
+    (root / "tiny-imagenet-200.zip").write_bytes(server.content)
     assert data.load(tiny, root=root).name == tiny
     assert server.requests == 0
 
 
+def damages(content: bytes) -> Iterator[bytes]:
+    """The content cut off, and with a bit flipped, at several places; and nothing of it."""
+    choose = random.Random(0)
+    yield b""
+    for _ in range(4):
+        yield content[: choose.randrange(len(content))]
+        flipped = bytearray(content)
+        flipped[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
+        yield bytes(flipped)
+
+
+@pytest.mark.fault("damaged", "an archive")
+def test_a_damaged_archive_is_set_aside_and_downloaded(
+    published: str, server: Server, tmp_path: Path, survived: Callable[[], None]
+) -> None:
+    suffix = ".zip" if published == "tiny-imagenet" else "-python.tar.gz"
+    name = (
+        "tiny-imagenet-200.zip" if published == "tiny-imagenet" else published.replace("r1", "r-1") + suffix
+    )
+    for trial, damaged in enumerate(damages(server.content)):
+        root = tmp_path / f"root{trial}"
+        root.mkdir()
+        (root / name).write_bytes(damaged)
+        told = rf"{name} was set aside as {name}\.set-aside: it is damaged.*{md5(damaged)}, not "
+        with pytest.warns(UserWarning, match=told):
+            assert data.load(published, root=root).name == published
+        assert (root / f"{name}.set-aside").read_bytes() == damaged
+        assert (root / name).read_bytes() == server.content
+        survived()
+    assert server.requests == trial + 1
+
+
+@pytest.mark.fault("damaged", "an archive")
+def test_a_damaged_archive_without_a_network_is_one_line(
+    tiny: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.send_error(503))
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "tiny-imagenet-200.zip").write_bytes(server.content[:-5])
+    with (
+        pytest.warns(UserWarning, match="was set aside"),
+        pytest.raises(StudyError, match=r"cannot download .*503.*put the file at") as refusal,
+    ):
+        data.load(tiny, root=root)
+    assert "\n" not in str(refusal.value)
+    assert visible(root) == ["tiny-imagenet-200.zip.set-aside"]
+
+
 @pytest.mark.parametrize("name", ["bad.zip", "bad.tar.gz"])
-def test_an_archive_cannot_write_outside_its_folder(name: str, server: Server, tmp_path: Path) -> None:
-    files = {"good/inside.txt": b"x", "../../escaped.txt": b"x", f"{tmp_path}/escaped.txt": b"x"}
-    with contextlib.suppress(StudyError):  # tar's filter refuses such a file, zip's renames it
-        official.fetched(publish(server, name, files, "good"), tmp_path / "deep" / "root")
-    assert server.requests
-    assert not list(tmp_path.rglob("escaped.txt"))
+def test_an_archive_that_is_refused_leaves_nothing_unpacked(
+    name: str, server: Server, tmp_path: Path
+) -> None:
+    root = tmp_path / "deep" / "root"
+    archive = publish(server, name, {"good/inside.txt": b"x", "../../escaped.txt": b"x"}, "good")
+    with pytest.raises(StudyError, match=rf"cannot unpack .*{name}: member '../../escaped.txt' would lie"):
+        official.fetched(archive, root)
+    assert visible(tmp_path) == ["deep", "root", name]
+
+
+def test_what_a_killed_process_left_is_not_taken(server: Server, tmp_path: Path) -> None:
+    archive = publish(server, "good.zip", {"good/inside.txt": b"x"}, "good")
+    left = tmp_path / ".good.zip.unpacking" / "good" / "half.txt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"ha")
+    assert [file.name for file in official.fetched(archive, tmp_path).iterdir()] == ["inside.txt"]
+
+
+def test_an_archive_without_its_folder_is_one_line(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"cannot unpack .*other\.zip: .*No such file.*nothing was changed$"):
+        official.fetched(publish(server, "other.zip", {"x.txt": b"x"}, "good"), tmp_path)
+    assert visible(tmp_path) == ["other.zip"]
+
+
+def test_what_is_published_has_a_digest_and_comes_by_https() -> None:
+    from torchvision import datasets
+
+    for kind in (datasets.CIFAR10, datasets.CIFAR100):
+        parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+        assert all(re.fullmatch("[0-9a-f]{32}", digest) for _, digest in [(kind.url, kind.tgz_md5), *parts])
+        assert kind.url.startswith("https://")
+    assert official.TINY.url.startswith("https://")
+    assert re.fullmatch("[0-9a-f]{32}", official.TINY.md5)
+
+
+@pytest.mark.parametrize("where", ["https://127.0.0.1/x.zip", "ftp://127.0.0.1/x.zip", "file:///x.zip"])
+def test_nobody_leads_to_another_scheme(
+    where: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lead(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", where)
+        handler.end_headers()
+
+    monkeypatch.setattr(Handler, "do_GET", lead)
+    with pytest.raises(StudyError, match=rf"cannot download http://.*{where}.*try again"):
+        official.fetched(publish(server, "x.zip", {"x/y": b""}, "x"), tmp_path)
+    assert visible(tmp_path) == []
+
+
+def test_a_failure_is_not_tried_again_without_encryption(tmp_path: Path, server: Server) -> None:
+    archive = publish(server, "good.zip", {"good/inside.txt": b"x"}, "good")
+    encrypted = dataclasses.replace(archive, url=archive.url.replace("http://", "https://"))
+    with pytest.raises(StudyError, match="cannot download https://"):
+        official.fetched(encrypted, tmp_path)
+    assert server.requests == 0
+    assert visible(tmp_path) == []
 
 
 class Trap:
@@ -247,7 +341,7 @@ def test_a_pickle_is_opened_only_if_it_is_the_published_one(cifar: str, tmp_path
     (batch,) = tmp_path.glob("cifar*/test*")
     batch.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     found = md5(batch.read_bytes())
-    with pytest.raises(StudyError, match=f"{batch} is damaged.*{found}, not [0-9a-f]{{32}}"):
+    with pytest.raises(StudyError, match=f"{batch} is damaged.*{found}, not [0-9a-f]{{32}}; remove"):
         data.load(cifar, root=tmp_path)
     assert not (tmp_path / "sprung").exists()
 

@@ -1,6 +1,8 @@
 """Data sets that are folders of images: read as they are, decoded once, and never from a damaged cache."""
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,3 +181,43 @@ def test_tiny32_100_is_the_first_100_classes_at_32_pixels(
     original = Image.open(folder / "train" / TINY_WNIDS[7] / "images" / f"{TINY_WNIDS[7]}_0.JPEG")
     expected = np.array(original.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(loaded.train.images[7].movedim(0, -1).numpy() - expected).max() <= 1
+
+
+def claiming(pixels: tuple[int, int], kind: str) -> bytes:
+    """An image file that says it has so many pixels, width and height, and holds none of them."""
+    width, height = pixels
+    if kind == "PPM":
+        return f"P6 {width} {height} 255\n".encode()
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PPM"])
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        ((8001, 8000), r"8,001 x 8,000 pixels"),
+        ((64_000_001, 1), r"64,000,001 x 1 pixels"),
+        ((12_000, 10_000), r"12,000 x 10,000 pixels"),  # of which Pillow would warn
+        ((65_000, 65_000), r"more than 179 million pixels"),  # and which it would refuse
+    ],
+)
+def test_an_image_of_too_many_pixels_is_not_decoded(
+    pixels: tuple[int, int], said: str, kind: str, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "insects")
+    (folder / "val" / "bee" / "3.png").write_bytes(claiming(pixels, kind))
+    with pytest.raises(
+        StudyError, match=rf"val/bee/3\.png has {said}; an image may have at most 64 million$"
+    ):
+        data.load(f"folder:{folder}", root=tmp_path / "data")
+
+
+def test_a_picture_that_is_a_program_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "EPS"  # which Pillow would give to Ghostscript
+    with pytest.raises(StudyError, match=r"a\.png .*cannot be read as an image"):
+        pictures.read_all([tmp_path / "a.png"], None)

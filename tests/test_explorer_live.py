@@ -365,8 +365,8 @@ def deep_png() -> bytes:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n", "it cannot be read as an image"),
         (b"\x80\x04N.", "it cannot be read as an image"),  # a pickle
         (huge_png(8000), "8000 x 8000 is too many: an image may have at most 50 million pixels"),
-        (huge_png(12000), "an image may have at most 50 million pixels"),
-        (huge_png(30000), "an image may have at most 50 million pixels"),
+        (huge_png(12000), "12000 x 12000 is too many: an image may have at most 50 million pixels"),
+        (huge_png(30000), "more than 179 million pixels is too many: an image may have at most 50 million"),
         (huge_png(6), "it cannot be read as an image"),
         (deep_png(), "its pixels are of mode I;16; store it with 8 bits a channel"),
         (bytes(20_000_001), "the file has 20 MB; at most 20 are read"),

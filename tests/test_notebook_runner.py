@@ -263,3 +263,30 @@ def test_output_widgets_do_not_hold_a_notebook_up(tmp_path: Path) -> None:
     write(tmp_path, "01-widgets", PARAMETERS, "import ipywidgets", *shown)
     answer = runner(tmp_path, seconds=120)
     assert answer.returncode == 0, answer.stderr
+
+
+HOSTILE = [
+    "'\"\"\"'''\n\\",
+    "x'); import os; os.mkdir('sprung') #",
+    "{} {x} {{x}} %s ${HOME} $(mkdir sprung) `mkdir sprung` ; mkdir sprung",
+    "é😀\u2028\\N{BULLET}\\x41\r\t",
+    "--out",
+]
+
+
+@pytest.mark.slow
+def test_a_hostile_value_stays_a_value(tmp_path: Path) -> None:
+    for folder in ("notebooks", "sparsity_lib"):
+        (tmp_path / folder).mkdir()
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "requirements.lock").write_text("a==1\n")
+    names = [f"value_{number}" for number in range(len(HOSTILE))]
+    told = f"import json\nprint(json.dumps([{', '.join(names)}]))"
+    write(tmp_path, "01-told", "\n".join(f"{name} = ''" for name in names), told)
+    given = [each for name, value in zip(names, HOSTILE, strict=True) for each in ("-p", name, value)]
+    answer = runner(tmp_path, *given[:-3], seconds=120)
+    assert answer.returncode == 0, answer.stderr
+    (shown,) = outputs(tmp_path / "book/experiments/01-told.ipynb")[-1]
+    assert json.loads("".join(shown["text"])) == [*HOSTILE[:-1], ""]
+    assert not list(tmp_path.rglob("sprung"))
+    assert runner(tmp_path, *given[-3:]).returncode == 2  # an option where a value was wanted

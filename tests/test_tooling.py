@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -119,6 +121,67 @@ def test_the_workflow_asks_for_no_more_than_it_needs() -> None:
     assert any(".ci/run" in step.get("run", "") for step in workflow["jobs"]["build"]["steps"])
 
 
+def test_the_workflow_runs_no_action_that_could_change() -> None:
+    workflows = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
+    used = [each for path in workflows for each in re.findall(r"uses: *(.*)", path.read_text())]
+    assert len(used) >= 3
+    assert [
+        each for each in used if not re.fullmatch(r"[\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)
+    ] == []
+
+
+def test_the_lock_is_audited_with_every_change_and_every_week() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
+    when = workflow[True]  # YAML takes a bare "on" for a truth value
+    assert len(when["schedule"][0]["cron"].split()) == 5
+    assert {"push", "pull_request"} <= when.keys()
+    audit = workflow["jobs"]["audit"]
+    assert "if" not in audit
+    assert "needs" not in audit
+    (command,) = (step["run"] for step in audit["steps"] if "run" in step)
+    assert re.search(r"install --quiet pip-audit==[\d.]+\n", command)
+    # Without --strict, what could not be looked up would pass.
+    for option in ("--requirement requirements.lock", "--require-hashes", "--disable-pip", "--strict"):
+        assert option in command.splitlines()[-1]
+    assert workflow["jobs"]["build"]["if"] == "github.event_name != 'schedule'"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def listens(address: str, port: int) -> bool:
+    with socket.socket() as asked:
+        asked.settimeout(1)
+        return asked.connect_ex((address, port)) == 0
+
+
+@pytest.mark.parametrize(("target", "option"), [("lab", "--ip=127.0.0.1"), ("serve", "--bind 127.0.0.1")])
+def test_what_is_served_is_told_to_stay_on_this_machine(target: str, option: str) -> None:
+    assert option in make(ROOT, "--dry-run", "--assume-old=.venv/.installed", target).stdout
+
+
+def test_the_book_is_served_to_this_machine_alone(tmp_path: Path) -> None:
+    command = re.search(
+        r"^\t@(\$\(BIN\)/python -m http\.server .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    assert command
+    port = free_port()
+    told = command[1].replace("$(BIN)/python", sys.executable).replace("8000", str(port))
+    (tmp_path / "_build/html").mkdir(parents=True)
+    with subprocess.Popen(told.split(), cwd=tmp_path, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 20
+            while not listens("127.0.0.1", port) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert listens("127.0.0.1", port)
+            assert not listens("127.0.0.2", port)  # where all addresses are served, this one is too
+        finally:
+            server.terminate()
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_parameters_and_no_outputs(path: Path) -> None:
     assert re.fullmatch(r"\d\d-[a-z0-9-]+", path.stem)
@@ -152,3 +215,11 @@ def test_a_book_is_built_whole_or_not_at_all(tmp_path: Path) -> None:
     assert "One" in html.read_text()
     assert "Two" in (build("# Two\n"), html.read_text())[1]
     assert sorted(path.name for path in (tmp_path / "_build").iterdir()) == ["book.digest", "html"]
+
+
+def test_how_to_report_is_said_shortly() -> None:
+    said = (ROOT / "SECURITY.md").read_text()
+    assert len(said.splitlines()) < 40
+    assert "private vulnerability reporting" in said
+    assert "@" not in said
+    assert "(SECURITY.md)" in (ROOT / "README.md").read_text()

@@ -1,9 +1,13 @@
 """The trained network that is kept beside a run."""
 
+import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ import torch
 import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.study.runs import NETWORK
+from sparsity_lib.study.trained import built
 
 
 @pytest.mark.parametrize("fields", [{}, {"network": "normNet"}, {"input_scaling": "standardize"}])
@@ -46,3 +51,77 @@ def test_one_that_is_not_there_or_another_runs_is_refused(tiny_runs: list[study.
     alone.path.with_suffix(NETWORK).write_bytes(one.path.with_suffix(NETWORK).read_bytes()[:2000])
     with pytest.raises(study.StudyError, match=r"\.weights\.pt is damaged or of another network: "):
         study.trained_network(alone)
+
+
+def small(in_channels: int, image_size: tuple[int, int], classes: int) -> torch.nn.Module:
+    """A network of one's own."""
+    inputs = in_channels * image_size[0] * image_size[1]
+    hidden = torch.nn.Linear(inputs, 8)
+    return torch.nn.Sequential(torch.nn.Flatten(), hidden, torch.nn.Linear(8, classes))
+
+
+Renamed = Callable[[str], study.Run]
+
+
+@pytest.fixture
+def renamed(tiny_run: study.Run, tmp_path: Path) -> Renamed:
+    """`renamed(network)` opens a copy of a run's file that says that it is of that network, with weights."""
+
+    def of(network: str) -> study.Run:
+        path = Path(shutil.copy(tiny_run.path, tmp_path))
+        shutil.copy(tiny_run.path.with_suffix(NETWORK), tmp_path)
+        with h5py.File(path, "r+") as file:
+            said = json.loads(file.attrs["experiment"])
+            file.attrs["experiment"] = json.dumps(said | {"network": network})
+        return study.load(path)
+
+    return of
+
+
+def test_a_file_imports_nothing(renamed: Renamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef make(*_): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = renamed("stranger:make")
+    assert run.root["images"].size
+    assert run.layer(run.layers[0])["heatmap"].size
+    sl.HeatmapExplorer(run).as_html()
+    for of_run in (study.trained_network, sl.ImageExplorer, built):
+        with pytest.raises(study.StudyError, match=r"stranger:make.*trust that code, import stranger first$"):
+            of_run(run)
+    assert "stranger" not in sys.modules
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        *("os:abort", "os:_exit", "os:mkdir", "posix:abort", "shutil:rmtree", "subprocess:Popen", "sys:exit"),
+        *("builtins:exec", "builtins:open", "os.path:abspath", "torch:load", "test_trained:shutil"),
+        *("test_trained:Path", "test_trained:small.__call__", "test_trained:", ":small", "::", "os:"),
+        *("test_trained.small:__call__", "../test_trained:small", "test_trained:NETWORK", "__main__:nothing"),
+    ],
+)
+def test_a_file_calls_nothing_but_networks(network: str, renamed: Renamed) -> None:
+    with pytest.raises(study.StudyError, match=r"names a network of somebody's own|unknown network"):
+        study.trained_network(renamed(network))
+
+
+def test_a_network_of_ones_own_is_built_once_imported(renamed: Renamed, tmp_path: Path) -> None:
+    run = renamed(f"{__name__}:small")
+    with pytest.raises(study.StudyError, match="is damaged or of another network"):
+        study.trained_network(run)  # the weights are of another
+    assert [type(module) for module in built(run)] == [torch.nn.Flatten, *[torch.nn.Linear] * 2]
+    own = study.Experiment(network=f"{__name__}:small", dataset="digits", limit=100, epochs=1)
+    model, prepare = study.trained_network(study.train(own, folder=tmp_path / "own"))
+    assert model(prepare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "field", [{"device": "cuda:0;rm"}, {"device": "../cpu"}, {"precision": "x"}, {"compiled": "os:abort"}]
+)
+def test_a_file_names_no_other_machine(field: dict[str, str], tiny_run: study.Run, tmp_path: Path) -> None:
+    path = Path(shutil.copy(tiny_run.path, tmp_path))
+    with h5py.File(path, "r+") as file:
+        file.attrs["experiment"] = json.dumps(json.loads(file.attrs["experiment"]) | field)
+    with pytest.raises(study.StudyError, match=rf"{next(iter(field))}|device"):
+        study.load(path)

@@ -8,6 +8,7 @@ counts what was seen of the other papers' claims; `{faults}` shows what the test
 """
 
 import hashlib
+import html
 import json
 import os
 import platform
@@ -72,7 +73,7 @@ def run_times(root: Path) -> list[str]:
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
     lines = _told("Runs trained here", read, read)
     if unreadable:
-        lines += ["", f"Could not be read: {', '.join(f'`{name}`' for name in unreadable)}.", ""]
+        lines += ["", f"Could not be read: {', '.join(f'`{_cell(name)}`' for name in unreadable)}.", ""]
     for name in PROFILES:
         folder = root / "results" / name
         files = [folder / file for file in profile(name).files()]
@@ -265,7 +266,7 @@ def _percent(share: float) -> str:
 
 def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
     """A Markdown table with a caption, as lines."""
-    body = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    body = ["| " + " | ".join(map(_cell, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
     return ["", f":::{{table}} {caption}", *body, ":::", ""]
 
 
@@ -294,6 +295,11 @@ def workflow_overhead(root: Path) -> list[str]:
     return table(
         caption, ("jobs through", "jobs measured", "a job holds", "cost, in shares of its runs"), rows
     )
+
+
+def _cell(value: object) -> str:
+    """As a cell of a Markdown table, whatever a file of runs says: in one line, and no HTML."""
+    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")
 
 
 def primary_claims(root: Path) -> list[str]:

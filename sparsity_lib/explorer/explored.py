@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import nn
 
 from sparsity_lib.receptive import ReceptiveField, receptive_fields
-from sparsity_lib.study import StudyError, networks
+from sparsity_lib.study import StudyError
 from sparsity_lib.study.analysis import moment_of_overfitting
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.results import label
+from sparsity_lib.study.trained import built
 
 MEASURES = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # by their names in a run
 BINS = 67  # of correlations: 201 in the run, in threes
@@ -185,9 +185,8 @@ def _correlation(layer: xr.Dataset) -> Correlation | None:
 def _seen(run: Source) -> dict[str, Seen]:
     _, height, width, channels = run.root["images"].shape
     try:
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights
-            model = networks.build(run.experiment, channels, (height, width), len(run.classes))
-    except (StudyError, ValueError):  # a network of somebody's own, whose code is not here or has changed
+        model = built(run)
+    except (StudyError, ValueError):  # a network of somebody's own, not imported or changed since
         return {}
     return seen_in(model, (channels, height, width))
 

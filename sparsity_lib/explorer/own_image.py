@@ -18,11 +18,11 @@ from sparsity_lib import ActivationMonitor, LayerStats
 from sparsity_lib.explorer.explored import Explored, ExploredLayer, Maps, Seen, run_labels, seen_in
 from sparsity_lib.explorer.widget import Explorer
 from sparsity_lib.study import Run, trained_network
+from sparsity_lib.study.data.pictures import FORMATS
 
 IMAGES = 16  # shown at most
 FILE_BYTES = 20_000_000  # of a file, at most
 PIXELS = 50_000_000  # of an image, at most: a small file may hold a huge one
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's others run programs, or are rare
 SUFFIXES = ".bmp,.gif,.jpeg,.jpg,.png,.ppm,.tif,.tiff,.webp"
 OUTLINED = 64 * 64  # pixels, at most: to find what positions see takes height + width forward passes
 
@@ -273,17 +273,17 @@ def _open(file: str | Path | io.BytesIO) -> Image.Image:
         raise ValueError(f"the file has {size / 1e6:.0f} MB; at most {FILE_BYTES / 1e6:.0f} are read")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
             return Image.open(file, formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large("") from None
+    except Image.DecompressionBombError:
+        raise _too_large(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except Exception as error:  # a damaged file makes Pillow raise almost anything
         raise _unreadable(error) from None
 
 
 def _converted(image: Image.Image, mode: str) -> np.ndarray:
     if image.width * image.height > PIXELS:
-        raise _too_large(f"{image.width} x {image.height} is too many: ")
+        raise _too_large(f"{image.width} x {image.height}")
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"its pixels are of mode {image.mode}; store it with 8 bits a channel")
     try:
@@ -292,8 +292,8 @@ def _converted(image: Image.Image, mode: str) -> np.ndarray:
         raise _unreadable(error) from None
 
 
-def _too_large(what: str) -> ValueError:
-    return ValueError(f"{what}an image may have at most {PIXELS / 1e6:.0f} million pixels")
+def _too_large(found: str) -> ValueError:
+    return ValueError(f"{found} is too many: an image may have at most {PIXELS / 1e6:.0f} million pixels")
 
 
 def _first_line(error: Exception) -> str:

@@ -40,6 +40,11 @@ class Described(BaseModel):
         return device
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name stays a word wherever it is put: into a page's HTML or Markdown, a table, a line."""
+    return name.isprintable() and not set(name) & set('<>"`|\\')
+
+
 def file_name(*parts: str) -> str:
     """The parts as a name that every file system takes, joined by `-`."""
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)

@@ -1,8 +1,12 @@
-"""The one exception that the study raises for what its user can put right."""
+"""The exceptions that the study raises: for what its user can put right, and for having been asked to stop."""
 
 
 class StudyError(ValueError):
     """A wrong input or a damaged file, told in one line that names what was wrong and what would be right."""
+
+    def __str__(self) -> str:
+        """The line; what a stranger put into it to break it or to steer a terminal is written out."""
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
 class Stopped(StudyError):

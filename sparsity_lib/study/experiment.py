@@ -3,13 +3,14 @@
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from sparsity_lib.study.data import DATASETS
-from sparsity_lib.study.described import Described, file_name
+from sparsity_lib.study.described import Described, file_name, is_plain
 from sparsity_lib.study.networks import NETWORKS, layers_of, sizes_of
 
 Strengths = dict[str, float]
@@ -99,7 +100,7 @@ class Experiment(Described):
     @field_validator("network")
     @classmethod
     def _known_network(cls, name: str) -> str:
-        if name not in NETWORKS and ":" not in name:
+        if name not in NETWORKS and not re.fullmatch(r"[\w.]+:\w+", name):
             raise ValueError(
                 f"unknown network '{name}'; known: {', '.join(NETWORKS)}, "
                 "or your own as 'package.module:factory'"
@@ -109,8 +110,11 @@ class Experiment(Described):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, name: str) -> str:
-        if name not in DATASETS and not (name.startswith("folder:") and _folder_name(name)):
+        folder = _folder_name(name) if name.startswith("folder:") else ""
+        if name not in DATASETS and not folder:
             raise ValueError(f"unknown data set '{name}'; known: {', '.join(DATASETS)}, or 'folder:PATH'")
+        if not is_plain(folder):
+            raise ValueError(f"a data set's folder is called by a plain name, not {folder!r}: rename it")
         return name
 
     @model_validator(mode="after")
@@ -123,6 +127,8 @@ class Experiment(Described):
     def _known_layers(self) -> "Experiment":
         for field in ("sparsity", "variance", "decorrelation", "perplexity"):
             for layer, strength in (getattr(self, field) or {}).items():
+                if not is_plain(layer):
+                    raise ValueError(f"{field}: no layer is called {layer!r}")
                 if self.network in NETWORKS and layer not in (known := layers_of(self.network)):
                     raise ValueError(
                         f"{field}: unknown layer '{layer}'; {self.network} has {', '.join(known)}"
@@ -232,4 +238,7 @@ class Experiment(Described):
 
 def _folder_name(dataset: str) -> str:
     path = dataset.removeprefix("folder:")
-    return Path(path).expanduser().resolve().name if path else ""
+    try:
+        return Path(path).expanduser().resolve().name if path else ""
+    except (OSError, RuntimeError, ValueError):  # nobody's home, links in a circle, a zero byte
+        return ""

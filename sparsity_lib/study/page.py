@@ -1,5 +1,6 @@
 """What a cell of the book shows, where something that it needs may be lacking."""
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ class Shown:
             if str(error) in self._said:
                 return None
             self._said.add(str(error))
-            return Markdown(f"*Not shown: {error}.*")
+            return Markdown(f"*Not shown: {html.escape(str(error), quote=False)}.*")
         if isinstance(made, pd.DataFrame):
             return HTML(made.to_html())
         return Markdown(bullets(made)) if isinstance(made, list) else made

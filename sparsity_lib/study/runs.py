@@ -6,6 +6,7 @@
 import contextlib
 import io
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from sparsity_lib.study.data import folder_digest
+from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import check_tensors, folder, is_sealed, set_aside, write_sealed, written_whole
 from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
 
+MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
 NETWORK = ".weights.pt"  # that of the trained network beside a run
 
@@ -36,8 +39,10 @@ class Run:
                 if name[0] != "_"
             }
         self.experiment = Experiment(**json.loads(attrs.pop("experiment")))
-        self.layers: list[str] = json.loads(attrs.pop("layers"))
-        self.classes: list[str] = json.loads(attrs.pop("classes"))
+        self.layers = _names(attrs.pop("layers"))
+        self.classes = _names(attrs.pop("classes"))
+        if unfit := [layer for layer in self.layers if not is_plain(layer)]:
+            raise StudyError(f"{path} is no run's file: it has a layer {unfit[0]!r}")
         self.provenance = attrs
 
     def __repr__(self) -> str:
@@ -55,18 +60,63 @@ class Run:
     @cached_property
     def root(self) -> xr.Dataset:
         """Curves over epochs, and the images shown."""
-        return self._tree.to_dataset().load()
+        with _readable(self.path):
+            return _loaded(self._tree.to_dataset())
 
     def layer(self, name: str) -> xr.Dataset:
         """What was observed in one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
-        return self._tree.children[name].to_dataset(inherit=True).load()
+        with _readable(self.path):
+            return _loaded(self._tree.children[name].to_dataset(inherit=True))
 
     @property
     def by_other_code(self) -> bool:
         """Whether the modules that decide a run's numbers have changed since."""
         return equivalent(self.provenance["code_fingerprint"]) != code_fingerprint()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say in one line what the reader raises."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:  # whatever a truncated or foreign file makes the reader raise
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise StudyError(f"{path} is damaged or no run's file: {told}") from None
+
+
+def _names(text: str) -> list[str]:
+    names = json.loads(text)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{text[:40]} is no list of names")
+    return names
+
+
+def _check_links(file: h5py.File) -> None:
+    """Refuse what no run's file holds, and the reader follows: groups in a circle, and other files."""
+    waiting = [file["/"]]
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"its group {group.name} has a link, {name}")
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise ValueError(f"{item.name} is kept in another file")
+            elif group.name != "/":
+                raise ValueError(f"it has a group in a layer's, {item.name}")
+            else:
+                waiting.append(item)
+
+
+def _loaded(dataset: xr.Dataset) -> xr.Dataset:
+    if dataset.nbytes > MOST_BYTES:
+        raise ValueError(f"it says that it holds {dataset.nbytes:,} bytes, more than {MOST_BYTES:,}")
+    return dataset.load()
 
 
 def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
@@ -109,15 +159,13 @@ def load(path: str | Path) -> Run:
     path = Path(path)
     if not path.exists():
         raise StudyError(f"no run at {path}")
-    try:
-        if not is_sealed(path):
-            with h5py.File(path) as file:
+    with _readable(path):
+        sealed = is_sealed(path)
+        with h5py.File(path) as file:
+            _check_links(file)
+            if not sealed:
                 file.visititems(_read)  # each variable has a checksum, which only reading compares
         return Run(path)
-    except StudyError:
-        raise
-    except Exception as error:  # whatever a truncated or foreign file makes the reader raise
-        raise StudyError(f"{path} is damaged or no run's file: {str(error).splitlines()[0]}") from None
 
 
 def find(experiment: Experiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
@@ -185,6 +233,8 @@ def _sound(path: Path) -> Run:
 
 def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
     if isinstance(item, h5py.Dataset):
+        if item.nbytes > MOST_BYTES:
+            raise ValueError(f"{name} says that it holds {item.nbytes:,} bytes, more than {MOST_BYTES:,}")
         item[()]
 
 

@@ -33,6 +33,9 @@ def select(
 
     Raises `StudyError` (one line) for what is unknown or of the wrong type.
     """
+    for name, text in (("grid", grid), ("dataset", dataset)):
+        if not isinstance(text, str):
+            raise StudyError(f"{name} = {text!r}: give a name")
     chosen = grid_of(grid, profile)
     said = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
     cells = [dict(cell) for cell in chosen.cells_for(said)]

@@ -1,15 +1,30 @@
-"""A run's trained network, kept in a file of its own beside the run's."""
+"""A run's network: built anew, and as it was trained, kept in a file of its own beside the run's."""
 
+import inspect
+import sys
 from pathlib import Path
+from typing import Protocol
 
 import torch
+import xarray as xr
 from torch import nn
 
 from sparsity_lib.study import networks
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, save_tensors
 from sparsity_lib.study.preparation import Scaling
 from sparsity_lib.study.runs import NETWORK, Run
+
+
+class WithNetwork(Protocol):
+    """A `study.Run`, or what has the same experiment, classes and images."""
+
+    experiment: Experiment
+    classes: list[str]
+
+    @property
+    def root(self) -> xr.Dataset: ...
 
 
 def keep(path: Path, model: nn.Module, prepare: Scaling) -> None:
@@ -17,6 +32,34 @@ def keep(path: Path, model: nn.Module, prepare: Scaling) -> None:
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     scaling = {"offset": prepare.offset.cpu(), "scale": prepare.scale.cpu()}
     save_tensors(path.with_suffix(NETWORK), {"run": path.stem, "model": state, **scaling})
+
+
+def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
+    """The run's network with initial weights: those that a seed of torch's gives, or any.
+
+    Raises `StudyError` where it cannot be built, and where it is one of somebody's own whose module was not
+    imported: opening a file must not run what the file names.
+    """
+    _check_imported(run.experiment)
+    _, height, width, channels = run.root["images"].shape
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights
+        if seed is not None:
+            torch.manual_seed(seed)
+        return networks.build(run.experiment, channels, (height, width), len(run.classes))
+
+
+def _check_imported(experiment: Experiment) -> None:
+    """Only functions and classes of a module that is there already, itself no part of Python."""
+    if experiment.network in networks.NETWORKS:
+        return
+    module, _, factory = experiment.network.partition(":")
+    found = vars(sys.modules[module]).get(factory) if module in sys.modules else None
+    own = inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, nn.Module))
+    if not own or found.__module__ != module or module.split(".")[0] in sys.stdlib_module_names:
+        raise StudyError(
+            f"the run names a network of somebody's own, {experiment.network}, which is not built unless its "
+            f"module was imported: if you trust that code, import {module} first"
+        )
 
 
 def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
@@ -27,7 +70,8 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
     logits = model(prepare(images))  # uint8 (N, C, H, W), of the run's own size
     ```
 
-    Raises `StudyError` where the network was not kept (published runs have none), or its file is damaged.
+    Raises `StudyError` where the network was not kept (published runs have none), its file is damaged, or it
+    is one of somebody's own that `built` refuses.
     """
     path = run.path.with_suffix(NETWORK)
     if not path.exists():
@@ -35,17 +79,13 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
             f"the network of {run.id} was not kept: there is no {path.name} beside the run; published runs "
             "have none, and a run gets one where it is trained"
         )
-    _, height, width, channels = run.root["images"].shape
+    model = built(run)
     try:
         kept = load_tensors(path)
         if kept["run"] != run.id:
             raise ValueError(f"it is that of {kept['run']}")
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights
-            model = networks.build(run.experiment, channels, (height, width), len(run.classes))
         model.load_state_dict(kept["model"])
         prepare = Scaling(kept["offset"], kept["scale"])
-    except StudyError:
-        raise
     except Exception as error:  # whatever a truncated or foreign file makes the reader raise
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(

@@ -1,5 +1,6 @@
 """Image files to tensors."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's others run programs, or are rare
+PIXELS = 64_000_000  # of an image, at most: a small file may hold a huge one
 
 _GREY = ("1", "L", "LA")  # Pillow's names of modes
 _DEEP = ("I", "F")  # and those of more than 8 bits a channel: converting them to 8 would clip
@@ -56,7 +59,7 @@ def _read(path: Path, mode: str) -> Tensor:
             raise StudyError(f"{path} has pixels of mode {image.mode}; store it with 8 bits a channel")
         try:
             pixels = np.array(image.convert(mode))
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # a damaged file makes Pillow raise almost anything
             raise _unreadable(path, error) from None
     return torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], -1).movedim(-1, 1)
 
@@ -70,9 +73,21 @@ def _open(path: Path) -> "Image.Image":
     from PIL import Image
 
     try:
-        return Image.open(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
+            image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_large(path, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million") from None
+    except Exception as error:
         raise _unreadable(path, error) from None
+    if image.width * image.height > PIXELS:
+        image.close()
+        raise _too_large(path, f"{image.width:,} x {image.height:,}")
+    return image
+
+
+def _too_large(path: Path, found: str) -> StudyError:
+    return StudyError(f"{path} has {found} pixels; an image may have at most {PIXELS / 1e6:.0f} million")
 
 
 def _unreadable(path: Path, error: Exception) -> StudyError:

@@ -22,6 +22,7 @@ from sparsity_lib.study.figures.data import tell, tell_map
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.results import label
 from sparsity_lib.study.runs import Run
+from sparsity_lib.study.trained import built
 from sparsity_lib.study.training import random_stream
 
 # Kinds of modules: what the legend calls them, their colour, and a block's width.
@@ -108,11 +109,7 @@ def _blocks(run: Run) -> list[Block]:
 def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
     """The run's network with the weights it started from, and the images it shows, (N, C, H, W) uint8."""
     images = torch.from_numpy(run.root["images"].to_numpy()).permute(0, 3, 1, 2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_stream(run.experiment.seed, "initialisation"))
-        height, width = images.shape[2:]
-        model = networks.build(run.experiment, images.shape[1], (height, width), len(run.classes))
-    return model.eval(), images
+    return built(run, random_stream(run.experiment.seed, "initialisation")).eval(), images
 
 
 @torch.no_grad()
