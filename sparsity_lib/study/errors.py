@@ -1,4 +1,4 @@
-"""The exceptions that the study raises: for what its user can put right, and for having been asked to stop."""
+"""The exceptions of the study: for what its user can put right, and for having been asked to stop."""
 
 
 class StudyError(ValueError):
