@@ -42,6 +42,9 @@ class Run:
         self.classes = _names(attrs.pop("classes"))
         if unfit := [layer for layer in self.layers if not is_plain(layer)]:
             raise StudyError(f"{path} is no run's file: it has a layer {unfit[0]!r}")
+        for name in ("code_fingerprint", "data_digest"):  # by which a run is found
+            if not isinstance(attrs[name], str):
+                raise ValueError(f"its {name} is no text")
         self.provenance = attrs
 
     def __repr__(self) -> str:
@@ -207,6 +210,7 @@ def _sound(path: Path) -> Run:
     """The run, once its whole file was read: each variable has a checksum, which only reading compares."""
     run = load(path)
     with _readable(path), h5py.File(path) as file:
+        _check_links(file)
         file.visititems(_read)
     return run
 
