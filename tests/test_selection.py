@@ -72,3 +72,9 @@ def test_a_delay_stays_the_same_share_of_the_epochs():
         chosen = select("laptop", grid="coherent", seeds="0", epochs=epochs)
         assert {experiment.delay for experiment in chosen} == expected
         assert {experiment.epochs for experiment in chosen} == {epochs}
+
+
+@pytest.mark.parametrize("seeds", ["0-10000", "0-999999999", "9" * 5000, f"0-{'9' * 12}"])
+def test_seeds_without_end_are_refused(seeds: str) -> None:
+    with pytest.raises(StudyError, match="seeds = "):
+        parse_seeds(seeds)

@@ -43,6 +43,9 @@ class Run:
         self.classes = _names(attrs.pop("classes"))
         if unfit := [layer for layer in self.layers if not is_plain(layer)]:
             raise StudyError(f"{path} is no run's file: it has a layer {unfit[0]!r}")
+        for name in ("code_fingerprint", "data_digest"):  # by which a run is found
+            if not isinstance(attrs[name], str):
+                raise ValueError(f"its {name} is no text")
         self.provenance = attrs
 
     def __repr__(self) -> str:

@@ -7,6 +7,8 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import grid as grid_of
 
+MOST_SEEDS = 10_000  # of a range
+
 Listed = str | int | float | Sequence[str | int | float]
 
 
@@ -109,9 +111,13 @@ def parse_seeds(value: Listed | None) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not part.strip():
             continue
-        if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
+        whole = [number.isdecimal() and len(number) <= 9 for number in (first, last if dash else first)]
+        if not all(whole) or (dash and int(last) < int(first)):
             raise StudyError(
                 f"seeds = {value!r}: give comma-separated whole numbers or ranges, as in 0,1,2 or 100-104"
             )
-        seeds += range(int(first), int(last if dash else first) + 1)
+        several = range(int(first), int(last if dash else first) + 1)
+        if len(several) > MOST_SEEDS:
+            raise StudyError(f"seeds = {value!r}: {len(several):,} in a row; at most {MOST_SEEDS:,}")
+        seeds += several
     return seeds
