@@ -29,8 +29,12 @@ _NUMERICAL = (
 )
 
 # Fingerprints of earlier code, and of the later code that makes the same numbers: what was changed serves
-# settings that the earlier one did not have, or refused. Any further change makes runs of both older code's.
-_SAME_NUMBERS = {"3c812a3f": "4cca0eaf", "af9d12e5": "4cca0eaf", "ef265d43": "6fbf79e6"}
+# settings that the earlier one did not have, or refused, or how files are read and written. Any further
+# change makes runs of all of these older code's.
+_SAME_NUMBERS = {
+    **dict.fromkeys(("3c812a3f", "af9d12e5", "4cca0eaf"), "a9c81871"),
+    "ef265d43": "6fbf79e6",
+}
 
 
 def code() -> dict[str, Any]:
