@@ -5,9 +5,9 @@ locked when its holder is killed, and the pools of the libraries share some.
 """
 
 import contextlib
+import copy
 import multiprocessing
 import os
-import pickle
 import signal
 import traceback
 from collections import deque
@@ -119,18 +119,18 @@ def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
             work(task, lambda message: pipe.send(("told", message)), pipe.poll)
             pipe.send(("ended", None))
         except Exception as error:
-            pipe.send(("ended", _portable(error)))
+            _send(pipe, error)
 
 
-def _portable(error: Exception) -> Exception:
+def _send(pipe: Connection, error: Exception) -> None:
     error.add_note(traceback.format_exc())
     try:
-        pickle.loads(pickle.dumps(error))
-        return error
+        copy.copy(error)  # made anew from its parts, as it will be on the other side
+        pipe.send(("ended", error))
     except Exception:  # it is made of more than its text
         plain = StudyError(f"{type(error).__name__}: {error}")
-        plain.add_note(traceback.format_exc())
-        return plain
+        plain.add_note(error.__notes__[-1])
+        pipe.send(("ended", plain))
 
 
 def _end_with_parent() -> None:
