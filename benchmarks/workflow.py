@@ -66,14 +66,19 @@ def training_seconds(folder: Path) -> float:
 
 def on_cores(folder: Path, jobs: int) -> float:
     """What a job costs on this machine, in seconds of a core."""
-    return _cost(copied_project(folder), jobs, {}, "--cores", str(CORES))
+    return _cost(copied_project(folder, epochs=1), jobs, {}, "--cores", str(CORES))
 
 
 def through_slurm(folder: Path, jobs: int) -> float:
     """What a job costs through Slurm, in seconds of a core."""
     with slurm(folder / "slurm", CORES) as environment:
         return _cost(
-            copied_project(folder / "project"), jobs, environment, "--workflow-profile", "slurm", *SITE
+            copied_project(folder / "project", epochs=1),
+            jobs,
+            environment,
+            "--workflow-profile",
+            "slurm",
+            *SITE,
         )
 
 

@@ -15,7 +15,7 @@ PROFILES["tiny"] = Profile(
     {
         "networks": Grid(
             tuple(
-                {"network": network, "dataset": "digits", "limit": 300, "lr": 0.1, "epochs": 40}
+                {"network": network, "dataset": "digits", "limit": 300, "lr": 0.1, "epochs": EPOCHS}
                 for network in ("vanillaNet", "dropNet", "normNet", "sr3Net")
             ),
             seeds=(0,),
@@ -26,7 +26,7 @@ PROFILES["tiny"] = Profile(
 """
 
 
-def copied_project(root: Path) -> Path:
+def copied_project(root: Path, epochs: int = 40) -> Path:
     """Put a copy at `root`, with a profile `tiny` of four runs of seconds; its runs are in `root/runs`."""
     for name in ("sparsity_lib", "scripts", "workflow"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -37,7 +37,7 @@ def copied_project(root: Path) -> Path:
     assert before in training.read_text()
     training.write_text(training.read_text().replace(before, after))
     with (root / "sparsity_lib/study/profiles.py").open("a") as profiles:
-        profiles.write(TINY)
+        profiles.write(TINY.replace("EPOCHS", str(epochs)))
     return root
 
 
