@@ -72,14 +72,8 @@ def on_cores(folder: Path, jobs: int) -> float:
 def through_slurm(folder: Path, jobs: int) -> float:
     """What a job costs through Slurm, in seconds of a core."""
     with slurm(folder / "slurm", CORES) as environment:
-        return _cost(
-            copied_project(folder / "project", epochs=1),
-            jobs,
-            environment,
-            "--workflow-profile",
-            "slurm",
-            *SITE,
-        )
+        project = copied_project(folder / "project", epochs=1)
+        return _cost(project, jobs, environment, "--workflow-profile", "slurm", *SITE)
 
 
 def _cost(project: Path, jobs: int, environment: dict[str, str], *how: str) -> float:
