@@ -80,11 +80,8 @@ def _cost(project: Path, jobs: int, environment: dict[str, str], *how: str) -> f
     settings: dict[str, Any] = {"profile": "tiny", "seeds": f"0-{jobs // 4 - 1}", "runs_per_job": 1}
     given = [f"{name}={value}" for name, value in settings.items()]
     begun = time.monotonic()
-    finish(
-        project,
-        start(project, "-m", "snakemake", "trained", *how, "--config", *given, environment=environment),
-        seconds=3600,
-    )
+    command = ("-m", "snakemake", "trained", *how, "--config", *given)
+    finish(start(project, *command, environment=environment), seconds=3600)
     took = time.monotonic() - begun
     trained = _seconds(project / "runs")
     assert len(trained) == jobs

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder in (args.out, PARTIAL):
             require_writable(folder)
         for page in gone:
-            page.unlink()
+            page.unlink(missing_ok=True)  # another process may have seen it, too
         for work in stale:
             if work.reason == origins.DAMAGED:
                 set_aside(work.page)

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,27 +43,39 @@ def copied_project(root: Path, epochs: int = 40) -> Path:
     return root
 
 
-def start(root: Path, *command: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Begin `python COMMAND` in the copy, in a process group of its own, as from a terminal.
+class Started(subprocess.Popen[bytes]):
+    """A command at work, in a process group of its own, as from a terminal."""
+
+    log: Path  # what it says
+
+
+def start(root: Path, *command: str, environment: Mapping[str, str] | None = None) -> Started:
+    """Begin `python COMMAND` in the copy.
 
     It has one thread, so that numbers can be compared, and what else of the `environment` is given.
     """
     own = {"PYTHONPATH": str(root), "SPARSITY_RUNS": str(root / "runs"), "OMP_NUM_THREADS": "1"}
-    with (root / "said.txt").open("w") as said:
-        return subprocess.Popen(
+    with tempfile.NamedTemporaryFile("w", dir=root, suffix=".txt", delete=False) as log:
+        process = Started(
             [sys.executable, *command],
             cwd=root,
             env={**os.environ, **own, **(environment or {})},
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
         )
+    process.log = Path(log.name)
+    return process
 
 
-def finish(root: Path, process: subprocess.Popen[bytes], expected: int = 0, seconds: float = 300) -> str:
-    """Wait for what was started last; what it said. Fails if its exit code is not the expected one."""
-    process.wait(seconds)
-    said = (root / "said.txt").read_text()
+def finish(process: Started, expected: int = 0, seconds: float = 300) -> str:
+    """Wait for the command; what it said. Fails if its exit code is not the expected one."""
+    try:
+        process.wait(seconds)
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    said = process.log.read_text()
     assert process.returncode == expected, said
     return said

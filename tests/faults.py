@@ -36,6 +36,7 @@ FAULTS = {
 }
 
 _counts: dict[tuple[str, str], list[int]] = {}  # trials, losses
+_skipped: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +61,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Also of tests in other processes, whose properties come with the report."""
     told = list(report.user_properties)
     of = dict(told).get("fault")
+    if of and report.skipped:
+        _skipped.append(report.nodeid)
     if not of or report.skipped or not (report.when == "call" or report.failed):
         return
     said = sum(name == "survived" for name, _ in told)
@@ -71,6 +74,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--fault-report")
     if not path or hasattr(session.config, "workerinput"):
+        return
+    absent = _skipped + [what for key, (what, _) in FAULTS.items() if key not in {f for f, _ in _counts}]
+    if absent:
+        print(f"\nerror: {path} was not written, for not everything was tried: {'; '.join(absent)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return
     rows = [
         {"fault": what, "must hold": must, "where": where, "trials": trials, "losses": losses}

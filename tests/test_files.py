@@ -8,7 +8,7 @@ import pytest
 
 from sparsity_lib import study
 from sparsity_lib.study import files
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 
 SMALL = {"dataset": "digits", "limit": 100, "epochs": 1}
 
@@ -69,3 +69,15 @@ def test_set_aside_loses_nothing(tmp_path):
             files.set_aside(path, ValueError("too short\nand more"))
     kept = sorted(p.read_text() for p in tmp_path.iterdir())
     assert kept == ["first", "second"]
+
+
+def test_whoever_waits_for_a_lock_can_be_stopped(tmp_path, capsys):
+    with (
+        files.lock(tmp_path / "a.nc"),
+        pytest.raises(Stopped, match="a: stopped, while another process was at it"),
+        files.lock(tmp_path / "a.nc", stop=lambda: True),
+    ):
+        raise AssertionError
+    assert "a is being trained by another process; waiting for it" in capsys.readouterr().err
+    with files.lock(tmp_path / "a.nc", stop=lambda: True):  # nobody holds it
+        pass

@@ -56,7 +56,7 @@ def kill(process: subprocess.Popen[bytes], and_its_children: bool) -> None:
 def test_killed_at_random_moments(where: str, kills: int, tmp_path: Path, survived: Callable[[], None]):
     project, command, chance = copied_project(tmp_path / "project"), COMMANDS[where], random.Random(where)
     begun = time.monotonic()
-    finish(project, start(project, *command))
+    finish(start(project, *command))
     whole = time.monotonic() - begun
     (project / "runs").rename(project / "undisturbed")
     undisturbed = runs_in(project / "undisturbed")
@@ -73,7 +73,7 @@ def test_killed_at_random_moments(where: str, kills: int, tmp_path: Path, surviv
             except subprocess.TimeoutExpired:
                 kill(process, and_its_children=chance.random() < 0.5)
                 broken.append(process)
-        finish(project, start(project, *command))
+        finish(start(project, *command))
         for process in broken:  # children that went on by themselves
             kill(process, and_its_children=True)
         made = runs_in(project / "runs")

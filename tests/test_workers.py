@@ -1,8 +1,10 @@
 """Tasks in processes of their own: each ends with its own error, whatever becomes of the others."""
 
+import multiprocessing
 import os
 import signal
 import time
+from threading import Thread
 
 import pytest
 
@@ -27,6 +29,9 @@ def work(task, tell, stop):
             raise ValueError("no good")
         case "is particular":
             raise Particular("one", "two")
+        case "is deaf":
+            tell(os.getpid())
+            time.sleep(600)
         case "waits":
             tell(os.getpid())
             while not stop():
@@ -71,3 +76,43 @@ def test_whoever_leaves_waits_for_the_processes():
     (process,) = told
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_whoever_is_interrupted_again_waits_no_longer():
+    """First the work is asked to stop, which it does not; two seconds later there is an interrupt."""
+
+    def stop():
+        if told:
+            signal.alarm(2)
+        return bool(told)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    told, before = [], signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(side_by_side(work, ["is deaf"], 1, 1, stop=stop, told=told.append))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(told[0], 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_just_starting_is_not_interrupted(number):
+    """Ctrl-C is sent to all processes of a terminal, when it is the parent's to say what stops."""
+
+    def interrupt_all():
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, number)
+            time.sleep(0.001)
+
+    told, thread = [], Thread(target=interrupt_all)
+    thread.start()
+    assert list(side_by_side(work, ["a"], 1, 1, told=told.append)) == [("a", None)]
+    assert told == ["a"]
+    thread.join()

@@ -8,7 +8,6 @@ counts what was seen of the other papers' claims; `{faults}` shows what the test
 """
 
 import hashlib
-import html
 import json
 import os
 import platform
@@ -23,6 +22,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from sparsity_lib.study.described import as_text
 
 PACKAGES = (
     "torch",
@@ -73,7 +74,7 @@ def run_times(root: Path) -> list[str]:
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
     lines = _told("Runs trained here", read, read)
     if unreadable:
-        lines += ["", f"Could not be read: {', '.join(f'`{_cell(name)}`' for name in unreadable)}.", ""]
+        lines += ["", f"Could not be read: {', '.join(map(as_text, unreadable))}.", ""]
     for name in PROFILES:
         folder = root / "results" / name
         files = [folder / file for file in profile(name).files()]
@@ -118,15 +119,16 @@ def _provenance(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]
 
 def _by_cell(runs: Sequence[dict[str, Any]]) -> list[Row]:
     cells = _grouped(runs, _CELL)
+    seconds = {cell: [run["seconds"] for run in those] for cell, those in cells.items()}
     return [
-        (*cell, len(those), *(f"{f(r['seconds'] for r in those):.0f}" for f in (statistics.median, min, max)))
-        for cell, those in cells.items()
+        (*map(as_text, cell), len(each), *(f"{of(each):.0f}" for of in (statistics.median, min, max)))
+        for cell, each in seconds.items()
     ]
 
 
 def _by_machine(runs: Sequence[dict[str, Any]]) -> list[Row]:
     groups = _grouped(runs, (*MACHINE, "code_fingerprint"))
-    return [(len(those), *key[:-1], f"`{key[-1]}`") for key, those in groups.items()]
+    return [(len(those), *map(as_text, key)) for key, those in groups.items()]
 
 
 def _grouped(
@@ -266,7 +268,7 @@ def _percent(share: float) -> str:
 
 def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
     """A Markdown table with a caption, as lines."""
-    body = ["| " + " | ".join(map(_cell, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    body = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
     return ["", f":::{{table}} {caption}", *body, ":::", ""]
 
 
@@ -295,11 +297,6 @@ def workflow_overhead(root: Path) -> list[str]:
     return table(
         caption, ("jobs through", "jobs measured", "a job holds", "cost, in shares of its runs"), rows
     )
-
-
-def _cell(value: object) -> str:
-    """As a cell of a Markdown table, whatever a file of runs says: in one line, and no HTML."""
-    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")
 
 
 def primary_claims(root: Path) -> list[str]:

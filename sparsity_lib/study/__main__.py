@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import shlex
 import signal
 import statistics
@@ -112,7 +113,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"failed: {experiment.id}: {outcome.failed[experiment.id]}")
             print(f"  log: {runs.log_of(experiment, args.out)}")
             print(f"  again: {_again(args, experiment)}")
-    if stop():
+    if stop() and outcome.stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 1 if outcome.failed or outcome.stopped else 0
@@ -134,7 +135,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
     def note(number: int, frame: object) -> None:
         asked.append(number)
-        print("stopping after this epoch (once more: at once)", file=sys.stderr)
+        os.write(2, b"stopping after this epoch (once more: at once)\n")  # print may be at work just now
         signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -42,7 +42,12 @@ class Described(BaseModel):
 
 def is_plain(name: str) -> bool:
     """Whether a name stays a word wherever it is put: into a page's HTML or Markdown, a table, a line."""
-    return name.isprintable() and not set(name) & set('<>"`|\\')
+    return name.isprintable() and not set(name) & set('<>"`|\\[]{}$*~^')
+
+
+def as_text(value: object) -> str:
+    """Markdown, on one line, that shows whatever a file says as it is: no markup, HTML, role or link."""
+    return re.sub(r"([\\`*_{}\[\]<>$|!&~^#])", r"\\\1", " ".join(str(value).split()))
 
 
 def file_name(*parts: str) -> str:

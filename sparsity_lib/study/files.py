@@ -8,14 +8,14 @@ import os
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 
 # The checkout this package is installed from, or the current folder where it is installed as a wheel.
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -101,10 +101,10 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def lock(path: Path, doing: str = "trained") -> Iterator[None]:
+def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Hold the right to write `path`; a second process says what is being done, and waits.
 
-    The system frees it when the process dies.
+    The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,11 @@ def lock(path: Path, doing: str = "trained") -> Iterator[None]:
             holder.acquire(blocking=False)
         except Timeout:
             print(f"{path.stem} is being {doing} by another process; waiting for it", file=sys.stderr)
-            holder.acquire()
+            while not holder.is_locked:
+                if stop is not None and stop():
+                    raise Stopped(f"{path.stem}: stopped, while another process was at it") from None
+                with contextlib.suppress(Timeout):
+                    holder.acquire(timeout=0.5)
     except OSError as error:
         raise StudyError(f"cannot write in {path.parent}: {error.strerror}") from None
     try:
@@ -127,8 +131,12 @@ def set_aside(path: Path, reason: object) -> Path:
     names = (path.with_name(f"{path.name}.set-aside{number or ''}") for number in itertools.count())
     aside = next(name for name in names if not name.exists())
     os.replace(path, aside)
-    warnings.warn(f"{path.name} was set aside as {aside.name}: {str(reason).splitlines()[0]}", stacklevel=2)
+    warnings.warn(f"{path.name} was set aside as {aside.name}: {_first_line(reason)}", stacklevel=2)
     return aside
+
+
+def _first_line(reason: object) -> str:
+    return (str(reason) or type(reason).__name__).splitlines()[0]
 
 
 def sha256(path: Path) -> str:

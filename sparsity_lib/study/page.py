@@ -1,12 +1,12 @@
 """What a cell of the book shows, where something that it needs may be lacking."""
 
-import html
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 
+from sparsity_lib.study.described import as_text
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.sentences import bullets
 
@@ -30,7 +30,7 @@ class Shown:
             if str(error) in self._said:
                 return None
             self._said.add(str(error))
-            return Markdown(f"*Not shown: {html.escape(str(error), quote=False)}.*")
+            return Markdown(f"*Not shown: {as_text(error)}.*")
         if isinstance(made, pd.DataFrame):
             return HTML(made.to_html())
         return Markdown(bullets(made)) if isinstance(made, list) else made

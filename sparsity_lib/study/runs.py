@@ -193,8 +193,9 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
     Files that a killed process was about to write are removed: whoever calls this holds the run's lock.
     """
     place = path_of(experiment, where)
-    for unfinished in place.parent.glob(f".{place.stem}.*.[0-9]*"):
-        unfinished.unlink(missing_ok=True)
+    for ending in (place.suffix, NETWORK, ".ckpt"):
+        for unfinished in place.parent.glob(f".{place.stem}{ending}.[0-9]*"):
+            unfinished.unlink(missing_ok=True)
     for path in _files(experiment, where):
         reason: object = "it was made by another version of the numerical code, or from other images"
         try:
@@ -230,7 +231,7 @@ def _sound(path: Path) -> Run:
         if network.exists():
             check_tensors(network)
     except Exception as error:  # whatever a truncated file makes the reader raise
-        raise StudyError(f"{network} is damaged: {str(error).splitlines()[0]}") from None
+        raise StudyError(f"{network} is damaged: {str(error) or type(error).__name__}") from None
     return run
 
 

@@ -74,7 +74,7 @@ def train(
     data, or a device that is not there.
     """
     path, made_by = runs.path_of(experiment, folder), code()
-    with lock(path):
+    with lock(path, stop=stop):
         if run := runs.find(experiment, folder):
             return run
         runs.make_room(experiment, folder)

@@ -22,6 +22,7 @@ import torch
 from sparsity_lib.study.errors import Stopped, StudyError
 
 Task = TypeVar("Task")
+_ASKING = (signal.SIGINT, signal.SIGTERM)
 Tell: TypeAlias = Callable[[Any], None]
 Stop: TypeAlias = Callable[[], bool]
 
@@ -43,14 +44,15 @@ def side_by_side(
     `work`, a function of a module, is called in one of `jobs` processes with `threads` each; what it tells
     is given to `told` here. When `stop` is true, so is that of the works; tasks that were not begun end
     with `Stopped`. The works are asked to stop on leaving, too, so that an interrupted notebook leaves
-    checkpoints, and waited for. Errors carry the traceback of their process as a note.
+    checkpoints, and waited for; whoever is interrupted again, or while they stop, kills them. Errors carry
+    the traceback of their process as a note.
     """
     waiting, asked = deque(tasks), False
     idle: list[_Worker] = []
     running: dict[Any, tuple[_Worker, Task]] = {}  # by the pipe
     try:
         while waiting or running:
-            if stop() and not asked:
+            if not asked and stop():
                 asked = True
                 for worker, _ in running.values():
                     worker.ask_to_stop()
@@ -71,10 +73,25 @@ def side_by_side(
                 if what == "ended":
                     idle.append(worker)
                 yield task, content
+    except BaseException:
+        if asked:
+            _kill(running)
+        raise
     finally:
-        for worker in (*idle, *(worker for worker, _ in running.values())):
+        workers = [*idle, *(worker for worker, _ in running.values())]
+        for worker in workers:
             worker.ask_to_stop()
-            worker.process.join()
+        try:
+            for worker in workers:
+                worker.leave()
+        except BaseException:
+            _kill(running)
+            raise
+
+
+def _kill(running: dict[Any, tuple["_Worker", Task]]) -> None:
+    for worker, _ in running.values():
+        worker.process.kill()
 
 
 class _Worker:
@@ -84,7 +101,8 @@ class _Worker:
         context: SpawnContext = multiprocessing.get_context("spawn")  # a forked torch hangs, having threads
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, threads))
-        self.process.start()
+        with _signals_held_back():  # until it ignores them: Ctrl-C is sent to whole groups of processes
+            self.process.start()
         theirs.close()  # else the pipe would not end with the process
 
     def give(self, task: Any) -> None:
@@ -95,6 +113,14 @@ class _Worker:
     def ask_to_stop(self) -> None:
         """The work sees it as something that waits in the pipe; once it has ended, the process reads it."""
         self.give(None)
+
+    def leave(self) -> None:
+        """Wait until the process has ended; what it sends meanwhile must not hold it up."""
+        while self.process.is_alive():
+            with contextlib.suppress(EOFError, OSError):
+                while self.pipe.poll(0.1):
+                    self.pipe.recv()
+            self.process.join(0.1)
 
     def answer(self) -> tuple[str, Any]:
         """What the process sent: "told" or "ended", and what; "gone" and the error if it is no more."""
@@ -109,10 +135,20 @@ class _Worker:
             return "gone", Killed(f"its process was {how}{why}; the same command goes on")
 
 
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
-    torch.set_num_threads(threads)
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent says when to stop
+    for number in _ASKING:  # the parent says when to stop
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+    torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
     while (task := pipe.recv()) is not None:
         try:
