@@ -38,7 +38,7 @@ test-slow: .venv/.installed ## run the slow tests
 	$(BIN)/python -m pytest -m slow --durations 12 --numprocesses auto --dist loadfile
 
 faults: .venv/.installed ## break things on purpose, and count losses for the book's page
-	$(BIN)/python -m pytest -m fault --fault-report benchmarks/faults.json --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m fault --fault-report=benchmarks/faults.json --numprocesses auto --dist loadfile
 
 bench: .venv/.installed ## measure what training costs, for the book's page; needs a quiet machine
 	$(BIN)/python -m benchmarks

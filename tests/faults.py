@@ -1,7 +1,7 @@
 """What the tests of faults tried, and what was lost, counted for the book.
 
 A test marked `fault(FAULT, WHERE)` does the thing named in FAULTS. Passing is one trial survived, or as many
-as it says by the fixture `survived`; failing adds one lost. `--fault-report FILE` writes the counts as JSON.
+as it says by the fixture `survived`; failing adds one lost. `--fault-report=FILE` writes the counts as JSON.
 """
 
 import json

@@ -73,7 +73,8 @@ def test_killed_at_random_moments(where: str, kills: int, tmp_path: Path, surviv
             except subprocess.TimeoutExpired:
                 kill(process, and_its_children=chance.random() < 0.5)
                 broken.append(process)
-        finish(start(project, *command))
+        if process in broken:
+            finish(start(project, *command))
         for process in broken:  # children that went on by themselves
             kill(process, and_its_children=True)
         made = runs_in(project / "runs")
