@@ -247,7 +247,8 @@ def test_the_page_of_faults_shows_what_every_such_test_tried(book: Path) -> None
     told = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
     text = article(read(book)["faults"]).get_text(" ", strip=True)
     for row in told:
-        assert f"{row['must hold']} {row['trials']} {row['losses']}" in text
+        assert row["must hold"] in text
+        assert f"{row['where'].strip('`')} {row['trials']} {row['losses']}" in text
         assert row["trials"] > 0
         assert row["losses"] == 0
     sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
