@@ -8,6 +8,7 @@ counts what was seen of the other papers' claims; `{faults}` shows what the test
 """
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -276,11 +277,10 @@ def faults(root: Path) -> list[str]:
     """What `make faults` tried and lost, and on what."""
     told = json.loads((root / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
     rows: list[Row] = []
-    for row in told["rows"]:
-        again = bool(rows) and row["fault"] == before  # said once
-        before = row["fault"]
-        said = ("", "") if again else (before, row["must hold"])
-        rows.append((*said, row["where"], row["trials"], row["losses"]))
+    for fault, tried in itertools.groupby(told["rows"], lambda row: (row["fault"], row["must hold"])):
+        for number, row in enumerate(tried):
+            said = ("", "") if number else fault  # once
+            rows.append((*said, row["where"], row["trials"], row["losses"]))
     machine = told["machine"]
     caption = f"Faults, as tested on {machine['system']} with Python {machine['python']}."
     return table(caption, ("what happens", "what must hold", "to", "trials", "losses"), rows)
