@@ -127,7 +127,7 @@ def test_the_laptop_grid_through_a_real_slurm(tmp_path):
     runs = tmp_path / "runs"
     wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])
     with slurm(tmp_path / "slurm") as environment:
-        command = ("-m", "snakemake", "trained", "--workflow-profile", "slurm")
+        command = ("-m", "snakemake", "trained", "--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
         folder = ("--snakefile", str(ROOT / "workflow/Snakefile"), "--directory", str(ROOT))
         settings = ("--config", "seeds=0", "grids=networks", "runs_per_job=4")
         own = environment | {"PYTHONPATH": str(ROOT), "SPARSITY_RUNS": str(runs)}
