@@ -7,6 +7,7 @@ compared with the training time of as many runs of the laptop's main grid as a j
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -29,7 +30,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # the copy of the project and the Slurm
 from copied_project import copied_project, finish, start  # noqa: E402
 from slurm_cluster import SITE, is_installed, slurm  # noqa: E402
 
-RUNS_PER_JOB = 8  # the workflow's default
+MOST, ENOUGH = 24, 600  # runs of a job, and their seconds, as the workflow plans them
 CORES = 2
 
 
@@ -41,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.jobs < 4 or args.jobs % 4:
         parser.error(f"--jobs {args.jobs}: give a multiple of 4")
     with tempfile.TemporaryDirectory() as folder:
-        work = RUNS_PER_JOB * training_seconds(Path(folder, "laptop"))
+        of_a_run = training_seconds(Path(folder, "laptop"))
+        runs = min(MOST, math.ceil(ENOUGH / of_a_run))
         seconds = {"this machine's cores": on_cores(Path(folder, "cores"), args.jobs)}
         if is_installed():
             seconds["Slurm"] = through_slurm(Path(folder, "slurm"), args.jobs)
     rows = [
-        {"how": how, "jobs": args.jobs, "runs_per_job": RUNS_PER_JOB, "share": each / work}
+        {"how": how, "jobs": args.jobs, "runs_per_job": runs, "share": each / (runs * of_a_run)}
         for how, each in seconds.items()
     ]
     told = {"machine": machine(torch.device("cpu")), "rows": rows}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -81,16 +82,36 @@ def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
 
 
 @pytest.mark.slow
+def test_short_runs_share_a_job_and_those_of_unknown_cost_do_not(project):
+    for name in ("curves.nc", "SHA256SUMS"):
+        (project / "results/laptop").mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "results/laptop" / name, project / "results/laptop")
+
+    def jobs(*how: str) -> int:
+        said = finish(start(project, "-m", "snakemake", "trained", "--dry-run", *how))
+        return int(re.search(r"train +(\d+)\n", said)[1])
+
+    laptop = ("--config", "profile=laptop", "grids=networks")
+    runs = len(profiles.experiments("laptop", seeds=[0], grids=["networks"]))
+    assert jobs("--workflow-profile", "slurm", *laptop, "seeds=0") == 1
+    assert jobs("--workflow-profile", "slurm", *laptop, "seeds=0-7") == -(-8 * runs // 24)
+    assert jobs("--cores", "2", *laptop, "seeds=0") == 2
+    assert jobs("--workflow-profile", "slurm", *laptop, "seeds=0", "runs_per_job=5") == -(-runs // 5)
+    assert jobs("--workflow-profile", "slurm", "--config", "profile=tiny") == 4
+
+
+@pytest.mark.slow
 @pytest.mark.fault("one fails", "the workflow")
 def test_a_failed_job_is_named_with_its_log_and_command(project):
-    ids = finish(start(project, "-m", "sparsity_lib.study", "run", "tiny", "--list")).split()
-    in_the_way = project / "runs" / f"{ids[0]}.weights.pt"
+    listed = finish(start(project, "-m", "sparsity_lib.study", "run", "tiny", "--list"))
+    first = listed.partition("\t")[0]
+    in_the_way = project / "runs" / f"{first}.weights.pt"
     in_the_way.mkdir(parents=True)
     said = finish(start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
     assert len(list((project / "runs").glob("*.nc"))) == 3
     assert said.count("not trained:") == 1
-    told = re.search(rf"not trained: {ids[0]}\n  log: (.*)\n  again: \S*python\S* (.*)\n", said)
-    assert f"failed: {ids[0]}: cannot write" in (project / told[1]).read_text()
+    told = re.search(rf"not trained: {first}\n  log: (.*)\n  again: \S*python\S* (.*)\n", said)
+    assert f"failed: {first}: cannot write" in (project / told[1]).read_text()
     in_the_way.rmdir()
     finish(start(project, *told[2].split()))
     assert len(list((project / "runs").glob("*.nc"))) == 4

@@ -7,12 +7,11 @@ import json
 import os
 import shlex
 import signal
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study import publication, results, runs
+from sparsity_lib.study import costs, publication, results, runs
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import missing, run_queue
@@ -96,7 +95,11 @@ def _run(args: argparse.Namespace) -> int:
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
     if args.list:
-        print("".join(f"{experiment.id}\n" for experiment in missing(queue, args.out)), end="")
+        absent = missing(queue, args.out)
+        expected = costs.expected(args.profile, absent, costs.measured(args.profile, [], args.out))
+        for experiment in absent:
+            cost = expected[experiment.id]
+            print(experiment.id, f"{cost.seconds:.0f} s" if cost else "cost unknown", sep="\t")
         return 0
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs", flush=True)
     with _asked_to_stop() as stop:
@@ -152,48 +155,28 @@ def _status(args: argparse.Namespace) -> int:
         if not args.profile and not grids <= set(profile(name).grids):
             continue  # asked of all profiles: those that have it
         queue = _queue(args, name)
-        cost = {
-            run: seconds
-            for part in results.published_parts(name)
-            for run, seconds in zip(part.run.values, part.seconds.values, strict=True)
-        }
-        for experiment in queue:
-            if experiment.id not in cost and (run := runs.find(experiment, args.out)):
-                cost[experiment.id] = run.provenance["seconds"]
-        absent = sum(experiment.id not in cost for experiment in queue)
+        took = costs.measured(name, queue, args.out)
+        expected = costs.expected(name, queue, took)
+        absent = sum(experiment.id not in took for experiment in queue)
         print(f"{name}: {len(queue)} runs, {absent} missing")
-        rest, unknown, an_epoch = 0.0, 0, _seconds_an_epoch(queue, cost)
+        rest, unknown = 0.0, 0
         for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
             members = list(group)
-            done = [cost[e.id] for e in members if e.id in cost]
-            left, alike = len(members) - len(done), an_epoch.get(_alike(members[0]))
-            each, told = None, "cost unknown"
-            if done:
-                each = statistics.mean(done)
-                told = f"{each:.0f} s each"
-            elif alike is not None:
-                each = alike * members[0].epochs
-                told = f"about {each:.0f} s each, as others of this size"
-            print(f"  {cell}: {len(done)} done, {left} missing, {told}")
-            rest, unknown = rest + left * (each or 0), unknown + (left if each is None else 0)
+            left = sum(e.id not in took for e in members)
+            cost = expected[members[0].id]
+            if cost is None:
+                told = "cost unknown"
+            elif cost.others:
+                told = f"about {cost.seconds:.0f} s each, as others of this size"
+            else:
+                told = f"{cost.seconds:.0f} s each"
+            print(f"  {cell}: {len(members) - left} done, {left} missing, {told}")
+            rest, unknown = rest + (left * cost.seconds if cost else 0), unknown + (0 if cost else left)
         if absent:
             print(
                 f"  the rest costs about {rest / 60:.0f} min of one job, and {unknown} runs of unknown cost"
             )
     return 0
-
-
-def _seconds_an_epoch(queue: list[Experiment], cost: dict[str, float]) -> dict[Any, float]:
-    """What an epoch cost, by what makes networks cost alike."""
-    found: dict[Any, list[float]] = {}
-    for experiment in queue:
-        if experiment.id in cost:
-            found.setdefault(_alike(experiment), []).append(cost[experiment.id] / experiment.epochs)
-    return {alike: statistics.mean(values) for alike, values in found.items()}
-
-
-def _alike(experiment: Experiment) -> tuple[Any, ...]:
-    return experiment.dataset_name, experiment.size, experiment.limit, experiment.image_size
 
 
 def _publish(args: argparse.Namespace) -> int:
@@ -250,7 +233,9 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--jobs", type=int, metavar="K", help="runs side by side (default: one a core; 1 on a GPU)"
     )
-    many.add_argument("--list", action="store_true", help="print what is missing, and train nothing")
+    many.add_argument(
+        "--list", action="store_true", help="print what is missing and its cost, and train nothing"
+    )
     many.add_argument("--seconds", type=float, metavar="N", help="stop, resumable, after this time")
 
     status = command("status", _status, "what is done, missing, and the cost of the rest")
