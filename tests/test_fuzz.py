@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sparsity_lib import study
-from sparsity_lib.study import StudyError, runs
+from sparsity_lib.study import StudyError, files, runs
 from sparsity_lib.study.__main__ import _field
 from sparsity_lib.study.data.unpacking import unpack
 from sparsity_lib.study.selection import parse_seeds, select
@@ -337,6 +337,17 @@ def virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((4,), np.uint8)
     layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
     file.create_virtual_dataset("conv1/more", layout)
+
+
+def test_a_sealed_run_file_with_a_huge_coordinate(small: bytes, tmp_path: Path) -> None:
+    """xarray would read it as it opens the file."""
+    path = tmp_path / "strange.nc"
+    path.write_bytes(small)
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("more", (10**13,), np.uint8, chunks=(2**20,)).make_scale("more")
+    files.write_sealed(path, path.read_bytes())
+    with pytest.raises(StudyError, match="/more says that it holds 10,000,000,000,000 bytes"):
+        study.load(path)
 
 
 @pytest.mark.parametrize("change", [soft, circle, itself, elsewhere, outside, virtual])

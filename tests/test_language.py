@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,32 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path: Path, monkeypatch: pytest
     assert runs.find(run.experiment, tmp_path) is None
     with pytest.raises(StudyError, match="is damaged or no language model's run"):
         language.load(run.path)
+
+
+def external(file: h5py.File) -> None:
+    file.create_dataset("more", (8,), np.uint8, external=[("/etc/passwd", 0, 8)])
+
+
+def link(file: h5py.File) -> None:
+    file["more"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def huge(file: h5py.File) -> None:
+    file.create_dataset("more", (10**12,), np.uint8, chunks=(1,))
+
+
+@pytest.mark.parametrize("change", [external, link, huge])
+def test_a_strangers_file_leads_nowhere_and_fills_no_memory(
+    change: Callable[[h5py.File], None], tmp_path: Path
+) -> None:
+    path = trained(tmp_path).path
+    content = path.read_bytes().rpartition(b"\nSHA-256 ")[0]
+    path.write_bytes(content)
+    runs.load(path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(StudyError, match=r"has a link|in another file|more says that it holds"):
+        runs.load(path)
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:

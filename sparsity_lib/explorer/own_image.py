@@ -22,7 +22,7 @@ from sparsity_lib.study.data.pictures import FORMATS
 
 IMAGES = 16  # shown at most
 FILE_BYTES = 20_000_000  # of a file, at most
-PIXELS = 50_000_000  # of an image, at most: a small file may hold a huge one
+PIXELS = 50_000_000  # of an image, at most, 200 MB in memory: a small file may hold a huge one
 SUFFIXES = ".bmp,.gif,.jpeg,.jpg,.png,.ppm,.tif,.tiff,.webp"
 OUTLINED = 64 * 64  # pixels, at most: to find what positions see takes height + width forward passes
 

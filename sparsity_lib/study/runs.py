@@ -64,14 +64,14 @@ class Run:
     def root(self) -> xr.Dataset:
         """Curves over epochs, and the images shown."""
         with _readable(self.path):
-            return _loaded(self._tree.to_dataset())
+            return loaded(self._tree.to_dataset())
 
     def layer(self, name: str) -> xr.Dataset:
         """What was observed in one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
         with _readable(self.path):
-            return _loaded(self._tree.children[name].to_dataset(inherit=True))
+            return loaded(self._tree.children[name].to_dataset(inherit=True))
 
     @property
     def by_other_code(self) -> bool:
@@ -98,8 +98,11 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _check_links(file: h5py.File) -> None:
-    """Refuse what no run's file holds, and the reader follows: groups in a circle, and other files."""
+def check_structure(file: h5py.File) -> None:
+    """Refuse, by `ValueError`, what no run's file holds and the reader follows: circles, and other files.
+
+    Also what would not fit in memory; xarray reads coordinates as it opens a file.
+    """
     waiting = [file["/"]]
     while waiting:
         group = waiting.pop()
@@ -110,16 +113,23 @@ def _check_links(file: h5py.File) -> None:
             if isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
                     raise ValueError(f"{item.name} is kept in another file")
+                if item.nbytes > MOST_BYTES:
+                    raise _too_large(item.name, item.nbytes)
             elif group.name != "/":
                 raise ValueError(f"it has a group in a layer's, {item.name}")
             else:
                 waiting.append(item)
 
 
-def _loaded(dataset: xr.Dataset) -> xr.Dataset:
+def loaded(dataset: xr.Dataset) -> xr.Dataset:
+    """The data set, in memory; `ValueError` if it says that it is larger than any run's."""
     if dataset.nbytes > MOST_BYTES:
-        raise ValueError(f"it says that it holds {dataset.nbytes:,} bytes, more than {MOST_BYTES:,}")
+        raise _too_large("it", dataset.nbytes)
     return dataset.load()
+
+
+def _too_large(what: str, size: int) -> ValueError:
+    return ValueError(f"{what} says that it holds {size:,} bytes, more than {MOST_BYTES:,}")
 
 
 def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
@@ -165,7 +175,7 @@ def load(path: str | Path) -> Run:
     with _readable(path):
         sealed = is_sealed(path)
         with h5py.File(path) as file:
-            _check_links(file)
+            check_structure(file)
             if not sealed:
                 file.visititems(_read)  # each variable has a checksum, which only reading compares
         return Run(path)
@@ -237,8 +247,6 @@ def _sound(path: Path) -> Run:
 
 def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
     if isinstance(item, h5py.Dataset):
-        if item.nbytes > MOST_BYTES:
-            raise ValueError(f"{name} says that it holds {item.nbytes:,} bytes, more than {MOST_BYTES:,}")
         item[()]
 
 

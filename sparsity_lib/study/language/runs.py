@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 import xarray as xr
@@ -17,7 +18,7 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.files import folder, is_sealed, set_aside
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
-from sparsity_lib.study.runs import write
+from sparsity_lib.study.runs import check_structure, loaded, write
 
 # The modules that decide a run's numbers; what the text holds is told by its digest.
 _NUMERICAL = ("_entropy", "sparseout", "study/language/texts", "study/language/training")
@@ -85,7 +86,10 @@ def load(path: str | Path) -> LanguageRun:
         raise StudyError(f"no run at {path}")
     try:
         is_sealed(path)  # refuses another content; without a seal, reading all compares checksums
-        curves = xr.load_dataset(path, engine="h5netcdf")
+        with h5py.File(path) as file:
+            check_structure(file)
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            curves = loaded(opened)
         attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in curves.attrs.items()}
         experiment = LanguageExperiment(**json.loads(attrs.pop("experiment")))
     except Exception as error:  # whatever a damaged or foreign file makes the reader raise
