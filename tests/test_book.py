@@ -243,6 +243,17 @@ def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
     assert "e+0" not in text
 
 
+def test_the_page_of_a_cluster_shows_what_a_job_costs(book: Path) -> None:
+    rows = json.loads((ROOT / "benchmarks/workflow.json").read_text())["rows"]
+    text = article(read(book)["cluster"]).get_text(" ", strip=True).replace("’", "'")
+    assert {row["how"] for row in rows} == {"this machine's cores", "Slurm"}
+    for row in rows:
+        assert row["jobs"] >= 100
+        assert row["share"] < 0.1
+        share = f"{100 * row['share']:.2g} %"
+        assert f"{row['how']} {row['jobs']} {row['runs_per_job']} runs {share}" in text
+
+
 def test_the_page_of_faults_shows_what_every_such_test_tried(book: Path) -> None:
     told = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
     text = article(read(book)["faults"]).get_text(" ", strip=True).replace("’", "'")

@@ -288,10 +288,7 @@ def faults(root: Path) -> list[str]:
 
 def workflow_overhead(root: Path) -> list[str]:
     """What `python -m benchmarks.workflow` measured."""
-    path = root / "benchmarks" / "workflow.json"
-    if not path.exists():
-        return ["It was not measured yet."]
-    told = json.loads(path.read_text(encoding="utf-8"))
+    told = json.loads((root / "benchmarks" / "workflow.json").read_text(encoding="utf-8"))
     rows = [
         (row["how"], row["jobs"], f"{row['runs_per_job']} runs", _percent(row["share"]))
         for row in told["rows"]
