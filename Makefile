@@ -8,6 +8,7 @@ UV := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
@@ -32,13 +33,13 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(PYTEST) -m "not slow"
 
 test-slow: .venv/.installed ## run the slow tests
-	$(BIN)/python -m pytest -m slow --durations 12 --numprocesses auto --dist loadfile
+	$(PYTEST) -m slow --durations 20
 
 faults: .venv/.installed ## break things on purpose, and count losses for the book's page
-	$(BIN)/python -m pytest -m fault --fault-report=benchmarks/faults.json --numprocesses auto --dist loadfile
+	$(PYTEST) -m fault --fault-report=benchmarks/faults.json
 
 bench: .venv/.installed ## measure what training costs, for the book's page; needs a quiet machine
 	$(BIN)/python -m benchmarks

@@ -10,7 +10,14 @@ import torch
 from sparsity_lib import study
 
 pytest_plugins = ["browser", "faults"]
+LONGEST = ("test_killed", "test_notebooks", "test_workflow", "test_book", "test_grid", "test_fuzz")
 TINY = {"dataset": "digits", "epochs": 12, "limit": 200, "lr": 0.1, "label_noise": 0.3}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first: begun last, one of them would be waited for."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

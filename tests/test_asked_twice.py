@@ -56,6 +56,7 @@ def files_of(*networks: str) -> set[str]:
     return {f"{run}{ending}" for run in ids for ending in (".nc", runs.NETWORK)}
 
 
+@pytest.mark.slow
 @pytest.mark.fault("asked twice", "a training")
 def test_of_two_trainings_one_waits_and_says_so(tmp_path: Path) -> None:
     run = study.Experiment(**FIELDS)

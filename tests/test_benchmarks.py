@@ -58,6 +58,7 @@ def test_explicit_decorrelation_is_the_penalty() -> None:
     )
 
 
+@pytest.mark.slow
 def test_counterparts_are_compared_with_what_they_replace() -> None:
     rows = counterparts("s", CPU, rounds=2)
     assert [row["over"] for row in rows if row["step"].startswith("Sparseout")] == ["dropout"] * 4

@@ -28,6 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["results.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("no room", "a training")
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     """A process that may write no more than 20 kB to a file stands for a disk without room."""

@@ -85,7 +85,7 @@ def test_a_failure_is_named_with_its_log_and_command(tiny_profile, monkeypatch, 
     log = tiny_profile / f"{failing.id}.log"
     in_the_way = tiny_profile / f"{failing.id}.weights.pt"
     in_the_way.mkdir(parents=True)
-    assert main(["run", "tiny", "--jobs", "2"]) == 1
+    assert main(["run", "tiny", "--jobs", "1"]) == 1
     told = capsys.readouterr().out
     assert "1 trained" in told
     assert runs.find(sound)
@@ -138,11 +138,13 @@ def a_run_at_work(runs_folder):
     return process
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent(a_run_at_work):
     a_run_at_work.kill()
     a_run_at_work.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
 
 
+@pytest.mark.slow
 @pytest.mark.fault("stopped", "`run`")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_a_run_leaves_a_checkpoint(number, a_run_at_work, runs_folder):
@@ -153,6 +155,7 @@ def test_asked_to_stop_a_run_leaves_a_checkpoint(number, a_run_at_work, runs_fol
     assert len(list(runs_folder.glob("*.ckpt"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault("stopped", "a training")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_a_training_leaves_a_checkpoint(number, runs_folder):

@@ -16,7 +16,7 @@ from test_training import equal
 
 from sparsity_lib import study
 
-FIELDS = ("network=sr3Net", "dataset=digits", "limit=300", "lr=0.1", "epochs=100")
+FIELDS = ("network=sr3Net", "dataset=digits", "limit=300", "lr=0.1", "epochs=40")
 COMMANDS = {
     "a training": ("-m", "sparsity_lib.study", "train", *FIELDS),
     "`run`": ("-m", "sparsity_lib.study", "run", "tiny", "--jobs", "2"),
@@ -54,7 +54,7 @@ def kill(process: subprocess.Popen[bytes], and_its_children: bool) -> None:
     ],
 )
 def test_killed_at_random_moments(where: str, kills: int, tmp_path: Path, survived: Callable[[], None]):
-    project, command, chance = copied_project(tmp_path / "project"), COMMANDS[where], random.Random(where)
+    project, command, chance = copied_project(tmp_path / "project", 20), COMMANDS[where], random.Random(where)
     begun = time.monotonic()
     finish(start(project, *command))
     whole = time.monotonic() - begun

@@ -284,6 +284,7 @@ def test_selection_narrows_and_changes() -> None:
             language.select(**bad)
 
 
+@pytest.mark.slow
 def test_several_are_trained_side_by_side(tmp_path: Path) -> None:
     few = language.select("laptop", q="1", seeds="0,1", **SMALL)
     diverging = few[0].model_copy(update={"lr": 1e37})

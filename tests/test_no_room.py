@@ -146,6 +146,7 @@ def test_a_training_without_room_leaves_what_was_there_and_goes_on(
     assert disk.digests().keys() == before.keys() | of(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("no room", "a training")
 def test_the_command_tells_it_in_one_line_and_completes_once_there_is_room(
     disk: Disk, undisturbed: tuple[study.Run, study.Run]

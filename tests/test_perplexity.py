@@ -95,6 +95,7 @@ def test_half_precision_is_reduced_in_float32(model: SmallNetwork, x: Tensor) ->
     torch.testing.assert_close(penalty, f.perplexity_sparsity(activations.float()).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # a machine may lack a compiler
 def test_compiled_it_is_the_same_to_rounding() -> None:
     layer, x = nn.Linear(6, 8), torch.randn(5, 6)
