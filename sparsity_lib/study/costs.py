@@ -31,7 +31,10 @@ def measured(name: str, queue: Sequence[Experiment], folder: str | Path | None =
 
 
 def expected(name: str, queue: Sequence[Experiment], took: dict[str, float]) -> dict[str, Cost | None]:
-    """What each run of the queue costs, going by those that were `measured`; None where none is like it."""
+    """What each run of the queue costs, going by those that were `measured`; None where none is like it.
+
+    Medians: a run beside other work on its machine takes many times longer.
+    """
     same: dict[Hashable, list[float]] = {}
     an_epoch: dict[Hashable, list[float]] = {}
     known = {
@@ -44,9 +47,9 @@ def expected(name: str, queue: Sequence[Experiment], took: dict[str, float]) -> 
     costs: dict[str, Cost | None] = {}
     for experiment in queue:
         if found := same.get(_settings(experiment)):
-            costs[experiment.id] = Cost(statistics.mean(found), others=False)
+            costs[experiment.id] = Cost(statistics.median(found), others=False)
         elif found := an_epoch.get(_alike(experiment)):
-            costs[experiment.id] = Cost(statistics.mean(found) * experiment.epochs, others=True)
+            costs[experiment.id] = Cost(statistics.median(found) * experiment.epochs, others=True)
         else:
             costs[experiment.id] = None
     return costs
