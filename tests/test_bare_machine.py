@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import pytest
 from image_folders import make_folder
 
 from sparsity_lib import study
@@ -55,6 +56,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_queue_needs_little_and_leaves_a_file_a_run(tmp_path):
     make_site(tmp_path / "site")
     fields = {"dataset": f"folder:{make_folder(tmp_path / 'images')}", "epochs": 2, "batch_size": 4}

@@ -121,6 +121,7 @@ def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
     assert "not finite at epoch 0" in told[diverging.id]
 
 
+@pytest.mark.slow
 def test_out_of_time_is_resumed_by_the_same_call(runs_folder):
     experiment = study.Experiment(**SMALL)
     assert run_queue([experiment], jobs=1, seconds=1e-3).stopped == [experiment.id]
@@ -198,6 +199,7 @@ def test_bad_input_is_one_line(command, said, capsys, runs_folder):
     assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
 
 
+@pytest.mark.slow
 def test_a_grid_may_have_its_curves_in_a_file_of_its_own(tiny_profile, monkeypatch, capsys):
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
     deep = ({"network": "vanillaNet", "rho": -1.0, **SMALL},)
@@ -242,6 +244,7 @@ def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_
     assert damaged.name in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, monkeypatch):
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
     older, other = profiles.experiments("tiny", (100,))
