@@ -51,16 +51,14 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("profile", ["laptop", "paper"])
 @pytest.mark.parametrize(
     "notebook",
     [path for path in NOTEBOOKS if path not in TRAINING and path.stem not in _OWN],
     ids=lambda path: path.stem,
 )
-def test_what_reads_published_runs_does_so_with_and_without_them(
-    notebook: Path, profile: str, tmp_path: Path
-) -> None:
-    outputs = executed(notebook, tmp_path, profile=profile)
+def test_what_reads_published_runs_does_so_without_them(notebook: Path, tmp_path: Path) -> None:
+    """With them it is executed by `make study`."""
+    outputs = executed(notebook, tmp_path, profile="paper")
     assert "".join(data.get("text/markdown", "") for data in outputs)
     assert not list((tmp_path / "runs").glob("*.nc"))
 
@@ -77,8 +75,8 @@ def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("profile", ["laptop", "paper"])
-def test_the_page_of_warnings_judges_published_runs_and_its_own(profile: str, tmp_path: Path) -> None:
+def test_the_page_of_warnings_judges_published_runs_and_its_own(tmp_path: Path) -> None:
+    """Those of the laptop, where the profile has none; with the laptop's own it is executed by `make study`."""
     asked = {
         "dataset": "digits",
         "sizes": "s",
@@ -87,11 +85,11 @@ def test_the_page_of_warnings_judges_published_runs_and_its_own(profile: str, tm
         "seeds": "0",
         "networks": "vanillaNet",
     }
-    outputs = executed(PERPLEXITY, tmp_path, profile=profile, **asked)
+    outputs = executed(PERPLEXITY, tmp_path, profile="paper", **asked)
     texts = "".join(data.get("text/markdown", "") for data in outputs)
-    assert sum("image/png" in data for data in outputs) >= (6 if profile == "laptop" else 5)
+    assert sum("image/png" in data for data in outputs) >= 5
     assert "of the profile laptop" in texts
-    assert "Not shown" in texts or profile == "laptop"
+    assert "Not shown" in texts
 
 
 @pytest.mark.slow
