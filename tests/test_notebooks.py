@@ -76,7 +76,7 @@ def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_page_of_warnings_judges_published_runs_and_its_own(tmp_path: Path) -> None:
-    """Those of the laptop, where the profile has none; with the laptop's own it is executed by `make study`."""
+    """Those of the laptop, where the profile has none; `make study` executes the laptop's page."""
     asked = {
         "dataset": "digits",
         "sizes": "s",
