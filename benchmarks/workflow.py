@@ -2,7 +2,7 @@
 
 A hundred jobs of one short run each go through Snakemake, once on this machine's cores and once, where it is
 installed, through a Slurm started here. What they took beyond the training itself, shared among them, is
-compared with the training time of as many runs of the laptop's main grid as a job holds.
+told in trainings of a run of the laptop's main grid, beside how many of these a job holds.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_installed():
             seconds["Slurm"] = through_slurm(Path(folder, "slurm"), args.jobs)
     rows = [
-        {"how": how, "jobs": args.jobs, "runs_per_job": runs, "share": each / (runs * of_a_run)}
+        {"how": how, "jobs": args.jobs, "runs_per_job": runs, "cost": each / of_a_run}
         for how, each in seconds.items()
     ]
     told = {"machine": machine(torch.device("cpu")), "rows": rows}

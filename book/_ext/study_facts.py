@@ -290,7 +290,7 @@ def workflow_overhead(root: Path) -> list[str]:
     """What `python -m benchmarks.workflow` measured."""
     told = json.loads((root / "benchmarks" / "workflow.json").read_text(encoding="utf-8"))
     rows = [
-        (row["how"], row["jobs"], f"{row['runs_per_job']} runs", _percent(row["share"]))
+        (row["how"], row["jobs"], f"{row['runs_per_job']} runs", _percent(row["cost"] / row["runs_per_job"]))
         for row in told["rows"]
     ]
     machine = told["machine"]
