@@ -1,6 +1,7 @@
 """The notebooks themselves, by plain papermill from a folder that is not the project's."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,11 @@ def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[st
     )
     assert result.returncode == 0, result.stderr[-3000:]
     cells = nbformat.read(folder / "out.ipynb", 4).cells
-    return [out.get("data", {}) for cell in cells for out in cell.get("outputs", [])]
+    outputs = [out.get("data", {}) for cell in cells for out in cell.get("outputs", [])]
+    shown = [html for data in outputs if "<table" in (html := data.get("text/html", ""))]
+    shown += [data.get("text/markdown", "") for data in outputs]
+    assert not [text for text in shown if re.search(r"\bnan\b", text, re.IGNORECASE)]
+    return outputs
 
 
 @pytest.mark.slow

@@ -171,6 +171,13 @@ def test_slower_fitting_is_not_less_overfitting():
     assert table.loc[("digits, s", "vanillaNet")].tolist()[1:] == ["", ""]
 
 
+def test_one_pair_has_no_interval():
+    table = figures.overfitting_table(questions.overfitting(only(FITTED, seed=0)))
+    told = table.loc[("digits, s", "sr2Net ×16"), "less vanillaNet's at the same training loss"]
+    assert told.startswith("−0.5")
+    assert told.endswith(", one run")
+
+
 @pytest.mark.parametrize("label", ["vanillaNet", "dropNet"])
 def test_networks_without_a_pair_have_counts_alone(label):
     table = questions.overfitting(only(FITTED, label=label))
@@ -326,7 +333,7 @@ def test_all_runs_of_a_few_networks_have_no_interval():
 @pytest.mark.parametrize("compare", [gap.told_by, gap.decisive])
 def test_few_seeds_have_no_rank_correlations(compare):
     runs = [one("vanillaNet", s) for s in range(5)] + [one("dropNet", s) for s in range(4)]
-    with pytest.raises(StudyError, match="4 seeds have runs of all networks; ranks need at least 5"):
+    with pytest.raises(StudyError, match="seeds with runs of all networks: 4; ranks need at least 5"):
         compare(many(runs))
 
 

@@ -124,7 +124,7 @@ def _picked(curves: xr.Dataset, resamples: int) -> np.ndarray:
     wide = runs.pivot(index="label", columns="seed", values="index").dropna(axis="columns").astype(int)
     seeds = wide.shape[1]
     if seeds < FEWEST:
-        raise StudyError(f"{seeds} seeds have runs of all networks; ranks need at least {FEWEST}")
+        raise StudyError(f"seeds with runs of all networks: {seeds}; ranks need at least {FEWEST}")
     again = np.random.default_rng(0).integers(seeds, size=(resamples, seeds))
     return wide.to_numpy()[:, np.vstack([np.arange(seeds), again])].swapaxes(0, 1)
 

@@ -115,7 +115,7 @@ def _with_interval(row: pd.Series) -> str:
     if not row["n"] > 0:
         return ""
     mean, low, high = (number(row[name], sign=True) for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+    return f"{mean}, one run" if row["n"] == 1 else f"{mean} ({low} to {high})"
 
 
 def timing_table(table: pd.DataFrame) -> pd.DataFrame:
