@@ -64,6 +64,30 @@ def test_every_cell_of_the_grid_has_a_name_of_its_own():
     assert readings.name_of(study.Experiment(network="sr2Net", reduction="mean")) == "T2: mean over positions"
 
 
+@pytest.mark.parametrize("profile", ["laptop", "desktop"])
+def test_what_changes_is_beside_what_does_not(profile):
+    """The network itself and its reference, in one setting."""
+    trained = readings.experiments(profile)
+    names = {e.id: readings.name_of(e, max(e.lambda_conv_scale for e in trained)) for e in trained}
+    unchanged = {(e.network, e.seed) for e in trained if not names[e.id]}
+    for experiment in trained:
+        asked = {experiment.network, readings.changes.REFERENCE.get(experiment.network, "vanillaNet")}
+        assert {(network, experiment.seed) for network in asked} <= unchanged
+    settings = {(e.dataset, e.size, e.limit, e.held_out, e.epochs, e.learning_rate()) for e in trained}
+    assert len(settings) == 1
+
+
+def test_what_two_grids_have_is_in_the_queue_once():
+    queue = [
+        experiment.id for experiment in profiles.experiments("desktop", grids=["readings", "perplexity"])
+    ]
+    apart = [
+        e.id for grid in ("readings", "perplexity") for e in profiles.experiments("desktop", grids=[grid])
+    ]
+    assert len(queue) == len(set(queue)) < len(apart)
+    assert set(queue) == set(apart)
+
+
 def test_a_profile_without_the_grid_has_no_experiments_and_no_rows():
     assert readings.experiments("paper") == []
     nothing = readings.outcomes(None, [])
@@ -251,3 +275,16 @@ def test_cells_of_tables_are_words():
     assert told.cell(describe([0.1, 0.2, 0.3])) == "+0.200 (−0.048 to +0.448)"
     assert told.cell(describe([0.1])) == "+0.100"
     assert told.cell(describe([np.nan])) == ""
+
+
+def test_one_seed_has_neither_spread_nor_interval(table):
+    alone = table[table["seed"] == 0]
+    for shown in (
+        told.effects(readings.effects(alone)),
+        told.tuned(readings.tuned(alone)),
+        told.unit_variance(readings.unit_variance(alone)),
+        told.overfitting(alone),
+    ):
+        assert "nan" not in shown.to_string().lower()
+    said = [*told.contenders(alone, readings.tuned(alone)), *told.statements(readings.statements(alone))]
+    assert "nan" not in " ".join(said).lower()

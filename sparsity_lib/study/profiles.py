@@ -225,7 +225,7 @@ PROFILES = {
         },
     ),
     "desktop": Profile(
-        "10,000 images of cifar10-jpeg and tiny32-100; hours on a CPU (size s), minutes on a GPU (m)",
+        "10,000 or 2,000 images of cifar10-jpeg and tiny32-100; hours on a CPU (size s), minutes on a GPU",
         {
             "networks": Grid(
                 tuple(
@@ -237,17 +237,17 @@ PROFILES = {
                 _FEW,
                 _FEW,
             ),
+            # T3 to T5, and the other papers, with the networks that they are compared with.
             "readings": Grid(
-                tuple(
-                    cell
-                    for vary in (_placements, _correlations)
-                    for cell in vary(dataset="cifar10-jpeg", size="s", limit=10_000)
+                (
+                    *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **_QUICK),
+                    *_placements(**_QUICK),
+                    *_correlations(**_QUICK),
                 ),
                 _FEW,
                 _FEW,
                 published_files=0,
             ),
-            # With the networks that they are compared with.
             "perplexity": Grid(
                 (*_cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **_QUICK), *_perplexity(**_QUICK)),
                 _FEW,
@@ -350,7 +350,8 @@ def experiments(
 ) -> list[Experiment]:
     """The profile's queue, grid by grid: every cell at the first seed, then every cell at the next.
 
-    `grids` (none: all) narrows it; `seeds` are in place of each grid's own, or of its `published` ones.
+    What two grids have is there once. `grids` (none: all) narrows it; `seeds` are in place of each grid's
+    own, or of its `published` ones.
     """
     queue = []
     for each in grids or profile(name).grids:
@@ -358,4 +359,4 @@ def experiments(
         cells = [Experiment(**cell) for cell in chosen.cells_for(seeds or published)]
         own = chosen.published_seeds if published else chosen.seeds
         queue += [cell.model_copy(update={"seed": seed}) for seed in (seeds or own) for cell in cells]
-    return queue
+    return list({experiment.id: experiment for experiment in queue}.values())

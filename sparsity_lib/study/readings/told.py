@@ -38,6 +38,17 @@ def cell(told: Description, decimals: int = 3) -> str:
     return f"{number(told.mean, decimals, sign=True)} ({_interval(told, decimals)})"
 
 
+def _columns(told: Description, decimals: int, mean: str = "mean") -> dict[str, object]:
+    # one run has no spread
+    several = told.n > 1
+    return {
+        "n": told.n,
+        mean: number(told.mean, decimals, sign=True) if told.n else "",
+        "SD": number(told.sd, decimals) if several else "",
+        "95 % interval": _interval(told, decimals) if several else "",
+    }
+
+
 def _interval(told: Description, decimals: int) -> str:
     return f"{number(told.low, decimals, sign=True)} to {number(told.high, decimals, sign=True)}"
 
@@ -128,10 +139,7 @@ def tuned(found: pd.DataFrame) -> pd.DataFrame:
         {
             "tuned": row.family,
             "strength": f"{row.strength:g}",
-            "n": row.difference.n,
-            "mean difference": number(row.difference.mean, 4, sign=True),
-            "SD": number(row.difference.sd, 4),
-            "95 % interval": _interval(row.difference, 4),
+            **_columns(row.difference, 4, "mean difference"),
             "chosen": "chosen" if row.chosen else "",
         }
         for row in found.itertuples()
@@ -168,10 +176,7 @@ def effects(found: pd.DataFrame) -> pd.DataFrame:
             "reading": row.reading,
             "network": row.network,
             "of": {"chosen_accuracy": "accuracy", "entropy_drop": "drop of entropy"}[row.quantity],
-            "n": row.difference.n,
-            "mean": number(row.difference.mean, 3, sign=True),
-            "SD": number(row.difference.sd, 3),
-            "95 % interval": _interval(row.difference, 3),
+            **_columns(row.difference, 3),
         }
         for row in found.itertuples()
     ]
