@@ -9,19 +9,18 @@ from synthetic import many, one, valley
 from sparsity_lib.study import StudyError
 from sparsity_lib.study.analysis import smoothed, trained
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.detection import (
-    RULES,
+from sparsity_lib.study.timing import change_point
+from sparsity_lib.study.warning.detection import (
     against,
     balanced,
     by_seed,
     choose,
     choose_and_judge,
     judge,
-    known_rules,
     sweep,
     table,
 )
-from sparsity_lib.study.timing import change_point
+from sparsity_lib.study.warning.rules import RULES, known_rules
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting

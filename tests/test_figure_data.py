@@ -18,7 +18,6 @@ from sparsity_lib.study import (
     analysis,
     claims,
     coherent,
-    detection,
     figures,
     gap,
     noise,
@@ -31,6 +30,7 @@ from sparsity_lib.study import (
 )
 from sparsity_lib.study.figures import data
 from sparsity_lib.study.language import told as of_language
+from sparsity_lib.study.warning import detection
 
 SEEDS = [
     one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from synthetic import many, one, valley
 
-from sparsity_lib.study import StudyError, detection, figures, profiles, warning
-from sparsity_lib.study.warning import told, transfer
+from sparsity_lib.study import StudyError, figures, profiles, warning
+from sparsity_lib.study.warning import detection, rules, told, transfer
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting
@@ -113,11 +113,11 @@ def published() -> Iterator[dict[str, xr.Dataset]]:
             for label, falls in (("vanillaNet", 14 + seed), ("sr2Net", None))
         ]
     )
-    few = {name: detection.RULES[name] for name in ("entropy", "constant epoch", "never")}
-    rules = {name: replace(rule, choices=rule.choices[::4]) for name, rule in few.items()}
+    few = {name: rules.RULES[name] for name in ("entropy", "constant epoch", "never")}
+    fewer = {name: replace(rule, choices=rule.choices[::4]) for name, rule in few.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transfer, "of_grid", _of_grid)
-        patch.setattr(detection, "RULES", rules)
+        patch.setattr(rules, "RULES", fewer)
         yield {"laptop": curves}
 
 
@@ -238,5 +238,5 @@ def test_tables_are_in_words(published: dict[str, xr.Dataset], ways: list[warnin
     assert row["risen without overfitting"] == "6 of 6"
     assert row["lead (epochs)"] == "+5.0"  # no width: all runs agree
     table = figures.warning_table(ways)
-    assert len(table) == 4 * len(detection.RULES)
+    assert len(table) == 4 * len(rules.RULES)
     assert table.loc[("all networks: other seeds", "never"), "right (%)"] == "50"

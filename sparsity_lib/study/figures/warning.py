@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study import detection, warning
+from sparsity_lib.study import warning
 from sparsity_lib.study.analysis import moment_of_overfitting, settings, smoothed, trained
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.figures.data import INTERVAL, tell
@@ -20,6 +20,8 @@ from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.figures.tables import unbroken
 from sparsity_lib.study.sentences import number
+from sparsity_lib.study.warning import detection
+from sparsity_lib.study.warning.rules import RULES
 
 # What is right comes first, so that a bar's left part is what a rule is worth.
 OUTCOMES = {
@@ -200,7 +202,7 @@ def warning_outcomes(transfers: Sequence[warning.Transfer]) -> Figure:
     """
     tables = [detection.table(transfer.judged) for transfer in transfers]
     judged = {name for table in tables for name in table["rule"]}
-    names = [name for name in detection.RULES if name in judged]
+    names = [name for name in RULES if name in judged]
     columns = min(3, len(tables))
     rows = -(-len(tables) // columns)
     fig, axes = plt.subplots(

@@ -21,10 +21,10 @@ from sparsity_lib.study.analysis import (
     trained,
 )
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.detection import WITHIN, by_seed
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.rivals import convolutions
 from sparsity_lib.study.timing import BASELINE, PATIENCE, sd
+from sparsity_lib.study.warning.detection import WITHIN, by_seed
 
 SHORTLY = WITHIN  # epochs before the moment of overfitting, itself included
 WINDOWS = tuple((start, start + SHORTLY) for start in (-2 * SHORTLY, -SHORTLY, 0, SHORTLY))  # after it

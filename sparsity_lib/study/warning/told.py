@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study import detection
 from sparsity_lib.study.answers import listed
 from sparsity_lib.study.comparison import Description
-from sparsity_lib.study.detection import RULES, lacking
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.questions import PLAIN
 from sparsity_lib.study.sentences import direction, number
+from sparsity_lib.study.warning import detection
 from sparsity_lib.study.warning.rise import SHORTLY, SIGNALS, rise_table
+from sparsity_lib.study.warning.rules import RULES, lacking
 from sparsity_lib.study.warning.transfer import Transfer
 
 RULE = "entropy"  # that of OverfitWarning, on the mean of its layers

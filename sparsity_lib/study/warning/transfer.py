@@ -13,11 +13,12 @@ import xarray as xr
 from sparsity_lib import early_warning
 from sparsity_lib.study.analysis import SETTING, only
 from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.detection import choose, judge, of_known
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import PROFILES
 from sparsity_lib.study.questions import PLAIN, of_grid
 from sparsity_lib.study.results import joined, published_parts
+from sparsity_lib.study.warning.detection import choose, judge
+from sparsity_lib.study.warning.rules import of_known
 
 # OverfitWarning as it comes: of its layers the mean, and the first that begins to collapse.
 AS_IT_COMES = {"entropy": early_warning.MARGIN, "entropy, first layer": early_warning.MARGIN}

@@ -1,12 +1,10 @@
-"""Do entropies tell the moment of overfitting? Rules with and without labels, judged run by run.
+"""Do entropies tell the moment of overfitting? Rules judged run by run, and their parameters chosen.
 
-A rule says of each run at which epoch it warns, from what is known up to there. It has one parameter, to be
-chosen on some runs and judged on others. The moment of overfitting is T10's; a run without one is said not to
-overfit, though it might in a longer training. Everything takes `study.curves(runs)`.
+A parameter is chosen on some runs and judged on others. The moment of overfitting is T10's; a run without one
+is said not to overfit, though it might in a longer training. Everything takes `study.curves(runs)`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,195 +12,14 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import t
 
-from sparsity_lib.early_warning import collapse_epochs
-from sparsity_lib.study.analysis import (
-    moment_of_overfitting,
-    regularised_layers,
-    settings,
-    smoothed,
-    trained,
-)
+from sparsity_lib.study.analysis import moment_of_overfitting, settings, smoothed, trained
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.timing import BASELINE, PATIENCE
+from sparsity_lib.study.warning import rules
 
 WITHIN = 10  # epochs, before the moment or after it, in which a warning counts as a hit
 OUTCOMES = ("hit", "early", "late", "missed", "false alarm", "quiet")
 QUANTITIES = ("right", "excess_loss", "lost_accuracy")
-
-Watched = Callable[[xr.Dataset], xr.DataArray]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """When to warn.
-
-    **Fields:**
-
-    - `warns`: from curves and the parameter to (run), the epochs; NaN for no warning.
-    - `parameter`: what it is, with its unit; `choices`: its values, the most cautious first.
-    - `sees`: what labels it needs.
-    - `loss`: the held-out loss that it watches, if any; training then goes back to where that was lowest.
-    - `needs`: a variable of the curves that runs of older code lack.
-    """
-
-    warns: Callable[[xr.Dataset, float], np.ndarray]
-    parameter: str
-    choices: tuple[float, ...]
-    sees: Literal["no label", "training labels", "held-out labels"] = "no label"
-    loss: Watched | None = None
-    needs: str = ""
-
-
-# What should not fall, (run, layer, epoch), of held-out images.
-_SIGNALS: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
-    "entropy": lambda curves: curves["entropy"] / np.log(curves["channels"]),
-    "scale_free_entropy": lambda curves: curves["scale_free_entropy"] / np.log(curves["channels"]),
-    "perplexity_sparsity": lambda curves: 1 - curves["perplexity_sparsity"],
-    "sd": lambda curves: -xr.apply_ufunc(np.log, curves["sd"].where(curves["sd"] > 0)),
-}
-
-
-def _falls(quantity: str, first_layer: bool = False) -> Callable[[xr.Dataset, float], np.ndarray]:
-    """The rule of `OverfitWarning` on the layers that SparsityReg acts on: their mean, or the first."""
-
-    def warns(curves: xr.Dataset, margin: float) -> np.ndarray:
-        def falls(signal: xr.DataArray) -> np.ndarray:
-            return collapse_epochs(signal.to_numpy(), margin=margin, reference=BASELINE, patience=PATIENCE)
-
-        epochs = np.full(curves.sizes["run"], np.nan)
-        for layers, mine in _watched(curves).items():
-            held_out = trained(curves[["channels", quantity]].isel(run=mine)).sel(split="monitor")
-            signal = _SIGNALS[quantity](held_out.sel(layer=list(layers)))
-            signal = signal.transpose("run", "layer", "epoch")
-            if first_layer:
-                epochs[mine] = np.fmin.reduce(falls(signal), axis=1)
-            else:
-                epochs[mine] = falls(signal.mean("layer", skipna=False))
-        return epochs
-
-    return warns
-
-
-def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
-    """Which runs, as a mask, have which layers watched: those of theirs that SparsityReg would act on."""
-    network, there = curves["network"].to_numpy(), curves["channels"].transpose("run", "layer").notnull()
-    groups: dict[tuple[str, ...], np.ndarray] = {}
-    for name in np.unique(network):
-        mine = network == name
-        present = curves["layer"].to_numpy()[there.to_numpy()[mine].any(axis=0)]
-        layers = tuple(layer for layer in regularised_layers(name) if layer in present)
-        if not layers:
-            raise StudyError(f"{name} has no layer that SparsityReg would act on: nothing to watch")
-        groups[layers] = groups.get(layers, np.zeros(len(network), bool)) | mine
-    return groups
-
-
-def _weights_grow(curves: xr.Dataset, margin: float) -> np.ndarray:
-    """The same rule on the norm of the weights of all monitored layers, whose logarithm should not rise."""
-    squares = (trained(curves[["weight_norm"]])["weight_norm"] ** 2).sum("layer", min_count=1)
-    shrinking = -np.log(squares.where(squares > 0).transpose("run", "epoch").to_numpy()) / 2
-    return collapse_epochs(shrinking, margin=margin, reference=BASELINE, patience=PATIENCE)
-
-
-def _training_loss_below(curves: xr.Dataset, threshold: float) -> np.ndarray:
-    return _first(trained(curves[["train_loss"]])["train_loss"].to_numpy() < threshold)
-
-
-def _constant(curves: xr.Dataset, epoch: float) -> np.ndarray:
-    return np.where(curves["epochs"] > epoch, float(epoch), np.nan)
-
-
-def _never(curves: xr.Dataset, _: float) -> np.ndarray:
-    return np.full(curves.sizes["run"], np.nan)
-
-
-def _no_better(loss_of: Watched) -> Callable[[xr.Dataset, float], np.ndarray]:
-    """Warns when a loss has not been lower than before for so many epochs."""
-
-    def warns(curves: xr.Dataset, patience: float) -> np.ndarray:
-        loss = loss_of(curves).to_numpy()
-        since = np.arange(loss.shape[1]) - _lowest_so_far(loss)
-        return _first((since >= patience) & np.isfinite(loss))
-
-    return warns
-
-
-def _lowest_so_far(loss: np.ndarray) -> np.ndarray:
-    """(run, epoch): the epoch of the lowest loss up to each epoch."""
-    known = np.where(np.isfinite(loss), loss, np.inf)
-    before = np.minimum.accumulate(known, axis=1)
-    lower = np.ones(loss.shape, bool)
-    lower[:, 1:] = known[:, 1:] < before[:, :-1]
-    return np.maximum.accumulate(np.where(lower, np.arange(loss.shape[1]), 0), axis=1)
-
-
-def _first(true: np.ndarray) -> np.ndarray:
-    """(run): the first epoch at which it is true; NaN where it never is."""
-    return np.where(true.any(axis=1), true.argmax(axis=1).astype(float), np.nan)
-
-
-def _validation_loss(curves: xr.Dataset) -> xr.DataArray:
-    return trained(curves[["val_loss"]])["val_loss"]
-
-
-def _monitor_loss(curves: xr.Dataset) -> xr.DataArray:
-    return trained(curves[["monitor_loss"]])["monitor_loss"].sel(split="monitor")
-
-
-_SHARES = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005)
-_PATIENCES = (20, 15, 10, 7, 5, 3, 2, 1)
-RULES = {
-    "entropy": Rule(_falls("entropy"), "fall, share of ln D", _SHARES),
-    "entropy, first layer": Rule(_falls("entropy", first_layer=True), "fall, share of ln D", _SHARES),
-    "scale-free entropy": Rule(_falls("scale_free_entropy"), "fall, share of ln D", _SHARES),
-    "perplexity sparsity": Rule(_falls("perplexity_sparsity"), "rise", _SHARES),
-    "SD": Rule(
-        _falls("sd"),
-        "rise of ln SD",
-        tuple(float(np.log(factor)) for factor in (16, 12, 8, 6, 5, 4, 3, 2.5, 2, 1.5, 1.25, 1.1)),
-    ),
-    "weight norm": Rule(
-        _weights_grow,
-        "rise of ln of the norm",
-        tuple(float(np.log(factor)) for factor in (4, 3, 2.5, 2, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.05, 1.02)),
-        needs="weight_norm",
-    ),
-    "training loss": Rule(
-        _training_loss_below,
-        "nats",
-        (0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9, 2.1),
-        sees="training labels",
-    ),
-    "constant epoch": Rule(_constant, "epoch", tuple(range(90, 0, -5))),
-    "never": Rule(_never, "none", (0.0,)),
-    "validation loss": Rule(
-        _no_better(_validation_loss),
-        "epochs without a lower loss",
-        _PATIENCES,
-        "held-out labels",
-        _validation_loss,
-    ),
-    "loss on other images": Rule(
-        _no_better(_monitor_loss), "epochs without a lower loss", _PATIENCES, "held-out labels", _monitor_loss
-    ),
-}
-
-
-def known_rules(curves: xr.Dataset) -> list[str]:
-    """The rules for which all of the runs have what is needed."""
-    return [name for name, rule in RULES.items() if not lacking(curves, rule)]
-
-
-def lacking(curves: xr.Dataset, rule: Rule) -> list[str]:
-    """The runs without what the rule needs."""
-    runs = curves["run"].to_numpy()
-    if not rule.needs:
-        return []
-    if rule.needs not in curves:
-        return list(runs)
-    there = trained(curves[[rule.needs]])[rule.needs].transpose("run", ...).notnull().to_numpy()
-    return list(runs[~there.reshape(len(runs), -1).any(axis=1)])
 
 
 class _Truth(NamedTuple):
@@ -225,7 +42,7 @@ def _truth(curves: xr.Dataset) -> _Truth:
 
 
 def judge(curves: xr.Dataset, parameters: Mapping[str, float], within: int = WITHIN) -> pd.DataFrame:
-    """What the rules, by name in RULES, say of each run, and how right that is.
+    """What the rules, by name in `rules.RULES`, say of each run, and how right that is.
 
     **Returns:** one row per run and rule:
 
@@ -243,29 +60,31 @@ def judge(curves: xr.Dataset, parameters: Mapping[str, float], within: int = WIT
     network without layers to watch.
     """
     if not parameters:
-        raise StudyError(f"no rule to judge; known: {', '.join(RULES)}")
-    if unknown := [name for name in parameters if name not in RULES]:
-        raise StudyError(f"unknown rule '{unknown[0]}'; known: {', '.join(RULES)}")
+        raise StudyError(f"no rule to judge; known: {', '.join(rules.RULES)}")
+    if unknown := [name for name in parameters if name not in rules.RULES]:
+        raise StudyError(f"unknown rule '{unknown[0]}'; known: {', '.join(rules.RULES)}")
     for name in parameters:
-        if without := lacking(curves, RULES[name]):
-            raise StudyError(f"{without[0]} has no {RULES[name].needs}, which the rule '{name}' needs")
+        if without := rules.lacking(curves, rules.RULES[name]):
+            raise StudyError(f"{without[0]} has no {rules.RULES[name].needs}, which the rule '{name}' needs")
     parts = []
     for title, group in settings(curves):
         truth = _truth(group)
         for name, parameter in parameters.items():
-            judged = _judged(group, truth, RULES[name], parameter, within)
+            judged = _judged(group, truth, rules.RULES[name], parameter, within)
             parts.append(judged.assign(setting=title, rule=name, parameter=parameter))
     first = ["run", "setting", "label", "seed", "rule", "parameter"]
     together = pd.concat(parts, ignore_index=True)
     return together[[*first, *together.columns.drop(first)]]
 
 
-def _judged(group: xr.Dataset, truth: _Truth, rule: Rule, parameter: float, within: int) -> pd.DataFrame:
+def _judged(
+    group: xr.Dataset, truth: _Truth, rule: rules.Rule, parameter: float, within: int
+) -> pd.DataFrame:
     warned = rule.warns(group, parameter)
     outcome = _outcome(truth.onset, warned, within)
     stop = np.where(np.isfinite(warned), warned, truth.last).astype(int)
     runs = np.arange(len(stop))
-    kept = stop if rule.loss is None else _lowest_so_far(rule.loss(group).to_numpy())[runs, stop]
+    kept = stop if rule.loss is None else rules.lowest_so_far(rule.loss(group).to_numpy())[runs, stop]
     identity = {name: group[name].to_numpy() for name in ("run", "label", "seed")}
     return pd.DataFrame(
         {
@@ -308,7 +127,7 @@ def balanced(judged: pd.DataFrame) -> float:
 
 
 def sweep(curves: xr.Dataset, within: int = WITHIN) -> pd.DataFrame:
-    """Each of `known_rules` with each of its choices: one row with the columns of `table`.
+    """Each of `rules.known_rules` with each of its choices: one row with the columns of `table`.
 
     **Raises:** as `judge`.
     """
@@ -321,8 +140,8 @@ def sweep(curves: xr.Dataset, within: int = WITHIN) -> pd.DataFrame:
 
 def _every_choice(curves: xr.Dataset, within: int) -> Iterator[tuple[str, float, pd.DataFrame]]:
     groups = [(group, _truth(group)) for _, group in settings(curves)]
-    for name in known_rules(curves):
-        rule = RULES[name]
+    for name in rules.known_rules(curves):
+        rule = rules.RULES[name]
         for parameter in rule.choices:
             yield name, parameter, pd.concat([_judged(*group, rule, parameter, within) for group in groups])
 
@@ -330,9 +149,9 @@ def _every_choice(curves: xr.Dataset, within: int) -> Iterator[tuple[str, float,
 def choose(
     curves: xr.Dataset, by: Literal["balanced", "excess_loss"] = "balanced", within: int = WITHIN
 ) -> dict[str, float]:
-    """Of `known_rules` the parameter with the highest `balanced`, or the lowest excess loss, on these runs.
+    """Of `rules.known_rules` the parameter that is best on these runs; of equals the most cautious.
 
-    Of equals the most cautious.
+    Best is the highest `balanced`, or the lowest mean excess loss.
 
     **Raises:** as `judge`, and for another `by`.
     """
@@ -359,13 +178,7 @@ def choose_and_judge(
     """
     if both := set(choose_on["run"].to_numpy()) & set(judge_on["run"].to_numpy()):
         raise StudyError(f"{min(both)} is among the runs to choose on and those to judge on")
-    return judge(judge_on, of_known(choose(choose_on, by, within), judge_on), within)
-
-
-def of_known(parameters: Mapping[str, float], curves: xr.Dataset) -> dict[str, float]:
-    """Those parameters that are of `known_rules` of the curves."""
-    known = known_rules(curves)
-    return {name: value for name, value in parameters.items() if name in known}
+    return judge(judge_on, rules.of_known(choose(choose_on, by, within), judge_on), within)
 
 
 def table(judged: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
