@@ -1,5 +1,6 @@
 """The benchmarks measure what they say, and compare trainings that do the same."""
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
 from benchmarks.steps import regularised_bytes
 from benchmarks.trainings import random_data, training
+from benchmarks.workflow import ENOUGH, MOST, ROOT
 from sparsity_lib import functional
 from sparsity_lib.study import Experiment
 
@@ -63,3 +65,11 @@ def test_counterparts_are_compared_with_what_they_replace() -> None:
     rows = counterparts("s", CPU, rounds=2)
     assert [row["over"] for row in rows if row["step"].startswith("Sparseout")] == ["dropout"] * 4
     assert all(0 < row["low"] <= row["median"] <= row["high"] for row in rows)
+
+
+def test_what_a_job_costs_is_told_of_jobs_as_they_are_planned():
+    planned = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^(MOST|ENOUGH) = (\d+)", planned, re.MULTILINE)) == {
+        "MOST": str(MOST),
+        "ENOUGH": str(ENOUGH),
+    }

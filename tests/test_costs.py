@@ -14,7 +14,7 @@ def test_a_run_costs_what_the_same_settings_took_else_by_the_epoch_of_its_size()
     took = dict(zip(same, (10.0, 20.0, 30.0), strict=True))
     other = first.model_copy(update={"size": "xxl"})
     queue = [*profiles.experiments("laptop", seeds=[7], grids=["networks"]), other]
-    alike = [e for e in queue if costs._alike(e) == costs._alike(first)]
+    alike = [e for e in queue if (e.dataset, e.size, e.limit) == (first.dataset, first.size, first.limit)]
     told = costs.expected("laptop", queue, took)
     assert list(told) == [e.id for e in queue]
     assert [told[e.id] for e in alike].count(Cost(20.0, others=False)) == 1
