@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.stats import ttest_1samp
-from synthetic import many, one, with_accuracy
+from synthetic import many, one, valley, with_accuracy
 
 from sparsity_lib.study import StudyError, claims, figures, ledger, other_papers, verdicts
 from sparsity_lib.study.claims import Cell, Claim, Criterion
 
+LONG = {"val_loss": valley(20, epochs=60), "val_accuracy": np.full(61, 0.5)}
 LEDGER, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DESKTOP = Cell(dataset="cifar10-jpeg", size="s", limit=10_000, kind="conceptual")
 QUICK = Cell(dataset="cifar10-jpeg", size="s", limit=2000, epochs=60, kind="conceptual")
@@ -242,6 +243,7 @@ def test_a_primary_claim_of_no_difference_says_what_the_correction_hides() -> No
     (judged,) = verdicts.judge_all(rules, [runs_of(DESKTOP, values)])
     assert (judged.direction, judged.uncorrected) == ("inconclusive", "opposite")
     assert "opposite before it" in ledger.direction_words(judged)
+    assert "(inconclusive; the interval by itself: opposite)" in ledger.outcome([judged], [])
 
 
 def test_a_primary_claim_may_be_negligible_by_its_own_tests() -> None:
@@ -292,6 +294,49 @@ def test_a_bad_ledger_is_one_line(tmp_path: Path, text: str, told: str) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(StudyError, match="No such file"):
         claims.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_verdict_on_a_smaller_network_than_the_claims_says_so() -> None:
+    better = {"vanillaNet": [0.5, 0.52, 0.48, 0.51, 0.49], "sr2Net": [0.55, 0.57, 0.53, 0.56, 0.54]}
+    small = DIRECT.model_copy(update={"size": "s"})
+    for cells, said in (((DIRECT, DESKTOP), True), ((small, DIRECT, DESKTOP), False), ((DESKTOP,), False)):
+        rules = LEDGER.model_copy(update={"claims": (claim(BETTER, *cells),)})
+        (judged,) = verdicts.judge_all(rules, [runs_of(DESKTOP, better)])
+        assert judged.verdict.startswith("seen on cifar10-jpeg, s, 10,000 images")
+        assert ("smaller network than the claim is about" in judged.verdict) is said
+        waiting = ledger.waiting_words([judged])
+        assert waiting == "not run, needs a GPU: " * bool(cells[1:]) + "; ".join(
+            f"{cell.title} (direct)" for cell in cells[:-1]
+        )
+
+
+def test_how_many_overfit_is_beside_how_far_their_loss_rises() -> None:
+    test = Criterion(kind="share", network="vanillaNet", quantity="onset_loss", expected=1)
+    runs = [
+        one("vanillaNet", e.seed, val_loss=valley(20, slope=0.01)).assign_coords(run=[e.id])
+        for e in claims.planned("vanillaNet", DESKTOP)
+    ]
+    judged = verdicts.judge(LEDGER, claim(test, DESKTOP), DESKTOP, [many(runs)])
+    rise = float(verdicts._rise(many(runs)).mean())
+    assert 0 < judged.rise == pytest.approx(rise)
+    assert f"mean rise of the loss +{rise:.2f} nats" in ledger.effect_words(judged)
+
+
+def test_by_which_code_judging_runs_were_made() -> None:
+    runs = runs_of(DESKTOP, {"vanillaNet": [0.5] * 5})
+    older = runs.assign_coords(code_fingerprint=("run", ["00000000"] * 5))
+    assert ledger.made_by(LEDGER, [older]).startswith("5 of 5 published runs were made by older")
+    assert ledger.made_by(LEDGER, []) == ""
+
+
+def test_the_first_epochs_of_longer_runs_are_not_counted_twice() -> None:
+    short = [one("vanillaNet", seed) for seed in range(3)]
+    longer = [one("vanillaNet", seed, **LONG) for seed in range(3)]
+    other = [one("vanillaNet", seed, label_noise=0.3) for seed in range(3)]
+    found = ledger.timing_table([many([*short, *longer, *other])], 0.05)
+    assert found["setting"].nunique() == 2
+    assert "epochs 60" in " ".join(found["setting"])
+    assert "No change-point can come before epoch 6" in ledger.timing_words([many(short)], 0.05)
 
 
 def test_tables_are_markdown_whatever_the_cells_hold() -> None:

@@ -46,12 +46,13 @@ def scale(curves: xr.Dataset) -> list[str]:
             name: listed(number(value, sign=True) for value in by[name]["mean"])
             for name in ("entropy", "scale_free_entropy")
         }
+        n = int(by["apart"]["n"].min())
+        twin = f". The scale-free entropy moves {_twin(by)}; n = {n}" if n > 1 else "; one run"
         factors = listed(number(float(np.exp(value)), 1) for value in by["log_sd"]["mean"])
         sentences.append(
             f"{label}, from the lowest validation loss to the end, in {listed(by['apart']['layer'])}: "
             f"entropy {moves['entropy']} nats, scale-free entropy {moves['scale_free_entropy']} nats, "
-            f"SD times {factors}. The scale-free entropy moves {_twin(by)}; "
-            f"n = {int(by['apart']['n'].min())}."
+            f"SD times {factors}{twin}."
         )
     for a in _of(curves, ("sr2Net",)):
         for b in _of(curves, ("varNet",)):
@@ -166,9 +167,11 @@ def likeness(curves: xr.Dataset) -> list[str]:
             way: [r["layer"] for _, r in compared.iterrows() if direction(_told(r)) == way] for way in ways
         }
         told = listed(f"{ways[way]} than in {listed(layers)}" for way, layers in found.items() if layers)
+        n = int(compared["n"].min())
+        conv1 = f"conv1's factor is then {told} (n = {n})" if n > 1 else "one run"
         sentences.append(
             f"{label}: in {layers}, mean |c| is that of random filters times {start} before training, times "
-            f"{end} at the end; conv1's factor is then {told} (n = {int(compared['n'].min())})."
+            f"{end} at the end; {conv1}."
         )
     return sentences
 
@@ -193,9 +196,12 @@ def capacity(curves: xr.Dataset) -> list[str]:
             ]
             for side, way in ways.items()
         }
-        told = "; ".join(f"{way} in {listed(layers)}" for way, layers in found.items() if layers)
         n = min(int(row["n"]) for row in rows)
-        sentences.append(f"{label} against {PLAIN}, {words}: {told} (n = {n}).")
+        if n > 1:
+            told = "; ".join(f"{way} in {listed(layers)}" for way, layers in found.items() if layers)
+        else:
+            told = listed(f"{row['layer']} {number(row['mean'], sign=True)}" for row in rows)
+        sentences.append(f"{label} against {PLAIN}, {words}: {told} ({f'n = {n}' if n > 1 else 'one run'}).")
     if not sentences:
         raise StudyError(f"there is no network to be held against {PLAIN}")
     return sentences

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
+from scipy.stats import f as f_distribution
 
 from sparsity_lib.study import timing
-from sparsity_lib.study.analysis import only, settings
+from sparsity_lib.study.analysis import SETTING, only, settings
 from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, judging, papers_value
 from sparsity_lib.study.networks import LAYERS
 from sparsity_lib.study.profiles import TARGETED
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.sentences import number, provenance
 from sparsity_lib.study.verdicts import Judgement
 
 UNITS = {
@@ -58,7 +59,7 @@ def _row(cells: Sequence[Judgement]) -> dict[str, str]:
         "claim": f"{'**Primary.** ' if claim.primary else ''}{claim.claim} *({claim.where})* <br> "
         f"Tested: {criterion_words(_test(first))}.",
         "the paper": papers_words(claim),
-        "ours": ours_words(cells),
+        "ours": " <br> ".join(filter(None, (ours_words(cells), waiting_words(cells)))),
         "outcome": outcome_words(first),
     }
 
@@ -66,6 +67,14 @@ def _row(cells: Sequence[Judgement]) -> dict[str, str]:
 def ours_words(cells: Sequence[Judgement]) -> str:
     """The effect in each cell, a line each."""
     return " <br> ".join(f"**{_place(each)}**: {effect_words(each)}" for each in cells)
+
+
+def waiting_words(cells: Sequence[Judgement]) -> str:
+    """The cells with the paper's own images and sizes that have no runs, which alone could contradict it."""
+    there = {each.cell for each in cells}
+    absent = [c for c in cells[0].claim.cells if c.kind in ("direct", "close") and c not in there]
+    names = "; ".join(f"{cell.title} ({cell.kind})" for cell in absent)
+    return f"not run, needs a GPU: {names}" if names else ""
 
 
 def outcome_words(judged: Judgement) -> str:
@@ -118,7 +127,8 @@ def effect_words(judged: Judgement) -> str:
         return f"none of {told.missing} runs has a value" if told.missing else "no published runs"
     if test.kind == "share":
         hits = round(told.mean * told.n)
-        return f"{hits} of {told.n} runs, 95 % interval {told.low:.2f} to {told.high:.2f}"
+        words = f"{hits} of {told.n} runs, 95 % interval {told.low:.2f} to {told.high:.2f}"
+        return f"{words}; mean rise of the loss {number(judged.rise, 2, sign=True)} nats"
     unit, decimals = UNITS[test.margin_of]
     words = f"{number(told.mean, decimals, sign=True)}{unit}"
     if told.n > 1:
@@ -208,8 +218,12 @@ def _on_the_laptop(mechanism: Sequence[Judgement]) -> list[str]:
 
 
 def _why(judged: Judgement) -> str:
-    unfinished = f"interim, {judged.effect.n} so far" if judged.effect.n else "not run"
-    return judged.verdict or (unfinished if judged.direction == "not run" else judged.direction)
+    if judged.direction == "not run":
+        return f"interim, {judged.effect.n} so far" if judged.effect.n else "not run"
+    told = judged.verdict or judged.direction
+    if judged.uncorrected not in ("", judged.direction):
+        told += f"; the interval by itself: {judged.uncorrected}"
+    return f"{told}; ours, not the paper's" if judged.claim.where.startswith("ours") else told
 
 
 def papers_values(claim: Claim) -> dict[str, float]:
@@ -239,6 +253,14 @@ def order_of_commits(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
     return f"{told}; of {unknown} the history here cannot tell." if unknown else f"{told}."
 
 
+def made_by(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
+    """By which numerical code the runs that judge were made, in a sentence; blank for none."""
+    wanted = list(judging(ledger))
+    parts = [part.isel(run=part["run"].isin(wanted).to_numpy())[["code_fingerprint"]] for part in published]
+    there = [part for part in parts if part.sizes["run"]]
+    return provenance(xr.concat(there, "run")) if there else ""
+
+
 def rules_in_words(ledger: Ledger, beside: Ledger | None = None) -> str:
     """The rules as a Markdown list, as they stand in the ledger; only those that another's are not."""
     lines = []
@@ -263,12 +285,21 @@ def timing_table(
     for curves in published:
         if network not in curves["label"]:
             continue
-        for title, group in settings(only(curves, label=network)):
+        for title, group in _longest(settings(only(curves, label=network))):
             if group.sizes["run"] > 1 and (group["epochs"] > timing.BASELINE).all():
                 there = [layer for layer in layers if layer in group["layer"]]
                 groups = [*([layer] for layer in there), [layer for layer in TARGETED if layer in there]]
                 parts.append(timing.lead_table(group, groups, margin).assign(setting=title))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _longest(found: list[tuple[str, xr.Dataset]]) -> list[tuple[str, xr.Dataset]]:
+    """Without settings that are the first epochs of another: those of one run are not two runs'."""
+    by_setting: dict[tuple[object, ...], tuple[str, xr.Dataset]] = {}
+    for title, group in sorted(found, key=lambda each: int(each[1]["epochs"][0])):
+        same = tuple(group[name].to_numpy()[0] for name in SETTING if name in group and name != "epochs")
+        by_setting[same] = title, group
+    return list(by_setting.values())
 
 
 def timing_words(published: Sequence[xr.Dataset], margin: float) -> str:
@@ -282,6 +313,18 @@ def timing_words(published: Sequence[xr.Dataset], margin: float) -> str:
     told = (
         f"In {len(better)} of {len(known)} rows with three leads or more the lead varies less than by both "
         "rules of chance."
+    )
+    if len(known):
+        n = int(known["n"].max())
+        factor = math.sqrt(f_distribution.ppf(0.975, n - 1, n - 1))
+        told += (
+            f" SDs of so few leads are rough: of two groups of {n} that vary alike, one has an SD up to "
+            f"{factor:.1f} times the other's in 95 % of cases; and rows of one setting share its onsets."
+        )
+    earliest = timing.BASELINE + timing.PATIENCE - 1
+    told += (
+        f" No change-point can come before epoch {earliest}, so a run that overfits from epoch k on can be "
+        f"warned of at most k − {earliest} epochs ahead."
     )
     return f"{markdown(rows)}\n\n{told}"
 

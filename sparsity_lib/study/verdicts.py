@@ -38,6 +38,7 @@ class Judgement:
     - `p`: two-sided, or of two one-sided tests where no difference is expected; `holm`: corrected, of a
         primary claim's deciding cell, whose direction before that is `uncorrected`.
     - `chance`: of leads, the SD of those by the two rules that know nothing of the run.
+    - `rise`: of a share of runs that overfit, the mean rise of all runs' validation loss, nats.
     - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks.
     - `direction`: supported, opposite, negligible, inconclusive, or not run.
     - `papers`: the paper's value; `predicted`: where one more run or pair falls with 95 % probability.
@@ -54,6 +55,7 @@ class Judgement:
     left_out: int = 0
     uncorrected: str = ""
     chance: tuple[float, float] = (math.nan, math.nan)
+    rise: float = math.nan
     smallest: float = math.nan
     papers: float | None = None
     predicted: tuple[float, float] = (math.nan, math.nan)
@@ -70,6 +72,12 @@ class Judgement:
         return "inside" if low <= self.papers <= high else "outside"
 
     @property
+    def smaller(self) -> bool:
+        """Whether the cell's network is of none of the sizes that the paper's claim is about."""
+        sizes = {cell.size for cell in self.claim.cells if cell.kind == "direct"}
+        return self.cell.kind == "conceptual" and bool(sizes) and self.cell.size not in sizes
+
+    @property
     def verdict(self) -> str:
         """On the paper's claim: supported or contradicted, on what; blank where nothing was decided."""
         if self.direction == "not run" or self.cell.kind == "laptop":
@@ -78,7 +86,8 @@ class Judgement:
             return "inconclusive"
         if self.cell.kind == "conceptual":
             told = "seen" if self.direction == "supported" else "not seen"
-            return f"{told} on {self.cell.title}"
+            told += f" on {self.cell.title}"
+            return f"{told}, a smaller network than the claim is about" if self.smaller else told
         told = "supported" if self.direction == "supported" else "contradicted"
         return f"{told} on {self.cell.dataset}"
 
@@ -135,6 +144,7 @@ def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Datas
         p=p_value(test, known, margin),
         left_out=left_out,
         chance=_chance(test, there[0], ledger),
+        rise=float(_rise(there[0]).mean()) if test.kind == "share" else math.nan,
         smallest=_smallest(test, cell, published, effect.n, ledger),
     )
     if (papers := papers_value(test, cell)) is not None:

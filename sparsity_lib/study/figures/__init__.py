@@ -40,7 +40,7 @@ from sparsity_lib.study.figures.sparseout import (
     noise_variances,
     penalty_ratios,
 )
-from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
+from sparsity_lib.study.figures.tables import accuracies, accuracy_table, beside_the_paper, entropy_table
 from sparsity_lib.study.figures.warning import (
     around_the_moment,
     rise_table,
@@ -56,6 +56,7 @@ __all__ = [
     "accuracy_table",
     "architectures",
     "around_the_moment",
+    "beside_the_paper",
     "coherence_curves",
     "correlation_histograms",
     "decorrelating",

@@ -124,7 +124,7 @@ def timing_table(table: pd.DataFrame) -> pd.DataFrame:
         "before the moment": [f"{n} of {runs}" for n, runs in table[["before", "runs"]].to_numpy()],
         "at all": [f"{n} of {runs}" for n, runs in table[["departs", "runs"]].to_numpy()],
         "in runs that do not overfit": [
-            f"{n} of {runs}" for n, runs in table[["false", "others"]].to_numpy()
+            f"{n} of {runs}" if runs else "none" for n, runs in table[["false", "others"]].to_numpy()
         ],
     }
     spreads = {"sd": "SD of the lead", "sd_others": "other runs' onsets", "sd_constant": "one constant epoch"}

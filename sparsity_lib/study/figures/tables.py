@@ -137,6 +137,38 @@ def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> str:
     return f"{theirs[same]['accuracy'].iloc[0]:.4f}" if same.any() else ""
 
 
+def beside_the_paper(curves: xr.Dataset | None, *sources: str) -> pd.DataFrame:
+    """The paper's accuracies of these `paper.accuracies` sources, all of them, and below them ours.
+
+    Networks as columns; rows are the paper's data sets and sizes, one run each, the best of all epochs, then
+    each setting of `curves` with n and the three accuracies, as `accuracy_table` has them. Of a network that
+    was trained at one strength only, and not the paper's, that strength is said beside n.
+    """
+    theirs = paper.accuracies()
+    theirs = theirs[theirs["source"].isin(sources)]
+    networks = list(dict.fromkeys(theirs["network"]))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in theirs.itertuples():
+        where = [row.dataset, row.size, *(["Adam"] if row.optimizer == "adam" else [])]
+        where += [f"{row.epochs} epochs"] if row.epochs != paper.EPOCHS else []
+        cells.setdefault(("the paper", ", ".join(where), "best"), {})[row.network] = f"{row.accuracy:.4f}"
+    for title, group in [] if curves is None else settings(curves):
+        table = summary(group)
+        for network in networks:
+            labelled = [label for label in labels(group) if label.split()[0] == network]
+            if network in labelled or len(labelled) == 1:
+                label = network if network in labelled else labelled[0]
+                mine = table[table["label"] == label]
+                told = f"{len(mine)}{label.removeprefix(network)}"
+                cells.setdefault(("ours", title, "n"), {})[network] = told
+                for kind, name in KINDS.items():
+                    cells.setdefault(("ours", title, name), {})[network] = _mean_sd_and_interval(mine[kind])
+    index = pd.MultiIndex.from_tuples(cells, names=["", "data, size", "accuracy"])
+    return pd.DataFrame(
+        [[cell.get(name, "") for name in networks] for cell in cells.values()], index, networks
+    )
+
+
 def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
     """Networks and layers as rows: entropy, scale-free entropy (nats), SD, at the best epoch and at the end.
 
