@@ -15,12 +15,15 @@ from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.profiles import experiments
 
-LEDGER, OTHERS = (
+LEDGER, ADDED, OTHERS = (
     yaml.safe_load((Path(__file__).parents[1] / name).read_text(encoding="utf-8"))
-    for name in ("claims.yaml", "claims-other-papers.yaml")
+    for name in ("claims.yaml", "claims-added.yaml", "claims-other-papers.yaml")
 )
 CLAIMS = LEDGER["claims"]
-BOTH = pytest.mark.parametrize("ledger", [LEDGER, OTHERS], ids=["claims", "other-papers"])
+ALL = pytest.mark.parametrize("ledger", [LEDGER, ADDED, OTHERS], ids=["claims", "added", "other-papers"])
+FILES = pytest.mark.parametrize(
+    "path", [claims.LEDGER, claims.ADDED, claims.OTHER_PAPERS], ids=lambda path: path.stem
+)
 FIELDS = {
     "value": {"network", "quantity", "expected"},
     "difference": {"network", "against", "quantity", "expected"},
@@ -33,14 +36,15 @@ FIELDS = {
 
 
 def test_claims_are_many_named_once_and_six_at_most_are_primary() -> None:
-    names = [claim["id"] for claim in (*CLAIMS, *OTHERS["claims"])]
+    names = [claim["id"] for claim in (*CLAIMS, *ADDED["claims"], *OTHERS["claims"])]
     assert len(names) == len(set(names))
     assert len(CLAIMS) >= 25
     assert 1 <= sum(claim.get("primary", False) for claim in CLAIMS) <= 6
-    assert not any("primary" in claim for claim in OTHERS["claims"])
+    assert not any("primary" in claim for claim in (*ADDED["claims"], *OTHERS["claims"]))
+    assert ADDED["rules"]["margins"] == LEDGER["rules"]["margins"]
 
 
-@BOTH
+@ALL
 def test_every_test_has_what_its_kind_needs(ledger: dict[str, Any]) -> None:
     for claim in ledger["claims"]:
         assert claim["where"], claim["id"]
@@ -56,7 +60,7 @@ def test_every_test_has_what_its_kind_needs(ledger: dict[str, Any]) -> None:
         assert not (claim.get("primary") and test["kind"] == "share"), claim["id"]
 
 
-@BOTH
+@ALL
 def test_cells_are_experiments_and_kinds_are_honest(ledger: dict[str, Any]) -> None:
     for cell in itertools.chain(*ledger["cells"].values()):
         fields = {name: value for name, value in cell.items() if name != "kind"}
@@ -81,7 +85,7 @@ def test_differences_quoted_from_tables_2_and_3_are_their_own() -> None:
         "Adam": ("cifar100", "xxl", "adam"),
     }
     checked = 0
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, *ADDED["claims"]):
         test = claim["test"]
         if test == "none" or test["kind"] != "difference" or test["quantity"] != "accuracy":
             continue
@@ -96,10 +100,10 @@ def test_differences_quoted_from_tables_2_and_3_are_their_own() -> None:
             difference = table[test["network"], *places[place]] - table[test["against"], *places[place]]
             assert f"{difference:+.4f}" == number, (claim["id"], place)
             checked += 1
-    assert checked > 26
+    assert checked > 56
 
 
-@pytest.mark.parametrize("path", [claims.LEDGER, claims.OTHER_PAPERS], ids=lambda path: path.stem)
+@FILES
 def test_networks_are_labels_of_planned_experiments_and_each_test_has_its_runs(path: Path) -> None:
     ledger = claims.load(path)
     assert ledger.file == path.name
@@ -123,7 +127,7 @@ def judged_in(path: Path) -> Iterator[tuple[claims.Criterion, claims.Cell, bool]
                 yield claim.test, cell, True
 
 
-@pytest.mark.parametrize("path", [claims.LEDGER, claims.OTHER_PAPERS], ids=lambda path: path.stem)
+@FILES
 def test_runs_of_a_label_differ_in_their_seeds_alone(path: Path) -> None:
     for test, cell, on_the_laptop in judged_in(path):
         for label, runs in claims.needed(test, cell).items():

@@ -1,4 +1,4 @@
-"""The ledgers of the papers' claims, two files: read and checked, and the runs that each claim needs."""
+"""The ledgers of the papers' claims, three files: read and checked, and the runs that each claim needs."""
 
 import functools
 import subprocess
@@ -17,6 +17,7 @@ from sparsity_lib.study.networks import SIZES
 from sparsity_lib.study.profiles import experiments, profile
 
 LEDGER = PROJECT / "claims.yaml"
+ADDED = PROJECT / "claims-added.yaml"  # of the same paper, written when some runs had been seen
 OTHER_PAPERS = PROJECT / "claims-other-papers.yaml"  # three, known by their abstracts alone
 JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
 
