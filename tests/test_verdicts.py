@@ -304,10 +304,9 @@ def test_a_verdict_on_a_smaller_network_than_the_claims_says_so() -> None:
         (judged,) = verdicts.judge_all(rules, [runs_of(DESKTOP, better)])
         assert judged.verdict.startswith("seen on cifar10-jpeg, s, 10,000 images")
         assert ("smaller network than the claim is about" in judged.verdict) is said
-        waiting = ledger.waiting_words([judged])
-        assert waiting == "not run, needs a GPU: " * bool(cells[1:]) + "; ".join(
-            f"{cell.title} (direct)" for cell in cells[:-1]
-        )
+        names = "; ".join(cell.title for cell in cells[:-1])
+        waiting = f"not run, needs a GPU: {names} (direct)" if names else ""
+        assert ledger.waiting_words([judged]) == waiting
 
 
 def test_how_many_overfit_is_beside_how_far_their_loss_rises() -> None:

@@ -72,9 +72,10 @@ def ours_words(cells: Sequence[Judgement]) -> str:
 def waiting_words(cells: Sequence[Judgement]) -> str:
     """The cells with the paper's own images and sizes that have no runs, which alone could contradict it."""
     there = {each.cell for each in cells}
-    absent = [c for c in cells[0].claim.cells if c.kind in ("direct", "close") and c not in there]
-    names = "; ".join(f"{cell.title} ({cell.kind})" for cell in absent)
-    return f"not run, needs a GPU: {names}" if names else ""
+    absent = [cell for cell in cells[0].claim.cells if cell not in there]
+    kinds = {kind: "; ".join(c.title for c in absent if c.kind == kind) for kind in ("direct", "close")}
+    told = ", and ".join(f"{names} ({kind})" for kind, names in kinds.items() if names)
+    return f"not run, needs a GPU: {told}" if told else ""
 
 
 def outcome_words(judged: Judgement) -> str:
