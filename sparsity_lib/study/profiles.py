@@ -69,34 +69,44 @@ def _cells(networks: Iterable[str], **fields: Any) -> tuple[dict[str, Any], ...]
     return tuple({"network": network, **fields} for network in networks)
 
 
-def _readings(strengths: Iterable[float], **fields: Any) -> tuple[dict[str, Any], ...]:
+def _readings(**fields: Any) -> tuple[dict[str, Any], ...]:
     """One cell for each thing that is changed, everything else as in the networks' grid."""
-    conv_scale = fields.get("lambda_conv_scale", 1.0)
-
-    def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
-        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
-
-    literal = 1e-3
     sr2: tuple[dict[str, Any], ...] = (
-        *({"sparsity": targeted(strength)} for strength in strengths if strength != literal),
-        {"sparsity": targeted(literal, TARGETED[:-1])},  # without fc1
         {"include_bias": False},  # T1
         {"activation": "after"},  # T1
         {"init": "pytorch"},  # T6
         {"input_scaling": "standardize"},  # T7
     )
-    vanilla: tuple[dict[str, Any], ...] = (
-        *({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2)),
-        *({"label_smoothing": share} for share in (0.05, 0.1, 0.2)),
-        {"init": "pytorch"},
-        {"input_scaling": "standardize"},
-    )
+    vanilla: tuple[dict[str, Any], ...] = ({"init": "pytorch"}, {"input_scaling": "standardize"})
     return (
+        *_strengths(**fields),
         *(cell for change in sr2 for cell in _cells(("sr2Net",), **fields | change)),
         *(cell for change in vanilla for cell in _cells(("vanillaNet",), **fields | change)),
-        *(cell for rate in (0.1, 0.5) for cell in _cells(("dropNet",), **fields, dropout=rate)),
+        *_baselines(**fields),
         *_placements(**fields),
         *_correlations(**fields),
+    )
+
+
+def _strengths(**fields: Any) -> tuple[dict[str, Any], ...]:
+    """sr2Net at lambdas other than the paper's, and at the paper's without fc1."""
+    conv_scale = fields.get("lambda_conv_scale", 1.0)
+
+    def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
+        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
+
+    changes = [targeted(strength) for strength in (1e-5, 1e-4, 1e-2, 1e-1)]
+    changes.append(targeted(1e-3, TARGETED[:-1]))
+    return tuple(cell for change in changes for cell in _cells(("sr2Net",), **fields, sparsity=change))
+
+
+def _baselines(**fields: Any) -> tuple[dict[str, Any], ...]:
+    """Older regularisers, each at strengths of which one may suit it best."""
+    decays: tuple[dict[str, Any], ...] = tuple({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2))
+    smoothings = tuple({"label_smoothing": share} for share in (0.05, 0.1, 0.2))
+    return (
+        *(cell for change in (*decays, *smoothings) for cell in _cells(("vanillaNet",), **fields | change)),
+        *(cell for rate in (0.1, 0.5) for cell in _cells(("dropNet",), **fields, dropout=rate)),
     )
 
 
@@ -193,9 +203,7 @@ PROFILES = {
             "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
             "adam": Grid(_cells(SIX, **_NOISY | {"lr": None}, optimizer="adam"), (0,), _FEW),
             # None fresh: so many cells would take minutes. T2's mean over positions is the literal sr2Net.
-            "readings": Grid(
-                _readings((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), **_NOISY), (), _FEW, published_files=0
-            ),
+            "readings": Grid(_readings(**_NOISY), (), _FEW, published_files=0),
             "perplexity": Grid(_perplexity(**_PLAIN), (0, 1, 2), _TEN, published_files=0, trained=3),
             "perplexity-200": Grid(
                 _cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (), _FEW, published_files=0
@@ -237,12 +245,14 @@ PROFILES = {
                 _FEW,
                 _FEW,
             ),
-            # T3 to T5, and the other papers, with the networks that they are compared with.
+            # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
             "readings": Grid(
                 (
                     *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **_QUICK),
                     *_placements(**_QUICK),
                     *_correlations(**_QUICK),
+                    *_strengths(**_QUICK),
+                    *_baselines(**_QUICK),
                 ),
                 _FEW,
                 _FEW,
