@@ -159,7 +159,8 @@ def direction_words(judged: Judgement) -> str:
         return "not run: no profile plans it"
     there = f"interim; {judged.effect.n} so far, " if judged.effect.n else ""
     where = "a GPU" if judged.cell.kind in ("direct", "close") else "hours"
-    return f"not run: {there}{len(judged.missing)} runs missing; needs {where}"
+    many = len(judged.missing)
+    return f"not run: {there}{many} run{'s' if many > 1 else ''} missing; needs {where}"
 
 
 def magnitude_words(judged: Judgement) -> str:
