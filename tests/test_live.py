@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nbformat
 import pytest
 from browser import Visit
 from jupyter_client import BlockingKernelClient
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from sparsity_lib import study
 
@@ -139,6 +139,12 @@ class Kernel:
         assert found == repr(wanted), expression
 
 
+def answer(dialog: Locator) -> None:
+    """Close a dialog of JupyterLab's in the way, its words kept: the test judges what comes after it."""
+    print("JupyterLab's dialog:", " | ".join(dialog.first.inner_text().splitlines()))
+    dialog.first.locator(".jp-Dialog-footer button").last.click()
+
+
 def run_first_cell(page: Page) -> None:
     """Press Shift+Enter until the cell runs: JupyterLab shows cells before all its keys are bound."""
     prompt = page.locator(".jp-Notebook .jp-InputPrompt").first
@@ -153,9 +159,12 @@ def run_first_cell(page: Page) -> None:
 
 def test_page_and_kernel_move_each_other(lab: Lab, notebook: str, visit: Visit) -> None:
     sockets: list[str] = []
-    listen: Any = lambda page: page.on("websocket", lambda socket: sockets.append(socket.url))  # noqa: E731
-    page: Page = visit(f"{lab.url}/lab?token={lab.token}", prepare=listen)
-    page.goto(f"{lab.url}/lab/tree/{notebook}?reset")
+
+    def prepare(page: Page) -> None:
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+        page.add_locator_handler(page.locator("dialog.jp-Dialog"), answer)
+
+    page: Page = visit(f"{lab.url}/login?token={lab.token}&next=/lab/tree/{notebook}", prepare=prepare)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=1000 * SECONDS)
     run_first_cell(page)
     slider = page.get_by_role("slider", name="Epoch")
