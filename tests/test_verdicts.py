@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 from synthetic import many, one, valley, with_accuracy
 
-from sparsity_lib.study import StudyError, claims, figures, ledger, other_papers, verdicts
+from sparsity_lib.study import StudyError, claims, figures, ledger, other_papers, timing, verdicts
 from sparsity_lib.study.claims import Cell, Claim, Criterion
 
 LONG = {"val_loss": valley(20, epochs=60), "val_accuracy": np.full(61, 0.5)}
@@ -331,7 +331,7 @@ def test_the_first_epochs_of_longer_runs_are_not_counted_twice() -> None:
     short = [one("vanillaNet", seed) for seed in range(3)]
     longer = [one("vanillaNet", seed, **LONG) for seed in range(3)]
     other = [one("vanillaNet", seed, label_noise=0.3) for seed in range(3)]
-    found = ledger.timing_table([many([*short, *longer, *other])], 0.05)
+    found = timing.by_setting([many([*short, *longer, *other])], 0.05)
     assert found["setting"].nunique() == 2
     assert "epochs 60" in " ".join(found["setting"])
     assert "No change-point can come before epoch 6" in ledger.timing_words([many(short)], 0.05)

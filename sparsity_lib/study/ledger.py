@@ -9,10 +9,7 @@ import xarray as xr
 from scipy.stats import f as f_distribution
 
 from sparsity_lib.study import timing
-from sparsity_lib.study.analysis import SETTING, only, settings
 from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, judging, papers_value
-from sparsity_lib.study.networks import LAYERS
-from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.sentences import number, provenance
 from sparsity_lib.study.verdicts import Judgement
 
@@ -276,37 +273,9 @@ def rules_in_words(ledger: Ledger, beside: Ledger | None = None) -> str:
     return "\n".join(lines)
 
 
-def timing_table(
-    published: Sequence[xr.Dataset],
-    margin: float,
-    network: str = "vanillaNet",
-    layers: Sequence[str] = LAYERS[:-1],
-) -> pd.DataFrame:
-    """Per setting and layer: the epoch at which entropy is known to fall, against that of overfitting."""
-    parts = []
-    for curves in published:
-        if network not in curves["label"]:
-            continue
-        for title, group in _longest(settings(only(curves, label=network))):
-            if group.sizes["run"] > 1 and (group["epochs"] > timing.BASELINE).all():
-                there = [layer for layer in layers if layer in group["layer"]]
-                groups = [*([layer] for layer in there), [layer for layer in TARGETED if layer in there]]
-                parts.append(timing.lead_table(group, groups, margin).assign(setting=title))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _longest(found: list[tuple[str, xr.Dataset]]) -> list[tuple[str, xr.Dataset]]:
-    """Without settings that are the first epochs of another: those of one run are not two runs'."""
-    by_setting: dict[tuple[object, ...], tuple[str, xr.Dataset]] = {}
-    for title, group in sorted(found, key=lambda each: int(each[1]["epochs"][0])):
-        same = tuple(group[name].to_numpy()[0] for name in SETTING if name in group and name != "epochs")
-        by_setting[same] = title, group
-    return list(by_setting.values())
-
-
 def timing_words(published: Sequence[xr.Dataset], margin: float) -> str:
     """The leads of vanillaNet's layers as a Markdown table, and a sentence on whether they beat chance."""
-    found = timing_table(published, margin)
+    found = timing.by_setting(published, margin)
     if found.empty:
         return "There are no published runs to look at."
     rows = pd.DataFrame([_timing_row(row) for row in found.to_dict("records")])

@@ -5,6 +5,7 @@ single run the difference is given, and that it is one run.
 """
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -220,8 +221,12 @@ def provenance(published: xr.Dataset, now: str = "") -> str:
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:
     """The value with a true minus, and with more digits where rounding would leave nothing of it."""
     plus = "+" if sign and value else ""
-    lost = value and not round(value, decimals)
-    return f"{value:{plus}{'.1g' if lost else f'.{decimals}f'}}".replace("-", "−")
+    told = f"{value:{plus}.{decimals}f}"
+    if value and not round(value, decimals):
+        told = f"{value:{plus}.1g}"
+        if abs(value) > 1e-6:  # 0.00003 is easier read than 3e-05
+            told = f"{Decimal(told):{plus}f}"
+    return told.replace("-", "−")
 
 
 def unbroken(text: str) -> str:

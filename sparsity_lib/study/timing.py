@@ -11,9 +11,11 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.early_warning import collapse_epochs
-from sparsity_lib.study.analysis import labels, moment_of_overfitting, only, trained
+from sparsity_lib.study.analysis import SETTING, labels, moment_of_overfitting, only, settings, trained
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.networks import LAYERS
+from sparsity_lib.study.profiles import TARGETED
 
 # Of the claims; `sparsity_lib.early_warning` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
@@ -104,6 +106,34 @@ def lead_table(curves: xr.Dataset, groups: Sequence[Sequence[str]], margin: floa
                 }
             )
     return pd.DataFrame(rows)
+
+
+def by_setting(
+    published: Sequence[xr.Dataset],
+    margin: float,
+    network: str = "vanillaNet",
+    layers: Sequence[str] = LAYERS[:-1],
+) -> pd.DataFrame:
+    """Per setting and layer: the epoch at which entropy is known to fall, against that of overfitting."""
+    parts = []
+    for curves in published:
+        if network not in curves["label"]:
+            continue
+        for title, group in _longest(settings(only(curves, label=network))):
+            if group.sizes["run"] > 1 and (group["epochs"] > BASELINE).all():
+                there = [layer for layer in layers if layer in group["layer"]]
+                groups = [*([layer] for layer in there), [layer for layer in TARGETED if layer in there]]
+                parts.append(lead_table(group, groups, margin).assign(setting=title))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _longest(found: list[tuple[str, xr.Dataset]]) -> list[tuple[str, xr.Dataset]]:
+    """Without settings that are the first epochs of another: those of one run are not two runs'."""
+    longest: dict[tuple[object, ...], tuple[str, xr.Dataset]] = {}
+    for title, group in sorted(found, key=lambda each: int(each[1]["epochs"][0])):
+        same = tuple(group[name].to_numpy()[0] for name in SETTING if name in group and name != "epochs")
+        longest[same] = title, group
+    return list(longest.values())
 
 
 def sd(values: np.ndarray) -> float:
