@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 from synthetic import many, one, valley, with_accuracy
 
-from sparsity_lib.study import StudyError, claims, figures, ledger, other_papers, timing, verdicts
+from sparsity_lib.study import StudyError, claims, decisions, figures, ledger, other_papers, timing, verdicts
 from sparsity_lib.study.claims import Cell, Claim, Criterion
 
 LONG = {"val_loss": valley(20, epochs=60), "val_accuracy": np.full(61, 0.5)}
@@ -57,7 +57,7 @@ def runs_of(cell: Cell, accuracies: dict[str, list[float]]) -> xr.Dataset:
 )
 def test_directions(values: list[float], expected: int, told: str) -> None:
     test = BETTER.model_copy(update={"expected": expected})
-    assert verdicts.direction(test, np.array(values), 0.01) == told
+    assert decisions.direction(test, np.array(values), 0.01) == told
 
 
 @pytest.mark.parametrize(
@@ -75,33 +75,33 @@ def test_directions(values: list[float], expected: int, told: str) -> None:
 def test_shares(hits: int, n: int, expected: int, told: str) -> None:
     test = Criterion(kind="share", network="dropNet", quantity="onset_loss", expected=expected)
     values = np.array([1.0] * hits + [0.0] * (n - hits))
-    assert verdicts.direction(test, values, math.inf) == told
+    assert decisions.direction(test, values, math.inf) == told
 
 
 def test_p_values_are_those_of_t_tests() -> None:
     values = np.random.default_rng(0).normal(0.02, 0.03, 7)
-    assert verdicts.p_value(BETTER, values, 0.01) == pytest.approx(ttest_1samp(values, 0).pvalue)
+    assert decisions.p_value(BETTER, values, 0.01) == pytest.approx(ttest_1samp(values, 0).pvalue)
     one_sided = (
         ttest_1samp(values, at, alternative=way).pvalue for at, way in ((-0.05, "greater"), (0.05, "less"))
     )
-    assert verdicts.p_value(SAME, values, 0.05) == pytest.approx(max(one_sided))
-    assert verdicts.p_value(BETTER, np.array([0.1, 0.1]), 0.01) < 1e-9
-    assert math.isnan(verdicts.p_value(BETTER, values[:1], 0.01))
+    assert decisions.p_value(SAME, values, 0.05) == pytest.approx(max(one_sided))
+    assert decisions.p_value(BETTER, np.array([0.1, 0.1]), 0.01) < 1e-9
+    assert math.isnan(decisions.p_value(BETTER, values[:1], 0.01))
 
 
 def test_holm_counts_the_claims_that_were_not_run() -> None:
-    assert verdicts.holm([0.01, 0.04, 0.03], 3) == pytest.approx([0.03, 0.06, 0.06])
-    assert verdicts.holm([0.01], 6) == pytest.approx([0.06])
-    assert verdicts.holm([], 6) == []
+    assert decisions.holm([0.01, 0.04, 0.03], 3) == pytest.approx([0.03, 0.06, 0.06])
+    assert decisions.holm([0.01], 6) == pytest.approx([0.06])
+    assert decisions.holm([], 6) == []
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
 def test_the_smallest_effect_is_found_in_80_percent(n: int) -> None:
     rng, sd = np.random.default_rng(n), 0.3
-    values = rng.normal(verdicts.detectable(sd, n), sd, (20_000, n))
+    values = rng.normal(decisions.detectable(sd, n), sd, (20_000, n))
     assert (ttest_1samp(values, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.01)
-    assert math.isnan(verdicts.detectable(0.0, n))
-    assert math.isnan(verdicts.detectable(sd, 1))
+    assert math.isnan(decisions.detectable(0.0, n))
+    assert math.isnan(decisions.detectable(sd, 1))
 
 
 def test_pairs_share_a_seed_and_a_cell_counts_once_it_is_complete() -> None:
@@ -223,7 +223,7 @@ def test_a_share_can_be_decided_in_every_planned_cell() -> None:
         for cell in each.cells:
             n = len(claims.planned(each.test.network, cell))
             unanimous = np.full(n, float(each.test.expected))
-            assert n == 0 or verdicts.direction(each.test, unanimous, math.inf) == "supported", each.id
+            assert n == 0 or decisions.direction(each.test, unanimous, math.inf) == "supported", each.id
 
 
 def test_a_diverged_run_is_left_out_with_its_pair_and_counted() -> None:

@@ -1,0 +1,86 @@
+"""How the ledgers decide from a value a run, or a pair: direction, p, Holm's correction, what n can show."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binomtest, nct, t
+
+from sparsity_lib.study.claims import Criterion
+
+ALPHA, POWER = 0.05, 0.80
+
+
+def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
+    """The first rule of the ledgers that applies: negligible, supported, opposite or inconclusive."""
+    if test.kind == "share":
+        low, high, hits = *wilson(values), int(values.sum())
+        if test.expected:
+            supported, opposite = low > 0.5, high < 0.5
+        else:
+            supported, opposite = hits == 0 and high < 0.5, low > 0.5
+        return "supported" if supported else "opposite" if opposite else "inconclusive"
+    low90, high90 = interval(values, 0.90)
+    if -margin < low90 and high90 < margin:
+        return "negligible" if test.expected else "supported"
+    low, high = interval(values, 0.95)
+    side = int(low > 0) - int(high < 0)
+    if not side:
+        return "inconclusive"
+    return "supported" if side == test.expected else "opposite"
+
+
+def interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """Student's t interval of the mean; (NaN, NaN) for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    half = float(t.ppf((1 + level) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def p_value(test: Criterion, values: np.ndarray, margin: float) -> float:
+    """Of a two-sided t test against 0, or the larger of the two one-sided ones against the margins.
+
+    NaN for shares and for fewer than two values.
+    """
+    n = len(values)
+    if test.kind == "share" or n < 2:
+        return math.nan
+    error = max(float(values.std(ddof=1)) / math.sqrt(n), 1e-12)  # equal values: sure, not undefined
+    mean = float(values.mean())
+    if test.expected:
+        return float(2 * t.sf(abs(mean) / error, n - 1))
+    return float(max(t.sf((mean + margin) / error, n - 1), t.sf((margin - mean) / error, n - 1)))
+
+
+def holm(p: Sequence[float], family: int) -> list[float]:
+    """Holm's corrected p values of a family, of which those not given count as 1."""
+    order = np.argsort(p)
+    corrected, so_far = [math.nan] * len(p), 0.0
+    for rank, i in enumerate(order):
+        so_far = max(so_far, min(1.0, (family - rank) * p[i]))
+        corrected[i] = so_far
+    return corrected
+
+
+def detectable(sd: float, n: int) -> float:
+    """The effect that a two-sided t test at 5 % of n values with this SD shows with 80 % power."""
+    if n < 2 or not sd > 0:
+        return math.nan
+    critical = t.ppf(1 - ALPHA / 2, n - 1)
+
+    def lacking(shift: float) -> float:
+        return float(nct.sf(critical, n - 1, shift)) - POWER  # the other tail adds nothing at 80 %
+
+    enough = float(critical)
+    while lacking(enough) < 0:
+        enough *= 1.5
+    return float(brentq(lacking, 0, enough)) * sd / math.sqrt(n)
+
+
+def wilson(values: np.ndarray) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share of ones; of one value at least."""
+    found = binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
