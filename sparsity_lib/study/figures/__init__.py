@@ -9,11 +9,10 @@ from sparsity_lib.study.figures.coherence import (
     strength_sweep,
 )
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
+from sparsity_lib.study.figures.gap import gap_curves, gap_or_level, timing_table
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.questions import (
     effective_ranks,
-    gap_curves,
-    gap_or_level,
     growth,
     knockouts,
     likeness,
@@ -21,7 +20,6 @@ from sparsity_lib.study.figures.questions import (
     optimism,
     overfitting_table,
     strengths,
-    timing_table,
 )
 from sparsity_lib.study.figures.readings import (
     decorrelating,
