@@ -286,5 +286,15 @@ def test_one_seed_has_neither_spread_nor_interval(table):
         told.overfitting(alone),
     ):
         assert "nan" not in shown.to_string().lower()
-    said = [*told.contenders(alone, readings.tuned(alone)), *told.statements(readings.statements(alone))]
-    assert "nan" not in " ".join(said).lower()
+    assert "nan" not in " ".join(told.contenders(alone, readings.tuned(alone))).lower()
+
+
+def test_of_one_seed_nothing_is_stated(table):
+    alone = table[table["seed"] == 0]
+    for state in (readings.statements, lambda one: told.clear_strengths(one, "chosen_accuracy")):
+        with pytest.raises(StudyError, match="two seeds"):
+            state(alone)
+    said = " ".join(told.summary(alone, pd.DataFrame({"label": []}), []))
+    assert "no clear difference" not in said
+    assert "statements" not in said
+    assert "1 seed;" in told.provenance(alone)

@@ -71,7 +71,8 @@ def statements(table: pd.DataFrame) -> pd.DataFrame:
     """One row per reading, network and quantity: the network against its reference, usually and changed.
 
     **Returns:** `usual` and `changed`, the `Description`s over the same seeds, and `direction_usual` and
-    `direction_changed`: 1 higher, -1 lower, 0 if the 95 % interval holds zero.
+    `direction_changed`: 1 higher, -1 lower, 0 if the 95 % interval holds zero. Of one seed nothing can be
+    stated: such readings are left out; `StudyError` if that leaves none.
     """
     rows = []
     for network, change in _readings(table):
@@ -81,11 +82,15 @@ def statements(table: pd.DataFrame) -> pd.DataFrame:
             changed, usual = (contrast(table, network, each, quantity) for each in (change, ""))
             both = changed.index.intersection(usual.index)
             told = {"usual": describe(usual[both]), "changed": describe(changed[both])}
+            if told["usual"].n < 2:
+                continue
             rows.append(
                 {"reading": change, "network": network, "quantity": quantity}
                 | told
                 | {f"direction_{name}": direction(each) for name, each in told.items()}
             )
+    if not rows:
+        raise StudyError("a statement needs two seeds of a reading")
     return pd.DataFrame(rows)
 
 

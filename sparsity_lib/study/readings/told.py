@@ -64,8 +64,8 @@ def provenance(table: pd.DataFrame) -> str:
     ):
         codes = ", ".join(sorted(mine["code_fingerprint"].unique()))
         seeds = mine["seed"].nunique()
-        told = f"{len(mine)} {name} runs ({seeds} seeds; code {codes})" if len(mine) else f"no {name} runs"
-        parts.append(told)
+        several = f"{seeds} seed{'s' if seeds > 1 else ''}"
+        parts.append(f"{len(mine)} {name} runs ({several}; code {codes})" if len(mine) else f"no {name} runs")
     same = table["code_fingerprint"].map(equivalent).nunique() == 1
     note = (
         "All were trained by the same code."
@@ -262,13 +262,18 @@ def summary(table: pd.DataFrame, moments: pd.DataFrame, files: Sequence[Run]) ->
 
 
 def clear_strengths(table: pd.DataFrame, quantity: str) -> str:
-    """At which strengths of SparsityReg a quantity is clearly above or below vanillaNet's."""
+    """At which strengths of SparsityReg a quantity is clearly above or below vanillaNet's.
+
+    Raises `StudyError` where no strength has two seeds, of which alone it could be said.
+    """
     plain = measured(table, "vanillaNet", "", quantity)
-    mine = strengths(table).groupby("strength")
-    sides = {
-        strength: direction(describe((runs.set_index("seed")[quantity] - plain).dropna()))
-        for strength, runs in mine
+    against = {
+        strength: describe((runs.set_index("seed")[quantity] - plain).dropna())
+        for strength, runs in strengths(table).groupby("strength")
     }
+    sides = {strength: direction(told) for strength, told in against.items() if told.n > 1}
+    if not sides:
+        raise StudyError("to be clear a difference needs two seeds")
     parts = [
         f"{words} at λ = {', '.join(f'{strength:g}' for strength in at)}"
         for side, words in _DIRECTIONS.items()
