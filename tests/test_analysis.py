@@ -189,6 +189,17 @@ def test_published_runs_that_are_alike():
     assert analysis.alike(None, fresh) is None
 
 
+def test_sentences_are_made_from_the_published_runs_where_these_have_as_many_seeds():
+    published = many([one(label, s) for label in ("vanillaNet", "normNet") for s in range(3)])
+    few = many([one("vanillaNet", 7), one("normNet", 7)])
+    assert analysis.of_most_seeds(published, few).sizes["run"] == 6
+    assert analysis.of_most_seeds(published, one("normNet", 7)).sizes["run"] == 3
+    more = many([one("vanillaNet", s) for s in range(10, 14)])
+    for fresh in (more, many([one("vanillaNet", 7), one("sr1Net", 7)]), one("vanillaNet", 7, epochs=200)):
+        assert analysis.of_most_seeds(published, fresh) is fresh
+    assert analysis.of_most_seeds(None, few) is few
+
+
 def test_layers_that_are_regularised_by_architecture():
     assert analysis.regularised_layers("dropNet") == ("conv3", "conv4", "fc1")
     assert analysis.regularised_layers("srLeNet") == analysis.regularised_layers("LeNet") == ("conv2", "fc1")

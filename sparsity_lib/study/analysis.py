@@ -4,6 +4,7 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -83,13 +84,22 @@ def alike(
         return None
     both = published.coords.keys() & curves.coords.keys()
     cell = [name for name in (*SETTING, "label") if name in both and name not in ignoring]
-
-    def cells(runs: xr.Dataset) -> list[tuple[object, ...]]:
-        return list(zip(*(runs[name].to_numpy().tolist() for name in cell), strict=True))
-
-    ours = set(cells(curves))
-    found = published.isel(run=[of_run in ours for of_run in cells(published)])
+    ours = set(_cells(curves, cell))
+    found = published.isel(run=[of_run in ours for of_run in _cells(published, cell)])
     return found if found.sizes["run"] else None
+
+
+def of_most_seeds(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset:
+    """The published runs, where of every network and setting they have at least as many; else `curves`."""
+    found = alike(published, curves)
+    if found is None:
+        return curves
+    cell = [name for name in (*SETTING, "label") if name in found.coords and name in curves.coords]
+    return found if Counter(_cells(curves, cell)) <= Counter(_cells(found, cell)) else curves
+
+
+def _cells(runs: xr.Dataset, names: Sequence[str]) -> list[tuple[object, ...]]:
+    return list(zip(*(runs[name].to_numpy().tolist() for name in names), strict=True))
 
 
 def layers_of(curves: xr.Dataset) -> list[str]:
