@@ -122,7 +122,22 @@ def test_sentences_on_the_code_that_made_published_runs():
     assert sentences.provenance(runs) == (
         f"1 of 3 published runs were made by older numerical code (fingerprint 0badc0de; now {now})."
     )
-    assert sentences.provenance(runs.isel(run=[0, 2])).startswith("All 2 published runs were made by the num")
+    assert sentences.provenance(runs.isel(run=[0, 2])).endswith(f"as it is now (fingerprint {now}).")
+
+
+def test_curves_without_a_fingerprint_say_so():
+    runs = many([one(seed=s) for s in range(2)])
+    assert "was not kept" in sentences.provenance(runs.drop_vars("code_fingerprint", errors="ignore"))
+
+
+def test_runs_of_code_that_makes_the_same_numbers_are_told_apart(monkeypatch):
+    now = provenance.code_fingerprint()
+    monkeypatch.setattr(provenance, "_SAME_NUMBERS", {"0badc0de": now})
+    runs = many([one(seed=s, code_fingerprint=made_by) for s, made_by in enumerate((now, "0badc0de", now))])
+    assert sentences.provenance(runs) == (
+        f"All 3 published runs were made by the numerical code as it is now (fingerprint {now}), "
+        "1 of them by earlier code that makes the same numbers (0badc0de)."
+    )
 
 
 def test_sentences_on_going_on():

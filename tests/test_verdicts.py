@@ -243,7 +243,9 @@ def test_a_primary_claim_of_no_difference_says_what_the_correction_hides() -> No
     (judged,) = verdicts.judge_all(rules, [runs_of(DESKTOP, values)])
     assert (judged.direction, judged.uncorrected) == ("inconclusive", "opposite")
     assert "opposite before it" in ledger.direction_words(judged)
-    assert "(inconclusive; the interval by itself: opposite)" in ledger.outcome([judged], [])
+    told = ledger.outcome([judged], [])
+    assert "the test of no difference can only pass or not, and did not; the interval, +0.1" in told
+    assert "all of it beyond the margin of 0.01" in ledger.effect_words(judged)
 
 
 def test_a_primary_claim_may_be_negligible_by_its_own_tests() -> None:
@@ -305,7 +307,7 @@ def test_a_verdict_on_a_smaller_network_than_the_claims_says_so() -> None:
         assert judged.verdict.startswith("seen on cifar10-jpeg, s, 10,000 images")
         assert ("smaller network than the claim is about" in judged.verdict) is said
         names = "; ".join(cell.title for cell in cells[:-1])
-        waiting = f"not run, needs a GPU: {names} (direct)" if names else ""
+        waiting = f"not run, left to a GPU: {names} (direct)" if names else ""
         assert ledger.waiting_words([judged]) == waiting
 
 
@@ -354,9 +356,11 @@ def test_the_outcome_lists_verdicts_and_what_the_laptop_shows_as_none() -> None:
     assert told.splitlines() == [
         "- **What held**: 0 of 1 primary claims.",
         "- **What did not**: 1 of 1 primary claims.",
-        "  - It is so. (contradicted on cifar10)",
+        "  - It is so. (contradicted on cifar10) Tested: accuracy at the chosen epoch, "
+        "sr2Net less vanillaNet.",
         "- **What is unknown**: 0 of 1 primary claims.",
-        "- **On the laptop's digits**, which give no verdict, the effect lies",
+        "- **On the laptop's digits** (30 % of labels redrawn; λ of conv layers times 16), which give no "
+        "verdict, the effect lies",
         "  - where the claim has it: It is so.",
     ]
 

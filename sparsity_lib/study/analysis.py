@@ -4,6 +4,7 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -57,6 +58,7 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     fields = [name for name in SETTING if name in curves.coords]
     frame = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
     told = {"dataset", "size", "label_noise"} | {n for n in fields if n == "others" or frame[n].nunique() > 1}
+    told |= {"limit"} if "limit" in fields and frame["limit"].any() else set()
     order = frame.assign(size=frame["size"].map(ALL_SIZES.index)).sort_values(fields).index
     return [
         (_title(frame.loc[group.index[0], sorted(told)]), curves.isel(run=group.index.to_numpy()))
@@ -123,7 +125,9 @@ def _title(setting: pd.Series) -> str:
         parts.append(f"{setting['limit']:,} images" if setting["limit"] else "all images")
     words = {"optimizer": "", "lr": "learning rate ", "epochs": "epochs ", "data_seed": "data seed "}
     parts += [f"{word}{setting[name]}" for name, word in words.items() if name in setting]
-    return ", ".join([*parts, setting["others"]] if setting.get("others") else parts)
+    if setting.get("others"):
+        parts.append(re.sub(r"held_out=(\d+)", lambda m: f"{int(m[1]):,} held-out images", setting["others"]))
+    return ", ".join(parts)
 
 
 def labels(curves: xr.Dataset) -> list[str]:

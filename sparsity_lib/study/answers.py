@@ -255,6 +255,13 @@ def timing(table: pd.DataFrame) -> list[str]:
             told += f". The SD of its lead is {own} epochs in {listed(known['layer'])}; of chance, {swapped} "
             told += f"against the onsets of other runs, {constant} for one constant epoch"
         sentences.append(f"{told}.")
+    known = table[table["sd"].notna()]
+    if len(known):
+        better = known[(known["sd"] < known["sd_others"]) & (known["sd"] < known["sd_constant"])]
+        sentences.append(
+            f"The lead varies less than by both rules of chance in {len(better)} of {len(known)} rows (a "
+            "margin, a sign and a layer each), by however little."
+        )
     return sentences
 
 

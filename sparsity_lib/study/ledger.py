@@ -9,7 +9,15 @@ import xarray as xr
 from scipy.stats import f as f_distribution
 
 from sparsity_lib.study import timing
-from sparsity_lib.study.claims import Claim, Criterion, Ledger, committed_before, judging, papers_value
+from sparsity_lib.study.claims import (
+    Claim,
+    Criterion,
+    Ledger,
+    committed_before,
+    judging,
+    needed,
+    papers_value,
+)
 from sparsity_lib.study.sentences import number, provenance
 from sparsity_lib.study.verdicts import Judgement
 
@@ -72,7 +80,7 @@ def waiting_words(cells: Sequence[Judgement]) -> str:
     absent = [cell for cell in cells[0].claim.cells if cell not in there]
     kinds = {kind: "; ".join(c.title for c in absent if c.kind == kind) for kind in ("direct", "close")}
     told = ", and ".join(f"{names} ({kind})" for kind, names in kinds.items() if names)
-    return f"not run, needs a GPU: {told}" if told else ""
+    return f"not run, left to a GPU: {told}" if told else ""
 
 
 def outcome_words(judged: Judgement) -> str:
@@ -82,8 +90,19 @@ def outcome_words(judged: Judgement) -> str:
 
 
 def _place(judged: Judgement) -> str:
-    kind = "no verdict" if judged.cell.kind == "laptop" else judged.cell.kind
-    return f"{judged.cell.title} ({kind})"
+    if judged.cell.kind != "laptop":
+        return f"{judged.cell.title} ({judged.cell.kind})"
+    return f"{judged.cell.title} (no verdict; {_laptops_settings([judged])})"
+
+
+def _laptops_settings(judged: Sequence[Judgement]) -> str:
+    # what differs from the paper's in these cells' runs, besides the images
+    runs = [run for each in judged for those in needed(_test(each), each.cell).values() for run in those]
+    noise = {run.label_noise for run in runs}
+    scales = {run.lambda_conv_scale for run in runs if run.strengths()["sparsity"]} - {1.0}
+    told = [f"{100 * share:g} % of labels redrawn" for share in sorted(noise) if share]
+    times = " or ".join(f"{scale:g}" for scale in sorted(scales))
+    return "; ".join([*told, *([f"λ of conv layers times {times}"] if times else [])])
 
 
 def untested(ledger: Ledger) -> list[Claim]:
@@ -132,6 +151,8 @@ def effect_words(judged: Judgement) -> str:
     if told.n > 1:
         low, high = number(told.low, decimals, sign=True), number(told.high, decimals, sign=True)
         words += f", 95 % interval {low} to {high}, SD {number(told.sd, decimals)}"
+    if told.low > judged.margin or told.high < -judged.margin:
+        words += f", all of it beyond the margin of {judged.margin:g}"
     words += f", n = {told.n}"
     if told.missing:
         words += f" ({told.missing} without a value)"
@@ -155,9 +176,9 @@ def direction_words(judged: Judgement) -> str:
     if not judged.missing:
         return "not run: no profile plans it"
     there = f"interim; {judged.effect.n} so far, " if judged.effect.n else ""
-    where = "a GPU" if judged.cell.kind in ("direct", "close") else "hours"
+    where = "left to a GPU" if judged.cell.kind in ("direct", "close") else "`status` tells their cost"
     many = len(judged.missing)
-    return f"not run: {there}{many} run{'s' if many > 1 else ''} missing; needs {where}"
+    return f"not run: {there}{many} run{'s' if many > 1 else ''} missing; {where}"
 
 
 def magnitude_words(judged: Judgement) -> str:
@@ -166,6 +187,16 @@ def magnitude_words(judged: Judgement) -> str:
         return ""
     low, high = (number(value, 3, sign=True) for value in judged.predicted)
     return f"paper's {number(judged.papers or 0.0, 4, sign=True)} {judged.magnitude} {low} to {high}"
+
+
+def magnitudes(judged: Sequence[Judgement]) -> str:
+    """In how many of the decided rows the magnitude is judged too, in a sentence."""
+    decided = [each for each in judged if each.decides]
+    told = sum(bool(each.magnitude) for each in decided)
+    return (
+        f"Of {len(decided)} claims that are decided, {told} have their magnitude judged: that takes the "
+        "paper's networks on its images, and a number in the paper."
+    )
 
 
 def side(judged: Judgement) -> str:
@@ -201,7 +232,8 @@ def outcome(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> str:
         if untouched := those and all(each.direction == "not run" and not each.effect.n for each in those):
             told += "; not one of them was run"
         lines += [f"- **{heads[key]}**: {told}."]
-        lines += [] if untouched else [f"  - {each.claim.claim} ({_why(each)})" for each in those]
+        if not untouched:
+            lines += [f"  - {e.claim.claim} ({_why(e)}) Tested: {criterion_words(_test(e))}." for e in those]
     return "\n".join([*lines, *_on_the_laptop(mechanism)])
 
 
@@ -212,7 +244,10 @@ def _on_the_laptop(mechanism: Sequence[Judgement]) -> list[str]:
             by_side.setdefault(side(each), []).append(each.claim.claim)
     if not by_side:
         return ["- **On the laptop's digits**, which give no verdict, nothing is published yet."]
-    lines = ["- **On the laptop's digits**, which give no verdict, the effect lies"]
+    primary = [each for each in mechanism if each.claim.primary]
+    lines = [
+        f"- **On the laptop's digits** ({_laptops_settings(primary)}), which give no verdict, the effect lies"
+    ]
     return [*lines, *(f"  - {where}: {' '.join(claims)}" for where, claims in by_side.items())]
 
 
@@ -220,7 +255,13 @@ def _why(judged: Judgement) -> str:
     if judged.direction == "not run":
         return f"interim, {judged.effect.n} so far" if judged.effect.n else "not run"
     told = judged.verdict or judged.direction
-    if judged.uncorrected not in ("", judged.direction):
+    if judged.uncorrected == "opposite" and not _test(judged).expected:
+        # By the committed rule p is that of no difference, so a difference cannot come out as one.
+        unit, decimals = UNITS[_test(judged).margin_of]
+        low, high = (number(x, decimals, sign=True) for x in (judged.effect.low, judged.effect.high))
+        told += f": the test of no difference can only pass or not, and did not; the interval, {low} to "
+        told += f"{high}{unit}, is of a difference"
+    elif judged.uncorrected not in ("", judged.direction):
         told += f"; the interval by itself: {judged.uncorrected}"
     return f"{told}; ours, not the paper's" if judged.claim.where.startswith("ours") else told
 

@@ -208,14 +208,25 @@ def provenance(published: xr.Dataset, now: str = "") -> str:
     `now` is the fingerprint of the code as it is: by default that of the networks' trainings.
     """
     now, n = now or code_fingerprint(), published.sizes["run"]
+    if "code_fingerprint" not in published:
+        return f"Which numerical code made these {n} published runs was not kept."
     made_by = published["code_fingerprint"].to_numpy().tolist()
     older = [fingerprint for fingerprint in made_by if equivalent(fingerprint) != now]
+    same = [fingerprint for fingerprint in made_by if fingerprint != now and equivalent(fingerprint) == now]
+    alike = (
+        f", {len(same)} of them by earlier code that makes the same numbers ({_listed(same)})" if same else ""
+    )
     if not older:
-        return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
+        told = f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})"
+        return f"{told}{alike}."
     return (
         f"{len(older)} of {n} published runs were made by older numerical code (fingerprint "
-        f"{', '.join(sorted(set(older)))}; now {now})."
+        f"{_listed(older)}; now {now})."
     )
+
+
+def _listed(fingerprints: Iterable[str]) -> str:
+    return ", ".join(sorted(set(fingerprints)))
 
 
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:

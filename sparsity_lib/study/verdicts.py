@@ -32,6 +32,7 @@ class Judgement:
     - `missing`: planned runs that are not published; a cell with any gives no direction.
     - `left_out`: planned runs whose loss became infinite or NaN; their pairs are left out with them.
     - `effect`: n, mean, SD, 95 % interval (of a share: Wilson's) and how many runs or pairs have no value.
+    - `margin`: within which a difference is none; infinite for shares.
     - `p`: two-sided, or of two one-sided tests where no difference is expected; `holm`: corrected, of a
         primary claim's deciding cell, whose direction before that is `uncorrected`.
     - `chance`: of leads, the SD of those by the two rules that know nothing of the run.
@@ -47,6 +48,7 @@ class Judgement:
     missing: tuple[Experiment, ...]
     effect: Description
     direction: str
+    margin: float = math.nan
     p: float = math.nan
     holm: float = math.nan
     left_out: int = 0
@@ -84,7 +86,10 @@ class Judgement:
         if self.cell.kind == "conceptual":
             told = "seen" if self.direction == "supported" else "not seen"
             told += f" on {self.cell.title}"
-            return f"{told}, a smaller network than the claim is about" if self.smaller else told
+            if self.smaller:
+                return f"{told}, a smaller network than the claim is about"
+            sizes = {cell.size for cell in self.claim.cells if cell.kind == "direct"}
+            return f"{told}, one of its {len(sizes)} sizes" if len(sizes) > 1 else told
         told = "supported" if self.direction == "supported" else "contradicted"
         return f"{told} on {self.cell.dataset}"
 
@@ -138,6 +143,7 @@ def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Datas
         tuple(missing),
         effect,
         direction(test, known, margin) if complete else "not run",
+        margin=margin,
         p=p_value(test, known, margin),
         left_out=left_out,
         chance=_chance(test, there[0], ledger),
