@@ -106,16 +106,20 @@ def test_the_smallest_effect_is_found_in_80_percent(n: int) -> None:
 
 def test_pairs_share_a_seed_and_a_cell_counts_once_it_is_complete() -> None:
     better = {"vanillaNet": [0.5, 0.52, 0.48, 0.51, 0.49], "sr2Net": [0.55, 0.57, 0.53, 0.56, 0.541]}
-    complete = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [runs_of(DESKTOP, better)])
+    complete = verdicts.judge(
+        claim(BETTER, DESKTOP), DESKTOP, verdicts.Runs([runs_of(DESKTOP, better)], LEDGER)
+    )
     assert (complete.direction, complete.effect.n, complete.missing) == ("supported", 5, ())
     assert complete.effect.mean == pytest.approx(0.0502)
     assert complete.verdict == "seen on cifar10-jpeg, s, 10,000 images"
     interim = {"vanillaNet": better["vanillaNet"][:3], "sr2Net": better["sr2Net"][:2]}
-    partial = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [runs_of(DESKTOP, interim)])
+    partial = verdicts.judge(
+        claim(BETTER, DESKTOP), DESKTOP, verdicts.Runs([runs_of(DESKTOP, interim)], LEDGER)
+    )
     assert (partial.direction, partial.effect.n, len(partial.missing)) == ("not run", 2, 5)
     assert partial.verdict == ""
     assert "interim; 2 so far, 5 runs missing" in ledger.direction_words(partial)
-    nothing = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [])
+    nothing = verdicts.judge(claim(BETTER, DESKTOP), DESKTOP, verdicts.Runs([], LEDGER))
     assert (nothing.direction, nothing.effect.n, len(nothing.missing)) == ("not run", 0, 10)
 
 
@@ -123,7 +127,7 @@ def test_a_conceptual_cell_never_contradicts_and_a_direct_one_does() -> None:
     worse = [0.4, 0.41, 0.4, 0.42, 0.4]
     for cell, told in ((DESKTOP, "not seen on"), (DIRECT, "contradicted on cifar10")):
         runs = runs_of(cell, {"vanillaNet": [0.5] * 5, "sr2Net": worse})
-        judged = verdicts.judge(LEDGER, claim(BETTER, cell), cell, [runs])
+        judged = verdicts.judge(claim(BETTER, cell), cell, verdicts.Runs([runs], LEDGER))
         assert judged.direction == "opposite"
         assert judged.verdict.startswith(told)
 
@@ -134,7 +138,7 @@ def test_the_papers_value_is_held_against_one_more_pair() -> None:
     spread = np.array([-0.01, 0.0, 0.01, 0.005, -0.005])
     for shift, told in ((0.0, "inside"), (-0.2, "outside")):
         runs = runs_of(DIRECT, {"vanillaNet": [0.5] * 5, "sr2Net": list(0.5 + theirs + shift + spread)})
-        judged = verdicts.judge(LEDGER, claim(BETTER, DIRECT), DIRECT, [runs])
+        judged = verdicts.judge(claim(BETTER, DIRECT), DIRECT, verdicts.Runs([runs], LEDGER))
         assert judged.magnitude == told
         assert told in ledger.magnitude_words(judged)
 
@@ -171,7 +175,7 @@ def test_changes_are_shares_of_ln_d_within_a_run() -> None:
             for e in claims.planned("vanillaNet", DESKTOP)
         ]
     )
-    judged = verdicts.judge(LEDGER, claim(test, DESKTOP), DESKTOP, [runs])
+    judged = verdicts.judge(claim(test, DESKTOP), DESKTOP, verdicts.Runs([runs], LEDGER))
     expected = [-0.1 - 0.01 * seed / math.log(32) for seed in range(100, 105)]
     assert judged.effect.mean == pytest.approx(np.mean(expected), abs=1e-4)
     assert judged.direction == "supported"
@@ -230,9 +234,11 @@ def test_a_diverged_run_is_left_out_with_its_pair_and_counted() -> None:
     better = {"vanillaNet": [0.5, 0.52, 0.48, 0.51, 0.49], "sr2Net": [0.55, 0.57, 0.53, 0.56]}
     runs = runs_of(DESKTOP, better)
     last = claims.planned("sr2Net", DESKTOP)[-1]
-    assert verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [runs]).direction == "not run"
+    assert (
+        verdicts.judge(claim(BETTER, DESKTOP), DESKTOP, verdicts.Runs([runs], LEDGER)).direction == "not run"
+    )
     runs.attrs["diverged"] = json.dumps({last.id: "the loss is not finite at epoch 3"})
-    judged = verdicts.judge(LEDGER, claim(BETTER, DESKTOP), DESKTOP, [runs])
+    judged = verdicts.judge(claim(BETTER, DESKTOP), DESKTOP, verdicts.Runs([runs], LEDGER))
     assert (judged.direction, judged.effect.n, judged.left_out) == ("supported", 4, 1)
     assert "1 diverged and left out" in ledger.effect_words(judged)
 
@@ -259,13 +265,13 @@ def test_a_primary_claim_may_be_negligible_by_its_own_tests() -> None:
 def test_a_quantity_that_was_not_kept_is_not_run_and_one_without_values_says_so() -> None:
     runs = runs_of(DESKTOP, {"vanillaNet": [0.5] * 5, "sr1Net": [0.5] * 5})
     alike = next(each for each in LEDGER.claims if each.id == "correlations-alike")
-    assert verdicts.judge(LEDGER, alike, DESKTOP, [runs]).direction == "not run"
+    assert verdicts.judge(alike, DESKTOP, verdicts.Runs([runs], LEDGER)).direction == "not run"
     lead = Criterion(kind="lead", network="vanillaNet", quantity="entropy", layer=("conv3",), expected=1)
     flat = [
         one("vanillaNet", e.seed, entropy=(3.0, 3.0)).assign_coords(run=[e.id])
         for e in claims.planned("vanillaNet", DESKTOP)
     ]
-    judged = verdicts.judge(LEDGER, claim(lead, DESKTOP), DESKTOP, [many(flat)])
+    judged = verdicts.judge(claim(lead, DESKTOP), DESKTOP, verdicts.Runs([many(flat)], LEDGER))
     assert judged.direction == "inconclusive"
     assert ledger.effect_words(judged) == "none of 5 runs has a value"
 
@@ -317,7 +323,7 @@ def test_how_many_overfit_is_beside_how_far_their_loss_rises() -> None:
         one("vanillaNet", e.seed, val_loss=valley(20, slope=0.01)).assign_coords(run=[e.id])
         for e in claims.planned("vanillaNet", DESKTOP)
     ]
-    judged = verdicts.judge(LEDGER, claim(test, DESKTOP), DESKTOP, [many(runs)])
+    judged = verdicts.judge(claim(test, DESKTOP), DESKTOP, verdicts.Runs([many(runs)], LEDGER))
     assert judged.rise == pytest.approx(0.18, abs=0.02)  # 18 epochs from the lowest to the last five's middle
     assert f"mean rise of the loss +{judged.rise:.2f} nats" in ledger.effect_words(judged)
 
@@ -417,7 +423,7 @@ def test_perplexity_sparsity_that_rises_is_seen_and_nothing_contradicts(
     rises = OTHERS.claims[0]
     test = rises.test.model_copy(update={"layer": ("conv1", "conv3")})  # those that synthetic runs have
     rises = rises.model_copy(update={"test": test})
-    judged = verdicts.judge(OTHERS, rises, rises.cells[0], [perplexity_runs(*ends)])
+    judged = verdicts.judge(rises, rises.cells[0], verdicts.Runs([perplexity_runs(*ends)], OTHERS))
     assert (judged.direction, judged.effect.n) == (told, 5)
     assert judged.effect.mean == pytest.approx(ends[1] - ends[0], abs=0.004)  # no share of ln D
     assert judged.verdict.startswith(verdict)
@@ -426,7 +432,7 @@ def test_perplexity_sparsity_that_rises_is_seen_and_nothing_contradicts(
 def test_a_rise_of_perplexity_sparsity_leads_by_its_own_margin() -> None:
     lead = OTHERS.claims[1].test.model_copy(update={"layer": ("conv1",)})
     leads = OTHERS.claims[1].model_copy(update={"test": lead})
-    judged = verdicts.judge(OTHERS, leads, leads.cells[0], [perplexity_runs(0.2, 0.6)])
+    judged = verdicts.judge(leads, leads.cells[0], verdicts.Runs([perplexity_runs(0.2, 0.6)], OTHERS))
     # Above 0.25 from the third epoch after the loss was lowest, at epoch 20; known in the fourth.
     assert judged.effect.mean == pytest.approx(-4, abs=0.5)
 
@@ -465,7 +471,8 @@ def test_the_other_papers_plot_has_a_panel_per_quantity_and_a_row_per_claim() ->
     rules = OTHERS.model_copy(update={"claims": OTHERS.claims[8:11]})  # one of sparsity, two of accuracy
     runs = runs_of(QUICK, {"prNet lambda_=1.0": [0.6] * 5, "vanillaNet": [0.5] * 5})
     more = rules.claims[1]
-    figure = figures.other_papers_claims(rules, [verdicts.judge(rules, more, QUICK, [runs])], [])
+    judged = verdicts.judge(more, QUICK, verdicts.Runs([runs], rules))
+    figure = figures.other_papers_claims(rules, [judged], [])
     sparsity, accuracy = figure.axes
     assert sparsity.get_title(loc="left") == "perplexity sparsity at the end"
     assert [label.get_text() for label in accuracy.get_yticklabels()] == [

@@ -101,10 +101,11 @@ def judge_all(ledger: Ledger, published: Sequence[xr.Dataset]) -> list[Judgement
     Holm's correction over all primary claims; one not run counts as passed over.
     """
     judged: list[Judgement] = []
+    runs = Runs(published, ledger)
     for claim in ledger.claims:
         if claim.test is None:
             continue
-        found = [judge(ledger, claim, cell, published) for cell in claim.cells]
+        found = [judge(claim, cell, runs) for cell in claim.cells]
         first = next((i for i, each in enumerate(found) if each.direction != "not run"), None)
         if first is not None:
             found[first] = replace(found[first], decides=True)
@@ -116,25 +117,62 @@ def judge_all(ledger: Ledger, published: Sequence[xr.Dataset]) -> list[Judgement
 def on_the_laptop(ledger: Ledger, published: xr.Dataset | None) -> list[Judgement]:
     """The same quantities on the laptop's noisy digits, which show the mechanism and decide nothing."""
     cells = [(claim, laptop_cell(claim)) for claim in ledger.claims]
-    runs = [] if published is None else [published]
-    return [judge(ledger, claim, cell, runs) for claim, cell in cells if cell is not None]
+    runs = Runs([] if published is None else [published], ledger)
+    return [judge(claim, cell, runs) for claim, cell in cells if cell is not None]
 
 
-def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Dataset]) -> Judgement:
+class Runs:
+    """Published runs, curves of one profile each, and what a ledger's claims ask of them: looked up once."""
+
+    def __init__(self, published: Sequence[xr.Dataset], ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.diverged = {run for curves in published for run in diverged(curves)}
+        self._published = published
+        self._of: dict[frozenset[str], xr.Dataset | None] = {}
+        self._values: dict[tuple[frozenset[str], Criterion], xr.DataArray] = {}
+
+    def of(self, those: Sequence[Experiment]) -> xr.Dataset | None:
+        """Those of the experiments that are published, by seed; None for none."""
+        wanted = frozenset(experiment.id for experiment in those)
+        if wanted not in self._of:
+            self._of[wanted] = self._found(wanted)
+        return self._of[wanted]
+
+    def _found(self, wanted: frozenset[str]) -> xr.Dataset | None:
+        for curves in self._published:
+            here = curves["run"].isin(list(wanted))
+            if here.any():
+                return curves.isel(run=here.to_numpy()).sortby("seed")
+        return None
+
+    def values(self, test: Criterion, those: Sequence[Experiment]) -> xr.DataArray:
+        """(seed): the test's quantity in those runs, of which there must be some."""
+        curves = self.of(those)
+        assert curves is not None, "there are none of these runs"
+        asked = test.model_copy(update={"network": "", "expected": 0})  # whose it is, and what is hoped for
+        if test.kind in ("value", "difference", "sizes"):  # of one network they ask the same
+            asked = asked.model_copy(update={"kind": "value", "against": ()})
+        key = frozenset(curves["run"].to_numpy().tolist()), asked
+        if key not in self._values:
+            self._values[key] = _of_runs(test, curves, self.ledger)
+        return self._values[key]
+
+
+def judge(claim: Claim, cell: Cell, runs: Runs) -> Judgement:
     """The claim in one cell; "not run" unless all of its planned runs are there."""
     test = claim.test
     assert test is not None, "only claims with a test are judged"
     wanted = needed(test, cell)
-    runs = {name: _present(those, published) for name, those in wanted.items()}
-    lost = {run for curves in published for run in diverged(curves)}
-    absent = [e for name, those in wanted.items() for e in those if e.id not in _ids(runs[name])]
-    missing, left_out = [e for e in absent if e.id not in lost], sum(e.id in lost for e in absent)
+    found = {name: runs.of(those) for name, those in wanted.items()}
+    absent = [e for name, those in wanted.items() for e in those if e.id not in _ids(found[name])]
+    missing = [e for e in absent if e.id not in runs.diverged]
+    left_out = len(absent) - len(missing)
     nothing = Description(0, math.nan, math.nan, math.nan, math.nan, 0)
-    there = [each for each in runs.values() if each is not None]
-    if len(there) < len(runs) or any(_lacks(test, each) for each in there):
+    there = [each for each in found.values() if each is not None]
+    if len(there) < len(found) or any(_lacks(test, each) for each in there):
         return Judgement(claim, cell, tuple(missing), nothing, "not run", left_out=left_out)
-    margin, complete = ledger.margin(test), not missing
-    values = _values(test, runs, ledger)
+    margin, complete = runs.ledger.margin(test), not missing
+    values = _values(test, wanted, runs)
     effect = _describe_share(values) if test.kind == "share" else describe(values)
     known = values[np.isfinite(values)]
     judged = Judgement(
@@ -146,12 +184,12 @@ def judge(ledger: Ledger, claim: Claim, cell: Cell, published: Sequence[xr.Datas
         margin=margin,
         p=p_value(test, known, margin),
         left_out=left_out,
-        chance=_chance(test, there[0], ledger),
+        chance=_chance(test, there[0], runs.ledger),
         rise=float(_rise(there[0]).mean()) if test.kind == "share" else math.nan,
-        smallest=_smallest(test, cell, published, effect.n, ledger),
+        smallest=_smallest(test, cell, runs, effect.n),
     )
     if (papers := papers_value(test, cell)) is not None:
-        best = _values(test.model_copy(update={"quantity": "best_accuracy"}), runs, ledger)
+        best = _values(test.model_copy(update={"quantity": "best_accuracy"}), wanted, runs)
         judged = replace(judged, papers=papers, predicted=prediction_interval(best))
     return judged
 
@@ -172,23 +210,13 @@ def _likeliest(found: Sequence[Judgement]) -> Judgement:
     return next((each for each in found if each.missing), found[0])
 
 
-def _present(those: Sequence[Experiment], published: Sequence[xr.Dataset]) -> xr.Dataset | None:
-    wanted = {experiment.id for experiment in those}
-    for curves in published:
-        here = curves["run"].isin(list(wanted))
-        if here.any():
-            return curves.isel(run=here.to_numpy()).sortby("seed")
-    return None
-
-
 def _ids(curves: xr.Dataset | None) -> set[str]:
     return set() if curves is None else set(curves["run"].to_numpy())
 
 
-def _values(test: Criterion, runs: Mapping[str, xr.Dataset | None], ledger: Ledger) -> np.ndarray:
+def _values(test: Criterion, wanted: Mapping[str, Sequence[Experiment]], runs: Runs) -> np.ndarray:
     """One value a run, or a pair of runs with the same seed."""
-    by_name = {name: _of_runs(test, those, ledger) for name, those in runs.items() if those is not None}
-    first, *other = by_name.values()
+    first, *other = (runs.values(test, those) for those in wanted.values())
     if not other:
         return first.to_numpy().astype(float)
     both = xr.align(first, other[0], join="inner")
@@ -275,16 +303,17 @@ _OF_A_RUN = {
 }
 
 
-def _smallest(test: Criterion, cell: Cell, published: Sequence[xr.Dataset], n: int, ledger: Ledger) -> float:
+def _smallest(test: Criterion, cell: Cell, runs: Runs, n: int) -> float:
     """From the SD pooled over the cell's networks; for pairs, as if their runs were independent."""
     if test.kind == "share":
         return math.nan
     squares, freedom = 0.0, 0
-    for label in _pooled(test, cell, ledger):
-        runs = _present(planned(label, cell), published)
-        if runs is None or any(layer not in runs["layer"] for layer in test.layer):
+    for label in _pooled(test, cell, runs.ledger):
+        those = planned(label, cell)
+        there = runs.of(those)
+        if there is None or any(layer not in there["layer"] for layer in test.layer):
             continue
-        told = describe(_of_runs(test, runs, ledger))
+        told = describe(runs.values(test, those))
         if told.n > 1:
             squares, freedom = squares + told.sd**2 * (told.n - 1), freedom + told.n - 1
     if not freedom:
