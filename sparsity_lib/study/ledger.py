@@ -194,8 +194,8 @@ def magnitudes(judged: Sequence[Judgement]) -> str:
     decided = [each for each in judged if each.decides]
     told = sum(bool(each.magnitude) for each in decided)
     return (
-        f"Of {len(decided)} claims that are decided, {told} have their magnitude judged: that takes the "
-        "paper's networks on its images, and a number in the paper."
+        f"Of {len(decided)} claims that are decided, {told or 'none'} are judged in magnitude: that takes "
+        "the paper's networks on its images, and a number in the paper."
     )
 
 
