@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_network import SmallNetwork
 from torch import Tensor, nn
@@ -76,8 +76,10 @@ def fields_of(chain: list[Window], height: int, width: int) -> list[sl.Receptive
     return list(sl.receptive_fields(model, (2, height, width), names).values()) if names else []
 
 
-def limits(seen: list[set[int]]) -> list[list[int]]:
-    return [[min(each), max(each) + 1] if each else [0, 0] for each in seen]
+def limits(*axes: list[set[int]]) -> list[list[list[int]]]:
+    """By axis, of each position; where one axis sees padding alone, so does the other."""
+    there = all(any(axis) for axis in axes)
+    return [[[min(each), max(each) + 1] if each and there else [0, 0] for each in axis] for axis in axes]
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,18 +88,22 @@ def limits(seen: list[set[int]]) -> list[list[int]]:
     st.integers(9, 14),
     st.integers(9, 14),
 )
+@example([Window("conv", 2, 1, 1, 2)], 1, 2)  # a kernel with a gap: every row that it reaches is padding
 def test_any_sequence_sees_what_its_taps_reach(chain: list[Window], height: int, width: int) -> None:
-    rows, columns = [{i} for i in range(height)], [{i} for i in range(width)]
+    seen = [[{i} for i in range(count)] for count in (height, width)]
     for window, field in zip(chain, fields_of(chain, height, width), strict=False):
-        assert field.input_size == (len(rows), len(columns))
-        for seen, of_image, of_input in (
-            (rows, field.rows, field.input_rows),
-            (columns, field.columns, field.input_columns),
-        ):
-            taps = [window.taps(i, len(seen)) for i in range(len(of_image))]
-            assert of_input.tolist() == limits([set(each) for each in taps])
-            seen[:] = [set().union(*(seen[place] for place in each)) for each in taps]
-            assert of_image.tolist() == limits(seen)
+        assert field.input_size == tuple(map(len, seen))
+        found = [field.rows.tolist(), field.columns.tolist()]
+        taps = [
+            [set(window.taps(i, len(axis))) for i in range(len(of_image))]
+            for axis, of_image in zip(seen, found, strict=True)
+        ]
+        assert [field.input_rows.tolist(), field.input_columns.tolist()] == limits(*taps)
+        seen = [
+            [set().union(*(axis[place] for place in each)) for each in reached]
+            for axis, reached in zip(seen, taps, strict=True)
+        ]
+        assert found == limits(*seen)
 
 
 @settings(max_examples=30, deadline=None)
