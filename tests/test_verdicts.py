@@ -317,6 +317,14 @@ def test_a_verdict_on_a_smaller_network_than_the_claims_says_so() -> None:
         assert ledger.waiting_words([judged]) == waiting
 
 
+def test_a_verdict_on_one_of_several_sizes_says_so() -> None:
+    better = {"vanillaNet": [0.5, 0.52, 0.48, 0.51, 0.49], "sr2Net": [0.55, 0.57, 0.53, 0.56, 0.54]}
+    sizes = [DIRECT.model_copy(update={"size": size}) for size in ("s", "m", "xxl")]
+    rules = LEDGER.model_copy(update={"claims": (claim(BETTER, *sizes, DESKTOP),)})
+    (judged,) = verdicts.judge_all(rules, [runs_of(DESKTOP, better)])
+    assert judged.verdict == f"seen on {DESKTOP.title}, one of its 3 sizes"
+
+
 def test_how_many_overfit_is_beside_how_far_their_loss_rises() -> None:
     test = Criterion(kind="share", network="vanillaNet", quantity="onset_loss", expected=1)
     runs = [

@@ -73,8 +73,12 @@ class Judgement:
     @property
     def smaller(self) -> bool:
         """Whether the cell's network is of none of the sizes that the paper's claim is about."""
-        sizes = {cell.size for cell in self.claim.cells if cell.kind == "direct"}
+        sizes = self._papers_sizes
         return self.cell.kind == "conceptual" and bool(sizes) and self.cell.size not in sizes
+
+    @property
+    def _papers_sizes(self) -> set[str | None]:
+        return {cell.size for cell in self.claim.cells if cell.kind == "direct"}
 
     @property
     def verdict(self) -> str:
@@ -88,8 +92,8 @@ class Judgement:
             told += f" on {self.cell.title}"
             if self.smaller:
                 return f"{told}, a smaller network than the claim is about"
-            sizes = {cell.size for cell in self.claim.cells if cell.kind == "direct"}
-            return f"{told}, one of its {len(sizes)} sizes" if len(sizes) > 1 else told
+            sizes = len(self._papers_sizes)
+            return f"{told}, one of its {sizes} sizes" if sizes > 1 else told
         told = "supported" if self.direction == "supported" else "contradicted"
         return f"{told} on {self.cell.dataset}"
 
