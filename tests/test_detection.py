@@ -128,11 +128,11 @@ def test_no_rule_uses_a_later_epoch(name: str) -> None:
     rng = np.random.default_rng(0)
     curves = run(scale_free_entropy=(2.5, 1.0))
     parameter = 1.5 if name == "training loss" else RULES[name].choices[-1]
-    warned = RULES[name].warns(curves, parameter).item()
+    warned = RULES[name].on(curves)(parameter).item()
     assert 4 <= warned < EPOCHS - 5
     known = curves["epoch"] <= warned
     other = curves.map(lambda v: v.where(known, rng.random()) if "epoch" in v.dims else v)
-    assert RULES[name].warns(other, parameter).item() == warned
+    assert RULES[name].on(other)(parameter).item() == warned
 
 
 def test_what_is_lost_is_that_at_the_warning_or_at_the_end_or_where_the_watched_loss_was_lowest() -> None:

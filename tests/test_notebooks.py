@@ -75,7 +75,7 @@ def test_the_page_of_readings_adds_runs_of_other_seeds(tmp_path: Path) -> None:
     texts = "".join(data.get("text/markdown", "") for data in outputs)
     assert sum("image/png" in data for data in outputs) >= 6
     assert "n = 2" in texts
-    assert "Nothing to show" not in texts
+    assert "Not shown" not in texts
     assert list((tmp_path / "runs").glob("*.nc"))
 
 

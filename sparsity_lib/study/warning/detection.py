@@ -70,7 +70,8 @@ def judge(curves: xr.Dataset, parameters: Mapping[str, float], within: int = WIT
     for title, group in settings(curves):
         truth = _truth(group)
         for name, parameter in parameters.items():
-            judged = _judged(group, truth, rules.RULES[name], parameter, within)
+            rule = rules.RULES[name]
+            judged = _judged(group, truth, rule, rule.on(group)(parameter), within)
             parts.append(judged.assign(setting=title, rule=name, parameter=parameter))
     first = ["run", "setting", "label", "seed", "rule", "parameter"]
     together = pd.concat(parts, ignore_index=True)
@@ -78,9 +79,8 @@ def judge(curves: xr.Dataset, parameters: Mapping[str, float], within: int = WIT
 
 
 def _judged(
-    group: xr.Dataset, truth: _Truth, rule: rules.Rule, parameter: float, within: int
+    group: xr.Dataset, truth: _Truth, rule: rules.Rule, warned: np.ndarray, within: int
 ) -> pd.DataFrame:
-    warned = rule.warns(group, parameter)
     outcome = _outcome(truth.onset, warned, within)
     stop = np.where(np.isfinite(warned), warned, truth.last).astype(int)
     runs = np.arange(len(stop))
@@ -142,8 +142,10 @@ def _every_choice(curves: xr.Dataset, within: int) -> Iterator[tuple[str, float,
     groups = [(group, _truth(group)) for _, group in settings(curves)]
     for name in rules.known_rules(curves):
         rule = rules.RULES[name]
+        watched = [(group, truth, rule.on(group)) for group, truth in groups]
         for parameter in rule.choices:
-            yield name, parameter, pd.concat([_judged(*group, rule, parameter, within) for group in groups])
+            parts = [_judged(group, truth, rule, warns(parameter), within) for group, truth, warns in watched]
+            yield name, parameter, pd.concat(parts)
 
 
 def choose(

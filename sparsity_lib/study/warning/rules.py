@@ -16,6 +16,7 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.timing import BASELINE, PATIENCE
 
 Watched = Callable[[xr.Dataset], xr.DataArray]
+Warns = Callable[[float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class Rule:
 
     **Fields:**
 
-    - `warns`: from curves and the parameter to (run), the epochs; NaN for no warning.
+    - `on`: from curves to the rule on them, which takes the parameter and returns (run), the epochs; NaN for
+        no warning. What it watches is worked out once, for any number of parameters.
     - `parameter`: what it is, with its unit; `choices`: its values, the most cautious first.
     - `sees`: what labels it needs.
     - `loss`: the held-out loss that it watches, if any; training then goes back to where that was lowest.
     - `needs`: a variable of the curves that runs of older code lack.
     """
 
-    warns: Callable[[xr.Dataset, float], np.ndarray]
+    on: Callable[[xr.Dataset], Warns]
     parameter: str
     choices: tuple[float, ...]
     sees: Literal["no label", "training labels", "held-out labels"] = "no label"
@@ -48,25 +50,30 @@ _SIGNALS: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
 }
 
 
-def _falls(quantity: str, first_layer: bool = False) -> Callable[[xr.Dataset, float], np.ndarray]:
+def _falls(quantity: str, first_layer: bool = False) -> Callable[[xr.Dataset], Warns]:
     """The rule of `OverfitWarning` on the layers that SparsityReg acts on: their mean, or the first."""
 
-    def warns(curves: xr.Dataset, margin: float) -> np.ndarray:
-        def falls(signal: xr.DataArray) -> np.ndarray:
-            return collapse_epochs(signal.to_numpy(), margin=margin, reference=BASELINE, patience=PATIENCE)
-
-        epochs = np.full(curves.sizes["run"], np.nan)
+    def on(curves: xr.Dataset) -> Warns:
+        signals = []
         for layers, mine in _watched(curves).items():
             held_out = trained(curves[["channels", quantity]].isel(run=mine)).sel(split="monitor")
-            signal = _SIGNALS[quantity](held_out.sel(layer=list(layers)))
-            signal = signal.transpose("run", "layer", "epoch")
-            if first_layer:
-                epochs[mine] = np.fmin.reduce(falls(signal), axis=1)
-            else:
-                epochs[mine] = falls(signal.mean("layer", skipna=False))
-        return epochs
+            signal = _SIGNALS[quantity](held_out.sel(layer=list(layers))).transpose("run", "layer", "epoch")
+            signals.append((mine, signal if first_layer else signal.mean("layer", skipna=False)))
 
-    return warns
+        def warns(margin: float) -> np.ndarray:
+            epochs = np.full(curves.sizes["run"], np.nan)
+            for mine, signal in signals:
+                falls = _fall_epochs(signal.to_numpy(), margin)
+                epochs[mine] = np.fmin.reduce(falls, axis=1) if first_layer else falls
+            return epochs
+
+        return warns
+
+    return on
+
+
+def _fall_epochs(signal: np.ndarray, margin: float) -> np.ndarray:
+    return collapse_epochs(signal, margin=margin, reference=BASELINE, patience=PATIENCE)
 
 
 def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
@@ -83,34 +90,35 @@ def _watched(curves: xr.Dataset) -> dict[tuple[str, ...], np.ndarray]:
     return groups
 
 
-def _weights_grow(curves: xr.Dataset, margin: float) -> np.ndarray:
+def _weights_grow(curves: xr.Dataset) -> Warns:
     """The same rule on the norm of the weights of all monitored layers, whose logarithm should not rise."""
     squares = (trained(curves[["weight_norm"]])["weight_norm"] ** 2).sum("layer", min_count=1)
     shrinking = -np.log(squares.where(squares > 0).transpose("run", "epoch").to_numpy()) / 2
-    return collapse_epochs(shrinking, margin=margin, reference=BASELINE, patience=PATIENCE)
+    return lambda margin: _fall_epochs(shrinking, margin)
 
 
-def _training_loss_below(curves: xr.Dataset, threshold: float) -> np.ndarray:
-    return _first(trained(curves[["train_loss"]])["train_loss"].to_numpy() < threshold)
+def _training_loss_below(curves: xr.Dataset) -> Warns:
+    loss = trained(curves[["train_loss"]])["train_loss"].to_numpy()
+    return lambda threshold: _first(loss < threshold)
 
 
-def _constant(curves: xr.Dataset, epoch: float) -> np.ndarray:
-    return np.where(curves["epochs"] > epoch, float(epoch), np.nan)
+def _constant(curves: xr.Dataset) -> Warns:
+    return lambda epoch: np.where(curves["epochs"] > epoch, float(epoch), np.nan)
 
 
-def _never(curves: xr.Dataset, _: float) -> np.ndarray:
-    return np.full(curves.sizes["run"], np.nan)
+def _never(curves: xr.Dataset) -> Warns:
+    return lambda _: np.full(curves.sizes["run"], np.nan)
 
 
-def _no_better(loss_of: Watched) -> Callable[[xr.Dataset, float], np.ndarray]:
+def _no_better(loss_of: Watched) -> Callable[[xr.Dataset], Warns]:
     """Warns when a loss has not been lower than before for so many epochs."""
 
-    def warns(curves: xr.Dataset, patience: float) -> np.ndarray:
+    def on(curves: xr.Dataset) -> Warns:
         loss = loss_of(curves).to_numpy()
         since = np.arange(loss.shape[1]) - lowest_so_far(loss)
-        return _first((since >= patience) & np.isfinite(loss))
+        return lambda patience: _first((since >= patience) & np.isfinite(loss))
 
-    return warns
+    return on
 
 
 def lowest_so_far(loss: np.ndarray) -> np.ndarray:
