@@ -4,7 +4,7 @@ As in `sentences`, a direction is only said where the 95 % interval lies on one 
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,7 @@ from sparsity_lib.study.comparison import Description
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.questions import PLAIN
-from sparsity_lib.study.sentences import difference, differences, direction, number
-
-
-def listed(words: Iterable[str]) -> str:
-    """The words as `a, b and c`."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
+from sparsity_lib.study.sentences import difference, differences, direction, listed, number
 
 
 def _told(row: pd.Series) -> Description:

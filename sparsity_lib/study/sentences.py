@@ -36,6 +36,12 @@ def bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
+def listed(words: Iterable[str]) -> str:
+    """The words as `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def caption(curves: xr.Dataset, published: xr.Dataset | None = None) -> str:
     """What curves are drawn from: the data by name, the seeds behind a line, and what the bands are."""
     published = alike(published, curves)
@@ -214,18 +220,18 @@ def provenance(published: xr.Dataset, now: str = "") -> str:
     older = [fingerprint for fingerprint in made_by if equivalent(fingerprint) != now]
     same = [fingerprint for fingerprint in made_by if fingerprint != now and equivalent(fingerprint) == now]
     alike = (
-        f", {len(same)} of them by earlier code that makes the same numbers ({_listed(same)})" if same else ""
+        f", {len(same)} of them by earlier code that makes the same numbers ({_codes(same)})" if same else ""
     )
     if not older:
         told = f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})"
         return f"{told}{alike}."
     return (
         f"{len(older)} of {n} published runs were made by older numerical code (fingerprint "
-        f"{_listed(older)}; now {now})."
+        f"{_codes(older)}; now {now})."
     )
 
 
-def _listed(fingerprints: Iterable[str]) -> str:
+def _codes(fingerprints: Iterable[str]) -> str:
     return ", ".join(sorted(set(fingerprints)))
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis import LAST, trained
-from sparsity_lib.study.answers import listed
 from sparsity_lib.study.coherent.outcomes import (
     ALWAYS,
     DECAY,
@@ -23,7 +22,7 @@ from sparsity_lib.study.coherent.outcomes import (
 )
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.sentences import difference, direction, number, unbroken
+from sparsity_lib.study.sentences import difference, direction, listed, number, unbroken
 
 _SIDES = {1: "above zero", -1: "below zero", 0: "not clearly on either side of zero"}
 _MORE = {1: "clearly higher", -1: "clearly lower", 0: "not clearly different"}

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.answers import listed
 from sparsity_lib.study.comparison import Description
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.questions import PLAIN
-from sparsity_lib.study.sentences import direction, number
+from sparsity_lib.study.sentences import direction, listed, number
 from sparsity_lib.study.warning import detection
 from sparsity_lib.study.warning.rise import SHORTLY, SIGNALS, rise_table
 from sparsity_lib.study.warning.rules import RULES, lacking
