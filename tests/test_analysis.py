@@ -135,6 +135,11 @@ def test_settings_are_in_order_and_titled():
         "digits, s, all images",
         "digits, s, 10,000 images",
     ]
+    unusual = many([one(others="held_out=2000 label_smoothing=0.1"), one(others="")])
+    assert [title for title, _ in analysis.settings(unusual)] == [
+        "digits, s",
+        "digits, s, 2,000 held-out images, label smoothing 0.1",
+    ]
 
 
 def test_only():

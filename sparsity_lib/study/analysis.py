@@ -4,7 +4,6 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -125,9 +124,12 @@ def _title(setting: pd.Series) -> str:
         parts.append(f"{setting['limit']:,} images" if setting["limit"] else "all images")
     words = {"optimizer": "", "lr": "learning rate ", "epochs": "epochs ", "data_seed": "data seed "}
     parts += [f"{word}{setting[name]}" for name, word in words.items() if name in setting]
-    if setting.get("others"):
-        parts.append(re.sub(r"held_out=(\d+)", lambda m: f"{int(m[1]):,} held-out images", setting["others"]))
-    return ", ".join(parts)
+    return ", ".join([*parts, *map(_other, setting.get("others", "").split())])
+
+
+def _other(field: str) -> str:
+    name, value = field.split("=")
+    return f"{int(value):,} held-out images" if name == "held_out" else f"{name.replace('_', ' ')} {value}"
 
 
 def labels(curves: xr.Dataset) -> list[str]:

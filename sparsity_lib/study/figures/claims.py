@@ -36,7 +36,7 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
     shown = {c.id: [j for j in (*judged, *laptop) if j.claim.id == c.id and j.effect.n] for c in claims}
     if not any(shown.values()):
         raise StudyError("no published runs to judge the primary claims by")
-    heights = [0.62 + 0.38 * max(1, len(shown[claim.id])) for claim in claims]
+    heights = [0.6 + 0.46 * max(1, len(shown[claim.id])) for claim in claims]
     fig, axes = plt.subplots(
         len(claims), 1, figsize=(WIDTH, sum(heights) + 1.2), height_ratios=heights, layout="constrained"
     )
@@ -172,7 +172,7 @@ def _status(judged: Judgement) -> str:
 def _name(judged: Judgement) -> str:
     if judged.cell.kind == "laptop":
         return f"digits, n = {judged.effect.n}"
-    return textwrap.fill(f"{judged.cell.title}, n = {judged.effect.n}", 22)
+    return textwrap.fill(f"{judged.cell.title}, n = {judged.effect.n}", 24)
 
 
 def _quantity(name: str, unit: str) -> str:
