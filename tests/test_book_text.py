@@ -13,7 +13,7 @@ import pytest
 
 from sparsity_lib import study
 from sparsity_lib.study.__main__ import _field, _parser
-from sparsity_lib.study.analysis import moment_of_overfitting
+from sparsity_lib.study.analysis import moment_of_overfitting, only, summary
 from sparsity_lib.study.experiment import ONLY_OF
 from sparsity_lib.study.networks import SIZES
 
@@ -90,3 +90,14 @@ def test_table_of_strengths_is_right() -> None:
         expected = [0.001 * r * math.log(d) for r, d in zip(positions, SIZES[size], strict=True)]
         assert [float(cell) for cell in re.findall(r"[\d.]+", cells)] == pytest.approx(expected, abs=5e-4)
     assert len(rows) == 3
+
+
+def test_a_mean_rise_above_zero_without_any_moment_of_overfitting() -> None:
+    """The example that the page on statistics gives, of published runs on clean digits."""
+    curves = study.published("laptop")
+    assert curves is not None
+    clean = only(curves, label="sr2Net ×16", dataset="digits", size="s", label_noise=0.0, epochs=100)
+    found = summary(clean)
+    assert len(found) >= 20
+    assert found["val_loss_rise"].mean() > 0
+    assert found["onset_loss"].isna().all()
