@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from sparsity_lib.study import profiles
+from sparsity_lib.study import StudyError, profiles
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 _OWN = ("08-perplexity", "09-sparseout", "10-gradient-coherent", "12-explorer")
@@ -41,6 +41,17 @@ def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[st
     shown += [data.get("text/markdown", "") for data in outputs]
     assert not [text for text in shown if re.search(r"\bnan\b", text)]
     return outputs
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_unknown_profile_ends_at_once_and_the_known_are_told(notebook: Path) -> None:
+    code = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+    parameters, first = code[:2]
+    namespace: dict[str, object] = {}
+    exec(parameters.source, namespace)
+    namespace["profile"] = "nonsense"
+    with pytest.raises(StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, paper$"):
+        exec(first.source, namespace)
 
 
 @pytest.mark.slow
