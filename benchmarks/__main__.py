@@ -5,6 +5,8 @@ are random bytes of 3 x 32 x 32: what they show does not change what they cost.
 """
 
 import argparse
+import contextlib
+import datetime
 import json
 import os
 import platform
@@ -15,65 +17,103 @@ from typing import Any
 
 import torch
 
+from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
 from benchmarks.growth import growth
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
-from benchmarks.whole_runs import epoch_parts, scripts
+from benchmarks.whole_runs import epoch_parts, scripts, whole
+from sparsity_lib.study import provenance
 from sparsity_lib.study.files import written_whole
 from sparsity_lib.study.preparation import device_of, keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("steps", "counterparts", "parts", "precision", "accuracy", "epoch", "scripts", "growth")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+Case = Callable[[], list[dict[str, Any]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure everything on one device and write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate")
-    parser.add_argument("--only", choices=SECTIONS, help="measure this again and keep the rest")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="turns of each candidate, where they are short"
+    )
+    parser.add_argument("--only", help="measure these again and keep the rest: names with commas")
     args = parser.parse_args(arguments)
     if args.rounds < 2:
         parser.error(f"--rounds {args.rounds}: quartiles need 2 or more")
     device = device_of(args.device)
     keep_freed_memory()  # as every training of the study does
-    sizes = ("s", "m") if device.type == "cpu" else ("s", "m", "xxl")
+    to_measure = cases(device, args.rounds)
+    names = args.only.split(",") if args.only else list(to_measure)
+    if unknown := [name for name in names if name not in to_measure]:
+        parser.error(f"--only {unknown[0]}: on {device.type} there are {', '.join(to_measure)}")
     path = RESULTS / f"{device.type}.json"
-    told: dict[str, Any] = {"machine": machine(device), "rounds": args.rounds}
-    if args.only:
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if any(kept.get(name) != value for name, value in told.items()):
-            parser.error(f"--only: {path} was not measured here with {args.rounds} rounds; leave it out")
+    told: dict[str, Any] = {"machine": machine(device), "sections": {}}
+    if args.only and path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["machine"] != told["machine"]:
+            parser.error(f"--only: {path} was measured on another machine or torch; leave it out")
         told = kept
-    cases: dict[str, list[Callable[[], list[dict[str, Any]]]]] = {
-        "steps": [lambda size=size: steps(size, device, args.rounds) for size in sizes],
-        "counterparts": [lambda size=size: counterparts(size, device, args.rounds) for size in sizes],
-        "parts": [lambda size=size: parts(size, device) for size in sizes],
-        "precision": [lambda size=size: precisions(size, device, args.rounds) for size in sizes[1:]],
+    for name in names:
+        rows = [row for case in to_measure[name] for row in case()]
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        told["sections"][name] = {"date": today, **provenance.code(), "rows": rows}
+        for row in rows:
+            print(f"{name}: {row}", flush=True)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+def cases(device: torch.device, rounds: int) -> dict[str, list[Case]]:
+    """What there is to measure on the device, section by section."""
+    on_cpu = device.type == "cpu"
+    sizes = ("s", "m") if on_cpu else ("s", "m", "xxl")
+    common: dict[str, list[Case]] = {
+        "steps": [lambda size=size: steps(size, device, rounds) for size in sizes],
+        "counterparts": [lambda size=size: counterparts(size, device, rounds) for size in sizes],
+        "precision": [lambda size=size: precisions(size, device, rounds) for size in sizes[1:]],
         "accuracy": [lambda: accuracies(device)],
         "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
-        "scripts": [lambda: scripts(rounds=3)],
-        "growth": [lambda: growth(device, args.rounds)],
+        "growth": [lambda: growth(device, max(5, rounds // 3))],
     }
-    for name in [args.only] if args.only else SECTIONS:
-        told[name] = [row for case in cases[name] for row in case()]
-        for row in told[name]:
-            print(f"{name}: {row}", flush=True)
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    return 0
+    if on_cpu:
+        parted: list[Case] = [lambda size=size: parts(size, device) for size in sizes]
+        paid: list[Case] = [lambda: compiling(sizes)]
+        return common | {"parts": parted, "compiling": paid, "scripts": [lambda: scripts(device)]}
+    common["steps"] += [lambda size=size: steps(size, device, rounds, "bf16") for size in sizes]
+    wholes: list[Case] = [
+        lambda size=size: [whole("sr3Net", size, device, precision="bf16", compiled=True)]
+        for size in ("s", "xxl")
+    ]
+    many: list[Case] = [lambda: scripts(device, rounds=3, images=30_000, epochs=10)]
+    return common | {"whole": wholes, "scripts": many}
 
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What was measured on; absolute times are for a GPU alone."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    of_cpu = processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else of_cpu["model name"]
+    there = of_cpu["flags"].split()
     return {
         "device": f"{device.type}: {name}",
+        "instructions": [name for name in INSTRUCTIONS if name in there],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
     }
+
+
+def processor() -> dict[str, str]:
+    """Name and instructions of the processor, as Linux tells them; elsewhere its architecture alone."""
+    told = {"model name": platform.machine(), "flags": ""}
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        pairs = (line.partition(":") for line in lines)
+        told |= {key.strip(): value.strip() for key, _, value in pairs if key.strip() in told}
+    return told
 
 
 if __name__ == "__main__":

@@ -1,44 +1,56 @@
-"""How times grow with the size of what is computed."""
+"""How time and memory grow with the size of what is computed."""
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from benchmarks.measure import exponent, interleaved
+from benchmarks.measure import Work, exponent, interleaved, peak_bytes, quartiles
 from benchmarks.naive import explicit_decorrelation
 from benchmarks.trainings import random_data, training
 from sparsity_lib import functional
 
 
-def growth(device: torch.device, rounds: int) -> list[dict[str, Any]]:
-    """How times grow: the exponent of the time over the size; 1 is linear."""
-    few = max(3, rounds // 3)
+def growth(device: torch.device, rounds: int, small: bool = False) -> list[dict[str, Any]]:
+    """The exponents of time, by round, and of peak memory over the size; 1 is linear.
+
+    `small` leaves out the larger sizes: it shows that this works, and says little of growth.
+    """
     rows = []
 
-    def add(what: str, sizes: Sequence[int], work: dict[str, Any]) -> None:
-        times = [statistics.median(seconds) for seconds in interleaved(work, few, 0.1).values()]
-        rows.append({"what": what, "sizes": list(sizes), "exponent": exponent(sizes, times)})
+    def add(what: str, work: Mapping[int, Work], *ranges: tuple[int, int]) -> None:
+        times = interleaved({str(size): one for size, one in work.items()}, rounds, 0.05)
+        memory = {size: peak_bytes(one, device) for size, one in work.items()}
+        for low, high in ranges or ((min(work), max(work)),):
+            sizes = [size for size in work if low <= size <= high]
+            by_round = [
+                exponent(sizes, seconds)
+                for seconds in zip(*(times[str(size)] for size in sizes), strict=True)
+            ]
+            row: dict[str, Any] = {"what": what, "sizes": sizes} | quartiles(by_round)._asdict()
+            rows.append(row | {"memory": exponent(sizes, [memory[size] for size in sizes])})
 
-    def entropy(samples: int, channels: int) -> Any:
+    def entropy(samples: int, channels: int) -> Work:
         x = torch.randn(samples, channels, 16, 16, device=device, requires_grad=True)
         return lambda: functional.rfav_entropy(x).sum().backward()
 
-    sizes = (64, 128, 256, 512)
-    add("entropy, with positions", [256 * n for n in sizes], {str(n): entropy(n, 32) for n in sizes})
-    channels = (32, 64, 128, 256)
-    add("entropy, with channels", channels, {str(d): entropy(64, d) for d in channels})
+    samples, channels = ((1, 2), (8, 16)) if small else ((64, 128, 256, 512), (32, 64, 128, 256))
+    add("entropy, with positions", {256 * n: entropy(n, 32) for n in samples})
+    add("entropy, with channels", {d: entropy(64, d) for d in channels})
 
-    def pairs(filters: int, explicit: bool) -> Any:
+    def pairs(filters: int, penalty: Callable[[torch.Tensor], torch.Tensor]) -> Work:
         weight = torch.randn(filters, 576, device=device, requires_grad=True)
-        penalty = explicit_decorrelation if explicit else functional.decorrelation
         return lambda: penalty(weight).backward()
 
-    filters = (512, 1024, 2048, 4096)
-    for explicit, told in ((False, "decorrelation, signed, with filters"), (True, "the same by all pairs")):
-        add(told, filters, {str(d): pairs(d, explicit) for d in filters})
-    images = (512, 1024, 2048)
-    one = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
-    add("an epoch, with images", images, {str(n): one[n].train_epoch for n in images})
+    filters = (64, 128) if small else (64, 128, 256, 512, 1024, 2048, 4096)
+    ranges = ((64, 128),) if small else ((64, 512), (1024, 4096))
+    for what, penalty in (
+        ("decorrelation, signed, with filters", functional.decorrelation),
+        ("the same by all pairs", explicit_decorrelation),
+    ):
+        add(what, {d: pairs(d, penalty) for d in filters}, *ranges)
+
+    images = (64, 128) if small else (640, 2560, 10240)
+    ones = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
+    add("an epoch, with images", {n: one.train_epoch for n, one in ones.items()})
     return rows

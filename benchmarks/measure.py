@@ -11,7 +11,7 @@ Work = Callable[[], object]
 
 
 class Ratio(NamedTuple):
-    """A candidate's time over the reference's: the median over rounds, and the quartiles."""
+    """Of rounds, as of a candidate's time over the reference's: the median, and the quartiles."""
 
     median: float
     low: float
@@ -49,8 +49,12 @@ def _wait() -> None:
 
 def ratio(times: Sequence[float], reference: Sequence[float]) -> Ratio:
     """One candidate's times over another's, of the same rounds."""
-    of_rounds = [mine / theirs for mine, theirs in zip(times, reference, strict=True)]
-    low, median, high = statistics.quantiles(of_rounds, n=4)
+    return quartiles([mine / theirs for mine, theirs in zip(times, reference, strict=True)])
+
+
+def quartiles(of_rounds: Sequence[float]) -> Ratio:
+    """Median and quartiles of two rounds or more; never beyond what was measured."""
+    low, median, high = statistics.quantiles(of_rounds, n=4, method="inclusive")
     return Ratio(median, low, high)
 
 

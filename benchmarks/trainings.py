@@ -11,8 +11,10 @@ from sparsity_lib.study.training import Training
 BATCH = 64
 
 
-def random_data(images: int, device: torch.device, held_out: int = 1000) -> Data:
-    """Random images and labels, as a data set of ten classes."""
+def random_data(
+    images: int, device: torch.device, held_out: int = 1000, validation: int | None = None
+) -> Data:
+    """Random images and labels, as a data set of ten classes; `validation` is `held_out` by default."""
     generator = torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
@@ -22,7 +24,8 @@ def random_data(images: int, device: torch.device, held_out: int = 1000) -> Data
     train = split(images)
     seen = Split(train.images[:held_out], train.labels[:held_out])
     classes = tuple(str(number) for number in range(10))
-    return Data("random", classes, "none", train, seen, split(held_out), split(held_out))
+    validated = split(held_out if validation is None else validation)
+    return Data("random", classes, "none", train, seen, split(held_out), validated)
 
 
 def training(network: str, size: str, device: torch.device, data: Data, **fields: Any) -> Training:

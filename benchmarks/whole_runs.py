@@ -6,65 +6,98 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from benchmarks.measure import interleaved, ratio
-from benchmarks.trainings import BATCH, random_data, training
+from benchmarks.measure import Work, interleaved, ratio
+from benchmarks.steps import flops
+from benchmarks.trainings import random_data, training
 from sparsity_lib.study import observation, runs
 from sparsity_lib.study.recording import Log
 from sparsity_lib.study.training import Training
 
 
-def epoch_parts(size: str, device: torch.device, compiled: bool) -> list[dict[str, Any]]:
-    """What observing and writing cost beside training: as shares of an epoch of so many images."""
-    data = random_data(BATCH * 32, device)
+def epoch_parts(
+    size: str, device: torch.device, compiled: bool, images: int = 10_000, rounds: int = 7
+) -> list[dict[str, Any]]:
+    """What observing and writing cost beside training an epoch of sr3Net: shares of its time, by round.
+
+    - `monitor`: the statistics of 1,000 held-out and 1,000 training images in every layer;
+    - `passing`: of that, what a plain pass of these images through the network takes;
+    - `filters`: the correlations of the filters;
+    - `validation`: the loss of 9,000 images, or as many as there are for training;
+    - `observing`: all that is done after an epoch, these three and the gradients of the penalties;
+    - `writing_of_100_epochs`: the file of 100 epochs and what is measured once at the end, by the epoch.
+    """
+    validated = min(9000, images)
+    data = random_data(images, device, held_out=min(1000, images), validation=validated)
     one = training("sr3Net", size, device, data, compiled=compiled)
     splits = (data.monitor, data.train_monitor)
     times = interleaved(
         {
             "training": one.train_epoch,
             "monitor": lambda: observation.observe_activations(one.model, one.monitors, splits, one.prepare),
-            "evaluation": lambda: observation.evaluate(one.model, data.validation, one.prepare),
+            "passing": lambda: [observation.evaluate(one.model, split, one.prepare) for split in splits],
+            "filters": lambda: observation.observe_filters(one.weights),
+            "validation": lambda: observation.evaluate(one.model, data.validation, one.prepare),
+            "observing": one.observe,
         },
-        rounds=7,
+        rounds,
         seconds=0.1,
     )
-    image = statistics.median(times["training"]) / len(data.train.labels)
-    monitor, evaluated = (statistics.median(times[name]) for name in ("monitor", "evaluation"))
-    writing = statistics.median(interleaved({"writing": _writing(one)}, rounds=3, seconds=0.1)["writing"])
-    return [
-        {
-            "size": size,
-            "compiled": compiled,
-            "images": images,
-            "monitor": monitor / (image * images),
-            "validation": evaluated / len(data.validation.labels) * min(9000, images) / (image * images),
-            "writing_of_100_epochs": writing / (100 * image * images),
-        }
-        for images in (10_000, 50_000)
+    training_times = times.pop("training")
+    rows = [
+        {"size": size, "compiled": compiled, "images": images, "part": part}
+        | ratio(seconds, training_times)._asdict()
+        for part, seconds in times.items()
     ]
+    with tempfile.TemporaryDirectory() as folder:
+        work = {"writing": _writing(one, Path(folder) / "run.nc")}
+        writing = statistics.median(interleaved(work, 3, seconds=0.1)["writing"])
+    epoch = statistics.median(training_times)
+    row: dict[str, Any] = {"size": size, "compiled": compiled, "images": images}
+    return [*rows, row | {"part": "writing_of_100_epochs", "median": writing / (100 * epoch)}]
 
 
-def _writing(one: Training) -> Any:
+def whole(
+    network: str, size: str, device: torch.device, epochs: int = 100, images: int = 50_000, **fields: Any
+) -> dict[str, Any]:
+    """A whole monitored training on images that are resident: its seconds, and its FLOP/s while training.
+
+    Compiling is included, decoding images is not.
+    """
+    start = time.perf_counter()
+    data = random_data(images, device, held_out=min(1000, images))
+    one = training(network, size, device, data, epochs=epochs, **fields)
+    one.epoch = -1
+    spent = 0.0
+    for _ in range(epochs + 1):
+        spent += float(one.next_epoch()["epoch_seconds"])
+    total = time.perf_counter() - start
+    row = {"network": network, "size": size, "epochs": epochs, "images": images} | fields
+    return row | {"seconds": total, "teraflops": flops(one) * epochs / spent / 1e12}
+
+
+def _writing(one: Training, path: Path) -> Work:
     record = one.observe() | {name: torch.zeros(()) for name in ("train_loss", "train_accuracy")}
-    folder = tempfile.TemporaryDirectory()
 
     def write() -> runs.Run:
         one.log = Log()
         for epoch in range(-1, one.experiment.epochs):
             one.log.append(epoch, record, last=epoch == one.experiment.epochs - 1)
         made_by = {"commit": "none", "dirty": 0, "code_fingerprint": "none"}
-        return one.finish(Path(folder.name) / "run.nc", made_by)
+        return one.finish(path, made_by)
 
-    write.folder = folder  # type: ignore[attr-defined]  # kept for as long as the function
     return write
 
 
-def scripts(rounds: int, images: int = 3000, epochs: int = 8) -> list[dict[str, Any]]:
+def scripts(
+    device: torch.device, rounds: int = 5, images: int = 3000, epochs: int = 8
+) -> list[dict[str, Any]]:
     """Images per second over whole runs, start-up included, over those of a script with a DataLoader.
 
     Ours also monitors, evaluates and writes the run's file; the images are decoded in its first run alone.
@@ -75,6 +108,8 @@ def scripts(rounds: int, images: int = 3000, epochs: int = 8) -> list[dict[str, 
         ours = [sys.executable, "-m", "sparsity_lib.study", "train", f"dataset=folder:{folder}/images"]
         ours += [f"epochs={epochs}", "--out", f"{folder}/runs"]
         environment = os.environ | {"SPARSITY_DATA": f"{folder}/data"}
+        if device.type == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
 
         def run(command: list[str], forget: str) -> None:
             shutil.rmtree(f"{folder}/{forget}", ignore_errors=True)

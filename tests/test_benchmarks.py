@@ -1,16 +1,25 @@
 """The benchmarks measure what they say, and compare trainings that do the same."""
 
+import json
+import math
 import re
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+import benchmarks.__main__ as command
+from benchmarks import targets
+from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
-from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
+from benchmarks.growth import growth
+from benchmarks.measure import exponent, interleaved, peak_bytes, quartiles, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
-from benchmarks.steps import regularised_bytes
+from benchmarks.precision import accuracies, precisions
+from benchmarks.steps import PARTS, matrix_products, parts, regularised_bytes, steps
 from benchmarks.trainings import random_data, training
+from benchmarks.whole_runs import epoch_parts, scripts, whole
 from benchmarks.workflow import ENOUGH, MOST, ROOT
 from sparsity_lib import functional
 from sparsity_lib.study import Experiment
@@ -60,11 +69,145 @@ def test_explicit_decorrelation_is_the_penalty() -> None:
     )
 
 
+def test_quartiles_lie_within_what_was_measured() -> None:
+    assert quartiles([1.0, 2.0, 4.0]) == (2.0, 1.5, 3.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-2), ("bf16", 2.0)])
+def test_both_ways_to_multiply_give_the_same_product(precision: str, tolerance: float) -> None:
+    ways, operations = matrix_products(CPU, precision)
+    product, convolved = (way().float() for way in ways.values())
+    assert operations == 2 * len(product) ** 3
+    laid_out = convolved.permute(0, 2, 3, 1).reshape(product.shape)
+    torch.testing.assert_close(laid_out, product, rtol=0, atol=tolerance)
+
+
+ON_A_CPU = {
+    "steps": [
+        {
+            "size": "s",
+            "network": "sr1Net, compiled",
+            "precision": "float32",
+            "median": 1.25,
+            "extra_memory": 1.01,
+        }
+    ],
+    "scripts": [{"run": "first", "median": 1.49}],
+}
+
+
+def test_targets_are_met_missed_or_not_measured() -> None:
+    judged = {target.what: target.judged(ON_A_CPU)[1] for target in targets.CPU}
+    assert judged.pop("a step of sr1Net, size s, over vanillaNet's") is True
+    (memory,) = (name for name in judged if name.startswith("memory") and "size s" in name)
+    assert judged.pop(memory) is False
+    assert judged.pop("images per second over those of the script with a DataLoader, size s") is False
+    assert set(judged.values()) == {None}
+    assert {target.judged(None) for target in targets.GPU} == {(None, None)}
+
+
+def test_every_target_finds_what_it_is_about_in_what_was_measured() -> None:
+    told = json.loads((ROOT / "benchmarks/results/cpu.json").read_text(encoding="utf-8"))
+    sections = {name: section["rows"] for name, section in told["sections"].items()}
+    assert all(target.judged(sections)[1] is not None for target in targets.CPU)
+
+
+def test_a_section_is_measured_again_and_the_rest_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    made = {"one": [lambda: [{"median": 1.0}]], "two": [lambda: [{"median": 2.0}], lambda: [{"median": 3.0}]]}
+    monkeypatch.setattr(command, "cases", lambda device, rounds: made)
+    assert command.main(["--device", "cpu"]) == 0
+    made["two"] = [lambda: [{"median": 4.0}]]
+    assert command.main(["--device", "cpu", "--only", "two"]) == 0
+    told = json.loads((tmp_path / "cpu.json").read_text())
+    assert [section["rows"] for section in told["sections"].values()] == [
+        [{"median": 1.0}],
+        [{"median": 4.0}],
+    ]
+    assert {"date", "commit", "code_fingerprint"} <= told["sections"]["one"].keys()
+    with pytest.raises(SystemExit):
+        command.main(["--device", "cpu", "--only", "three"])
+    assert "--only three: on cpu there are one, two" in capsys.readouterr().err
+    monkeypatch.setattr(command, "machine", lambda device: {"device": "another"})
+    with pytest.raises(SystemExit):
+        command.main(["--device", "cpu", "--only", "one"])
+    assert "was measured on another machine" in capsys.readouterr().err
+
+
+def test_the_same_sections_are_there_on_a_gpu_but_for_those_of_a_cpu() -> None:
+    on_cpu, on_gpu = (set(command.cases(torch.device(name), 2)) for name in ("cpu", "cuda"))
+    assert on_cpu - on_gpu == {"parts", "compiling"}
+    assert on_gpu - on_cpu == {"whole"}
+
+
 @pytest.mark.slow
 def test_counterparts_are_compared_with_what_they_replace() -> None:
     rows = counterparts("s", CPU, rounds=2)
     assert [row["over"] for row in rows if row["step"].startswith("Sparseout")] == ["dropout"] * 4
     assert all(0 < row["low"] <= row["median"] <= row["high"] for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_steps_are_set_beside_plain_ones_and_the_machine(precision: str) -> None:
+    plain, *others = steps("s", CPU, 2, precision)
+    assert (plain["network"], plain["median"], plain["extra_memory"]) == ("vanillaNet", 1, 0)
+    assert plain["share_of_matrix_rate"] > 0
+    assert plain["fastest_product"] in matrix_products(CPU, precision)[0]
+    assert ["naive" in row["network"] for row in others].count(True) == (3 if precision == "float32" else 0)
+    assert all(0 < row["low"] <= row["median"] <= row["high"] for row in others)
+
+
+@pytest.mark.slow
+def test_parts_of_an_overhead_add_up() -> None:
+    for row in parts("s", CPU, rounds=1):
+        assert sum(row[name] for name in (*PARTS, "the rest")) == pytest.approx(row["all"])
+        assert row["entropy and its gradient"] > 0
+
+
+@pytest.mark.slow
+def test_what_follows_an_epoch_is_told_in_shares_of_it() -> None:
+    found = {
+        row["part"]: row["median"] for row in epoch_parts("s", CPU, compiled=False, images=256, rounds=2)
+    }
+    assert 0 < found["passing"] < found["monitor"] < found["observing"]
+    assert 0 < found["validation"] < found["observing"]
+    assert found["writing_of_100_epochs"] > 0
+
+
+@pytest.mark.slow
+def test_growth_is_of_time_and_memory() -> None:
+    rows = growth(CPU, 2, small=True)
+    assert len(rows) == 5
+    assert all(math.isfinite(row[name]) for row in rows for name in ("median", "low", "high", "memory"))
+
+
+@pytest.mark.slow
+def test_other_precisions_are_set_beside_float32() -> None:
+    assert {row["precision"] for row in precisions("s", CPU, 2)} == {"float32", "bf16"}
+    assert [row["n"] for row in accuracies(CPU, seeds=2, epochs=1)] == [2, 2]
+
+
+@pytest.mark.slow
+def test_whole_runs_are_timed() -> None:
+    assert {row["run"] for row in scripts(CPU, rounds=2, images=100, epochs=1)} == {"first", "again"}
+    row = whole("sr3Net", "s", CPU, epochs=2, images=128, precision="bf16")
+    assert row["seconds"] > 0
+    assert row["teraflops"] > 0
+    assert (
+        row.items()
+        >= {"network": "sr3Net", "size": "s", "epochs": 2, "images": 128, "precision": "bf16"}.items()
+    )
+
+
+@pytest.mark.slow
+def test_compiling_is_quicker_where_it_was_done_before() -> None:
+    empty, filled = compiling(("s",), rounds=1)
+    assert (empty["cache"], filled["cache"]) == ("empty", "filled")
+    assert empty["steps"] > filled["steps"] > 0
 
 
 def test_what_a_job_costs_is_told_of_jobs_as_they_are_planned():

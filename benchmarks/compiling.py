@@ -1,0 +1,79 @@
+"""python -m benchmarks.compiling SIZE: what compiling the entropies takes and saves, in a process of its own.
+
+Prints a JSON object of seconds: of the first epoch, and of later ones compiled and not.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.measure import interleaved
+from benchmarks.steps import regularised_bytes
+from benchmarks.trainings import BATCH, random_data, training
+from sparsity_lib.study.preparation import COMPILED_FROM, keep_freed_memory
+
+
+def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:
+    """After how many activations compiling has paid for itself, with torch's cache empty and filled.
+
+    `steps`: what compiling takes, in steps of sr1Net that is not compiled; `pays_from`: activations whose
+    entropy is then to be taken until as much is saved; infinite if compiled steps are no faster. On a CPU.
+    """
+    rows = []
+    for size in sizes:
+        told: dict[str, list[dict[str, float]]] = {"empty": [], "filled": []}
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as cache:
+                for state in told:
+                    told[state].append(_measured(size, cache))
+        for state, runs in told.items():
+            seen = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+            once, saved = seen["first"] - seen["compiled"], seen["plain"] - seen["compiled"]
+            batches = once / saved * seen["steps"] if saved > 0 else float("inf")
+            rows.append(
+                {
+                    "size": size,
+                    "cache": state,
+                    "rounds": rounds,
+                    "steps": once / seen["plain"] * seen["steps"],
+                    "pays_from": batches * seen["activations"],
+                    "compiled_from": COMPILED_FROM,
+                }
+            )
+    return rows
+
+
+def _measured(size: str, cache: str) -> dict[str, float]:
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "benchmarks.compiling", size]
+    answer = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    told: dict[str, float] = json.loads(answer.stdout)
+    return told
+
+
+def main(size: str, steps: int = 4) -> None:
+    """Measure one size in this process, and print."""
+    keep_freed_memory()
+    device = torch.device("cpu")
+    data = random_data(BATCH * steps, device, held_out=64)
+    plain = training("sr1Net", size, device, data)
+    compiled = training("sr1Net", size, device, data, compiled=True)
+    plain.train_epoch()  # what torch does once in a process is not compiling
+    start = time.perf_counter()
+    compiled.train_epoch()
+    told = {"first": time.perf_counter() - start}
+    work = {"plain": plain.train_epoch, "compiled": compiled.train_epoch}
+    told |= {name: statistics.median(times) for name, times in interleaved(work, 9, 0.1).items()}
+    told |= {"steps": steps, "activations": regularised_bytes(plain) / 4}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,121 @@
+"""What was aimed at before it was measured, and what of it is met.
+
+A target is met by the median over rounds, as it was measured and not as it is rounded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+Sections = Mapping[str, Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on one measured value; `high` where it is an upper one."""
+
+    what: str
+    bound: float
+    find: Callable[[Sections], Row | None]
+    field: str = "median"
+    high: bool = True
+    unit: str = ""
+
+    def judged(self, of_device: Sections | None) -> tuple[Row | None, bool | None]:
+        """The row that it is judged by, and whether it is met; None for both where nothing was measured."""
+        row = None if of_device is None else self.find(of_device)
+        if row is None or self.field not in row:
+            return None, None
+        value = row[self.field]
+        return row, value <= self.bound if self.high else value >= self.bound
+
+
+def _row(section: str, **fields: Any) -> Callable[[Sections], Row | None]:
+    def find(of_device: Sections) -> Row | None:
+        rows = of_device.get(section, ())
+        return next((row for row in rows if all(row.get(n) == value for n, value in fields.items())), None)
+
+    return find
+
+
+def _step(size: str, network: str, precision: str = "float32") -> Callable[[Sections], Row | None]:
+    return _row("steps", size=size, network=network, precision=precision)
+
+
+_MONITOR = "monitoring 1,000 + 1,000 images, of an epoch of 10,000, size s, share"
+_SIGNED = "decorrelation, signed, with filters"
+CPU = (
+    *(
+        Target(
+            f"a step of {recipe}, size {size}, over vanillaNet's", bound, _step(size, f"{recipe}, compiled")
+        )
+        for recipe, size, bound in (
+            ("sr1Net", "s", 1.25),
+            ("sr1Net", "m", 1.10),
+            ("sr2Net", "s", 1.05),
+            ("sr2Net", "m", 1.05),
+            ("sr3Net", "s", 1.05),
+            ("sr3Net", "m", 1.05),
+        )
+    ),
+    *(
+        Target(
+            f"memory of sr1Net beyond vanillaNet's, size {size}, in copies of its regularised activations",
+            1.0,
+            _step(size, "sr1Net, compiled"),
+            field="extra_memory",
+        )
+        for size in ("s", "m")
+    ),
+    Target(_MONITOR, 0.20, _row("epoch", compiled=True, part="monitor")),
+    Target(
+        "images per second over those of the script with a DataLoader, size s",
+        1.5,
+        _row("scripts", run="first"),
+        high=False,
+    ),
+    Target(
+        "vanillaNet-m's steps per second in bf16 over float32",
+        1.5,
+        _row("precision", size="m", network="vanillaNet", precision="bf16"),
+        high=False,
+    ),
+    Target(
+        "time of signed decorrelation, exponent over 1,024 to 4,096 filters",
+        1.0,
+        _row("growth", what=_SIGNED, sizes=[1024, 2048, 4096]),
+    ),
+)
+_WHOLE: dict[str, Any] = {"network": "sr3Net", "precision": "bf16", "epochs": 100, "images": 50_000}
+GPU = (
+    *(
+        Target(
+            f"sr3Net-{size}, monitored, 100 epochs of 50,000 images in bf16",
+            bound,
+            _row("whole", size=size, **_WHOLE),
+            field="seconds",
+            unit=" s",
+        )
+        for size, bound in (("xxl", 150.0), ("s", 20.0))
+    ),
+    Target(
+        "the same at size xxl, while training",
+        330.0,
+        _row("whole", size="xxl", **_WHOLE),
+        "teraflops",
+        False,
+        " TFLOP/s",
+    ),
+    Target(
+        "a step of sr2Net, size xxl, in bf16, over vanillaNet's",
+        1.05,
+        _step("xxl", "sr2Net, compiled", "bf16"),
+    ),
+    Target(
+        "images per second over those of the script with a DataLoader, size s",
+        10.0,
+        _row("scripts", run="first"),
+        high=False,
+    ),
+)
