@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
+from benchmarks import targets
 from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
 from benchmarks.growth import growth
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
-from benchmarks.whole_runs import epoch_parts, scripts, whole
+from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
 from sparsity_lib.study import provenance
 from sparsity_lib.study.files import written_whole
 from sparsity_lib.study.preparation import device_of, keep_freed_memory
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: {row}", flush=True)
         with written_whole(path) as partial:
             partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        targets.write(RESULTS)
     return 0
 
 
@@ -82,7 +84,9 @@ def cases(device: torch.device, rounds: int) -> dict[str, list[Case]]:
     if on_cpu:
         parted: list[Case] = [lambda size=size: parts(size, device) for size in sizes]
         paid: list[Case] = [lambda: compiling(sizes)]
-        return common | {"parts": parted, "compiling": paid, "scripts": [lambda: scripts(device)]}
+        profiled: list[Case] = [lambda: monitor_parts(device)]
+        common |= {"parts": parted, "monitor_parts": profiled, "compiling": paid}
+        return common | {"scripts": [lambda: scripts(device)]}
     common["steps"] += [lambda size=size: steps(size, device, rounds, "bf16") for size in sizes]
     wholes: list[Case] = [
         lambda size=size: [whole("sr3Net", size, device, precision="bf16", compiled=True)]

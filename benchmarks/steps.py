@@ -1,6 +1,7 @@
 """A training step: what penalties cost beside plain training and beside the naive form, and why."""
 
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def parts(size: str, device: torch.device, rounds: int = 8) -> list[dict[str, An
     spent: dict[str, list[dict[str, float]]] = {network: [] for network in ones}
     for _ in range(rounds):
         for network, one in ones.items():
-            spent[network].append(self_times(one.train_epoch))
+            spent[network].append(self_times(one.train_epoch, PARTS))
     median = {
         network: {what: statistics.median(its[what] for its in times) for what in times[0]}
         for network, times in spent.items()
@@ -99,16 +100,17 @@ def parts(size: str, device: torch.device, rounds: int = 8) -> list[dict[str, An
     return rows
 
 
-def self_times(work: Work) -> dict[str, float]:
-    """CPU seconds of a call: of each part, and of all."""
+def self_times(work: Work, parts: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+    """CPU seconds of a call: of each part, the first by how an operation's name begins, and of all."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         work()
-    seconds = dict.fromkeys((*PARTS, "all"), 0.0)
+    seconds = dict.fromkeys((*parts, "all"), 0.0)
     for event in profile.key_averages():
         took = event.self_cpu_time_total / 1e6
         seconds["all"] += took
-        for part, names in PARTS.items():
-            seconds[part] += took if event.key.startswith(names) else 0.0
+        part = next((part for part, names in parts.items() if event.key.startswith(names)), None)
+        if part:
+            seconds[part] += took
     return seconds
 
 

@@ -3,9 +3,13 @@
 A target is met by the median over rounds, as it was measured and not as it is rounded.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from sparsity_lib.study.files import written_whole
 
 Row = Mapping[str, Any]
 Sections = Mapping[str, Sequence[Row]]
@@ -119,3 +123,30 @@ GPU = (
         high=False,
     ),
 )
+
+
+def judge(folder: Path) -> list[dict[str, Any]]:
+    """Every target with what was measured in `cpu.json` and `cuda.json` of the folder, if it was."""
+    rows = []
+    for name, device, aimed in (("cpu", "CPU", CPU), ("cuda", "GPU", GPU)):
+        path = folder / f"{name}.json"
+        of_device = None
+        if path.exists():
+            sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
+            of_device = {section: told["rows"] for section, told in sections.items()}
+        for target in aimed:
+            row: dict[str, Any] = {"device": device, "what": target.what, "bound": target.bound}
+            row |= {"high": target.high, "unit": target.unit}
+            measured, met = target.judged(of_device)
+            if measured is not None:
+                row |= {"value": measured[target.field], "met": met}
+                if target.field == "median" and "low" in measured:
+                    row |= {"low": measured["low"], "upper": measured["high"]}
+            rows.append(row)
+    return rows
+
+
+def write(folder: Path) -> None:
+    """Write `targets.json` of the folder's results, which the book shows."""
+    with written_whole(folder / "targets.json") as partial:
+        partial.write_text(json.dumps({"rows": judge(folder)}, indent=1, ensure_ascii=False) + "\n")

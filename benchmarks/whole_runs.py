@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import Work, interleaved, ratio
-from benchmarks.steps import flops
+from benchmarks.steps import flops, self_times
 from benchmarks.trainings import random_data, training
 from sparsity_lib.study import observation, runs
 from sparsity_lib.study.recording import Log
@@ -80,6 +80,32 @@ def whole(
     total = time.perf_counter() - start
     row = {"network": network, "size": size, "epochs": epochs, "images": images} | fields
     return row | {"seconds": total, "teraflops": flops(one) * epochs / spent / 1e12}
+
+
+MONITORING = {
+    "the network": ("aten::mkldnn_convolution", "aten::convolution", "aten::max_pool", "aten::addmm"),
+    "entropies and sums, compiled": ("## Call CompiledFxGraph",),
+    "calling the compiled code": ("Torch-Compiled Region", "TorchDynamo"),
+    "products of channels": ("aten::mm",),
+    "sums and the channels that answer": ("aten::sum", "aten::relu", "aten::clamp_min", "aten::sub"),
+    "histogram": ("aten::index_add_", "aten::_to_copy", "aten::copy_", "aten::clamp", "aten::div"),
+}
+
+
+def monitor_parts(device: torch.device, rounds: int = 5) -> list[dict[str, Any]]:
+    """By profile, what the statistics of 1,000 held-out and 1,000 training images spend: shares of all."""
+    data = random_data(1000, device, held_out=1000)
+    one = training("sr3Net", "s", device, data, compiled=True)
+    splits = (data.monitor, data.train_monitor)
+
+    def observe() -> None:
+        observation.observe_activations(one.model, one.monitors, splits, one.prepare)
+
+    observe()
+    times = [self_times(observe, MONITORING) for _ in range(rounds)]
+    shares = {part: statistics.median(its[part] / its["all"] for its in times) for part in MONITORING}
+    rows = [{"size": "s", "part": part, "median": share} for part, share in shares.items()]
+    return [*rows, {"size": "s", "part": "the rest", "median": 1 - sum(shares.values())}]
 
 
 def _writing(one: Training, path: Path) -> Work:

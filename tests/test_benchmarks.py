@@ -19,7 +19,7 @@ from benchmarks.naive import NaiveTraining, explicit_decorrelation
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import PARTS, matrix_products, parts, regularised_bytes, steps
 from benchmarks.trainings import random_data, training
-from benchmarks.whole_runs import epoch_parts, scripts, whole
+from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
 from benchmarks.workflow import ENOUGH, MOST, ROOT
 from sparsity_lib import functional
 from sparsity_lib.study import Experiment
@@ -107,10 +107,11 @@ def test_targets_are_met_missed_or_not_measured() -> None:
     assert {target.judged(None) for target in targets.GPU} == {(None, None)}
 
 
-def test_every_target_finds_what_it_is_about_in_what_was_measured() -> None:
-    told = json.loads((ROOT / "benchmarks/results/cpu.json").read_text(encoding="utf-8"))
-    sections = {name: section["rows"] for name, section in told["sections"].items()}
-    assert all(target.judged(sections)[1] is not None for target in targets.CPU)
+def test_the_targets_shown_are_those_of_what_was_measured() -> None:
+    results = ROOT / "benchmarks/results"
+    rows = targets.judge(results)
+    assert json.loads((results / "targets.json").read_text(encoding="utf-8"))["rows"] == rows
+    assert all("met" in row for row in rows if row["device"] == "CPU")
 
 
 def test_a_section_is_measured_again_and_the_rest_is_kept(
@@ -127,6 +128,7 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
         [{"median": 1.0}],
         [{"median": 4.0}],
     ]
+    assert all("met" not in row for row in json.loads((tmp_path / "targets.json").read_text())["rows"])
     assert {"date", "commit", "code_fingerprint"} <= told["sections"]["one"].keys()
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "three"])
@@ -139,7 +141,7 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
 
 def test_the_same_sections_are_there_on_a_gpu_but_for_those_of_a_cpu() -> None:
     on_cpu, on_gpu = (set(command.cases(torch.device(name), 2)) for name in ("cpu", "cuda"))
-    assert on_cpu - on_gpu == {"parts", "compiling"}
+    assert on_cpu - on_gpu == {"parts", "monitor_parts", "compiling"}
     assert on_gpu - on_cpu == {"whole"}
 
 
@@ -166,6 +168,14 @@ def test_parts_of_an_overhead_add_up() -> None:
     for row in parts("s", CPU, rounds=1):
         assert sum(row[name] for name in (*PARTS, "the rest")) == pytest.approx(row["all"])
         assert row["entropy and its gradient"] > 0
+
+
+@pytest.mark.slow
+def test_parts_of_monitoring_are_shares() -> None:
+    shares = {row["part"]: row["median"] for row in monitor_parts(CPU, rounds=2)}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(0 <= share < 1 for share in shares.values())
+    assert shares["entropies and sums, compiled"] > 0
 
 
 @pytest.mark.slow

@@ -235,11 +235,16 @@ def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -
 
 def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
     text = article(read(book)["speed"]).get_text(" ", strip=True)
-    for path in ROOT.glob("benchmarks/results/*.json"):
-        told = json.loads(path.read_text())
+    results = {path.stem: json.loads(path.read_text()) for path in ROOT.glob("benchmarks/results/*.json")}
+    judged = results.pop("targets")["rows"]
+    for row in judged:
+        assert f"{row['what']} {'≤' if row['high'] else '≥'} {row['bound']:g}" in text
+    assert text.count("missed") >= sum(row.get("met") is False for row in judged)
+    assert text.count("not measured") >= sum("met" not in row for row in judged)
+    for told in results.values():
         assert told["machine"]["device"] in text
-        for row in told["steps"]:
-            assert f"{row['size']} {row['network']} {row['median']:.2f}" in text
+        for row in told["sections"]["steps"]["rows"]:
+            assert f"{row['size']} {row['network']} {row['median']:.3f}" in text
     assert "e+0" not in text
 
 

@@ -21,8 +21,10 @@ from typing import Any
 import xarray as xr
 from docutils import nodes
 from docutils.statemachine import StringList
+from speed_tables import benchmarks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from table_lines import Row, percent, table
 
 from sparsity_lib.study.described import as_text
 
@@ -38,8 +40,6 @@ PACKAGES = (
     "seaborn",
 )
 MACHINE = ("device", "threads", "python", "torch")
-
-Row = Sequence[object]
 
 
 def software(root: Path) -> list[str]:
@@ -141,138 +141,6 @@ def _grouped(
     return dict(sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))))
 
 
-def benchmarks(root: Path) -> list[str]:
-    """What `python -m benchmarks` measured, one section per device."""
-    lines: list[str] = []
-    for path in sorted(root.glob("benchmarks/results/*.json")):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        machine = told["machine"]
-        on = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
-        lines += ["", f"**{on}**, {told['rounds']} rounds.", "", *_steps(told["steps"])]
-        lines += _counterparts(on, told.get("counterparts", []))  # newer than some results
-        lines += _parts(on, told["parts"]) + _precision(on, told)
-        shares = [
-            (
-                row["size"],
-                "yes" if row["compiled"] else "no",
-                f"{row['images']:,}",
-                *(_percent(row[name]) for name in _PARTS),
-            )
-            for row in told["epoch"]
-        ]
-        head: Row = ("size", "compiled", "images", *_PARTS.values())
-        lines += table(f"{on}: shares of the training time of an epoch, sr3Net.", head, shares)
-        speeds = [
-            (_RUNS[row["run"]], f"{row['median']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
-            for row in told["scripts"]
-        ]
-        caption = (
-            f"{on}: images per second of whole runs, start-up included, over those of a script with a "
-            f"DataLoader; vanillaNet-s, {told['scripts'][0]['epochs']} epochs of "
-            f"{told['scripts'][0]['images']:,} JPEG files of 32 × 32."
-        )
-        lines += table(caption, ("run", "times as fast", "quartiles"), speeds)
-        grown = [
-            (row["what"], f"{row['sizes'][0]:,} to {row['sizes'][-1]:,}", f"{row['exponent']:.2f}")
-            for row in told["growth"]
-        ]
-        head = ("time of", "sizes", "exponent")
-        lines += table(f"{on}: growth, as the exponent of time over size; 1 is linear.", head, grown)
-    return lines or ["Nothing was measured yet."]
-
-
-def _counterparts(on: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    told = [(row["size"], row["step"], row["over"], f"{row['median']:.2f}", _quartiles(row)) for row in rows]
-    head = ("size", "a step with", "over one with", "time", "quartiles")
-    return table(f"{on}: what the other three papers add to a step.", head, told)
-
-
-_PARTS = {
-    "monitor": "monitoring 1,000 + 1,000 images",
-    "validation": "evaluating up to 9,000 images",
-    "writing_of_100_epochs": "writing the file of 100 epochs, per epoch",
-}
-
-
-_RUNS = {"first": "the first, which decodes the files", "again": "a later one, which finds them decoded"}
-
-
-def _steps(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines: list[str] = []
-    told = [
-        (
-            row["size"],
-            row["network"],
-            f"{row['median']:.2f}",
-            _quartiles(row),
-            f"{row['extra_memory']:+.2f}",
-            *([f"{row['milliseconds']:.2f}"] if "milliseconds" in row else []),
-        )
-        for row in rows
-    ]
-    head = ["size", "network", "time over vanillaNet's", "quartiles", "memory beyond vanillaNet's"]
-    head += ["ms a step"] if "milliseconds" in rows[0] else []
-    lines += table("A training step; memory in copies of sr1Net's regularised activations.", head, told)
-    for row in rows:
-        if "share_of_matrix_rate" in row:
-            share = _percent(row["share_of_matrix_rate"])
-            lines += [
-                "",
-                f"vanillaNet-{row['size']} computes at {share} of the machine's own matrix product.",
-            ]
-    return lines
-
-
-def _parts(on: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    names = [name for name in rows[0] if name not in ("size", "network")]
-    shares = [(row["size"], row["network"], *(f"{100 * row[n]:+.1f} %" for n in names)) for row in rows]
-    caption = (
-        f"{on}: what a step of the compiled recipes spends beyond vanillaNet's, in shares of vanillaNet's."
-    )
-    return table(caption, ("size", "network", *names), shares)
-
-
-def _precision(on: str, told: dict[str, Any]) -> list[str]:
-    speeds = [
-        (row["size"], row["network"], row["precision"], f"{row['median']:.2f}", _quartiles(row))
-        for row in told["precision"]
-        if row["precision"] != "float32"
-    ]
-    head: Row = ("size", "network", "precision", "times as fast as float32", "quartiles")
-    lines = table(f"{on}: steps per second, compiled.", head, speeds)
-    reached = [
-        (
-            row["network"],
-            row["n"],
-            f"{row['float32']:.3f} ± {row['float32_sd']:.3f}",
-            f"{row['bf16']:.3f}",
-            f"{row['mean']:+.4f} ± {row['sd']:.4f}",
-            f"{row['low']:+.4f} to {row['high']:+.4f}",
-        )
-        for row in told["accuracy"]
-    ]
-    head = ("network", "seeds", "float32 (± SD)", "bf16", "difference (± SD)", "95 % interval")
-    caption = (
-        f"{on}: validation accuracy after {told['accuracy'][0]['epochs']} epochs of 1,000 digits, size m, in "
-        "bf16 and in float32, paired by seed."
-    )
-    return lines + table(caption, head, reached)
-
-
-def _quartiles(row: dict[str, Any]) -> str:
-    return f"{row['low']:.2f} to {row['high']:.2f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share > 0.1 else f"{100 * share:.2g} %"
-
-
-def table(caption: str, head: Row, rows: Iterable[Row]) -> list[str]:
-    """A Markdown table with a caption, as lines."""
-    body = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
-    return ["", f":::{{table}} {caption}", *body, ":::", ""]
-
-
 def faults(root: Path) -> list[str]:
     """What `make faults` tried and lost, and on what."""
     told = json.loads((root / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
@@ -290,7 +158,7 @@ def workflow_overhead(root: Path) -> list[str]:
     """What `python -m benchmarks.workflow` measured."""
     told = json.loads((root / "benchmarks" / "workflow.json").read_text(encoding="utf-8"))
     rows = [
-        (row["how"], row["jobs"], f"{row['runs_per_job']} runs", _percent(row["cost"] / row["runs_per_job"]))
+        (row["how"], row["jobs"], f"{row['runs_per_job']} runs", percent(row["cost"] / row["runs_per_job"]))
         for row in told["rows"]
     ]
     machine = told["machine"]
