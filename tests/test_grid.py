@@ -328,7 +328,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_told_apart(tmp_path):
     runs = [study.train(study.Experiment(**SMALL | f), folder=tmp_path) for f in ({}, {"batch_size": 32})]
     assert [title for title, _ in analysis.settings(results.curves(runs))] == [
         "digits, s, 100 images",
-        "digits, s, 100 images, batch_size=32",
+        "digits, s, 100 images, batch size 32",
     ]
 
 

@@ -404,7 +404,7 @@ def test_the_forest_plot_has_a_panel_per_primary_claim_and_needs_runs() -> None:
     (panel,) = figure.axes
     assert panel.get_title(loc="left") == "It is so."
     assert [label.get_text() for label in panel.get_yticklabels()] == [
-        "cifar10-jpeg, s,\n10,000 images, n = 5"
+        "cifar10-jpeg, s, 10,000\nimages, n = 5"
     ]
 
 
