@@ -42,6 +42,17 @@ def growth(device: torch.device, rounds: int, small: bool = False) -> list[dict[
         weight = torch.randn(filters, 576, device=device, requires_grad=True)
         return lambda: penalty(weight).backward()
 
+    def additions(filters: int) -> Work:
+        """A fixed number of passes over such weights: what exceeds linear growth here is memory's."""
+        weight = torch.randn(filters, 576, device=device)
+
+        def work() -> None:
+            summed = weight
+            for _ in range(16):
+                summed = summed + weight
+
+        return work
+
     filters = (64, 128) if small else (64, 128, 256, 512, 1024, 2048, 4096)
     ranges = ((64, 128),) if small else ((64, 512), (1024, 4096))
     for what, penalty in (
@@ -49,6 +60,7 @@ def growth(device: torch.device, rounds: int, small: bool = False) -> list[dict[
         ("the same by all pairs", explicit_decorrelation),
     ):
         add(what, {d: pairs(d, penalty) for d in filters}, *ranges)
+    add("16 additions of as many weights", {d: additions(d) for d in filters}, *ranges)
 
     images = (64, 128) if small else (640, 2560, 10240)
     ones = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}

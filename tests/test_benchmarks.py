@@ -191,7 +191,7 @@ def test_what_follows_an_epoch_is_told_in_shares_of_it() -> None:
 @pytest.mark.slow
 def test_growth_is_of_time_and_memory() -> None:
     rows = growth(CPU, 2, small=True)
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert all(math.isfinite(row[name]) for row in rows for name in ("median", "low", "high", "memory"))
 
 

@@ -183,12 +183,15 @@ def test_the_book_is_served_to_this_machine_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_has_parameters_and_no_outputs(path: Path) -> None:
+def test_a_notebook_has_parameters_no_outputs_and_folds_long_cells(path: Path) -> None:
     assert re.fullmatch(r"\d\d-[a-z0-9-]+", path.stem)
     cells = json.loads(path.read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    for cell in code:
+        long = len("".join(cell["source"]).splitlines()) >= 20
+        assert not long or "hide-input" in cell["metadata"].get("tags", []), cell["id"]
 
 
 @pytest.mark.slow
