@@ -20,7 +20,7 @@ import torch
 from benchmarks import targets
 from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
-from benchmarks.growth import growth
+from benchmarks.growth import by_channels, growth
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
@@ -80,6 +80,7 @@ def cases(device: torch.device, rounds: int) -> dict[str, list[Case]]:
         "accuracy": [lambda: accuracies(device)],
         "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
         "growth": [lambda: growth(device, max(5, rounds // 3))],
+        "channels": [lambda: by_channels(device, rounds)],
     }
     if on_cpu:
         parted: list[Case] = [lambda size=size: parts(size, device) for size in sizes]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Work, exponent, interleaved, peak_bytes, quartiles
+from benchmarks.measure import Work, exponent, interleaved, peak_bytes, quartiles, ratio
 from benchmarks.naive import explicit_decorrelation
 from benchmarks.trainings import random_data, training
 from sparsity_lib import functional
@@ -66,3 +66,27 @@ def growth(device: torch.device, rounds: int, small: bool = False) -> list[dict[
     ones = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
     add("an epoch, with images", {n: one.train_epoch for n, one in ones.items()})
     return rows
+
+
+def by_channels(device: torch.device, rounds: int, activations: int = 2**21) -> list[dict[str, Any]]:
+    """An activation's share of an entropy with its gradient, over one exponential, by the number of channels.
+
+    Few channels cost more each: a vector's maximum and sums are taken across it, once per vector.
+    """
+    exponentials = torch.empty(activations, device=device)
+    values = torch.randn(activations, device=device)
+    counts = (16, 32, 64, 128, 256)
+
+    def entropy(channels: int, compiled: bool) -> Work:
+        vectors = values.view(-1, channels)
+        return lambda: functional.rfav_entropy(vectors, compiled=compiled)
+
+    ways = [(channels, compiled) for compiled in (True, False) for channels in counts]
+    work: dict[str, Work] = {"exp": lambda: torch.exp(values, out=exponentials)}
+    work |= {f"{channels} {compiled}": entropy(channels, compiled) for channels, compiled in ways}
+    times = interleaved(work, rounds, 0.1)
+    return [
+        {"channels": channels, "compiled": compiled}
+        | ratio(times[f"{channels} {compiled}"], times["exp"])._asdict()
+        for channels, compiled in ways
+    ]

@@ -13,7 +13,7 @@ import benchmarks.__main__ as command
 from benchmarks import targets
 from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
-from benchmarks.growth import growth
+from benchmarks.growth import by_channels, growth
 from benchmarks.measure import exponent, interleaved, peak_bytes, quartiles, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
 from benchmarks.precision import accuracies, precisions
@@ -193,6 +193,13 @@ def test_growth_is_of_time_and_memory() -> None:
     rows = growth(CPU, 2, small=True)
     assert len(rows) == 6
     assert all(math.isfinite(row[name]) for row in rows for name in ("median", "low", "high", "memory"))
+
+
+@pytest.mark.slow
+def test_an_entropy_costs_more_than_an_exponential() -> None:
+    rows = by_channels(CPU, 3, activations=2**16)
+    assert [row["channels"] for row in rows] == 2 * [16, 32, 64, 128, 256]
+    assert all(row["median"] > 1 for row in rows)
 
 
 @pytest.mark.slow

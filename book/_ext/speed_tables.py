@@ -214,6 +214,15 @@ def _growth(rows: Sequence[Measured]) -> list[str]:
     )
 
 
+def _channels(rows: Sequence[Measured]) -> list[str]:
+    told = [
+        (row["channels"], "yes" if row["compiled"] else "no", f"{row['median']:.1f}", _quartiles(row))
+        for row in rows
+    ]
+    caption = "An entropy with its gradient, per activation, in times of one exponential."
+    return table(caption, ("channels", "compiled", "time", "quartiles"), told)
+
+
 def _compiling(rows: Sequence[Measured]) -> list[str]:
     told = [(row["size"], row["cache"], f"{row['steps']:,.0f}", _billions(row["pays_from"])) for row in rows]
     caption = (
@@ -251,6 +260,7 @@ SECTIONS: dict[str, Callable[[Sequence[Measured]], list[str]]] = {
     "epoch": _epoch,
     "monitor_parts": _monitor_parts,
     "growth": _growth,
+    "channels": _channels,
     "compiling": _compiling,
     "scripts": _scripts,
     "whole": _whole,
