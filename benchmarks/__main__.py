@@ -37,16 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure everything on one device and write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument(
-        "--rounds", type=int, default=15, help="turns of each candidate, where they are short"
-    )
     parser.add_argument("--only", help="measure these again and keep the rest: names with commas")
     args = parser.parse_args(arguments)
-    if args.rounds < 2:
-        parser.error(f"--rounds {args.rounds}: quartiles need 2 or more")
     device = device_of(args.device)
     keep_freed_memory()  # as every training of the study does
-    to_measure = cases(device, args.rounds)
+    to_measure = cases(device)
     names = args.only.split(",") if args.only else list(to_measure)
     if unknown := [name for name in names if name not in to_measure]:
         parser.error(f"--only {unknown[0]}: on {device.type} there are {', '.join(to_measure)}")
@@ -57,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if kept["machine"] != told["machine"]:
             parser.error(f"--only: {path} was measured on another machine or torch; leave it out")
         told = kept
+    made_by = provenance.code()  # before measuring: files may change meanwhile
     for name in names:
         rows = [row for case in to_measure[name] for row in case()]
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        told["sections"][name] = {"date": today, **provenance.code(), "rows": rows}
+        told["sections"][name] = {"date": today, **made_by, "rows": rows}
         for row in rows:
             print(f"{name}: {row}", flush=True)
         with written_whole(path) as partial:
@@ -69,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def cases(device: torch.device, rounds: int) -> dict[str, list[Case]]:
+def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
     """What there is to measure on the device, section by section."""
     on_cpu = device.type == "cpu"
     sizes = ("s", "m") if on_cpu else ("s", "m", "xxl")
@@ -79,7 +75,7 @@ def cases(device: torch.device, rounds: int) -> dict[str, list[Case]]:
         "precision": [lambda size=size: precisions(size, device, rounds) for size in sizes[1:]],
         "accuracy": [lambda: accuracies(device)],
         "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
-        "growth": [lambda: growth(device, max(5, rounds // 3))],
+        "growth": [lambda: growth(device)],
         "channels": [lambda: by_channels(device, rounds)],
     }
     if on_cpu:

@@ -5,9 +5,7 @@ epoch's steps, and the activations per step whose entropy is taken.
 """
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import interleaved
+from benchmarks.measure import fresh_process, interleaved
 from benchmarks.steps import regularised_bytes
 from benchmarks.trainings import BATCH, random_data, training
 from sparsity_lib.study.preparation import COMPILED_FROM, keep_freed_memory
@@ -34,7 +32,7 @@ def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as cache:
                 for state in told:
-                    told[state].append(_measured(size, cache))
+                    told[state].append(fresh_process("benchmarks.compiling", size, cache=cache))
         for state, runs in told.items():
             seen = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
             once, saved = seen["once"], seen["plain"] - seen["compiled"]
@@ -50,14 +48,6 @@ def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def _measured(size: str, cache: str) -> dict[str, float]:
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "benchmarks.compiling", size]
-    answer = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
-    told: dict[str, float] = json.loads(answer.stdout)
-    return told
 
 
 def main(size: str, steps: int = 4) -> None:

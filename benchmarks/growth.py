@@ -1,46 +1,78 @@
-"""How time and memory grow with the size of what is computed."""
+"""How time and memory grow with the size of what is computed.
 
-from collections.abc import Callable, Mapping
+python -m benchmarks.growth DEVICE SIZES: seconds of the decorrelation of so many filters, printed as JSON.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from benchmarks.measure import Work, exponent, interleaved, peak_bytes, quartiles, ratio
+from benchmarks.measure import Work, exponent, fresh_process, interleaved, peak_bytes, quartiles, ratio
 from benchmarks.naive import explicit_decorrelation
 from benchmarks.trainings import random_data, training
 from sparsity_lib import functional
+from sparsity_lib.study.preparation import keep_freed_memory
+
+Seconds = Mapping[int, float]
+SIGNED, ADDITIONS = "decorrelation, signed, with filters", "16 additions of as many weights"
 
 
-def growth(device: torch.device, rounds: int, small: bool = False) -> list[dict[str, Any]]:
+def growth(device: torch.device, rounds: int = 5, small: bool = False) -> list[dict[str, Any]]:
     """The exponents of time, by round, and of peak memory over the size; 1 is linear.
 
     `small` leaves out the larger sizes: it shows that this works, and says little of growth.
     """
-    rows = []
-
-    def add(what: str, work: Mapping[int, Work], *ranges: tuple[int, int]) -> None:
-        times = interleaved({str(size): one for size, one in work.items()}, rounds, 0.05)
-        memory = {size: peak_bytes(one, device) for size, one in work.items()}
-        for low, high in ranges or ((min(work), max(work)),):
-            sizes = [size for size in work if low <= size <= high]
-            by_round = [
-                exponent(sizes, seconds)
-                for seconds in zip(*(times[str(size)] for size in sizes), strict=True)
-            ]
-            row: dict[str, Any] = {"what": what, "sizes": sizes} | quartiles(by_round)._asdict()
-            rows.append(row | {"memory": exponent(sizes, [memory[size] for size in sizes])})
 
     def entropy(samples: int, channels: int) -> Work:
-        x = torch.randn(samples, channels, 16, 16, device=device, requires_grad=True)
+        x = torch.randn(samples, channels, 16, 16, device=device).to(memory_format=torch.channels_last)
+        x.requires_grad_()
         return lambda: functional.rfav_entropy(x).sum().backward()
 
-    samples, channels = ((1, 2), (8, 16)) if small else ((64, 128, 256, 512), (32, 64, 128, 256))
-    add("entropy, with positions", {256 * n: entropy(n, 32) for n in samples})
-    add("entropy, with channels", {d: entropy(64, d) for d in channels})
+    def measured(what: str, work: Mapping[int, Work]) -> dict[str, Any]:
+        times = interleaved({str(size): one for size, one in work.items()}, rounds, 0.05)
+        of_rounds = [{size: times[str(size)][i] for size in work} for i in range(rounds)]
+        return _row(what, list(work), of_rounds, _peaks(work, device))
 
-    def pairs(filters: int, penalty: Callable[[torch.Tensor], torch.Tensor]) -> Work:
+    samples, channels = ((1, 2), (8, 16)) if small else ((256, 512, 1024, 2048), (32, 64, 128, 256))
+    rows = [
+        measured("entropy, not compiled, with positions", {256 * n: entropy(n, 32) for n in samples}),
+        measured("entropy, not compiled, with channels", {d: entropy(samples[0], d) for d in channels}),
+    ]
+    rows += _of_filters(device, rounds, ((64, 128),) if small else ((64, 128, 256, 512), (1024, 2048, 4096)))
+    images = (64, 128) if small else (640, 2560, 10240)
+    ones = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
+    return [*rows, measured("an epoch, with images", {n: one.train_epoch for n, one in ones.items()})]
+
+
+def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """Each round is a process of its own: where memory lies changes these more than anything within one."""
+    rows = []
+    for sizes in ranges:
+        asked = json.dumps(sizes)
+        found = [fresh_process("benchmarks.growth", str(device), asked) for _ in range(rounds)]
+        by_what: dict[str, list[dict[int, float]]] = {
+            what: [{size: told[what][str(size)] for size in sizes} for told in found] for what in found[0]
+        }
+        for what, work in of_filters(device, sizes).items():
+            rows.append(_row(what, sizes, by_what[what], _peaks(work, device)))
+        beyond = [
+            _exponent(signed) - _exponent(added)
+            for signed, added in zip(by_what[SIGNED], by_what[ADDITIONS], strict=True)
+        ]
+        rows.append({"what": "the first less the last", "sizes": sizes} | quartiles(beyond)._asdict())
+    return rows
+
+
+def of_filters(device: torch.device, sizes: Sequence[int]) -> dict[str, dict[int, Work]]:
+    """Decorrelation with its gradient, as ours and as all pairs, and the additions that it is set beside."""
+
+    def penalty(of: Callable[[torch.Tensor], torch.Tensor], filters: int) -> Work:
         weight = torch.randn(filters, 576, device=device, requires_grad=True)
-        return lambda: penalty(weight).backward()
+        return lambda: of(weight).backward()
 
     def additions(filters: int) -> Work:
         """A fixed number of passes over such weights: what exceeds linear growth here is memory's."""
@@ -53,19 +85,36 @@ def growth(device: torch.device, rounds: int, small: bool = False) -> list[dict[
 
         return work
 
-    filters = (64, 128) if small else (64, 128, 256, 512, 1024, 2048, 4096)
-    ranges = ((64, 128),) if small else ((64, 512), (1024, 4096))
-    for what, penalty in (
-        ("decorrelation, signed, with filters", functional.decorrelation),
-        ("the same by all pairs", explicit_decorrelation),
-    ):
-        add(what, {d: pairs(d, penalty) for d in filters}, *ranges)
-    add("16 additions of as many weights", {d: additions(d) for d in filters}, *ranges)
+    return {
+        SIGNED: {size: penalty(functional.decorrelation, size) for size in sizes},
+        "the same by all pairs": {size: penalty(explicit_decorrelation, size) for size in sizes},
+        ADDITIONS: {size: additions(size) for size in sizes},
+    }
 
-    images = (64, 128) if small else (640, 2560, 10240)
-    ones = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
-    add("an epoch, with images", {n: one.train_epoch for n, one in ones.items()})
-    return rows
+
+def main(device: torch.device, sizes: Sequence[int]) -> None:
+    """Measure in this process, and print."""
+    keep_freed_memory()
+    told = {}
+    for what, work in of_filters(device, sizes).items():
+        times = interleaved({str(size): one for size, one in work.items()}, 5, 0.05)
+        told[what] = {size: statistics.median(seconds) for size, seconds in times.items()}
+    print(json.dumps(told))
+
+
+def _row(
+    what: str, sizes: Sequence[int], of_rounds: Sequence[Seconds], memory: Mapping[int, int]
+) -> dict[str, Any]:
+    by_round = quartiles([_exponent(seconds) for seconds in of_rounds])._asdict()
+    return {"what": what, "sizes": list(sizes)} | by_round | {"memory": _exponent(memory)}
+
+
+def _exponent(of_sizes: Mapping[int, float]) -> float:
+    return exponent(list(of_sizes), list(of_sizes.values()))
+
+
+def _peaks(work: Mapping[int, Work], device: torch.device) -> dict[int, int]:
+    return {size: peak_bytes(one, device) for size, one in work.items()}
 
 
 def by_channels(device: torch.device, rounds: int, activations: int = 2**21) -> list[dict[str, Any]]:
@@ -90,3 +139,7 @@ def by_channels(device: torch.device, rounds: int, activations: int = 2**21) -> 
         | ratio(times[f"{channels} {compiled}"], times["exp"])._asdict()
         for channels, compiled in ways
     ]
+
+
+if __name__ == "__main__":
+    main(torch.device(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,9 +1,14 @@
 """Times and memory, measured so that a busy moment of the machine meets all candidates alike."""
 
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -82,3 +87,16 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
     x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (sizes, times))
     x, y = x - x.mean(), y - y.mean()
     return float((x @ y) / (x @ x))
+
+
+def fresh_process(module: str, *arguments: str, cache: str | None = None) -> Any:
+    """What the module prints as JSON, run by itself; its compiled code is kept in `cache`, or nowhere."""
+    with tempfile.TemporaryDirectory() as empty:
+        answer = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            check=True,
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache or empty},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    return json.loads(answer.stdout)

@@ -1,5 +1,9 @@
-"""Whole runs: what observing and writing cost, and how they compare with a script with a DataLoader."""
+"""Whole runs: what observing and writing cost, and how they compare with a script with a DataLoader.
 
+python -m benchmarks.whole_runs FIELDS: one whole training in a process of its own, its row printed as JSON.
+"""
+
+import json
 import os
 import shutil
 import statistics
@@ -13,10 +17,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.measure import Work, interleaved, ratio
+from benchmarks.measure import Work, fresh_process, interleaved, ratio
 from benchmarks.steps import flops, self_times
 from benchmarks.trainings import random_data, training
 from sparsity_lib.study import observation, runs
+from sparsity_lib.study.preparation import keep_freed_memory
 from sparsity_lib.study.recording import Log
 from sparsity_lib.study.training import Training
 
@@ -68,22 +73,31 @@ def whole(
 ) -> dict[str, Any]:
     """A whole monitored training on images that are resident: its seconds, and its FLOP/s while training.
 
-    Compiling is included, decoding images is not.
+    In a process of its own, whose cache of compiled code is empty. Compiling and the run's file are included;
+    starting Python and decoding images are not.
     """
-    start = time.perf_counter()
-    data = random_data(images, device, held_out=min(1000, images))
-    one = training(network, size, device, data, epochs=epochs, **fields)
-    one.epoch = -1
-    spent = 0.0
-    for _ in range(epochs + 1):
-        spent += float(one.next_epoch()["epoch_seconds"])
-    total = time.perf_counter() - start
     row = {"network": network, "size": size, "epochs": epochs, "images": images} | fields
-    return row | {"seconds": total, "teraflops": flops(one) * epochs / spent / 1e12}
+    told: dict[str, float] = fresh_process("benchmarks.whole_runs", json.dumps(row), str(device))
+    return row | told
 
 
+def main(network: str, size: str, device: torch.device, images: int, **fields: Any) -> None:
+    """Train in this process, and print how long it took."""
+    keep_freed_memory()
+    data = random_data(images, device, held_out=min(1000, images), validation=min(9000, images))
+    start = time.perf_counter()
+    one = training(network, size, device, data, **fields)
+    one.epoch = -1
+    epochs = one.experiment.epochs
+    spent = sum(float(one.next_epoch()["epoch_seconds"]) for _ in range(epochs + 1))
+    with tempfile.TemporaryDirectory() as folder:
+        one.finish(Path(folder) / "run.nc", MADE_BY)
+    total = time.perf_counter() - start
+    print(json.dumps({"seconds": total, "teraflops": flops(one) * epochs / spent / 1e12}))
+
+
+MADE_BY = {"commit": "none", "dirty": 0, "code_fingerprint": "none"}
 MONITORING = {
-    "the network": ("aten::mkldnn_convolution", "aten::convolution", "aten::max_pool", "aten::addmm"),
     "entropies and sums, compiled": ("## Call CompiledFxGraph",),
     "calling the compiled code": ("Torch-Compiled Region", "TorchDynamo"),
     "products of channels": ("aten::mm",),
@@ -93,7 +107,10 @@ MONITORING = {
 
 
 def monitor_parts(device: torch.device, rounds: int = 5) -> list[dict[str, Any]]:
-    """By profile, what the statistics of 1,000 held-out and 1,000 training images spend: shares of all."""
+    """By profile, what the statistics of 1,000 held-out and 1,000 training images spend: shares of all.
+
+    A plain pass of the images is one of the parts, and what it spends is not counted with another.
+    """
     data = random_data(1000, device, held_out=1000)
     one = training("sr3Net", "s", device, data, compiled=True)
     splits = (data.monitor, data.train_monitor)
@@ -101,9 +118,19 @@ def monitor_parts(device: torch.device, rounds: int = 5) -> list[dict[str, Any]]
     def observe() -> None:
         observation.observe_activations(one.model, one.monitors, splits, one.prepare)
 
+    def passing() -> None:
+        for split in splits:
+            observation.evaluate(one.model, split, one.prepare)
+
     observe()
-    times = [self_times(observe, MONITORING) for _ in range(rounds)]
-    shares = {part: statistics.median(its[part] / its["all"] for its in times) for part in MONITORING}
+    passing()
+    found: dict[str, list[float]] = {part: [] for part in ("a plain pass of the images", *MONITORING)}
+    for _ in range(rounds):
+        plain, its = self_times(passing, MONITORING), self_times(observe, MONITORING)
+        spent = {part: its[part] - plain[part] for part in MONITORING}
+        for part, seconds in ({"a plain pass of the images": plain["all"]} | spent).items():
+            found[part].append(seconds / its["all"])
+    shares = {part: statistics.median(of_rounds) for part, of_rounds in found.items()}
     rows = [{"size": "s", "part": part, "median": share} for part, share in shares.items()]
     return [*rows, {"size": "s", "part": "the rest", "median": 1 - sum(shares.values())}]
 
@@ -115,8 +142,7 @@ def _writing(one: Training, path: Path) -> Work:
         one.log = Log()
         for epoch in range(-1, one.experiment.epochs):
             one.log.append(epoch, record, last=epoch == one.experiment.epochs - 1)
-        made_by = {"commit": "none", "dirty": 0, "code_fingerprint": "none"}
-        return one.finish(path, made_by)
+        return one.finish(path, MADE_BY)
 
     return write
 
@@ -162,3 +188,7 @@ def write_images(folder: Path, images: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = torch.randint(0, 256, (32, 32, 3), generator=generator, dtype=torch.uint8)
             Image.fromarray(pixels.numpy()).save(path)
+
+
+if __name__ == "__main__":
+    main(device=torch.device(sys.argv[2]), **json.loads(sys.argv[1]))

@@ -107,7 +107,8 @@ def _parts(rows: Sequence[Measured]) -> list[str]:
     shares = [(row["size"], row["network"], *(f"{100 * row[n]:+.1f} %" for n in names)) for row in rows]
     caption = (
         "By profile: what a step of the compiled recipes spends beyond vanillaNet's, in shares of the "
-        "latter's step. The profiler itself costs time, so sums differ from the first table's."
+        "latter's step. “The rest” is also Python's own time, in hooks and the loop. The profiler "
+        "itself costs time, so sums differ from the first table's."
     )
     return table(caption, ("size", "network", *names), shares)
 
@@ -204,14 +205,16 @@ def _growth(rows: Sequence[Measured]) -> list[str]:
             f"{row['sizes'][0]:,} to {row['sizes'][-1]:,}",
             f"{row['median']:.2f}",
             _quartiles(row),
-            f"{row['memory']:.2f}",
+            f"{row['memory']:.2f}" if "memory" in row else "",
         )
         for row in rows
     ]
     head = ("of", "sizes", "time", "quartiles", "peak memory")
-    return table(
-        "Growth, as the exponent over size; 1 is linear, below it a fixed cost still shows.", head, grown
+    caption = (
+        "Growth, as the exponent over size; 1 is linear, below it a fixed cost still shows. Where "
+        "filters are counted, each round is a process of its own."
     )
+    return table(caption, head, grown)
 
 
 def _channels(rows: Sequence[Measured]) -> list[str]:
