@@ -81,7 +81,7 @@ def matrix_products(device: torch.device, precision: str) -> tuple[dict[str, Wor
     return ways, 2 * n**3
 
 
-def parts(size: str, device: torch.device, rounds: int = 8) -> list[dict[str, Any]]:
+def parts(size: str, device: torch.device, rounds: int = 15) -> list[dict[str, Any]]:
     """What compiled penalties add to a step, by profile: shares of vanillaNet's step under the profiler.
 
     `all` is the whole of it, by the clock; `the rest` what has none of the names in PARTS, and Python's own
@@ -89,18 +89,17 @@ def parts(size: str, device: torch.device, rounds: int = 8) -> list[dict[str, An
     """
     data = random_data(BATCH * (16 if size == "s" else 4), device, held_out=64)
     ones = {n: training(n, size, device, data, compiled=True) for n in ("vanillaNet", *RECIPES)}
-    spent: dict[str, list[dict[str, float]]] = {network: [] for network in ones}
+    for one in ones.values():
+        one.train_epoch()  # compiles
+    beyond: dict[str, list[dict[str, float]]] = {network: [] for network in RECIPES}
     for _ in range(rounds):
-        for network, one in ones.items():
-            spent[network].append(self_times(one.train_epoch, PARTS))
-    median = {
-        network: {what: statistics.median(its[what] for its in times) for what in times[0]}
-        for network, times in spent.items()
-    }
-    plain = median.pop("vanillaNet")
+        spent = {network: self_times(one.train_epoch, PARTS) for network, one in ones.items()}
+        plain = spent.pop("vanillaNet")
+        for network, its in spent.items():
+            beyond[network].append({what: (its[what] - plain[what]) / plain["all"] for what in its})
     rows = []
-    for network, its in median.items():
-        added = {what: (its[what] - plain[what]) / plain["all"] for what in ("all", *PARTS)}
+    for network, of_rounds in beyond.items():
+        added = {what: statistics.median(its[what] for its in of_rounds) for what in ("all", *PARTS)}
         rest = added["all"] - sum(added[what] for what in PARTS)
         rows.append({"size": size, "network": network} | added | {"the rest": rest})
     return rows
