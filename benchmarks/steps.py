@@ -1,5 +1,6 @@
 """A training step: what penalties cost beside plain training and beside the naive form, and why."""
 
+import gc
 import statistics
 import time
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def matrix_products(device: torch.device, precision: str) -> tuple[dict[str, Wor
     return ways, 2 * n**3
 
 
-def parts(size: str, device: torch.device, rounds: int = 15) -> list[dict[str, Any]]:
+def parts(size: str, device: torch.device, rounds: int = 31) -> list[dict[str, Any]]:
     """What compiled penalties add to a step, by profile: shares of vanillaNet's step under the profiler.
 
     `all` is the whole of it, by the clock; `the rest` what has none of the names in PARTS, and Python's own
@@ -107,6 +108,7 @@ def parts(size: str, device: torch.device, rounds: int = 15) -> list[dict[str, A
 
 def self_times(work: Work, parts: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     """CPU seconds of a call: of each part, the first by how an operation's name begins, and of all."""
+    gc.collect()  # of the last profile's many events, which would else be collected in this one
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         start = time.perf_counter()
         work()
