@@ -36,7 +36,7 @@ def test_a_direction_is_named_only_where_the_interval_excludes_zero():
     higher, lower, neither = told.split("; ")
     assert "higher with dropNet (+0.505" in higher
     assert "lower with normNet (−0.505" in lower
-    assert "not told apart with sr2Net (0.000" in neither
+    assert "not clearly different with sr2Net (0.000" in neither
 
 
 def test_without_the_reference_there_is_nothing_to_compare():

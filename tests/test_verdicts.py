@@ -254,6 +254,26 @@ def test_a_primary_claim_of_no_difference_says_what_the_correction_hides() -> No
     assert "all of it beyond the margin of 0.01" in ledger.effect_words(judged)
 
 
+def test_complete_cells_that_do_not_decide_are_told_beside_the_one_that_does() -> None:
+    other = DESKTOP.model_copy(update={"dataset": "tiny32-100"})
+    plain = [0.5, 0.501, 0.499, 0.5, 0.5]
+    better, same = (
+        [x + 0.1 for x in plain],
+        [x + y for x, y in zip(plain, [1e-3, -1e-3, 0, 2e-3, 0], strict=True)],
+    )
+    runs = [
+        runs_of(cell, {"vanillaNet": plain, "sr2Net": of_sr2})
+        for cell, of_sr2 in ((other, same), (DESKTOP, better))
+    ]
+    rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DESKTOP, other, primary=True),)})
+    judged = verdicts.judge_all(rules, runs)
+    assert [(each.decides, each.direction) for each in judged] == [(True, "supported"), (False, "negligible")]
+    assert "On tiny32-100, s, 10,000 images, which decides nothing: negligible." in ledger.outcome(judged, [])
+    first, second = ledger.ours_words(judged).split(" <br> ")
+    assert "beside" not in first
+    assert second.endswith("; negligible, beside the cell that decides")
+
+
 def test_a_primary_claim_may_be_negligible_by_its_own_tests() -> None:
     values = {"vanillaNet": [0.5] * 5, "sr2Net": [0.501, 0.499, 0.5, 0.502, 0.498]}
     rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DESKTOP, primary=True),)})
@@ -384,6 +404,7 @@ def test_leads_are_told_by_layer_with_those_of_chance() -> None:
     told = ledger.timing_words([runs], 0.05)
     assert "| digits, s | conv3 | 3 | 3 | 3 |" in told
     assert "rows with three leads or more" in told
+    assert re.search(r"lies above zero in \d of 1 settings, below it \(entropy is late\) in \d\.", told)
     assert "no published runs" in ledger.timing_words([], 0.05)
 
 

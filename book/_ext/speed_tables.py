@@ -108,7 +108,7 @@ def _parts(rows: Sequence[Measured]) -> list[str]:
     caption = (
         "By profile: what a step of the compiled recipes spends beyond vanillaNet's, in shares of the "
         "latter's step. “The rest” is also Python's own time, in hooks and the loop. The profiler "
-        "itself costs time, so sums differ from the first table's."
+        "itself costs time, so sums differ from the table of training steps."
     )
     return table(caption, ("size", "network", *names), shares)
 

@@ -193,7 +193,7 @@ def primary_claims(root: Path) -> list[str]:
         ":alt: Forest plot with one panel per primary claim: a dot and a horizontal bar for each set of "
         "runs, a grey band around zero for the margin, diamonds for the paper's values.",
         "The primary claims: effects with 95 % intervals, margins within which a difference is none, and the "
-        "paper's values, each a single run.",
+        "paper's values: best epoch, largest size, a single run each.",
         ":::",
         "",
         *told,

@@ -41,7 +41,7 @@ def scale(curves: xr.Dataset) -> list[str]:
             for name in ("entropy", "scale_free_entropy")
         }
         n = int(by["apart"]["n"].min())
-        twin = f". The scale-free entropy moves {_twin(by)}; n = {n}" if n > 1 else "; one run"
+        twin = f". The scale-free entropy {_twin(by)}; n = {n}" if n > 1 else "; one run"
         factors = listed(number(float(np.exp(value)), 1) for value in by["log_sd"]["mean"])
         sentences.append(
             f"{label}, from the lowest validation loss to the end, in {listed(by['apart']['layer'])}: "
@@ -65,11 +65,14 @@ def _twin(by: dict[str, pd.DataFrame]) -> str:
         moves = direction(_told(free))
         along = direction(_told(full)) * moves
         further = direction(_told(apart))
-        way = {1: "clearly less far", -1: "clearly further", 0: "not clearly less far"}[further]
+        way = {1: "moves clearly less far", -1: "moves clearly further", 0: "does not move clearly less far"}[
+            further
+        ]
         if along < 0:
-            way = f"the other way ({way})"
+            far = {1: "clearly less far", -1: "clearly further", 0: "not clearly less far"}[further]
+            way = f"moves the other way ({far})"
         elif further > 0 and not moves:
-            way = "not clearly at all"
+            way = "does not clearly move"
         elif further > 0 and along:
             shares.append(free["mean"] / full["mean"])
         ways.setdefault(way, []).append(str(apart["layer"]))

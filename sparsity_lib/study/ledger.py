@@ -40,7 +40,7 @@ QUANTITIES = {
     "scale_free_entropy": "scale-free entropy",
     "entropy_end": "entropy at the end",
     "entropy_change": "change of entropy from the lowest validation loss to the end",
-    "correlation": "mean |c| of filters",
+    "correlation": "mean |c| of filters, each less its own mean",
     "perplexity_sparsity": "perplexity sparsity",
     "perplexity_sparsity_end": "perplexity sparsity at the end",
 }
@@ -70,8 +70,16 @@ def _row(cells: Sequence[Judgement]) -> dict[str, str]:
 
 
 def ours_words(cells: Sequence[Judgement]) -> str:
-    """The effect in each cell, a line each."""
-    return " <br> ".join(f"**{_place(each)}**: {effect_words(each)}" for each in cells)
+    """The effect in each cell, a line each, and its direction where a complete cell does not decide."""
+    lines = []
+    for each in cells:
+        beside = f"; {each.direction}, beside the cell that decides" if _beside(each) else ""
+        lines.append(f"**{_place(each)}**: {effect_words(each)}{beside}")
+    return " <br> ".join(lines)
+
+
+def _beside(judged: Judgement) -> bool:
+    return judged.direction != "not run" and not judged.decides and judged.cell.kind != "laptop"
 
 
 def waiting_words(cells: Sequence[Judgement]) -> str:
@@ -194,7 +202,7 @@ def magnitudes(judged: Sequence[Judgement]) -> str:
     decided = [each for each in judged if each.decides]
     told = sum(bool(each.magnitude) for each in decided)
     return (
-        f"Of {len(decided)} claims that are decided, {told or 'none'} are judged in magnitude: that takes "
+        f"Of {len(decided)} claims with complete runs, {told or 'none'} are judged in magnitude: that takes "
         "the paper's networks on its images, and a number in the paper."
     )
 
@@ -233,7 +241,10 @@ def outcome(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> str:
             told += "; not one of them was run"
         lines += [f"- **{heads[key]}**: {told}."]
         if not untouched:
-            lines += [f"  - {e.claim.claim} ({_why(e)}) Tested: {criterion_words(_test(e))}." for e in those]
+            lines += [
+                f"  - {e.claim.claim} ({_why(e)}) Tested: {criterion_words(_test(e))}.{_elsewhere(e, judged)}"
+                for e in those
+            ]
     return "\n".join([*lines, *_on_the_laptop(mechanism)])
 
 
@@ -249,6 +260,12 @@ def _on_the_laptop(mechanism: Sequence[Judgement]) -> list[str]:
         f"- **On the laptop's digits** ({_laptops_settings(primary)}), which give no verdict, the effect lies"
     ]
     return [*lines, *(f"  - {where}: {' '.join(claims)}" for where, claims in by_side.items())]
+
+
+def _elsewhere(deciding: Judgement, judged: Sequence[Judgement]) -> str:
+    # what the claim's other complete cells say, which decide nothing
+    others = [each for each in judged if each.claim.id == deciding.claim.id and _beside(each)]
+    return "".join(f" On {each.cell.title}, which decides nothing: {each.direction}." for each in others)
 
 
 def _why(judged: Judgement) -> str:
@@ -329,6 +346,12 @@ def timing_words(published: Sequence[xr.Dataset], margin: float) -> str:
     if len(known):
         n = int(known["n"].max())
         factor = math.sqrt(f_distribution.ppf(0.975, n - 1, n - 1))
+        together = known[known["layer"].str.contains(",")]
+        ways = ((together["low"] > 0).sum(), (together["high"] < 0).sum())
+        told += (
+            f" Over the layers that are targeted, the lead's interval lies above zero in {ways[0]} of "
+            f"{len(together)} settings, below it (entropy is late) in {ways[1]}."
+        )
         told += (
             f" SDs of so few leads are rough: of two groups of {n} that vary alike, one has an SD up to "
             f"{factor:.1f} times the other's in 95 % of cases; and rows of one setting share its onsets."

@@ -160,7 +160,7 @@ def told(found: pd.DataFrame, reference: str, quantities: Sequence[str] = tuple(
             words[direction(of)].append(f"{row.label} ({_interval(of)})")
         parts = [f"higher with {', '.join(words[1])}"] if words[1] else []
         parts += [f"lower with {', '.join(words[-1])}"] if words[-1] else []
-        parts += [f"not told apart with {', '.join(words[0])}"] if words[0] else []
+        parts += [f"not clearly different with {', '.join(words[0])}"] if words[0] else []
         sentences.append(f"{title}. Against {reference}, {QUANTITIES[quantity]} is {'; '.join(parts)}.")
     return sentences
 

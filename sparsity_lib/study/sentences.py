@@ -219,12 +219,13 @@ def provenance(published: xr.Dataset, now: str = "") -> str:
     made_by = published["code_fingerprint"].to_numpy().tolist()
     older = [fingerprint for fingerprint in made_by if equivalent(fingerprint) != now]
     same = [fingerprint for fingerprint in made_by if fingerprint != now and equivalent(fingerprint) == now]
-    alike = (
-        f", {len(same)} of them by earlier code that makes the same numbers ({_codes(same)})" if same else ""
-    )
+    if not older and same:
+        return (
+            f"{n - len(same)} of {n} published runs were made by the numerical code as it is now "
+            f"(fingerprint {now}), {len(same)} by earlier code that makes the same numbers ({_codes(same)})."
+        )
     if not older:
-        told = f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})"
-        return f"{told}{alike}."
+        return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
     return (
         f"{len(older)} of {n} published runs were made by older numerical code (fingerprint "
         f"{_codes(older)}; now {now})."

@@ -46,6 +46,8 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
         ax.axvspan(-ledger.margin(claim.test), ledger.margin(claim.test), color="0.88", zorder=0)
         ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
         of = {"claim": claim.claim, "quantity": _quantity(claim.test.margin_of, unit)}
+        if claim.test.quantity == "scale_free_entropy":
+            of["quantity"] = of["quantity"].replace("entropy", "scale-free entropy")
         tell(ax, "margin", **of, low=-ledger.margin(claim.test), high=ledger.margin(claim.test))
         for y, each in enumerate(shown[claim.id]):
             _effect(ax, y, each)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.readings import changes
 from sparsity_lib.study.readings.changes import (
@@ -21,7 +22,7 @@ from sparsity_lib.study.readings.changes import (
 from sparsity_lib.study.readings.filters import correlations, largest_at_least
 from sparsity_lib.study.readings.outcomes import WITHOUT_FC1, measured
 from sparsity_lib.study.runs import Run
-from sparsity_lib.study.sentences import difference, direction, number
+from sparsity_lib.study.sentences import difference, direction, listed, number
 
 _RESPONSES = {
     "chosen_accuracy": "accuracy at the chosen epoch",
@@ -62,18 +63,31 @@ def provenance(table: pd.DataFrame) -> str:
         ("unchanged", table[table["change"] == ""]),
         ("changed", table[table["change"] != ""]),
     ):
-        codes = ", ".join(sorted(mine["code_fingerprint"].unique()))
+        made_by = ", ".join(sorted(mine["code_fingerprint"].unique()))
         seeds = mine["seed"].nunique()
-        several = f"{seeds} seed{'s' if seeds > 1 else ''}"
-        parts.append(f"{len(mine)} {name} runs ({several}; code {codes})" if len(mine) else f"no {name} runs")
-    same = table["code_fingerprint"].map(equivalent).nunique() == 1
+        of = f"{seeds} seed{'s' if seeds > 1 else ''}; code {made_by}"
+        parts.append(f"{len(mine)} {name} runs ({of})" if len(mine) else f"no {name} runs")
+    codes = table["code_fingerprint"]
     note = (
         "All were trained by the same code."
-        if same
+        if codes.nunique() == 1
+        else "These codes make the same numbers."
+        if codes.map(equivalent).nunique() == 1
         else "So the two runs of a pair can come from two "
         "versions of the code: alike at the start, they may drift apart by rounding."
     )
     return f"{' and '.join(parts)}. {note}"
+
+
+def training(experiments: Sequence[Experiment]) -> str:
+    """On how many images, for how many epochs, and at which learning rates these train."""
+    images = sorted({experiment.limit or 0 for experiment in experiments})
+    epochs = sorted({experiment.epochs for experiment in experiments})
+    rates = listed([f"{lr:g}" for lr in sorted({experiment.learning_rate() for experiment in experiments})])
+    return (
+        f"Trained on {listed([f'{n:,}' if n else 'all' for n in images])} images, for "
+        f"{listed([str(n) for n in epochs])} epochs, at a learning rate of {rates}."
+    )
 
 
 def unit_variance(found: pd.DataFrame) -> pd.DataFrame:
