@@ -198,25 +198,23 @@ PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
         {
-            "networks": Grid(_LAPTOP, (0, 1, 2), tuple(range(100, 120))),
+            "networks": Grid(_LAPTOP, (0, 1), tuple(range(100, 120))),
             "200-epochs": Grid(_cells(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
             "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
             "adam": Grid(_cells(SIX, **_NOISY | {"lr": None}, optimizer="adam"), (0,), _FEW),
             # None fresh: so many cells would take minutes. T2's mean over positions is the literal sr2Net.
             "readings": Grid(_readings(**_NOISY), (), _FEW, published_files=0),
-            "perplexity": Grid(_perplexity(**_PLAIN), (0, 1, 2), _TEN, published_files=0, trained=3),
+            "perplexity": Grid(_perplexity(**_PLAIN), (0,), _TEN, published_files=0, trained=3),
             "perplexity-200": Grid(
                 _cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (), _FEW, published_files=0
             ),
-            "sparseout": Grid(
-                _sparseout("sparseoutNet", **_PLAIN), (0, 1, 2), _TEN, published_files=0, trained=2
-            ),
+            "sparseout": Grid(_sparseout("sparseoutNet", **_PLAIN), (0,), _TEN, published_files=0, trained=2),
             "coherent": Grid(
                 (
                     *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
                     *_cells(("vanillaNet",), **_PLAIN, rho=-1.0),
                 ),
-                (0, 1, 2),
+                (0,),
                 _TEN,
                 published_files=0,
                 trained=4,  # without the delay, and what is not regularised
