@@ -29,7 +29,7 @@ def _targets(told: Measured) -> list[str]:
             for row in rows
         ]
         caption = f"What was aimed at on a {device} before it was measured, and what was reached."
-        lines += table(caption, ("what", "target", "measured", "quartiles", ""), shown)
+        lines += table(caption, ("what", "target", "measured", "quartiles", "outcome"), shown)
     return lines
 
 
