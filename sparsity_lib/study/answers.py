@@ -65,11 +65,9 @@ def _twin(by: dict[str, pd.DataFrame]) -> str:
         moves = direction(_told(free))
         along = direction(_told(full)) * moves
         further = direction(_told(apart))
-        way = {1: "moves clearly less far", -1: "moves clearly further", 0: "does not move clearly less far"}[
-            further
-        ]
+        far = {1: "clearly less far", -1: "clearly further", 0: "not clearly less far"}[further]
+        way = f"moves {far}" if further else "does not move clearly less far"
         if along < 0:
-            far = {1: "clearly less far", -1: "clearly further", 0: "not clearly less far"}[further]
             way = f"moves the other way ({far})"
         elif further > 0 and not moves:
             way = "does not clearly move"

@@ -42,12 +42,9 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
     )
     for ax, claim in zip(np.atleast_1d(axes), claims, strict=True):
         assert claim.test is not None
-        unit, _ = UNITS[claim.test.margin_of]
         ax.axvspan(-ledger.margin(claim.test), ledger.margin(claim.test), color="0.88", zorder=0)
         ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
-        of = {"claim": claim.claim, "quantity": _quantity(claim.test.margin_of, unit)}
-        if claim.test.quantity == "scale_free_entropy":
-            of["quantity"] = of["quantity"].replace("entropy", "scale-free entropy")
+        of = {"claim": claim.claim, "quantity": _effect_words(claim.test)}
         tell(ax, "margin", **of, low=-ledger.margin(claim.test), high=ledger.margin(claim.test))
         for y, each in enumerate(shown[claim.id]):
             _effect(ax, y, each)
@@ -177,13 +174,12 @@ def _name(judged: Judgement) -> str:
     return textwrap.fill(f"{judged.cell.title}, n = {judged.effect.n}", 24)
 
 
-def _quantity(name: str, unit: str) -> str:
-    names = {
-        "accuracy": "difference of accuracies",
-        "loss": "rise of validation loss",
-        "entropy": "change of entropy",
-    }
-    return f"{names.get(name, name)}{f' ({unit.strip()})' if unit else ''}"
+def _effect_words(test: Criterion) -> str:
+    """What an effect is, in fewer words than `_measured`, with its unit."""
+    of = {"accuracy": "difference of accuracies", "loss": "rise of validation loss"}
+    unit = UNITS[test.margin_of][0].strip()
+    told = of.get(test.margin_of, f"change of {QUANTITIES[test.quantity]}")
+    return f"{told} ({unit})" if unit else told
 
 
 def _axis(quantity: str, expected: int) -> str:
