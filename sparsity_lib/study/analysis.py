@@ -6,7 +6,7 @@ a `StudyError`. Comparisons of networks, and of fresh runs with published ones, 
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,19 @@ SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs
 
 # Of each curve: whether lower is better, and the run file's name for how much worse the end is.
 _CURVES = {"val_loss": (1, "val_loss_rise"), "val_accuracy": (-1, "val_accuracy_drop")}
+
+
+class OnsetRule(NamedTuple):
+    """How a moment of overfitting is found (T10): arguments of `moment_of_overfitting`."""
+
+    smoothing: float = SMOOTHING
+    threshold: Literal["bootstrap"] | float = "bootstrap"
+
+    @property
+    def title(self) -> str:
+        """A few words, as in `2 %, σ = 4`."""
+        told = self.threshold if isinstance(self.threshold, str) else f"{100 * self.threshold:g} %"
+        return f"{told}, σ = {self.smoothing:g}"
 
 
 def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:

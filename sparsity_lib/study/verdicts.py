@@ -1,13 +1,15 @@
 """What the runs say about each claim: effect, direction and magnitude, by the rules of its ledger."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
 
 from sparsity_lib.study import analysis, timing
+from sparsity_lib.study.analysis import OnsetRule
 from sparsity_lib.study.claims import (
     Cell,
     Claim,
@@ -24,6 +26,8 @@ from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import SEVEN
 from sparsity_lib.study.results import diverged
 
+OURS = OnsetRule()
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -37,7 +41,6 @@ class Judgement:
         primary claim's deciding cell, whose direction before that is `uncorrected`.
     - `chance`: of leads, the SD of those by the two rules that know nothing of the run.
     - `rise`: of a share of runs that overfit, the mean rise of all runs' validation loss, nats.
-    - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks.
     - `direction`: supported, opposite, negligible, inconclusive, or not run.
     - `papers`: the paper's value; `predicted`: where one more run or pair falls with 95 % probability.
     - `decides`: whether it is the claim's first cell that was run.
@@ -55,10 +58,15 @@ class Judgement:
     uncorrected: str = ""
     chance: tuple[float, float] = (math.nan, math.nan)
     rise: float = math.nan
-    smallest: float = math.nan
     papers: float | None = None
     predicted: tuple[float, float] = (math.nan, math.nan)
     decides: bool = False
+    runs: "Runs | None" = field(default=None, repr=False, compare=False)  # by which it was judged
+
+    @cached_property
+    def smallest(self) -> float:
+        """The effect that n runs show with 80 % power, from the SD pooled over the cell's networks."""
+        return math.nan if self.runs is None else _smallest(self, self.runs)
 
     @property
     def magnitude(self) -> str:
@@ -98,14 +106,15 @@ class Judgement:
         return f"{told} on {self.cell.dataset}"
 
 
-def judge_all(ledger: Ledger, published: Sequence[xr.Dataset]) -> list[Judgement]:
+def judge_all(ledger: Ledger, published: Sequence[xr.Dataset], rule: OnsetRule = OURS) -> list[Judgement]:
     """Each claim in each cell of which there are published runs, or once as not run in its first cell.
 
-    `published` are the curves of the judged profiles (`claims.JUDGED`). Primary claims' deciding cells get
-    Holm's correction over all primary claims; one not run counts as passed over.
+    `published` are the curves of the judged profiles (`claims.JUDGED`). Verdicts are those by our `rule` for
+    the moment of overfitting; another shows what hangs on it. Primary claims' deciding cells get Holm's
+    correction over all primary claims; one not run counts as passed over.
     """
     judged: list[Judgement] = []
-    runs = Runs(published, ledger)
+    runs = Runs(published, ledger, rule)
     for claim in ledger.claims:
         if claim.test is None:
             continue
@@ -118,18 +127,19 @@ def judge_all(ledger: Ledger, published: Sequence[xr.Dataset]) -> list[Judgement
     return _corrected(judged, sum(claim.primary for claim in ledger.claims))
 
 
-def on_the_laptop(ledger: Ledger, published: xr.Dataset | None) -> list[Judgement]:
+def on_the_laptop(ledger: Ledger, published: xr.Dataset | None, rule: OnsetRule = OURS) -> list[Judgement]:
     """The same quantities on the laptop's noisy digits, which show the mechanism and decide nothing."""
     cells = [(claim, laptop_cell(claim)) for claim in ledger.claims]
-    runs = Runs([] if published is None else [published], ledger)
+    runs = Runs([] if published is None else [published], ledger, rule)
     return [judge(claim, cell, runs) for claim, cell in cells if cell is not None]
 
 
 class Runs:
     """Published runs, curves of one profile each, and what a ledger's claims ask of them: looked up once."""
 
-    def __init__(self, published: Sequence[xr.Dataset], ledger: Ledger) -> None:
+    def __init__(self, published: Sequence[xr.Dataset], ledger: Ledger, rule: OnsetRule = OURS) -> None:
         self.ledger = ledger
+        self.rule = rule
         self.diverged = {run for curves in published for run in diverged(curves)}
         self._published = published
         self._of: dict[frozenset[str], xr.Dataset | None] = {}
@@ -158,7 +168,7 @@ class Runs:
             asked = asked.model_copy(update={"kind": "value", "against": ()})
         key = frozenset(curves["run"].to_numpy().tolist()), asked
         if key not in self._values:
-            self._values[key] = _of_runs(test, curves, self.ledger)
+            self._values[key] = _of_runs(test, curves, self)
         return self._values[key]
 
 
@@ -188,9 +198,9 @@ def judge(claim: Claim, cell: Cell, runs: Runs) -> Judgement:
         margin=margin,
         p=p_value(test, known, margin),
         left_out=left_out,
-        chance=_chance(test, there[0], runs.ledger),
-        rise=float(_rise(there[0]).mean()) if test.kind == "share" else math.nan,
-        smallest=_smallest(test, cell, runs, effect.n),
+        chance=_chance(test, there[0], runs),
+        rise=float(_rise(there[0], runs.rule).mean()) if test.kind == "share" else math.nan,
+        runs=runs,
     )
     if (papers := papers_value(test, cell)) is not None:
         best = _values(test.model_copy(update={"quantity": "best_accuracy"}), wanted, runs)
@@ -227,16 +237,16 @@ def _values(test: Criterion, wanted: Mapping[str, Sequence[Experiment]], runs: R
     return (both[0] - both[1]).to_numpy().astype(float)
 
 
-def _of_runs(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> xr.DataArray:
+def _of_runs(test: Criterion, curves: xr.Dataset, runs: Runs) -> xr.DataArray:
     """(seed): the test's quantity in each run."""
     if test.kind == "lead":
-        values = timing.lead(analysis.moment_of_overfitting(curves), _changed(test, curves, ledger))
+        values = timing.lead(_onset(curves, runs.rule), _changed(test, curves, runs.ledger))
     elif test.kind in ("change", "layers"):
-        values = _change(test, curves, test.layer)
+        values = _change(test, curves, test.layer, runs.rule)
         if test.kind == "layers":
-            values = values - _change(test, curves, tuple(test.against))
+            values = values - _change(test, curves, tuple(test.against), runs.rule)
     else:
-        values = _quantity(test.quantity, curves, test.layer)
+        values = _quantity(test.quantity, curves, test.layer, runs.rule)
         if test.kind == "share":
             values = values.notnull().astype(float)
     return values.reset_coords(drop=True).assign_coords(run=curves["seed"].to_numpy()).rename(run="seed")
@@ -251,11 +261,10 @@ def _lacks(test: Criterion, curves: xr.Dataset) -> bool:
     )
 
 
-def _chance(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> tuple[float, float]:
+def _chance(test: Criterion, curves: xr.Dataset, runs: Runs) -> tuple[float, float]:
     if test.kind != "lead":
         return math.nan, math.nan
-    onset = analysis.moment_of_overfitting(curves)
-    found = timing.lead_by_chance(onset, _changed(test, curves, ledger))
+    found = timing.lead_by_chance(_onset(curves, runs.rule), _changed(test, curves, runs.ledger))
     return timing.sd(found["others"]), timing.sd(found["constant"])
 
 
@@ -266,11 +275,11 @@ def _changed(test: Criterion, curves: xr.Dataset, ledger: Ledger) -> xr.DataArra
     return timing.change_point(curves, test.layer, margin, test.quantity)
 
 
-def _change(test: Criterion, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.DataArray:
+def _change(test: Criterion, curves: xr.Dataset, layers: tuple[str, ...], rule: OnsetRule) -> xr.DataArray:
     if test.quantity == "correlation":
-        return _quantity("correlation", curves, layers)
+        return _quantity("correlation", curves, layers, rule)
     if test.since is None:
-        return _quantity(f"{test.quantity}_change", curves, layers)
+        return _quantity(f"{test.quantity}_change", curves, layers, rule)
     values = timing.of_layers(curves, test.quantity, layers)
     last = curves["epochs"] - 1
     return _at(values, last if test.until == "last" else test.until) - _at(values, test.since)
@@ -280,36 +289,45 @@ def _at(values: xr.DataArray, epoch: object) -> xr.DataArray:
     return values.sel(epoch=epoch).drop_vars("epoch")
 
 
-def _quantity(name: str, curves: xr.Dataset, layers: tuple[str, ...]) -> xr.DataArray:
+def _quantity(name: str, curves: xr.Dataset, layers: tuple[str, ...], rule: OnsetRule) -> xr.DataArray:
     """(run): one of the ledger's quantities."""
     if name in _OF_A_RUN:
-        return _OF_A_RUN[name](curves)
+        return _OF_A_RUN[name](curves, rule)
     if name == "correlation":
         found = curves["correlation"].sel(center="components", layer=list(layers))
         return _at(found.mean("layer", skipna=False), curves["epochs"] - 1)
     quantity, _, moment = name.rpartition("_")
     values = timing.of_layers(curves, quantity, layers)
     end = _at(values, curves["epochs"] - 1)
-    return end if moment == "end" else end - _at(values, analysis.best_epoch(curves))
+    return end if moment == "end" else end - _at(values, _best(curves, rule))
 
 
-def _rise(curves: xr.Dataset) -> xr.DataArray:
-    rise = analysis.smoothed(analysis.trained(curves)["val_loss_rise"])
-    return _at(rise, analysis.best_epoch(curves))
+def _best(curves: xr.Dataset, rule: OnsetRule) -> xr.DataArray:
+    return analysis.best_epoch(curves, smoothing=rule.smoothing)
 
 
-_OF_A_RUN = {
-    "accuracy": analysis.chosen_accuracy,
-    "best_accuracy": analysis.best_accuracy,
+def _onset(curves: xr.Dataset, rule: OnsetRule) -> xr.DataArray:
+    return analysis.moment_of_overfitting(curves, smoothing=rule.smoothing, threshold=rule.threshold)
+
+
+def _rise(curves: xr.Dataset, rule: OnsetRule) -> xr.DataArray:
+    rise = analysis.smoothed(analysis.trained(curves)["val_loss_rise"], rule.smoothing)
+    return _at(rise, _best(curves, rule))
+
+
+_OF_A_RUN: dict[str, Callable[[xr.Dataset, OnsetRule], xr.DataArray]] = {
+    "accuracy": lambda curves, _: analysis.chosen_accuracy(curves),
+    "best_accuracy": lambda curves, _: analysis.best_accuracy(curves),
     "val_loss_rise": _rise,
-    "min_val_loss": lambda curves: analysis.trained(curves)["val_loss"].min("epoch"),
-    "onset_loss": analysis.moment_of_overfitting,
+    "min_val_loss": lambda curves, _: analysis.trained(curves)["val_loss"].min("epoch"),
+    "onset_loss": _onset,
 }
 
 
-def _smallest(test: Criterion, cell: Cell, runs: Runs, n: int) -> float:
-    """From the SD pooled over the cell's networks; for pairs, as if their runs were independent."""
-    if test.kind == "share":
+def _smallest(judged: Judgement, runs: Runs) -> float:
+    # For pairs, as if their runs were independent.
+    test, cell = judged.claim.test, judged.cell
+    if test is None or test.kind == "share":
         return math.nan
     squares, freedom = 0.0, 0
     for label in _pooled(test, cell, runs.ledger):
@@ -323,7 +341,7 @@ def _smallest(test: Criterion, cell: Cell, runs: Runs, n: int) -> float:
     if not freedom:
         return math.nan
     paired = test.kind in ("difference", "sizes")
-    return detectable(math.sqrt(squares / freedom) * (math.sqrt(2) if paired else 1), n)
+    return detectable(math.sqrt(squares / freedom) * (math.sqrt(2) if paired else 1), judged.effect.n)
 
 
 def _pooled(test: Criterion, cell: Cell, ledger: Ledger) -> list[str]:

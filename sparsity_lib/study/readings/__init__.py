@@ -7,7 +7,6 @@ from sparsity_lib.study.readings import told
 from sparsity_lib.study.readings.changes import (
     contrast,
     effects,
-    onsets,
     statements,
     strengths,
     tuned,
@@ -15,6 +14,7 @@ from sparsity_lib.study.readings.changes import (
 )
 from sparsity_lib.study.readings.filters import against_floor, correlations, descents, trained_floors
 from sparsity_lib.study.readings.outcomes import experiments, fresh, gathered, measured, name_of, outcomes
+from sparsity_lib.study.readings.rules import judged_by_rule, onsets
 
 __all__ = [
     "against_floor",
@@ -25,6 +25,7 @@ __all__ = [
     "experiments",
     "fresh",
     "gathered",
+    "judged_by_rule",
     "measured",
     "name_of",
     "onsets",

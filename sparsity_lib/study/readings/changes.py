@@ -3,14 +3,9 @@
 Functions take the table that `outcomes` makes of runs.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from sparsity_lib.study.analysis import labels, moment_of_overfitting, only
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import TARGETED
@@ -25,8 +20,6 @@ QUANTITIES = {
 }
 CONTENDER = "SparsityReg"
 PAPERS_LAMBDA = 1e-3
-SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # epochs (T10)
-THRESHOLDS: tuple[Any, ...] = ("bootstrap", 0.02)
 
 
 def contrast(table: pd.DataFrame, network: str, change: str, quantity: str) -> pd.Series:
@@ -156,28 +149,4 @@ def unit_variance(table: pd.DataFrame, since: str = "best") -> pd.DataFrame:
             falls = direction(told["entropy"]) < 0
             share = told["scale_free_entropy"].mean / told["entropy"].mean if falls else np.nan
             rows.append({"label": label, "layer": layer} | told | {"share": share})
-    return pd.DataFrame(rows)
-
-
-def onsets(curves: xr.Dataset | None, runs: Sequence[str]) -> pd.DataFrame:
-    """In how many of these runs a moment of overfitting is found, by label, smoothing and threshold (T10).
-
-    **Returns:** one row per label, `smoothing` (epochs) and `threshold`: `n` runs, `found`, and the `median`
-    moment of those.
-    """
-    if curves is None or not runs:
-        raise StudyError("there are no runs in which to look for a moment of overfitting")
-    curves = only(curves, run=list(runs))
-    rows = []
-    for threshold in THRESHOLDS:
-        for smoothing in SMOOTHINGS:
-            moments = moment_of_overfitting(curves, smoothing=smoothing, threshold=threshold)
-            for label in labels(curves):
-                mine = moments.to_numpy()[(curves["label"] == label).to_numpy()]
-                found = mine[np.isfinite(mine)]
-                rows.append(
-                    {"label": label, "threshold": threshold, "smoothing": smoothing}
-                    | {"n": len(mine), "found": len(found)}
-                    | {"median": np.median(found) if len(found) else np.nan}
-                )
     return pd.DataFrame(rows)

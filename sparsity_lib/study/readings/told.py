@@ -1,14 +1,16 @@
 """What was seen, in words built from the numbers, and in tables whose cells are words."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from sparsity_lib.study.analysis import OnsetRule
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.ledger import side
 from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.readings import changes
 from sparsity_lib.study.readings.changes import (
@@ -16,13 +18,13 @@ from sparsity_lib.study.readings.changes import (
     PAPERS_LAMBDA,
     QUANTITIES,
     REFERENCE,
-    THRESHOLDS,
     strengths,
 )
 from sparsity_lib.study.readings.filters import correlations, largest_at_least
 from sparsity_lib.study.readings.outcomes import WITHOUT_FC1, measured
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.sentences import difference, direction, listed, number
+from sparsity_lib.study.verdicts import Judgement
 
 _RESPONSES = {
     "chosen_accuracy": "accuracy at the chosen epoch",
@@ -215,12 +217,7 @@ def statements(found: pd.DataFrame) -> list[str]:
 
 def onsets(found: pd.DataFrame) -> pd.DataFrame:
     """`readings.onsets` as a table of words: in how many runs, and the median epoch."""
-    rules = {"bootstrap": "bootstrap"} | {share: f"{100 * share:g} %" for share in THRESHOLDS[1:]}
     table = found.assign(
-        rule=[
-            f"{rules[threshold]}, σ = {width:g}"
-            for threshold, width in zip(found["threshold"], found["smoothing"], strict=True)
-        ],
         told=[
             f"{row.found} of {row.n}" + (f" ({row.median:.0f})" if row.found else "")
             for row in found.itertuples()
@@ -243,6 +240,40 @@ def onsets_agree(found: pd.DataFrame) -> list[str]:
             f"{label}: by one rule or another, a moment of overfitting is found in {told} of {n} runs{when}."
         )
     return sentences
+
+
+def judged_by_rule(found: Sequence[Mapping[OnsetRule, Judgement]]) -> list[str]:
+    """How many outcomes of `readings.judged_by_rule` turn by another rule, and a sentence for each."""
+    turned = [each for each in found if len({judged.direction for judged in each.values()}) > 1]
+    primary = sum(next(iter(each.values())).claim.primary for each in turned)
+    sentences = [
+        f"By {len(found[0])} rules, {len(turned)} of {len(found)} outcomes that rest on the rule (a claim on "
+        f"one set of runs) come out in more than one way, {primary or 'none'} of them on a primary claim."
+    ]
+    for each in turned:
+        ours, *_ = each.values()
+        others: dict[str, list[OnsetRule]] = {}
+        for rule, judged in each.items():
+            if judged.direction != ours.direction:
+                others.setdefault(_direction(judged), []).append(rule)
+        told = "; ".join(f"{outcome} by {_rules(those)}" for outcome, those in others.items())
+        sentences.append(f"{ours.claim.claim} ({ours.cell.title}): {_direction(ours)} by ours; {told}.")
+    return sentences
+
+
+def _rules(rules: Sequence[OnsetRule]) -> str:
+    # those of one threshold together
+    widths: dict[str, list[str]] = {}
+    for rule in rules:
+        widths.setdefault(rule.title.partition(",")[0], []).append(f"{rule.smoothing:g}")
+    return " and by ".join(f"{threshold} with σ = {listed(those)}" for threshold, those in widths.items())
+
+
+def _direction(judged: Judgement) -> str:
+    told = side(judged) if judged.cell.kind == "laptop" else judged.direction
+    runs = judged.effect.n
+    of_share = judged.claim.test is not None and judged.claim.test.kind == "share"
+    return f"{told} ({judged.effect.mean * runs:.0f} of {runs} runs)" if of_share else told
 
 
 def overfitting(table: pd.DataFrame) -> pd.DataFrame:
