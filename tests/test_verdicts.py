@@ -421,7 +421,10 @@ def test_the_forest_plot_has_a_panel_per_primary_claim_and_needs_runs() -> None:
         figures.primary_claims(LEDGER, verdicts.judge_all(LEDGER, []), [])
     runs = runs_of(DESKTOP, {"vanillaNet": [0.5] * 5, "sr2Net": [0.6, 0.61, 0.6, 0.59, 0.6]})
     rules = LEDGER.model_copy(update={"claims": (claim(BETTER, DIRECT, DESKTOP, primary=True),)})
+    figure = figures.primary_claims(rules, verdicts.judge_all(rules, [runs.isel(run=slice(1, None))]), [])
+    assert "interim: runs are missing" in [text.get_text() for text in figure.legends[0].get_texts()]
     figure = figures.primary_claims(rules, verdicts.judge_all(rules, [runs]), [])
+    assert "interim: runs are missing" not in [text.get_text() for text in figure.legends[0].get_texts()]
     (panel,) = figure.axes
     assert panel.get_title(loc="left") == "It is so."
     assert [label.get_text() for label in panel.get_yticklabels()] == [

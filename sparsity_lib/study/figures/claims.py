@@ -59,13 +59,9 @@ def primary_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Sequence
         ax.grid(axis="y", visible=False)
         ax.set_title(textwrap.fill(claim.claim, 68), loc="left", fontsize=10)
         ax.set_xlabel(_axis(of["quantity"], claim.test.expected), fontsize=9, labelpad=1)
-    handles: list[Artist] = [
-        Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
-        Line2D([], [], color=OURS, marker="o", markerfacecolor="white", label="interim: runs are missing"),
-        Line2D([], [], color=LAPTOP, marker="o", label="laptop's digits: no verdict"),
-        Line2D([], [], color=PAPER, marker="D", linestyle="", label="the paper's values"),
-        Patch(color="0.88", label="margin: no difference"),
-    ]
+    handles = _handles(
+        shown, Line2D([], [], color=PAPER, marker="D", linestyle="", label="the paper's values")
+    )
     fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
     return fig
 
@@ -94,15 +90,29 @@ def other_papers_claims(ledger: Ledger, judged: Sequence[Judgement], laptop: Seq
     )
     for ax, (measured, claims) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         _rows(ax, measured, claims, shown, ledger)
-    handles: list[Artist] = [
-        Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
-        Line2D([], [], color=OURS, marker="o", markerfacecolor="white", label="interim: runs are missing"),
-        Line2D([], [], color=LAPTOP, marker="o", label="laptop's digits: no verdict"),
-        Patch(color="0.88", label="margin: no difference"),
-        Line2D([], [], linestyle="", label="→ ← 0: where it is claimed"),
-    ]
+    handles = _handles(shown, Line2D([], [], linestyle="", label="→ ← 0: where it is claimed"))
     fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
     return fig
+
+
+def _handles(shown: Mapping[str, Sequence[Judgement]], own: Artist) -> list[Artist]:
+    """Of the legend, for what is there, with a figure's `own` sort of mark."""
+    told = {_status(each) for judged in shown.values() for each in judged}
+    return [
+        Line2D([], [], color=OURS, marker="o", label="ours, mean and 95 % interval"),
+        *(
+            [
+                Line2D(
+                    [], [], color=OURS, marker="o", markerfacecolor="white", label="interim: runs are missing"
+                )
+            ]
+            if "interim" in told
+            else []
+        ),
+        Line2D([], [], color=LAPTOP, marker="o", label="laptop's digits: no verdict"),
+        own,
+        Patch(color="0.88", label="margin: no difference"),
+    ]
 
 
 def _rows(
