@@ -29,16 +29,23 @@ _CURVES = {"val_loss": (1, "val_loss_rise"), "val_accuracy": (-1, "val_accuracy_
 
 
 class OnsetRule(NamedTuple):
-    """How a moment of overfitting is found (T10): arguments of `moment_of_overfitting`."""
+    """How a moment of overfitting is found (T10): arguments of `moment_of_overfitting`.
+
+    The smoothing moves the epoch of the lowest loss, too.
+    """
 
     smoothing: float = SMOOTHING
     threshold: Literal["bootstrap"] | float = "bootstrap"
 
     @property
+    def asks(self) -> str:
+        """The threshold in words, as in `2 %`."""
+        return self.threshold if isinstance(self.threshold, str) else f"{100 * self.threshold:g} %"
+
+    @property
     def title(self) -> str:
-        """A few words, as in `2 %, σ = 4`."""
-        told = self.threshold if isinstance(self.threshold, str) else f"{100 * self.threshold:g} %"
-        return f"{told}, σ = {self.smoothing:g}"
+        """Both in words, as in `2 %, σ = 4`."""
+        return f"{self.asks}, σ = {self.smoothing:g}"
 
 
 def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:

@@ -62,7 +62,7 @@ def _row(cells: Sequence[Judgement]) -> dict[str, str]:
     first, claim = cells[0], cells[0].claim
     return {
         "claim": f"{'**Primary.** ' if claim.primary else ''}{claim.claim} *({claim.where})* <br> "
-        f"Tested: {criterion_words(_test(first))}.",
+        f"Tested: {criterion_words(first.test)}.",
         "the paper": papers_words(claim),
         "ours": " <br> ".join(filter(None, (ours_words(cells), waiting_words(cells)))),
         "outcome": outcome_words(first),
@@ -105,7 +105,7 @@ def _place(judged: Judgement) -> str:
 
 def _laptops_settings(judged: Sequence[Judgement]) -> str:
     # what differs from the paper's in these cells' runs, besides the images
-    runs = [run for each in judged for those in needed(_test(each), each.cell).values() for run in those]
+    runs = [run for each in judged for those in needed(each.test, each.cell).values() for run in those]
     noise = {run.label_noise for run in runs}
     scales = {run.lambda_conv_scale for run in runs if run.strengths()["sparsity"]} - {1.0}
     told = [f"{100 * share:g} % of labels redrawn" for share in sorted(noise) if share]
@@ -147,7 +147,7 @@ def papers_words(claim: Claim) -> str:
 
 def effect_words(judged: Judgement) -> str:
     """Effect, interval, n, SD and the smallest effect that n runs could have shown."""
-    test, told = _test(judged), judged.effect
+    test, told = judged.test, judged.effect
     if not told.n:
         return f"none of {told.missing} runs has a value" if told.missing else "no published runs"
     if test.kind == "share":
@@ -242,7 +242,7 @@ def outcome(judged: Sequence[Judgement], mechanism: Sequence[Judgement]) -> str:
         lines += [f"- **{heads[key]}**: {told}."]
         if not untouched:
             lines += [
-                f"  - {e.claim.claim} ({_why(e)}) Tested: {criterion_words(_test(e))}.{_elsewhere(e, judged)}"
+                f"  - {e.claim.claim} ({_why(e)}) Tested: {criterion_words(e.test)}.{_elsewhere(e, judged)}"
                 for e in those
             ]
     return "\n".join([*lines, *_on_the_laptop(mechanism)])
@@ -272,9 +272,9 @@ def _why(judged: Judgement) -> str:
     if judged.direction == "not run":
         return f"interim, {judged.effect.n} so far" if judged.effect.n else "not run"
     told = judged.verdict or judged.direction
-    if judged.uncorrected == "opposite" and not _test(judged).expected:
+    if judged.uncorrected == "opposite" and not judged.test.expected:
         # By the committed rule p is that of no difference, so a difference cannot come out as one.
-        unit, decimals = UNITS[_test(judged).margin_of]
+        unit, decimals = UNITS[judged.test.margin_of]
         low, high = (number(x, decimals, sign=True) for x in (judged.effect.low, judged.effect.high))
         told += f": the test of no difference can only pass or not, and did not; the interval, {low} to "
         told += f"{high}{unit}, is of a difference"
@@ -383,11 +383,6 @@ def _timing_row(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "SD, others' onsets": told("sd_others"),
         "SD, constant epoch": told("sd_constant"),
     }
-
-
-def _test(judged: Judgement) -> Criterion:
-    assert judged.claim.test is not None, "only claims with a test are judged"
-    return judged.claim.test
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -63,6 +63,12 @@ class Judgement:
     decides: bool = False
     runs: "Runs | None" = field(default=None, repr=False, compare=False)  # by which it was judged
 
+    @property
+    def test(self) -> Criterion:
+        """The claim's, which all that are judged have."""
+        assert self.claim.test is not None
+        return self.claim.test
+
     @cached_property
     def smallest(self) -> float:
         """The effect that n runs show with 80 % power, from the SD pooled over the cell's networks."""
@@ -307,7 +313,7 @@ def _best(curves: xr.Dataset, rule: OnsetRule) -> xr.DataArray:
 
 
 def _onset(curves: xr.Dataset, rule: OnsetRule) -> xr.DataArray:
-    return analysis.moment_of_overfitting(curves, smoothing=rule.smoothing, threshold=rule.threshold)
+    return analysis.moment_of_overfitting(curves, **rule._asdict())
 
 
 def _rise(curves: xr.Dataset, rule: OnsetRule) -> xr.DataArray:
@@ -326,8 +332,8 @@ _OF_A_RUN: dict[str, Callable[[xr.Dataset, OnsetRule], xr.DataArray]] = {
 
 def _smallest(judged: Judgement, runs: Runs) -> float:
     # For pairs, as if their runs were independent.
-    test, cell = judged.claim.test, judged.cell
-    if test is None or test.kind == "share":
+    test, cell = judged.test, judged.cell
+    if test.kind == "share":
         return math.nan
     squares, freedom = 0.0, 0
     for label in _pooled(test, cell, runs.ledger):

@@ -29,7 +29,7 @@ def onsets(curves: xr.Dataset | None, runs: Sequence[str]) -> pd.DataFrame:
     curves = only(curves, run=list(runs))
     rows = []
     for rule in RULES:
-        moments = moment_of_overfitting(curves, smoothing=rule.smoothing, threshold=rule.threshold)
+        moments = moment_of_overfitting(curves, **rule._asdict())
         for label in labels(curves):
             mine = moments.to_numpy()[(curves["label"] == label).to_numpy()]
             found = mine[np.isfinite(mine)]
@@ -43,7 +43,7 @@ def onsets(curves: xr.Dataset | None, runs: Sequence[str]) -> pd.DataFrame:
 def judged_by_rule(
     ledgers: Sequence[Ledger], judge: Callable[[Ledger, OnsetRule], Sequence[Judgement]]
 ) -> list[dict[OnsetRule, Judgement]]:
-    """Of each claim that rests on the rule, in each cell with all of its runs: its judgements, ours first.
+    """Of each claim that rests on the rule, in each cell with all of its runs: its judgement by every rule.
 
     `judge` is such as `verdicts.judge_all` of published runs. Raises `StudyError` where no cell is complete.
     """
@@ -52,18 +52,17 @@ def judged_by_rule(
         # Primary claims stay, whose p values are corrected together.
         kept = [claim for claim in ledger.claims if claim.primary or (claim.test and rests_on(claim.test))]
         asked = ledger.model_copy(update={"claims": tuple(kept)})
-        by_rule = {rule: judge(asked, rule) for rule in sorted(RULES, key=lambda rule: rule != OURS)}
-        for same in zip(*by_rule.values(), strict=True):  # which cells have runs, no rule changes
-            test = same[0].claim.test
-            if same[0].direction != "not run" and test and rests_on(test):
-                found.append(dict(zip(by_rule, same, strict=True)))
+        by_rule = {rule: {(j.claim.id, j.cell): j for j in judge(asked, rule)} for rule in RULES}
+        for key, ours in by_rule[OURS].items():
+            if ours.direction != "not run" and rests_on(ours.test):
+                found.append({rule: judged[key] for rule, judged in by_rule.items()})
     if not found:
         raise StudyError("no claim that rests on the moment of overfitting has all of its runs")
     return found
 
 
 def rests_on(test: Criterion) -> bool:
-    """Whether a rule for the moment of overfitting can change the test's values."""
+    """Whether a rule can change the test's values: it moves the lowest loss's epoch, too."""
     if test.kind in ("change", "layers"):
         return test.since is None and test.quantity != "correlation"
     return test.kind == "lead" or test.quantity in ("val_loss_rise", "onset_loss", "entropy_change")

@@ -10,7 +10,7 @@ from sparsity_lib.study.analysis import OnsetRule
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.ledger import side
+from sparsity_lib.study.ledger import criterion_words, side
 from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.readings import changes
 from sparsity_lib.study.readings.changes import (
@@ -24,7 +24,7 @@ from sparsity_lib.study.readings.filters import correlations, largest_at_least
 from sparsity_lib.study.readings.outcomes import WITHOUT_FC1, measured
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.sentences import difference, direction, listed, number
-from sparsity_lib.study.verdicts import Judgement
+from sparsity_lib.study.verdicts import OURS, Judgement
 
 _RESPONSES = {
     "chosen_accuracy": "accuracy at the chosen epoch",
@@ -243,37 +243,64 @@ def onsets_agree(found: pd.DataFrame) -> list[str]:
 
 
 def judged_by_rule(found: Sequence[Mapping[OnsetRule, Judgement]]) -> list[str]:
-    """How many outcomes of `readings.judged_by_rule` turn by another rule, and a sentence for each."""
-    turned = [each for each in found if len({judged.direction for judged in each.values()}) > 1]
-    primary = sum(next(iter(each.values())).claim.primary for each in turned)
+    """How many outcomes of `readings.judged_by_rule` turn by another rule, and a sentence for each number."""
+    turned: dict[str, list[Mapping[OnsetRule, Judgement]]] = {}  # by what is measured, of which runs
+    still: dict[str, tuple[float, str]] = {}
+    for each in found:
+        numbers = {rule: judged.effect.mean for rule, judged in each.items()}
+        what = f"{criterion_words(each[OURS].test)} ({each[OURS].cell.title})"
+        if len({judged.direction for judged in each.values()}) > 1:
+            turned.setdefault(what, []).append(each)
+        elif each[OURS].test.kind == "share":
+            still[what] = max(numbers.values()) - min(numbers.values()), f"{what}, {_range(each)}"
+    moved = [each[OURS].claim for those in turned.values() for each in those]
+    primary = sum(claim.primary for claim in moved)
     sentences = [
-        f"By {len(found[0])} rules, {len(turned)} of {len(found)} outcomes that rest on the rule (a claim on "
-        f"one set of runs) come out in more than one way, {primary or 'none'} of them on a primary claim."
+        f"Of {len(found)} outcomes that rest on the rule (a claim on one set of runs), "
+        f"{len(moved) or 'none'} come out in more than one way; of the "
+        f"{sum(each[OURS].claim.primary for each in found)} of primary claims {primary or 'none'}."
     ]
-    for each in turned:
-        ours, *_ = each.values()
-        others: dict[str, list[OnsetRule]] = {}
-        for rule, judged in each.items():
-            if judged.direction != ours.direction:
-                others.setdefault(_direction(judged), []).append(rule)
-        told = "; ".join(f"{outcome} by {_rules(those)}" for outcome, those in others.items())
-        sentences.append(f"{ours.claim.claim} ({ours.cell.title}): {_direction(ours)} by ours; {told}.")
+    for what, those in turned.items():
+        outcomes = "; ".join(_outcomes(each) for each in those)
+        sentences.append(f"{what[0].upper()}{what[1:]}: {_range(those[0])}. {outcomes}.")
+    if still and max(still.values())[0]:
+        sentences.append(f"A count can move and its outcome stay: most of all {max(still.values())[1]}.")
     return sentences
+
+
+def _range(each: Mapping[OnsetRule, Judgement]) -> str:
+    # by our rule, and by all
+    ours, means = each[OURS], [judged.effect.mean for judged in each.values()]
+    if ours.test.kind == "share":
+        n = ours.effect.n
+        counts = (f"{mean * n:.0f}" for mean in (ours.effect.mean, min(means), max(means)))
+        return "{} by our rule, {} to {} by all, of {} runs".format(*counts, n)
+    return "{} by our rule, {} to {} by all".format(
+        *(number(mean, sign=True) for mean in (ours.effect.mean, min(means), max(means)))
+    )
+
+
+def _outcomes(each: Mapping[OnsetRule, Judgement]) -> str:
+    ours = each[OURS]
+    others: dict[str, list[OnsetRule]] = {}
+    for rule, judged in each.items():
+        if judged.direction != ours.direction:
+            others.setdefault(_outcome(judged), []).append(rule)
+    told = ", ".join(f"{outcome} by {_rules(those)}" for outcome, those in others.items())
+    decides = " (which decides its row of the ledger)" if ours.decides else ""
+    return f"“{ours.claim.claim.rstrip('.')}”: {_outcome(ours)} by ours{decides}, {told}"
+
+
+def _outcome(judged: Judgement) -> str:
+    return side(judged) if judged.cell.kind == "laptop" else judged.direction
 
 
 def _rules(rules: Sequence[OnsetRule]) -> str:
     # those of one threshold together
     widths: dict[str, list[str]] = {}
     for rule in rules:
-        widths.setdefault(rule.title.partition(",")[0], []).append(f"{rule.smoothing:g}")
-    return " and by ".join(f"{threshold} with σ = {listed(those)}" for threshold, those in widths.items())
-
-
-def _direction(judged: Judgement) -> str:
-    told = side(judged) if judged.cell.kind == "laptop" else judged.direction
-    runs = judged.effect.n
-    of_share = judged.claim.test is not None and judged.claim.test.kind == "share"
-    return f"{told} ({judged.effect.mean * runs:.0f} of {runs} runs)" if of_share else told
+        widths.setdefault(rule.asks, []).append(f"{rule.smoothing:g}")
+    return " and by ".join(f"{asks} with σ = {listed(those)}" for asks, those in widths.items())
 
 
 def overfitting(table: pd.DataFrame) -> pd.DataFrame:
