@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from synthetic import curve, many, one, valley
+from synthetic import QUICK, claim, curve, many, one, valley
 
 import sparsity_lib as sl
 from sparsity_lib import functional, study
@@ -19,7 +19,6 @@ from sparsity_lib.study.claims import Cell, Claim, Criterion
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.readings import filters, rules, told
 
-QUICK = Cell(dataset="cifar10-jpeg", size="s", limit=2000, epochs=60, kind="conceptual")
 EXPERIMENTS = readings.experiments("laptop", "0-3")
 NAMES = {e.id: readings.name_of(e, 16.0) for e in EXPERIMENTS}
 
@@ -327,15 +326,9 @@ RISE = Criterion(kind="value", network="dropNet", quantity="val_loss_rise", expe
 OTHER = OnsetRule(0.0, 0.02)
 
 
-def claimed(name: str, test: Criterion, *cells: Cell, primary: bool = False) -> Claim:
-    return Claim(
-        id=name, where="here", claim="It is so.", holds="yes", test=test, cells=cells, primary=primary
-    )
-
-
 def by_every_rule(found: list[Claim], *runs: xr.Dataset) -> list[dict[OnsetRule, verdicts.Judgement]]:
     of_these = claims.load().model_copy(update={"claims": tuple(found)})
-    return readings.judged_by_rule([of_these], lambda led, rule: verdicts.judge_all(led, runs, rule))
+    return readings.judged_by_rule([of_these], verdicts.judge_all, runs)
 
 
 def rising(rise: float) -> Callable[[int], np.ndarray]:
@@ -346,9 +339,9 @@ def test_a_claim_that_turns_by_another_rule_is_named_with_the_rules() -> None:
     accuracy = Criterion(kind="value", network="dropNet", quantity="accuracy", expected=1)
     opposed = SHARE.model_copy(update={"expected": 0})
     found = [
-        claimed("more", SHARE, QUICK),
-        claimed("none", opposed, QUICK),
-        claimed("other", accuracy, QUICK),
+        claim(SHARE, QUICK, name="more"),
+        claim(opposed, QUICK, name="none"),
+        claim(accuracy, QUICK, name="other"),
     ]
     of_two = (
         "Of 2 outcomes that rest on the rule (a claim on one set of runs), {} come out in more than one way"
@@ -372,7 +365,7 @@ def test_a_claim_that_turns_by_another_rule_is_named_with_the_rules() -> None:
 def test_a_count_that_moves_within_its_outcome_is_told_too() -> None:
     rises = (1.0, 1.0, 1.0, 0.04, 0.0)
     runs = many([planned(SHARE, QUICK, rising(rise)).isel(run=[i]) for i, rise in enumerate(rises)])
-    (_, said) = told.judged_by_rule(by_every_rule([claimed("more", SHARE, QUICK)], runs))
+    (_, said) = told.judged_by_rule(by_every_rule([claim(SHARE, QUICK, name="more")], runs))
     assert said == (
         "A count can move and its outcome stay: most of all how many runs of dropNet have a moment of "
         "overfitting (cifar10-jpeg, s, 2,000 images, 60 epochs), 3 by our rule, 3 to 4 by all, of 5 runs."
@@ -384,8 +377,16 @@ def test_a_cell_that_only_another_rule_finds_runs_in_is_no_outcome() -> None:
     there = planned(lead, QUICK, rising(1.0))
     long = Cell(dataset="tiny32-100", size="s", limit=10_000, kind="conceptual")
     part = planned(lead, long, rising(0.04)).isel(run=slice(2))
-    (found,) = by_every_rule([claimed("leads", lead, QUICK, long)], there, part)
+    (found,) = by_every_rule([claim(lead, QUICK, long, name="leads")], there, part)
     assert {judged.cell for judged in found.values()} == {QUICK}
+
+
+def test_a_lead_that_only_some_rules_find_is_told_with_their_number() -> None:
+    lead = Criterion(kind="lead", network="dropNet", quantity="entropy", layer=("conv1",), expected=1)
+    runs = planned(lead, QUICK, rising(0.04))  # falling entropies, and an onset by 2 % alone
+    _, said = told.judged_by_rule(by_every_rule([claim(lead, QUICK)], runs))
+    assert ": no value by our rule, " in said
+    assert " epochs by 3 rules. “It is so”: inconclusive by ours (which decides" in said
 
 
 def test_a_rise_moves_with_the_smoothing_and_primary_claims_are_corrected_together() -> None:
@@ -395,7 +396,7 @@ def test_a_rise_moves_with_the_smoothing_and_primary_claims_are_corrected_togeth
     other = Criterion(
         kind="difference", network="dropNet", against="vanillaNet", quantity="accuracy", expected=1
     )
-    found = [claimed("rise", RISE, QUICK, primary=True), claimed("not run", other, QUICK, primary=True)]
+    found = [claim(RISE, QUICK, primary=True, name="rise"), claim(other, QUICK, primary=True, name="not run")]
     runs = planned(RISE, QUICK, uneven)
     (by_rule,) = by_every_rule(found, runs)
     (full, _) = verdicts.judge_all(claims.load().model_copy(update={"claims": tuple(found)}), [runs])
@@ -407,8 +408,8 @@ def test_a_rise_moves_with_the_smoothing_and_primary_claims_are_corrected_togeth
 
 
 def test_the_laptop_is_judged_by_the_rule_that_is_given() -> None:
-    cell = claims.laptop_cell(claimed("more", SHARE, QUICK))
-    asked = claims.load().model_copy(update={"claims": (claimed("more", SHARE, QUICK),)})
+    cell = claims.laptop_cell(claim(SHARE, QUICK, name="more"))
+    asked = claims.load().model_copy(update={"claims": (claim(SHARE, QUICK, name="more"),)})
     runs = planned(SHARE, cell, rising(0.04))
     by_rule = [verdicts.on_the_laptop(asked, runs, rule)[0] for rule in (verdicts.OURS, OTHER)]
     assert [judged.effect.mean for judged in by_rule] == [0, 1]
@@ -420,22 +421,21 @@ def test_the_claims_that_rest_on_the_rule_are_those_that_move_with_it() -> None:
 
     asked = {}  # one claim of each sort
     for ledger in (claims.load(), claims.load(claims.ADDED)):
-        for claim in ledger.claims:
-            cells = [
-                cell for cell in claim.cells if claim.test and all(claims.needed(claim.test, cell).values())
-            ]
+        for each in ledger.claims:
+            test = each.test
+            cells = [cell for cell in each.cells if test and all(claims.needed(test, cell).values())]
             if cells:
-                asked.setdefault((claim.test.kind, claim.test.quantity), (ledger, claim, cells[0]))
+                asked.setdefault((test.kind, test.quantity, test.since), (ledger, each, cells[0]))
     moved, still = set(), set()
-    for sort, (ledger, claim, cell) in asked.items():
-        runs = [planned(claim.test, cell, uneven)]
+    for sort, (ledger, its, cell) in asked.items():
+        runs = [planned(its.test, cell, uneven)]
         judged = [
-            verdicts.judge(claim, cell, verdicts.Runs(runs, ledger, rule))
+            verdicts.judge(its, cell, verdicts.Runs(runs, ledger, rule))
             for rule in (OnsetRule(0.0), OnsetRule(4.0, 0.5))
         ]
         assert all(each.effect.n + each.effect.missing for each in judged)
         effects = {str(each.effect) for each in judged}
-        (moved if len(effects) > 1 else still).add((*sort, rules.rests_on(claim.test)))
+        (moved if len(effects) > 1 else still).add((*sort, rules.rests_on(its.test)))
     assert len(moved) > 3
     assert len(still) > 3
     assert not {each for each in still if each[-1]}

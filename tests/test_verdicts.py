@@ -9,24 +9,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.stats import ttest_1samp
-from synthetic import many, one, valley, with_accuracy
+from synthetic import QUICK, claim, many, one, valley, with_accuracy
 
 from sparsity_lib.study import StudyError, claims, decisions, figures, ledger, other_papers, timing, verdicts
-from sparsity_lib.study.claims import Cell, Claim, Criterion
+from sparsity_lib.study.claims import Cell, Criterion
 
 LONG = {"val_loss": valley(20, epochs=60), "val_accuracy": np.full(61, 0.5)}
 LEDGER, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DESKTOP = Cell(dataset="cifar10-jpeg", size="s", limit=10_000, kind="conceptual")
-QUICK = Cell(dataset="cifar10-jpeg", size="s", limit=2000, epochs=60, kind="conceptual")
 DIRECT = Cell(dataset="cifar10", size="xxl", kind="direct")
 BETTER = Criterion(kind="difference", network="sr2Net", against="vanillaNet", quantity="accuracy", expected=1)
 SAME = BETTER.model_copy(update={"expected": 0})
-
-
-def claim(test: Criterion, *cells: Cell, primary: bool = False) -> Claim:
-    return Claim(
-        id="it", where="here", claim="It is so.", holds="yes", test=test, cells=cells, primary=primary
-    )
 
 
 def runs_of(cell: Cell, accuracies: dict[str, list[float]]) -> xr.Dataset:
@@ -474,10 +467,10 @@ def test_without_runs_every_row_of_the_other_papers_says_so_and_untested_ones_ge
     assert {each.direction for each in judged} == {"not run"}
     rows = other_papers.table(OTHERS, judged, verdicts.on_the_laptop(OTHERS, None))
     assert len(rows) == len(OTHERS.claims)
-    for claim, (_, row) in zip(OTHERS.claims, rows.iterrows(), strict=True):
-        assert claim.where in row["where"]
-        assert claim.claim in row["claim"]
-        if claim.test:
+    for each, (_, row) in zip(OTHERS.claims, rows.iterrows(), strict=True):
+        assert each.where in row["where"]
+        assert each.claim in row["claim"]
+        if each.test:
             assert "no published runs" in row["ours"]
             assert row["outcome"].startswith("not run")
         else:

@@ -1,6 +1,7 @@
 """What hangs on the rule by which a moment of overfitting is found (T10), of which runs know nothing."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from sparsity_lib.study.analysis import OnsetRule, labels, moment_of_overfitting
 from sparsity_lib.study.claims import Criterion, Ledger
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.verdicts import OURS, Judgement
+
+Published = TypeVar("Published")
 
 RULES = tuple(
     OnsetRule(smoothing, threshold)
@@ -41,18 +44,21 @@ def onsets(curves: xr.Dataset | None, runs: Sequence[str]) -> pd.DataFrame:
 
 
 def judged_by_rule(
-    ledgers: Sequence[Ledger], judge: Callable[[Ledger, OnsetRule], Sequence[Judgement]]
+    ledgers: Sequence[Ledger],
+    judge: Callable[[Ledger, Published, OnsetRule], Sequence[Judgement]],
+    published: Published,
 ) -> list[dict[OnsetRule, Judgement]]:
     """Of each claim that rests on the rule, in each cell with all of its runs: its judgement by every rule.
 
-    `judge` is such as `verdicts.judge_all` of published runs. Raises `StudyError` where no cell is complete.
+    `judge` is `verdicts.judge_all` or `verdicts.on_the_laptop`, `published` what that takes. Raises
+    `StudyError` where no cell is complete.
     """
     found = []
     for ledger in ledgers:
         # Primary claims stay, whose p values are corrected together.
         kept = [claim for claim in ledger.claims if claim.primary or (claim.test and rests_on(claim.test))]
         asked = ledger.model_copy(update={"claims": tuple(kept)})
-        by_rule = {rule: {(j.claim.id, j.cell): j for j in judge(asked, rule)} for rule in RULES}
+        by_rule = {rule: {(j.claim.id, j.cell): j for j in judge(asked, published, rule)} for rule in RULES}
         for key, ours in by_rule[OURS].items():
             if ours.direction != "not run" and rests_on(ours.test):
                 found.append({rule: judged[key] for rule, judged in by_rule.items()})

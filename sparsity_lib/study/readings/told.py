@@ -10,7 +10,7 @@ from sparsity_lib.study.analysis import OnsetRule
 from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.ledger import criterion_words, side
+from sparsity_lib.study.ledger import UNITS, criterion_words, side
 from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.readings import changes
 from sparsity_lib.study.readings.changes import (
@@ -247,12 +247,12 @@ def judged_by_rule(found: Sequence[Mapping[OnsetRule, Judgement]]) -> list[str]:
     turned: dict[str, list[Mapping[OnsetRule, Judgement]]] = {}  # by what is measured, of which runs
     still: dict[str, tuple[float, str]] = {}
     for each in found:
-        numbers = {rule: judged.effect.mean for rule, judged in each.items()}
         what = f"{criterion_words(each[OURS].test)} ({each[OURS].cell.title})"
         if len({judged.direction for judged in each.values()}) > 1:
             turned.setdefault(what, []).append(each)
         elif each[OURS].test.kind == "share":
-            still[what] = max(numbers.values()) - min(numbers.values()), f"{what}, {_range(each)}"
+            shares = [judged.effect.mean for judged in each.values()]
+            still[what] = max(shares) - min(shares), f"{what}, {_range(each)}"
     moved = [each[OURS].claim for those in turned.values() for each in those]
     primary = sum(claim.primary for claim in moved)
     sentences = [
@@ -269,15 +269,18 @@ def judged_by_rule(found: Sequence[Mapping[OnsetRule, Judgement]]) -> list[str]:
 
 
 def _range(each: Mapping[OnsetRule, Judgement]) -> str:
-    # by our rule, and by all
-    ours, means = each[OURS], [judged.effect.mean for judged in each.values()]
+    # of the effect: by our rule, and by all
+    ours = each[OURS]
     if ours.test.kind == "share":
-        n = ours.effect.n
-        counts = (f"{mean * n:.0f}" for mean in (ours.effect.mean, min(means), max(means)))
-        return "{} by our rule, {} to {} by all, of {} runs".format(*counts, n)
-    return "{} by our rule, {} to {} by all".format(
-        *(number(mean, sign=True) for mean in (ours.effect.mean, min(means), max(means)))
-    )
+        counts = [round(judged.effect.mean * judged.effect.n) for judged in each.values()]
+        hits = round(ours.effect.mean * ours.effect.n)
+        return f"{hits} by our rule, {min(counts)} to {max(counts)} by all, of {ours.effect.n} runs"
+    unit, decimals = UNITS[ours.test.margin_of]
+    known = sorted(judged.effect.mean for judged in each.values() if judged.effect.n)  # a lead may have none
+    low, high = (number(value, decimals, sign=True) for value in (known[0], known[-1]))
+    mean = number(ours.effect.mean, decimals, sign=True) if ours.effect.n else "no value"
+    some = f"{len(known)} rules" if len(known) < len(each) else "all"
+    return f"{mean} by our rule, {low} to {high}{unit} by {some}"
 
 
 def _outcomes(each: Mapping[OnsetRule, Judgement]) -> str:
