@@ -11,7 +11,17 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 from synthetic import QUICK, claim, many, one, valley, with_accuracy
 
-from sparsity_lib.study import StudyError, claims, decisions, figures, ledger, other_papers, timing, verdicts
+from sparsity_lib.study import (
+    StudyError,
+    claims,
+    decisions,
+    figures,
+    leads,
+    ledger,
+    other_papers,
+    timing,
+    verdicts,
+)
 from sparsity_lib.study.claims import Cell, Criterion
 
 LONG = {"val_loss": valley(20, epochs=60), "val_accuracy": np.full(61, 0.5)}
@@ -363,7 +373,7 @@ def test_the_first_epochs_of_longer_runs_are_not_counted_twice() -> None:
     found = timing.by_setting([many([*short, *longer, *other])], 0.05)
     assert found["setting"].nunique() == 2
     assert "epochs 60" in " ".join(found["setting"])
-    assert "No change-point can come before epoch 6" in ledger.timing_words([many(short)], 0.05)
+    assert "No change-point can come before epoch 6" in leads.in_words([many(short)], 0.05)
 
 
 def test_tables_are_markdown_whatever_the_cells_hold() -> None:
@@ -394,11 +404,11 @@ def test_the_outcome_lists_verdicts_and_what_the_laptop_shows_as_none() -> None:
 
 def test_leads_are_told_by_layer_with_those_of_chance() -> None:
     runs = many([one("vanillaNet", seed, entropy=(3.0, 1.0)) for seed in range(3)])
-    told = ledger.timing_words([runs], 0.05)
+    told = leads.in_words([runs], 0.05)
     assert "| digits, s | conv3 | 3 | 3 | 3 |" in told
     assert "rows with three leads or more" in told
     assert re.search(r"lies above zero in \d of 1 settings, below it \(entropy is late\) in \d\.", told)
-    assert "no published runs" in ledger.timing_words([], 0.05)
+    assert "no published runs" in leads.in_words([], 0.05)
 
 
 def test_every_claim_says_what_is_tested() -> None:
