@@ -373,7 +373,10 @@ def test_the_first_epochs_of_longer_runs_are_not_counted_twice() -> None:
     found = timing.by_setting([many([*short, *longer, *other])], 0.05)
     assert found["setting"].nunique() == 2
     assert "epochs 60" in " ".join(found["setting"])
-    assert "No change-point can come before epoch 6" in leads.in_words([many(short)], 0.05)
+    told = leads.in_words([many([*short, *longer, *other])], 0.05)
+    assert "No change-point can come before epoch 6" in told
+    assert told.count("| layer |") == 2  # a table for each setting
+    assert all(f"**{setting}**" in told for setting in found["setting"])
 
 
 def test_tables_are_markdown_whatever_the_cells_hold() -> None:
@@ -405,7 +408,8 @@ def test_the_outcome_lists_verdicts_and_what_the_laptop_shows_as_none() -> None:
 def test_leads_are_told_by_layer_with_those_of_chance() -> None:
     runs = many([one("vanillaNet", seed, entropy=(3.0, 1.0)) for seed in range(3)])
     told = leads.in_words([runs], 0.05)
-    assert "| digits, s | conv3 | 3 | 3 | 3 |" in told
+    assert "**digits, s** (3 of 3 runs overfit)" in told
+    assert "| conv3 | 3 | 3 | " in told
     assert "rows with three leads or more" in told
     assert re.search(r"lies above zero in \d of 1 settings, below it \(entropy is late\) in \d\.", told)
     assert "no published runs" in leads.in_words([], 0.05)

@@ -14,11 +14,10 @@ from sparsity_lib.study.sentences import number
 
 
 def in_words(published: Sequence[xr.Dataset], margin: float) -> str:
-    """The leads of vanillaNet's layers as a Markdown table, and a sentence on whether they beat chance."""
+    """Whether the leads of vanillaNet's layers beat chance, then a table for each setting: Markdown."""
     found = timing.by_setting(published, margin)
     if found.empty:
         return "There are no published runs to look at."
-    rows = pd.DataFrame([_row(row) for row in found.to_dict("records")])
     known = found[found["n"] > 2]
     better = known[(known["sd"] < known["sd_others"]) & (known["sd"] < known["sd_constant"])]
     told = (
@@ -43,24 +42,25 @@ def in_words(published: Sequence[xr.Dataset], margin: float) -> str:
         f" No change-point can come before epoch {earliest}, so a run that overfits from epoch k on can be "
         f"warned of at most k − {earliest} epochs ahead."
     )
-    return f"{markdown(rows)}\n\n{told}"
+    tables = []
+    for setting, rows in found.groupby("setting", sort=False):
+        runs, overfitted = rows[["runs", "overfitted"]].iloc[0]  # of every layer alike
+        shown = markdown(pd.DataFrame([_row(row) for row in rows.to_dict("records")]))
+        tables.append(f"**{setting}** ({overfitted} of {runs} runs overfit)\n\n{shown}")
+    return "\n\n".join([told, *tables])
 
 
 def _row(row: Mapping[Hashable, Any]) -> dict[str, str]:
-    def told(name: str) -> str:
-        return number(row[name], 1) if math.isfinite(row[name]) else "none"
+    def told(name: str, sign: bool = False) -> str:
+        return number(row[name], 1, sign) if math.isfinite(row[name]) else "none"
 
-    interval = ""
-    if math.isfinite(row["low"]):
-        interval = f", {number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)}"
-    lead = f"{number(row['lead'], 1, sign=True)}{interval} (n = {row['n']})" if row["n"] else "none"
+    known = math.isfinite(row["low"])
     return {
-        "setting": row["setting"],
         "layer": row["layer"],
-        "runs": str(row["runs"]),
-        "entropy falls": str(row["changed"]),
-        "overfit": str(row["overfitted"]),
-        "lead in epochs, 95 % interval": lead,
+        "entropy falls in": str(row["changed"]),
+        "leads": str(row["n"]),
+        "mean lead, epochs": told("lead", sign=True),
+        "95 % interval": f"{told('low', sign=True)} to {told('high', sign=True)}" if known else "none",
         "SD": told("sd"),
         "SD, others' onsets": told("sd_others"),
         "SD, constant epoch": told("sd_constant"),
