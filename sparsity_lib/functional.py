@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparsity_lib._entropy import check_activations, exact_float, weighted_entropy
+from sparsity_lib._noise_curve import noise_entropy
 from sparsity_lib.sparseout import sparseout
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PENALTIES",
     "decorrelation",
     "filter_correlation",
+    "noise_entropy",
     "perplexity",
     "perplexity_sparsity",
     "rfav_entropy",

@@ -14,6 +14,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from sparsity_lib._entropy import entropy_of_shifted
 from sparsity_lib._fusion import fused
 from sparsity_lib._layers import LAYERS, Attachable, in_backward, named_layers, select
+from sparsity_lib._noise_curve import interpolated, noise_curve
 from sparsity_lib.functional import exact_dtype
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class LayerStats:
         `channels`: D.
     - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
         over samples and positions.
+    - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over
+        their channels; NaN for one channel. An entropy that noise has too says nothing but scale. Gaussian
+        activations themselves have slightly less, at 32 channels by up to 0.03 nats: s is estimated.
     - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
     - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
     - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1].
@@ -50,6 +54,7 @@ class LayerStats:
     channels: int
     entropy: float
     entropy_quantiles: dict[float, float]
+    noise_entropy: float
     scale_free_entropy: float
     perplexity_sparsity: float
     mean: float
@@ -166,6 +171,8 @@ class _Sums:
         self.channels = channels = first.shape[-1]
         self.samples = self.vectors = 0
         self.entropy, self.scale_free, self.perplexity_less_1 = zeros(()), zeros(()), zeros(())
+        self.noise, self.noise_curve = zeros(()), noise_curve(channels, first.dtype, first.device)
+        self.unbiased = math.sqrt(channels / max(channels - 1, 1))  # SD from the population's
         self.histogram = zeros(BINS, dtype=torch.int64)
         self.nonzeros = zeros((), dtype=torch.int64)
         self.alive = zeros(channels, dtype=torch.bool)
@@ -181,12 +188,13 @@ class _Sums:
         x = activations.reshape(-1, self.channels)  # (vectors, D)
         self.samples += len(activations)
         self.vectors += len(x)
-        entropy, scale_free, *sums, nonzeros, top = self.of_vectors(x)
+        entropy, scale_free, sd, *sums, nonzeros, top = self.of_vectors(x)
         self._add_to_histogram(entropy)
         self._add_maps(entropy.view(activations.shape[:-1]), scale_free.view(activations.shape[:-1]))
         self.entropy += sums[0]
         self.perplexity_less_1 += sums[1]
         self.scale_free += sums[2]
+        self.noise += interpolated(self.noise_curve, sd * self.unbiased).sum(dtype=self.exact)
         self.nonzeros += nonzeros
         self.max = torch.maximum(self.max, top)
         self.alive |= x.relu().sum(0) > 0  # several times faster than the channels' maxima
@@ -222,6 +230,7 @@ class _Sums:
             channels=d,
             entropy=(self.entropy / n).item(),
             entropy_quantiles=self._quantiles(),
+            noise_entropy=(self.noise / n).item() if d > 1 else math.nan,
             scale_free_entropy=(self.scale_free / n).item(),
             perplexity_sparsity=1 - (self.perplexity_less_1 / n).item() / (d - 1) if d > 1 else math.nan,
             mean=means.mean().item(),
@@ -253,7 +262,7 @@ class _Sums:
 
 
 def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
-    """Each vector's two entropies; sums of entropy, perplexity - 1, scale-free; nonzeros; the maximum.
+    """Each vector's two entropies and SD; sums of entropy, perplexity - 1, scale-free; nonzeros; the maximum.
 
     Takes vectors `(V, D)`.
     """
@@ -266,7 +275,7 @@ def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
     sd = centred.square_().mean(1, keepdim=True).sqrt()
     scale_free = entropy_of_shifted(shifted.div_(sd.masked_fill(sd == 0, 1)))
     sums = (values.sum(dtype=exact) for values in (entropy, entropy.expm1(), scale_free))
-    return entropy, scale_free, *sums, x.count_nonzero(), top.max()
+    return entropy, scale_free, sd.squeeze(1), *sums, x.count_nonzero(), top.max()
 
 
 def chosen_layers(model: nn.Module, layers: Sequence[str | nn.Module] | None) -> dict[str, nn.Module]:

@@ -21,6 +21,7 @@ __all__ = ["write_to_tensorboard"]
 
 SCALARS = (  # fields of LayerStats; each is a group of charts
     "entropy",
+    "noise_entropy",
     "scale_free_entropy",
     "perplexity_sparsity",
     "sd",
@@ -59,8 +60,8 @@ def write_to_tensorboard(
 
     Tags are `quantity/layer`, so that a quantity's layers stand side by side:
 
-    - scalars: `entropy`, `scale_free_entropy`, `perplexity_sparsity`, `sd`, `zero_share`, `dead_channels` and
-        `effective_rank`, as in `LayerStats`; what is not a number is left out.
+    - scalars: `entropy`, `noise_entropy`, `scale_free_entropy`, `perplexity_sparsity`, `sd`, `zero_share`,
+        `dead_channels` and `effective_rank`, as in `LayerStats`; what is not a number is left out.
     - images: `entropy_maps`, those that the monitor keeps, one pixel per position, in one sheet with white
         lines between them. The colours are the same at every step: from dark, 0, to yellow, ln D.
     - histograms: `filter_correlation`, of each pair of a convolution's or linear layer's filters once.

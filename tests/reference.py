@@ -31,6 +31,7 @@ def assert_is_reference(stats: LayerStats, activations: Tensor) -> None:
     assert (stats.samples, stats.positions, stats.channels) == (samples, len(vectors) // samples, channels)
     close = {
         "entropy": entropy.mean(),
+        "noise_entropy": f.noise_entropy(a.std(1), channels).mean(),
         "scale_free_entropy": f.rfav_entropy(f.standardize(a)).mean(),
         "perplexity_sparsity": f.perplexity_sparsity(a).mean(),
         "mean": a.mean(),

@@ -55,19 +55,21 @@ def test_constant_activations_are_well_defined(value: float) -> None:
     assert stats.sd == pytest.approx(0.0, abs=1e-6 * value)
     assert stats.mean == pytest.approx(value)
     assert stats.entropy == pytest.approx(math.log(27))
+    assert stats.noise_entropy == pytest.approx(math.log(27))
     assert stats.scale_free_entropy == pytest.approx(math.log(27))
     assert stats.perplexity_sparsity == pytest.approx(0.0, abs=1e-6)
 
 
 def test_activations_that_are_not_finite_show() -> None:
     stats = of_batches(nn.Identity(), torch.tensor([[1.0, math.nan], [1.0, 2.0]]))
-    for name in ("entropy", "scale_free_entropy", "mean", "sd", "max", "effective_rank"):
+    for name in ("entropy", "noise_entropy", "scale_free_entropy", "mean", "sd", "max", "effective_rank"):
         assert math.isnan(getattr(stats, name)), name
 
 
-def test_one_channel_has_no_perplexity_sparsity() -> None:
+def test_one_channel_has_no_perplexity_sparsity_and_no_noise() -> None:
     stats = of_batches(nn.Linear(3, 1), torch.randn(5, 3))
     assert math.isnan(stats.perplexity_sparsity)
+    assert math.isnan(stats.noise_entropy)
     assert stats.entropy == 0.0
     assert stats.entropy_quantiles == dict.fromkeys(QUANTILES, 0.0)
 
@@ -77,3 +79,17 @@ def test_scale_free_entropy_ignores_the_scale_that_entropy_measures() -> None:
     small, large = of_batches(nn.Identity(), 0.01 * x), of_batches(nn.Identity(), 10 * x)
     assert small.entropy - large.entropy > 1
     assert small.scale_free_entropy == pytest.approx(large.scale_free_entropy, rel=1e-5)
+
+
+@pytest.mark.parametrize("sd", [0.1, 1.0, 4.0, 20.0])
+def test_noise_has_the_noise_entropy(sd: float) -> None:
+    x = sd * torch.randn(2000, 32, 3) + torch.randn(2000, 1, 3)
+    stats = of_batches(nn.Identity(), x, dim=1)
+    assert stats.noise_entropy == pytest.approx(stats.entropy, abs=0.03)
+
+
+def test_noise_entropy_takes_each_position_by_itself() -> None:
+    x = torch.randn(2000, 32, 2) * torch.tensor([0.1, 10.0])
+    stats = of_batches(nn.Identity(), x, dim=1)
+    assert stats.noise_entropy == pytest.approx(stats.entropy, abs=0.03)
+    assert f.noise_entropy(stats.sd, 32).item() < stats.entropy - 0.5

@@ -74,7 +74,8 @@ class Board:
             if name in record and not math.isnan(record[name]):
                 self.writer.add_scalar(tag, float(record[name]), epoch)
         for layer, channels in self.channels.items():
-            scalars = {name: float(record[f"{layer}/{name}"][_MONITOR]) for name in SCALARS}
+            seen = (name for name in SCALARS if f"{layer}/{name}" in record)
+            scalars = {name: float(record[f"{layer}/{name}"][_MONITOR]) for name in seen}
             maps, counts = record.get(f"{layer}/maps"), record.get(f"{layer}/correlation_histogram")
             if maps is not None and not np.isfinite(np.asarray(maps)).all():
                 maps = None  # a training that breaks down goes on, or ends with a word of its own
