@@ -101,5 +101,7 @@ def test_the_laptop_has_every_network_with_and_without_noise():
 
 
 def test_unknown_profile_names_the_known():
-    with pytest.raises(StudyError, match="unknown profile 'tablet'; known: laptop, desktop, paper"):
+    with pytest.raises(
+        StudyError, match="unknown profile 'tablet'; known: laptop, desktop, registered, paper"
+    ):
         experiments("tablet")

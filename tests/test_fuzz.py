@@ -177,7 +177,7 @@ def test_run_files_with_hostile_attributes(
     drawn: st.DataObject, small: bytes, tiny_run: study.Run, reader: Callable[..., Any]
 ) -> None:
     described = dict(tiny_run.experiment) | drawn.draw(st.dictionaries(FIELDS, JSON, max_size=2))
-    names = st.sampled_from(["experiment", "layers", "classes", "code_fingerprint", "data_digest", "x"])
+    names = st.sampled_from(["experiment", "layers", "classes", "numerics", "data_digest", "x"])
     changed = drawn.draw(st.dictionaries(names, ATTRIBUTES, max_size=2))
     inner = drawn.draw(
         st.sampled_from(

@@ -215,6 +215,16 @@ class Experiment(Described):
         return self.dataset
 
     @property
+    def numerical_parts(self) -> tuple[str, ...]:
+        """The parts of the numerics (`provenance.NUMERICS`) that the run uses."""
+        parts = {
+            "coherent": bool(self.l1 or self.l2 or self.rho is not None),
+            "sparseout": self.architecture.startswith("sparseout"),
+            "perplexity": bool(self.strengths()["perplexity"]),
+        }
+        return ("core", *(part for part, used in parts.items() if used))
+
+    @property
     def digest(self) -> str:
         """Eight hex digits of the resolved description: what is computed, not where.
 

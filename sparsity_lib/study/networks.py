@@ -78,6 +78,17 @@ def layers_of(network: str) -> tuple[str, ...]:
     return other_networks.layers_of(architecture) if architecture in other_networks.ARCHITECTURES else LAYERS
 
 
+def monitored_layers(experiment: "Experiment", model: nn.Module) -> list[str] | None:
+    """The names of the layers that are monitored: convolutions, dense layers but the last, and norms (T17).
+
+    `None` for a network from outside the study: then the monitor's default holds.
+    """
+    if experiment.architecture not in NETWORKS:
+        return None
+    kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)][:-1]
+
+
 def sizes_of(network: str) -> tuple[str, ...]:
     """The sizes in which a network is built: Table 1's, or shares of the original widths."""
     recipe = NETWORKS.get(network)

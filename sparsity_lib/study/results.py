@@ -15,6 +15,7 @@ from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256
 from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT, SPLITS
 from sparsity_lib.study.profiles import CURVES, profile
+from sparsity_lib.study.provenance import numerics_of_fingerprint
 from sparsity_lib.study.runs import Run
 
 SUMS = "SHA256SUMS"
@@ -38,7 +39,7 @@ _IDENTITY = (
     "epochs",
     "data_seed",
 )
-_PROVENANCE = ("commit", "code_fingerprint", "data_digest", "seconds")
+_PROVENANCE = ("commit", "numerics", "data_digest", "seconds")
 _DIMENSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch")),
     **dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch")),
@@ -198,11 +199,19 @@ def load_curves(path: Path) -> xr.Dataset | None:
     if not path.exists():
         return None
     try:
-        return xr.load_dataset(as_listed(path), engine="h5netcdf")
+        return _with_numerics(xr.load_dataset(as_listed(path), engine="h5netcdf"))
     except StudyError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
         raise _damaged(path, f"{type(error).__name__}: {error}".splitlines()[0]) from None
+
+
+def _with_numerics(curves: xr.Dataset) -> xr.Dataset:
+    """The curves with the versions of the numerics in place of older runs' fingerprints."""
+    if "code_fingerprint" not in curves.coords:
+        return curves
+    made_by = [numerics_of_fingerprint(each) for each in curves["code_fingerprint"].to_numpy()]
+    return curves.drop_vars("code_fingerprint").assign_coords(numerics=("run", _text(made_by)))
 
 
 def as_listed(path: Path) -> Path:

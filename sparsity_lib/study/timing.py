@@ -1,7 +1,7 @@
 """Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
 
-The rules are those of `claims.yaml`, and of `claims-other-papers.yaml` for perplexity sparsity. Entropies are
-shares of ln D, of held-out images; everything takes `study.curves(runs)`.
+The rules are those of `claims/pilot.yaml`, and of `claims/pilot-other-papers.yaml` for perplexity sparsity.
+Entropies are shares of ln D, of held-out images; everything takes `study.curves(runs)`.
 """
 
 from collections.abc import Sequence

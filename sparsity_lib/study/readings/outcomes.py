@@ -36,7 +36,7 @@ _COLUMNS = (
     "network",
     "label",
     "seed",
-    "code_fingerprint",
+    "numerics",
     "change",
     "family",
     "strength",

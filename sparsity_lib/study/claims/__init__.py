@@ -16,15 +16,19 @@ from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.networks import SIZES
 from sparsity_lib.study.profiles import experiments, profile
 
-LEDGER = PROJECT / "claims.yaml"
-ADDED = PROJECT / "claims-added.yaml"  # of the same paper, written when some runs had been seen
-OTHER_PAPERS = PROJECT / "claims-other-papers.yaml"  # three, known by their abstracts alone
+_FOLDER = Path(__file__).parent
+LEDGER = _FOLDER / "pilot.yaml"
+ADDED = _FOLDER / "pilot-added.yaml"  # of the same paper, written when some runs had been seen
+OTHER_PAPERS = _FOLDER / "pilot-other-papers.yaml"  # three, known by their abstracts alone
+REGISTRATION = _FOLDER / "registration.yaml"
+REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"
 JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
 
 # Quantities by what their margin is named after.
 MARGIN_OF = {
     "accuracy": "accuracy",
     "val_loss_rise": "loss",
+    "val_loss_calibrated_rise": "loss",
     "min_val_loss": "loss",
     "entropy": "entropy",
     "scale_free_entropy": "entropy",
@@ -37,7 +41,7 @@ MARGIN_OF = {
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Cell(_Strict):
@@ -89,7 +93,7 @@ class Claim(_Strict):
     where: str
     claim: str
     paper: str = ""
-    holds: str
+    holds: str = Field(alias="in_the_paper")
     test: Criterion | None
     primary: bool = False
     cells: tuple[Cell, ...] = ()
@@ -111,6 +115,7 @@ class Ledger(_Strict):
 
     file: str
     rules: dict[str, Any]
+    predictions: dict[str, str] = {}
     cells: dict[str, tuple[Cell, ...]]
     claims: tuple[Claim, ...]
 
@@ -134,6 +139,16 @@ def load(path: Path = LEDGER) -> Ledger:
 def planned(label: str, cell: Cell) -> list[Experiment]:
     """The confirmatory experiments of a label in a cell: those that the profiles publish; may be none."""
     return [experiment for experiment in _confirmatory().get(label, ()) if _matches(experiment, cell)]
+
+
+def registered_ids(label: str, cell: Cell) -> list[str]:
+    """The ids of the registered runs of a label in a cell, without those of the test of equivalence alone."""
+    grids = [grid for grid in profile("registered").grids if grid != "equivalence"]
+    return [
+        experiment.id
+        for experiment in experiments("registered", grids=grids, published=True)
+        if results.label(experiment) == label and _matches(experiment, cell)
+    ]
 
 
 def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
@@ -226,16 +241,14 @@ def papers_value(test: Criterion, cell: Cell) -> float | None:
 
 
 def committed_before(commits: Iterable[str], file: str = LEDGER.name) -> dict[str, bool | None]:
-    """Of each commit, whether the last change of a ledger came before it; None where git cannot tell."""
+    """Whether each commit has a file, of any name, with a ledger's content; None where git cannot tell."""
 
     def git(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(PROJECT), *command], capture_output=True, text=True)
 
     try:
-        last = git("log", "-1", "--format=%H", "--", file).stdout.strip()
-        if not last:
-            return dict.fromkeys(commits)
-        answers = {commit: git("merge-base", "--is-ancestor", last, commit).returncode for commit in commits}
+        content = git("hash-object", str(_FOLDER / file)).stdout.strip()
+        trees = {commit: git("ls-tree", "-r", commit) for commit in commits}
     except OSError:
         return dict.fromkeys(commits)
-    return {commit: {0: True, 1: False}.get(code) for commit, code in answers.items()}
+    return {commit: None if tree.returncode else content in tree.stdout for commit, tree in trees.items()}
