@@ -57,6 +57,16 @@ def test_each_small_cell_of_a_claim_has_registered_runs() -> None:
         assert all(_planned(claim, cell).values()), (claim.id, cell.title)
 
 
+def test_each_cell_has_one_run_per_label_and_seed() -> None:
+    for ledger in LEDGERS:
+        for claim in ledger.claims:
+            for cell in claim.cells:
+                for runs in _planned(claim, cell).values():
+                    two = cell.size == "s" and (cell.epochs == 200 or cell.optimizer == "adam")
+                    seeds = 3 if cell.size == "quarter" else 2 if two and not cell.limit else 5
+                    assert list(runs) == list(range(100, 100 + seeds)), (claim.id, cell.title)
+
+
 def test_no_small_network_speaks_for_a_large_one() -> None:
     for claim, cell in _small_cells():
         if claim.cells[0].size not in ("s", None):
@@ -70,6 +80,6 @@ def _small_cells() -> Iterator[tuple[Claim, Cell]]:
         yield from ((claim, cell) for cell in claim.cells if cell.size in ("s", "quarter") or of_lenet)
 
 
-def _planned(claim: Claim, cell: Cell) -> dict[str, list[str]]:
+def _planned(claim: Claim, cell: Cell) -> dict[str, dict[int, str]]:
     assert claim.test is not None
     return {label: claims.registered_ids(label, cell) for label in claim.test.networks}

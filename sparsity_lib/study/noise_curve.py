@@ -12,7 +12,7 @@ import xarray as xr
 from sparsity_lib import functional
 from sparsity_lib.study.errors import StudyError
 
-RESAMPLES = 10_000  # of the seeds, with replacement
+RESAMPLES = 2_000  # of the seeds, with replacement; registered
 
 
 def shares(curves: xr.Dataset) -> xr.Dataset:

@@ -2,7 +2,7 @@
 
 import functools
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ OTHER_PAPERS = _FOLDER / "pilot-other-papers.yaml"  # three, known by their abst
 REGISTRATION = _FOLDER / "registration.yaml"
 REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"
 JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
+
+_VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds, readings and learning rates
 
 # Quantities by what their margin is named after.
 MARGIN_OF = {
@@ -141,14 +143,21 @@ def planned(label: str, cell: Cell) -> list[Experiment]:
     return [experiment for experiment in _confirmatory().get(label, ()) if _matches(experiment, cell)]
 
 
-def registered_ids(label: str, cell: Cell) -> list[str]:
-    """The ids of the registered runs of a label in a cell, without those of the test of equivalence alone."""
-    grids = [grid for grid in profile("registered").grids if grid != "equivalence"]
-    return [
-        experiment.id
-        for experiment in experiments("registered", grids=grids, published=True)
-        if results.label(experiment) == label and _matches(experiment, cell)
-    ]
+@functools.cache
+def registered_ids(label: str, cell: Cell) -> Mapping[int, str]:
+    """Ids by seed of the runs by which the registration judges a label in a cell; none for an unknown label.
+
+    Runs of the test of equivalence, of readings and of other learning rates do not count. Cells that two
+    cores cannot train (sizes m and xxl, AlexNet) have the runs of the profile `paper`.
+    """
+    both = (_runs_by_label(name).get(label, ()) for name in ("registered", "paper"))
+    found = ({run.seed: run.id for run in runs if _matches(run, cell)} for runs in both)
+    return next(filter(None, found), {})
+
+
+def place(cell: Cell) -> Cell:
+    """The cell without its kind: cells of different claims that need the same runs are equal."""
+    return cell.model_copy(update={"kind": ""})
 
 
 def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
@@ -184,6 +193,16 @@ def laptop_cell(claim: Claim) -> Cell | None:
         kind="laptop",
     )
     return cell if all(needed(claim.test, cell).values()) else None
+
+
+@functools.cache
+def _runs_by_label(name: str) -> dict[str, list[Experiment]]:
+    """A profile's confirmatory runs by label, without those that vary what is not in the label."""
+    grids = [grid for grid in profile(name).grids if grid not in _VARIED]
+    found: dict[str, list[Experiment]] = {}
+    for experiment in experiments(name, grids=grids, published=True):
+        found.setdefault(results.label(experiment), []).append(experiment)
+    return found
 
 
 @functools.cache
