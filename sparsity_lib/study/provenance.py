@@ -22,8 +22,12 @@ from sparsity_lib.study.files import PROJECT
 # The modules that decide a run's numbers, and make the code fingerprint. What the data are is told by their
 # digest.
 _NUMERICAL = (
-    *("_entropy", "_fusion", "_layers", "coherence", "functional", "monitor", "regularizers"),
-    *("sparseout", *(f"study/{name}" for name in ("networks", "other_networks", "preparation"))),
+    *("_entropy", "_fusion", "_hooks", "_layers", "_statistics", "coherence", "functional", "monitor"),
+    *(
+        "regularizers",
+        "sparseout",
+        *(f"study/{name}" for name in ("networks", "other_networks", "preparation")),
+    ),
     *("study/observation", "study/training"),
     *("study/data/pictures", "study/data/splits"),
 )
