@@ -16,6 +16,10 @@ _in_graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _functorch: Any = getattr(torch._C, "_functorch", None)
 _is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 _without_compiler = getattr(torch, "_disable_dynamo", torch.compiler.disable)  # imports nothing until called
+_proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")  # `import torch` imports it
+_proxy_mode: Callable[[], Any] = getattr(
+    _proxies, "get_proxy_mode", getattr(_proxies, "get_innermost_proxy_mode", lambda: None)
+)
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _without_modes = getattr(torch.utils._python_dispatch, "_disable_current_modes", contextlib.nullcontext)
 
@@ -34,8 +38,10 @@ def is_transformed(tensor: Tensor) -> bool:
 
 def outlived(tensor: Tensor) -> bool:
     """Whether it is from a transform of torch.func that has ended."""
-    level = _functorch.maybe_get_level(tensor) if is_transformed(tensor) else 0
-    return level < 0 or level > (_functorch.maybe_current_level() or 0)
+    if torch.compiler.is_compiling() or not is_transformed(tensor):
+        return False
+    level = _functorch.maybe_get_level(tensor)
+    return bool(level < 0 or level > (_functorch.maybe_current_level() or 0))
 
 
 def is_data(output: Any) -> bool:
@@ -44,8 +50,7 @@ def is_data(output: Any) -> bool:
         return False
     if getattr(torch.jit._trace, "_trace_module_map", None) is not None:  # torch.jit.trace checks its trace
         return False
-    proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
-    if getattr(proxies, "get_proxy_mode", lambda: None)() is not None:
+    if _proxy_mode() is not None:
         return False
     if not isinstance(output, Tensor):
         return True
