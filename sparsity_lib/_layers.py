@@ -1,17 +1,11 @@
-"""Which layers of a model are meant, where their channels are, and the life of the hooks on them."""
+"""Which layers of a model are meant, and where the channels of their outputs are."""
 
-import contextlib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _len_torch_dispatch_stack
-from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils.module_tracker import ModuleTracker
 
 CONVOLUTIONS = {
     nn.Conv1d: 1,
@@ -34,8 +28,21 @@ CHANNELS_FIRST_NORMS = {
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 SPATIAL_AXES = CONVOLUTIONS | CHANNELS_FIRST_NORMS  # the least number that a batch must have
 LAYERS = (*SPATIAL_AXES, *CHANNELS_LAST)
+# Attributes in which modules say how many channels they put out.
+WIDTHS = ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim", "nf")
 
-_BACKWARD = ModuleTracker()
+_CHECKPOINT = "torch.distributed.algorithms._checkpoint.checkpoint_wrapper"
+# By name, as importing them all would take seconds; and what each calls the model in it.
+WRAPPERS = {
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "_fsdp_wrapped_module",
+    f"{_CHECKPOINT}.CheckpointWrapper": "_checkpoint_wrapped_module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.optim.swa_utils.AveragedModel": "module",
+    "deepspeed.runtime.engine.DeepSpeedEngine": "module",
+}
+
+Key = str | nn.Module
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -45,47 +52,73 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if any(isinstance(module, nn.DataParallel) for module in modules.values()):
         raise TypeError(
             "nn.DataParallel is not supported: it discards what hooks collect on its replicas; "
             "use torch.nn.parallel.DistributedDataParallel"
         )
-    while list(dict(model.named_children())) in (["module"], ["_orig_mod"]):
-        (model,) = model.children()
-    return {
-        ".".join(part for part in name.split(".") if part != "_orig_mod"): module
-        for name, module in model.named_modules(remove_duplicate=False)
-    }
+    shown = {"": ""}
+    for name in [*modules][1:]:
+        parent, _, child = name.rpartition(".")
+        inside = shown[parent]
+        shown[name] = inside if child == _wrapped(modules[parent]) else f"{inside}.{child}".lstrip(".")
+    return {shown[name]: module for name, module in modules.items()}  # what is wrapped follows its wrapper
 
 
-def select(modules: Mapping[str, nn.Module], key: str | nn.Module) -> dict[str, nn.Module]:
-    """The modules meant by a dotted name or a module (any), or a glob (among `LAYERS`); at least one."""
+def _wrapped(module: nn.Module) -> str | None:
+    """The name of a wrapper's only child; None for other modules."""
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
+    return next((WRAPPERS[name] for name in names if name in WRAPPERS), None)
+
+
+def meant(modules: Mapping[str, nn.Module], keys: Iterable[Key]) -> dict[nn.Module, list[tuple[str, Key]]]:
+    """The modules meant by the keys, each with its name and key; with more than one if it is named again.
+
+    A key is a dotted name or a module (any), which overrides globs, or a glob (among `LAYERS`).
+    """
+    by_glob: dict[nn.Module, list[tuple[str, Key]]] = {}
+    exact: dict[nn.Module, list[tuple[str, Key]]] = {}
+    for key in keys:
+        one, found = _select(modules, key)
+        for name, module in found.items():
+            by_glob.setdefault(module, [])
+            (exact if one else by_glob).setdefault(module, []).append((name, key))
+    return {module: exact.get(module, names) for module, names in by_glob.items()}
+
+
+def _select(modules: Mapping[str, nn.Module], key: Key) -> tuple[bool, dict[str, nn.Module]]:
+    """Whether the key means one module, and what it means, at least one."""
     if isinstance(key, nn.Module):
-        wanted = getattr(key, "_orig_mod", key)
+        wanted = key
+        while child := _wrapped(wanted):
+            wanted = wanted.get_submodule(child)
         found = {name: module for name, module in modules.items() if module is wanted}
         if not found:
             raise ValueError(f"{type(key).__name__} is not a module of the model")
-        return dict([*found.items()][:1])
+        return True, dict([*found.items()][:1])
     if not isinstance(key, str):
         raise TypeError(f"a layer is named by a string or a module, not {type(key).__name__}")
-    bare = re.sub(r"^(module\.|_orig_mod\.)+", "", key)
-    for name in (key, bare):
-        if name in modules:
-            return {name: modules[name]}
-    layers = {name: module for name, module in modules.items() if isinstance(module, LAYERS)}
-    matching: dict[nn.Module, str] = {}
-    for name, module in layers.items():
-        if fnmatchcase(name, key) or fnmatchcase(name, bare):
-            matching.setdefault(module, name)
-    if not matching:
-        raise ValueError(f"no layer {key!r} in the model; it has {', '.join(layers) or 'no layers'}")
-    return {name: module for module, name in matching.items()}
+    added = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+    bare = ".".join(part for part in key.split(".") if part not in added)
+    while bare.startswith("module."):
+        bare = bare.removeprefix("module.")
+    for pattern in (key, bare):  # a prefix counts as a wrapper's where nothing has it
+        if pattern in modules:
+            return True, {pattern: modules[pattern]}
+        matching: dict[nn.Module, str] = {}
+        for name, module in modules.items():
+            if isinstance(module, LAYERS) and fnmatchcase(name, pattern):
+                matching.setdefault(module, name)
+        if matching:
+            return False, {name: module for module, name in matching.items()}
+    layers = [name for name, module in modules.items() if isinstance(module, LAYERS)]
+    raise ValueError(f"no layer {key!r} in the model; it has {', '.join(layers) or 'no layers'}")
 
 
 def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> int:
     """The axis of the output's channels, the first being its samples; an error where it cannot be told."""
-    if not isinstance(output, Tensor):
-        raise TypeError(f"layer {name!r} returned {type(output).__name__}; only tensors can be used")
+    _check(name, output)
     axes, shape = output.dim(), tuple(output.shape)
     least = 2 + next((n for kind, n in SPATIAL_AXES.items() if isinstance(module, kind)), 0)
     if axes < least:
@@ -94,106 +127,77 @@ def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> 
         if not (-axes < dim < axes and dim != 0):
             raise ValueError(f"layer {name!r} returned shape {shape}: dim={dim} is no channel axis of it")
         return dim % axes
-    if isinstance(module, CHANNELS_LAST) and len(getattr(module, "normalized_shape", (0,))) == 1:
-        return axes - 1
-    if axes == 3 and not isinstance(module, tuple(SPATIAL_AXES)):
+    axis = _usual_axis(module, shape)
+    if axis is None:
         raise ValueError(
             f"layer {name!r}, {type(module).__name__}, returned shape {shape}, in which the channels may be "
-            "axis 1 or 2; say which with dim="
+            f"on any axis from 1 to {axes - 1}; say which with dim="
         )
-    return 1
+    return axis
 
 
-def in_backward() -> bool:
-    """Whether a backward pass is running: activation checkpointing calls layers again inside it."""
-    return _BACKWARD.is_bw
+def _check(name: str, output: Any) -> None:
+    """Raise `TypeError` unless the output is a dense tensor of floating-point numbers."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"layer {name!r} returned {type(output).__name__}; only tensors can be used")
+    dtype, kind = output.dtype, type(output)
+    faults = {
+        "a nested tensor": output.is_nested,
+        f"a tensor of layout {output.layout}": output.layout != torch.strided,
+        f"a tensor of {dtype}": not dtype.is_floating_point or dtype.itemsize < 2,
+        f"{kind.__module__}.{kind.__name__}": kind.__torch_dispatch__ is not Tensor.__torch_dispatch__,
+    }
+    if any(faults.values()):
+        fault = next(fault for fault, found in faults.items() if found)
+        raise TypeError(f"layer {name!r} returned {fault}; a dense floating-point tensor is needed")
 
 
-Receive = Callable[[nn.Module, Any], None]
+def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """The channels' axis by what the module says of itself; None where that leaves a choice."""
+    axes, last = len(shape), isinstance(module, CHANNELS_LAST)
+    first = isinstance(module, tuple(SPATIAL_AXES))
+    widths = [width for width in (getattr(module, each, None) for each in WIDTHS) if isinstance(width, int)]
+    if normalized := getattr(module, "normalized_shape", ()):
+        if len(normalized) > 1:
+            return 1 if 4 <= axes == len(normalized) + 1 else None  # (C, H, W), or there is a choice
+        widths = [*normalized]
+    if axes == 2:
+        return 1
+    if last and type(module).forward.__module__.startswith("torch.nn."):
+        return axes - 1
+    fitting = [axis for axis in range(1, axes) if shape[axis] in widths[:1]]
+    if len(fitting) == 1:
+        return fitting[0]
+    if first:
+        return 1
+    if fitting or last or axes == 3:
+        return None
+    return None if any(isinstance(each, CHANNELS_LAST) for each in module.modules()) else 1
 
 
-class _Hook:
-    """A forward hook of which copies of the model, and files it is pickled to, get only an inert stand-in."""
-
-    def __init__(self, receive: Receive) -> None:
-        # Traced by torch.compile, a hook could not tell whether a backward pass is running.
-        self._receive = torch.compiler.disable(receive)
-
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._receive(module, output)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Takes any arguments, returns None, and is in the standard library of whoever reads the file.
-        return getattr, (contextlib.nullcontext(), "__exit__")
-
-
-class Attachable:
-    """Base of what listens to layers' outputs while attached: `with x:`, or `x.attach()` ... `x.remove()`."""
-
-    def __init__(self, layers: dict[str, nn.Module], dim: int | None) -> None:
-        self._modules = layers
-        self._dim = dim
-        self._hooks = {name: _Hook(self._receiver(name)) for name in layers}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    @property
-    def layers(self) -> list[str]:
-        """The names of the layers listened to."""
-        return list(self._modules)
-
-    def attach(self) -> Self:
-        """Listen from now on. Raises `RuntimeError` if attached already."""
-        if self._handles:
-            raise RuntimeError(f"this {type(self).__name__} is attached already")
-        _let_compiled_code_see_hooks()
-        self._handles = [
-            module.register_forward_hook(self._hooks[name]) for name, module in self._modules.items()
-        ]
-        return self
-
-    def remove(self) -> None:
-        """Stop listening and leave nothing on the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def __enter__(self) -> Self:
-        return self.attach()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
-
-    def _receiver(self, name: str) -> Receive:
-        def receive(module: nn.Module, output: Any) -> None:
-            if getattr(module, "_is_replica", False):  # wrapped after this object was made
-                raise RuntimeError(
-                    "nn.DataParallel is not supported; use torch.nn.parallel.DistributedDataParallel"
-                )
-            axis = channel_axis(name, module, output, self._dim)
-            with contextlib.ExitStack() as stack:  # entering them where there is no need costs time
-                if torch.is_autocast_enabled(output.device.type):
-                    stack.enter_context(torch.autocast(output.device.type, enabled=False))
-                if _len_torch_dispatch_stack():
-                    # Selective checkpointing is a mode: it would mix up our operations with the model's.
-                    stack.enter_context(_disable_current_modes())
-                self._receive(name, module, output, axis)
-
-        return receive
-
-    def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
-        """Take one output of one layer, `axis` being its channels."""
-        raise NotImplementedError
+def chosen_layers(model: nn.Module, layers: Sequence[Key] | None) -> dict[str, nn.Module]:
+    """The layers asked for, by name in the network's order; by default all but the last linear layer."""
+    known = named_layers(model)
+    if layers is None:
+        wanted = default_layers(known)
+        linear = [name for name, module in wanted.items() if isinstance(module, nn.Linear)]
+        wanted = {name: module for name, module in wanted.items() if name not in linear[-1:]}
+    else:
+        if isinstance(layers, str):
+            raise TypeError(f"layers must be a list of names, such as [{layers!r}], not a string")
+        names = {found[0][0] for found in meant(known, layers).values()}
+        wanted = {name: module for name, module in known.items() if name in names}
+    if not wanted:
+        raise ValueError("there is no layer to monitor")
+    return wanted
 
 
-def _let_compiled_code_see_hooks() -> None:
-    """Have torch.compile check for hooks, which by default it does only where there were some when it traced.
-
-    Code it compiled before would go on without ours, so it is dropped, once per process.
-    """
-    from torch._dynamo import config  # takes seconds to import, and is there since the first hook was made
-
-    if config.skip_nnmodule_hook_guards:
-        config.skip_nnmodule_hook_guards = False
-        torch.compiler.reset()
+def default_layers(known: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The convolution, linear and norm layers, each by its first name."""
+    # Multi-head attention reads the weights of such a layer and never calls it.
+    never = getattr(nn.modules.linear, "NonDynamicallyQuantizableLinear", ())
+    layers: dict[nn.Module, str] = {}
+    for name, module in known.items():
+        if isinstance(module, LAYERS) and not isinstance(module, never):
+            layers.setdefault(module, name)
+    return {name: module for module, name in layers.items()}

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
-from sparsity_lib._layers import CONVOLUTIONS, Attachable, in_backward, named_layers, select
+from sparsity_lib._hooks import Attachable, in_backward, outlived
+from sparsity_lib._layers import CONVOLUTIONS, meant, named_layers
 
 __all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
 
@@ -32,30 +34,41 @@ class _ActivationPenalty(Attachable):
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
         - `layers`: `{layer: strength}`, a layer by dotted name, module, or a glob over convolution, linear
-            and norm layers. Strengths are at least 0.
+            and norm layers; a name or module overrides globs. Strengths are at least 0.
         - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
             `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
             Eq. 1 (T1).
-        - `dim`: the channel axis of all these layers' outputs; `None` follows the module: the last axis of
-            linear and layer norm, else 1.
+        - `dim`: the channel axis of all these layers' outputs; `None`: the axis as long as the module says
+            it has channels, which is the last of linear and layer norm; 1 of modules that do not say.
 
         **Raises:** `ValueError` for an unknown or repeated layer, strength or reduction; `TypeError` for
-        `nn.DataParallel`.
+        `nn.DataParallel`. The forward pass raises `ValueError` for an output in which the channel axis cannot
+        be told, and `TypeError` for one that is not a dense tensor of floating point.
         """
         functional.one_of("reduction", reduction, ("mean", "sum"))
         self._strengths, modules = _strengths(model, layers)
         super().__init__(modules, dim)
         self._reduction = reduction
         self._include_bias = include_bias
-        self._collected: dict[str, Tensor] = {}
         self.losses: dict[str, Tensor] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Drop what forward passes since the last call have collected."""
+        self._collected: dict[str, Tensor] = {}
+        self._training: dict[str, bool] = {}
 
     def __call__(self) -> Tensor:
         """The penalty of the forward passes since the last call: a scalar to add to the loss.
 
         Each forward pass counts with the mean over its samples; several are added, and of one that failed
-        midway what it had reached, unless `remove` drops it. `losses` then holds the layers' parts, detached.
+        midway what it had reached. So a pass whose penalty is not wanted, such as one in a step that is
+        skipped, is to be dropped with `reset`. Passes under `no_grad` are not collected, as in validation;
+        nor do those in evaluation mode reach the next step: they are dropped when the layer runs in training
+        mode. Passes under `torch.func` count only within the same transform.
+
+        `losses` then holds the layers' parts, detached.
 
         **Raises:** `RuntimeError` if not attached, or if a layer did not run with gradients enabled.
         """
@@ -63,7 +76,8 @@ class _ActivationPenalty(Attachable):
             raise RuntimeError(
                 f"{type(self).__name__} is not attached: run the model inside `with` or attach()"
             )
-        collected, self._collected = self._collected, {}
+        collected = {name: part for name, part in self._collected.items() if not outlived(part)}
+        self.reset()
         if missing := [name for name in self._modules if name not in collected]:
             raise RuntimeError(
                 f"nothing was collected from {', '.join(missing)}: no forward pass with gradients enabled "
@@ -75,7 +89,7 @@ class _ActivationPenalty(Attachable):
     def remove(self) -> None:
         """Stop listening, drop what was collected, and leave nothing on the model."""
         super().remove()
-        self._collected = {}
+        self.reset()
 
     def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
         if not torch.is_grad_enabled():
@@ -88,8 +102,13 @@ class _ActivationPenalty(Attachable):
         count = positions if self._reduction == "mean" else len(output)
         part = self._penalty(output, axis, self._strengths[name] / max(count, 1)).sum()
         # Checkpointing needs the same operations when it repeats the forward pass, but they count once.
-        if not in_backward():
-            self._collected[name] = self._collected[name] + part if name in self._collected else part
+        if in_backward():
+            return
+        before = self._collected.get(name)
+        if before is None or outlived(before) or self._training[name] < module.training:
+            self._collected[name], self._training[name] = part, module.training
+        else:
+            self._collected[name] = before + part
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
         """The penalty at each position times `weight`, `(N, D, *spatial) -> (N, *spatial)`."""
@@ -235,14 +254,14 @@ def _strengths(model: nn.Module, layers: Layers) -> tuple[dict[str, float], dict
         raise TypeError(f"layers must map each layer to its strength, not be a {type(layers).__name__}")
     if not layers:
         raise ValueError("no layer is named; give {layer: strength}")
-    known = named_layers(model)
+    given: dict[Any, Any] = dict(layers)
     strengths: dict[str, float] = {}
     modules: dict[str, nn.Module] = {}
-    for key, strength in layers.items():
-        for name, module in select(known, key).items():
-            if module in modules.values():
-                raise ValueError(f"layer {name!r} is named twice")
-            if not isinstance(strength, Real) or not (math.isfinite(strength) and strength >= 0):
-                raise ValueError(f"the strength of layer {name!r} must be a number >= 0, not {strength!r}")
-            strengths[name], modules[name] = float(strength), module
+    for module, ((name, key), *others) in meant(named_layers(model), layers).items():
+        if others:
+            raise ValueError(f"layer {name!r} is named twice")
+        strength = given[key]
+        if not isinstance(strength, Real) or not 0 <= float(strength) < math.inf:
+            raise ValueError(f"the strength of layer {name!r} must be a number >= 0, not {strength!r}")
+        strengths[name], modules[name] = float(strength), module
     return strengths, modules

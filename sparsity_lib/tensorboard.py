@@ -88,8 +88,8 @@ def write_to_tensorboard(
         functional.one_of("center", center, functional.CENTERS)
     stats = monitor.compute()
     correlations = {
-        name: None if center is None else _correlations(name, module, center)
-        for name, module in monitor._modules.items()
+        name: None if center is None else _correlations(name, monitor._modules[name], center)
+        for name in stats
     }
     sheets = {
         name: None if s.maps is None else map_sheet(name, s.maps, s.channels) for name, s in stats.items()

@@ -163,6 +163,39 @@ def test_nothing_is_collected_without_gradients(model: SmallNetwork, x: Tensor) 
         torch.testing.assert_close(reg(), once)
 
 
+def test_a_pass_that_is_not_wanted_is_dropped(model: SmallNetwork, x: Tensor) -> None:
+    model.eval()
+    once = collected(sl.SparsityReg, model, x, STRENGTHS)
+    with sl.SparsityReg(model, STRENGTHS) as reg:
+        model(x[:2])
+        reg.reset()
+        with pytest.raises(RuntimeError, match="nothing was collected from conv1, conv2, fc1"):
+            reg()
+        model(x[:2])
+        reg.reset()
+        model(x)
+        torch.testing.assert_close(reg(), once)
+
+
+def test_a_validation_pass_does_not_reach_the_next_training_step(model: SmallNetwork, x: Tensor) -> None:
+    model.norm1.momentum = 0.0  # or training would change what follows
+    step = collected(sl.SparsityReg, model.train(), x, STRENGTHS)
+    validation = collected(sl.SparsityReg, model.eval(), x, STRENGTHS)
+    with sl.SparsityReg(model, STRENGTHS) as reg:
+        model.eval()
+        model(x)
+        model(x)
+        torch.testing.assert_close(reg(), 2 * validation)  # of interest in evaluation itself
+        model(x)
+        model.train()
+        model(x)
+        torch.testing.assert_close(reg(), step)
+        model(x)
+        model.eval()
+        model(x)  # a training pass is not dropped
+        torch.testing.assert_close(reg(), step + validation)
+
+
 def test_a_layer_that_did_not_run_is_named(model: SmallNetwork, x: Tensor) -> None:
     with sl.SparsityReg(model, STRENGTHS) as reg:
         model.conv1(x)

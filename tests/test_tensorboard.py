@@ -89,7 +89,7 @@ def test_histograms_hold_each_pair_of_filters_once(written: Callable[..., EventA
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 6, 3, groups=2)
-            self.norm, self.one = nn.LayerNorm((6, 6)), nn.Conv2d(6, 1, 1)
+            self.norm, self.one = nn.LayerNorm((6, 6, 6)), nn.Conv2d(6, 1, 1)
             self.dense = nn.Linear(36, 10).bfloat16()
 
         def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,209 @@
+"""The statistics of a layer's activations, from running sums that stay on its device."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsity_lib._entropy import entropy_of_shifted
+from sparsity_lib._fusion import fused
+from sparsity_lib._noise_curve import interpolated, noise_curve
+from sparsity_lib.functional import exact_dtype
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 512  # of entropy over [0, ln D], from which the quantiles are read: exact to ln D / 512
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStats:
+    """What one layer put out. Entropies are in nats; averages are over samples and positions.
+
+    Where any activation is NaN or infinite, all numbers that are floats are NaN; in maps, those of the
+    vectors concerned. Float64 activations are computed in float64, others in float32.
+
+    **Fields:**
+
+    - `samples`: how many; `positions`: per sample (1 without spatial axes; rounded down if sizes vary);
+        `channels`: D.
+    - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
+        over samples and positions.
+    - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over
+        their channels; NaN for one channel. An entropy that noise has too says nothing but scale. Gaussian
+        activations themselves have slightly less, at 32 channels by up to 0.03 nats: s is estimated.
+    - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
+    - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
+    - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1].
+    - `dead_channels`: channels that were never above zero, nor NaN.
+    - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
+        positions, in [1, D]; 0 where nothing varies.
+    - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
+        float32, or None if none were asked for.
+    """
+
+    samples: int
+    positions: int
+    channels: int
+    entropy: float
+    entropy_quantiles: dict[float, float]
+    noise_entropy: float
+    scale_free_entropy: float
+    perplexity_sparsity: float
+    mean: float
+    sd: float
+    max: float
+    zero_share: float
+    dead_channels: int
+    effective_rank: float
+    maps: np.ndarray | None
+    scale_free_maps: np.ndarray | None
+
+
+class Sums:
+    """Running sums of one layer, on its device."""
+
+    def __init__(self, first: Tensor, maps: int, compiled: bool) -> None:
+        """`first` are the first of the activations that `add` takes."""
+        self.of_vectors = fused(_of_vectors, first.device) if compiled else _of_vectors
+        self.exact = exact_dtype(first.device)
+        zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
+        self.channels = channels = first.shape[-1]
+        self.samples = self.vectors = 0
+        self.entropy, self.scale_free, self.perplexity_less_1 = zeros(()), zeros(()), zeros(())
+        self.noise, self.noise_curve = zeros(()), noise_curve(channels, first.dtype, first.device)
+        self.unbiased = math.sqrt(channels / max(channels - 1, 1))  # SD from the population's
+        self.histogram = zeros(BINS, dtype=torch.int64)
+        self.nonzeros = zeros((), dtype=torch.int64)
+        self.alive = zeros(channels, dtype=torch.bool)
+        self.max = torch.tensor(-math.inf, device=first.device)
+        self.unit = _unit(first.abs().amax())
+        self.eps = torch.finfo(first.dtype).eps
+        # Sums of squares lose precision where the mean is large, so they are taken about the first mean.
+        self.shift = (first / self.unit).flatten(0, -2).mean(0)
+        self.sum, self.products = zeros(channels), zeros(channels, channels)
+        self.maps_wanted = maps
+        self.maps: list[tuple[Tensor, Tensor]] = []  # entropy, scale-free entropy
+
+    def add(self, activations: Tensor) -> None:
+        """Take activations `(N, *spatial, D)`, float32 or float64."""
+        x = activations.reshape(-1, self.channels)  # (vectors, D)
+        self.samples += len(activations)
+        self.vectors += len(x)
+        entropy, scale_free, sd, *sums, nonzeros, top = self.of_vectors(x)
+        self._add_to_histogram(entropy)
+        self._add_maps(entropy.view(activations.shape[:-1]), scale_free.view(activations.shape[:-1]))
+        self.entropy += sums[0]
+        self.perplexity_less_1 += sums[1]
+        self.scale_free += sums[2]
+        self.noise += interpolated(self.noise_curve, sd * self.unbiased).sum(dtype=self.exact)
+        self.nonzeros += nonzeros
+        self.max = torch.maximum(self.max, top)
+        self.alive |= ~(x.relu().sum(0) <= 0)  # several times faster than the channels' maxima
+        x = torch.addcdiv(-self.shift, x, self.unit)
+        self.sum += x.sum(0)
+        if _rounds_products():
+            x = x.to(self.exact)
+        self.products += x.T @ x
+
+    def _add_to_histogram(self, entropy: Tensor) -> None:
+        bins = self._bin(entropy)
+        self.histogram.index_add_(0, bins, torch.ones_like(bins))
+
+    def _add_maps(self, *of_samples: Tensor) -> None:
+        if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) > 0:
+            entropy, scale_free = (values[:missing].clone() for values in of_samples)
+            self.maps.append((entropy, scale_free))
+
+    def _bin(self, entropy: Tensor) -> Tensor:
+        width = max(math.log(self.channels), 1e-9) / BINS
+        return (entropy / width).long().clamp(0, BINS - 1)
+
+    def stats(self) -> LayerStats:
+        """The statistics of what was added."""
+        n, d = self.vectors, self.channels
+        rest = self.sum / n  # of the means, after the shift
+        means = self.shift + rest
+        covariance = self.products / n - rest.outer(rest)
+        rounding = (2 * self.eps) ** 2 * means.square().sum()
+        trace = covariance.trace()
+        maps, scale_free_maps = self._joined_maps()
+        stats = LayerStats(
+            samples=self.samples,
+            positions=n // self.samples,
+            channels=d,
+            entropy=(self.entropy / n).item(),
+            entropy_quantiles=self._quantiles(),
+            noise_entropy=(self.noise / n).item() if d > 1 else math.nan,
+            scale_free_entropy=(self.scale_free / n).item(),
+            perplexity_sparsity=1 - (self.perplexity_less_1 / n).item() / (d - 1) if d > 1 else math.nan,
+            mean=(self.unit * means.mean()).item(),
+            sd=(self.unit * (trace.clamp_min(0) / d + means.var(correction=0)).sqrt()).item(),
+            max=self.max.item(),
+            zero_share=1 - self.nonzeros.item() / (n * d),
+            dead_channels=d - int(self.alive.sum()),
+            effective_rank=0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item(),
+            maps=maps,
+            scale_free_maps=scale_free_maps,
+        )
+        if math.isfinite(stats.scale_free_entropy):
+            return stats
+        averages: dict[str, Any] = {field.name: math.nan for field in fields(stats) if field.type is float}
+        return replace(stats, **averages, entropy_quantiles=dict.fromkeys(QUANTILES, math.nan))
+
+    def _quantiles(self) -> dict[float, float]:
+        """Read off the histogram, linearly within a bin."""
+        cumulative = np.concatenate([[0], np.cumsum(self.histogram.cpu().numpy())])
+        edges = np.linspace(0, math.log(self.channels), BINS + 1)
+        return {q: float(np.interp(q * self.vectors, cumulative, edges)) for q in QUANTILES}
+
+    def _joined_maps(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        if not self.maps_wanted:
+            return None, None
+        sizes = {tuple(part.shape[1:]) for part, _ in self.maps}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"maps of sizes {sorted(sizes)} cannot be joined: use inputs of one size, or maps=0"
+            )
+        entropy, scale_free = (torch.cat(parts).cpu().numpy() for parts in zip(*self.maps, strict=True))
+        return entropy, scale_free
+
+
+def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
+    """Each vector's two entropies and SD; sums of entropy, perplexity - 1, scale-free; nonzeros; the maximum.
+
+    Takes vectors `(V, D)`.
+    """
+    exact = exact_dtype(x.device)
+    top = x.amax(1, keepdim=True)
+    # Numbers above 2^100 are 2^77 or more apart, and still far apart once divided by 2^30.
+    fitting = torch.where(top > 2.0**100, 2.0**-30, torch.ones_like(top))
+    shifted = (x * fitting).sub_(top * fitting)
+    entropy = entropy_of_shifted(shifted)
+    # Standardised activations less their maximum are the shifted ones over their SD.
+    unit = _unit(shifted.sum(1, keepdim=True).neg_())
+    shifted.div_(unit)
+    centred = shifted - shifted.mean(1, keepdim=True)
+    sd = centred.square_().mean(1, keepdim=True).sqrt()
+    scale_free = entropy_of_shifted(shifted.div_(sd.masked_fill(sd == 0, 1)))
+    entropy = torch.where(scale_free.isnan(), scale_free, entropy)
+    sums = (values.sum(dtype=exact) for values in (entropy, entropy.expm1(), scale_free))
+    sd = sd * unit / fitting
+    return entropy, scale_free, sd.squeeze(1), *sums, x.count_nonzero(), top.max()
+
+
+def _unit(size: Tensor) -> Tensor:
+    """A divisor of numbers of this size, after which their squares are finite and not 0; usually 1."""
+    limits = torch.finfo(size.dtype)
+    usual = (size > 2.0**-40) & (size < 2.0**60)
+    return torch.where(usual, 1.0, size.clamp(limits.tiny, limits.max / 2))
+
+
+def _rounds_products() -> bool:
+    """Whether torch may round factors of matrix products, to TF32 or bfloat16."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # set for each backend
+        return True

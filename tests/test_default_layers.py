@@ -1,0 +1,165 @@
+"""Monitors without named layers: all that run and can be used, but not what gives the output."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from reference import assert_is_reference
+from small_network import SmallNetwork
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import sparsity_lib as sl
+from sparsity_lib.monitor import LayerStats
+
+x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def monitored(model: nn.Module, *inputs: Tensor, **options: object) -> dict[str, LayerStats]:
+    with sl.ActivationMonitor(model, **options) as monitor:
+        model(*inputs)
+    stats = monitor.compute()
+    assert list(stats) == monitor.layers
+    return stats
+
+
+class Net(nn.Module):
+    """Linear layers `a`, `b`, `c`, defined in this order, which a function uses."""
+
+    def __init__(self, function: Callable[["Net", Tensor], object]) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(self, x)
+
+
+HEADS = {
+    "defined last": (lambda net, x: net.c(net.b(net.a(x)).relu()), "ab"),
+    "defined first": (lambda net, x: net.a(net.b(net.c(x)).relu()), "bc"),
+    "reshaped": (lambda net, x: net.a(net.b(net.c(x))).log_softmax(1)[:, 0], "bc"),
+    "two heads": (lambda net, x: (net.a(h := net.c(x).relu()), {"other": net.b(h)}), "c"),
+    "auxiliary classifier": (lambda net, x: {"aux": net.a(h := net.b(x)), "out": [net.c(h.relu())]}, "b"),
+    "used twice": (lambda net, x: net.a(net.c(net.b(net.a(x)))), "bc"),
+    "each step": (lambda net, x: torch.stack([net.b(net.a(net.c(x * i))) for i in (1, 2)]), "ac"),
+    "then a function": (lambda net, x: net.c(net.b(net.a(x))) @ x.T, "ab"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("inference", [False, True])
+def test_the_linear_layers_that_give_the_output_are_left_out(name: str, inference: bool) -> None:
+    function, expected = HEADS[name]
+    model = Net(function)
+    with torch.inference_mode(inference), sl.ActivationMonitor(model) as monitor:
+        for _ in range(2):
+            model(x)
+    stats = monitor.compute()
+    assert "".join(stats) == expected
+    assert len({layer.samples for layer in stats.values()}) == 1 or name == "each step"
+
+
+def test_a_norm_or_a_convolution_that_runs_last_leaves_all_linear_layers_in() -> None:
+    encoder = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    assert monitored(encoder, x[None]).keys() == {"linear1", "linear2", "norm1", "norm2"}
+    decoder = nn.Sequential(nn.Linear(4, 8), nn.Unflatten(1, (8, 1, 1)), nn.ConvTranspose2d(8, 3, 4))
+    assert monitored(decoder, x).keys() == {"0", "2"}
+
+
+def test_values_are_those_of_named_layers(  # which are taken at once, before an in-place ReLU
+) -> None:
+    model, images = SmallNetwork().eval(), torch.randn(12, 3, 6, 6)
+    with sl.ActivationMonitor(model, maps=4, every=2) as default:
+        for batch in images.split(2):
+            model(batch)
+    counted = torch.cat(images.split(2)[::2])
+    outputs = model.outputs(counted)
+    assert list(default.compute()) == list(outputs)
+    for name, output in outputs.items():
+        assert_is_reference(default.compute()[name], output)
+
+
+def test_parts_of_a_model_may_run_by_themselves() -> None:
+    model, images = SmallNetwork().eval(), torch.randn(6, 3, 6, 6)
+    features = nn.Sequential(model.conv1, model.norm1, nn.ReLU(), model.conv2, nn.ReLU(), nn.Flatten())
+    with sl.ActivationMonitor(model) as monitor:
+        for _ in range(3):
+            model.fc2(model.fc1(features(images)))
+    stats = monitor.compute()
+    assert list(stats) == ["conv1", "norm1", "conv2", "fc1"]
+    assert {layer.samples for layer in stats.values()} == {18}
+
+
+def test_what_checkpointing_repeats_gives_no_output() -> None:
+    model = Net(lambda net, x: net.c(checkpoint(lambda y: net.b(net.a(y)), x, use_reentrant=False)))
+    with sl.ActivationMonitor(model) as monitor:
+        model(x).sum().backward()
+        model(x).sum().backward()
+    assert {name: layer.samples for name, layer in monitor.compute().items()} == {"a": 12, "b": 12}
+
+
+def test_a_large_head_is_not_even_measured() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 100_000, bias=False))
+    assert monitored(model, x).keys() == {"0"}  # its covariance alone would be 80 GB
+
+
+def test_before_the_model_has_run_the_last_linear_layer_is_expected_to_give_its_output() -> None:
+    model = SmallNetwork()
+    monitor = sl.ActivationMonitor(model)
+    assert monitor.layers == ["conv1", "norm1", "conv2", "fc1"]
+    with pytest.raises(RuntimeError, match="no output was seen from conv1, norm1, conv2, fc1"):
+        monitor.compute()
+
+
+def test_layers_that_did_not_run_are_named_in_one_warning() -> None:
+    model, images = SmallNetwork().eval(), torch.randn(2, 3, 6, 6)
+    with sl.ActivationMonitor(model) as monitor:
+        model.norm1(model.conv1(images))
+    with pytest.warns(RuntimeWarning, match="^not monitored: conv2, fc1, fc2 did not run$"):
+        assert list(monitor.compute()) == ["conv1", "norm1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.compute()
+        monitor.reset()
+        with monitor:
+            model.conv1(images)
+        monitor.compute()
+
+
+def test_layers_that_cannot_be_used_are_left_out_and_named() -> None:
+    class Odd(nn.Linear):
+        def forward(self, x: Tensor) -> object:
+            return {"complex": 1j * super().forward(x), "tuple": (x, x), "wide": x.repeat(1, len(x))}[
+                self.kind
+            ]
+
+    for kind, told in {"complex": "torch.complex64", "tuple": "tuple", "wide": "12 channels, and 24"}.items():
+        odd = Odd(4, 4)
+        odd.kind = kind
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        with sl.ActivationMonitor(nn.ModuleDict({"model": model, "odd": odd})) as monitor:
+            for batch in (x, x[:3]):
+                odd(batch)
+                model(batch)
+        with pytest.warns(RuntimeWarning, match=rf"not monitored: layer 'odd' returned .*{told}"):
+            assert list(monitor.compute()) == ["model.0"]
+
+
+def test_a_model_of_nothing_but_its_output_has_no_layer_to_monitor() -> None:
+    for model in (nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 2), nn.ReLU()), nn.Sequential(nn.ReLU())):
+        with pytest.raises(ValueError, match="no layer to monitor"):
+            sl.ActivationMonitor(model)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 4))
+    with sl.ActivationMonitor(model) as monitor:
+        model[1](x)
+    with pytest.raises(RuntimeError, match="no layer ran whose output is not the model's"):
+        monitor.compute()
+    assert monitored(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2)), x).keys() == {"0"}
+    assert monitored(nn.Linear(4, 2), x, layers=[""]).keys() == {""}

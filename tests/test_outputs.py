@@ -1,0 +1,245 @@
+"""Outputs of layers: on which axis the channels are, and what penalties and monitors refuse."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import assert_is_reference
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from sparsity_lib import functional as f
+
+N, C = 4, 8
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def penalty(layer: nn.Module, x: Tensor, **options: object) -> Tensor:
+    with sl.SparsityReg(layer, {layer: 1.0}, **options) as reg:
+        layer(x)
+        return reg()
+
+
+class Returns(nn.Module):
+    """Puts out whatever a function makes of its input."""
+
+    def __init__(self, function: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(x)
+
+
+class ChannelsFirstNorm(nn.LayerNorm):
+    """As in ConvNeXt: (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ChannelsLastNorm(nn.LayerNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.0 * super().forward(x)
+
+
+class OwnConv(nn.Conv2d):
+    """With a forward pass of its own, as convolutions with another padding have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class ChannelsLastConv(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+class Conv1D(nn.Module):
+    """As in GPT-2: a linear layer with another weight, and `nf` channels."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.weight = nf, nn.Parameter(torch.randn(nx, nf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class LowRank(nn.Module):
+    """As adapters of linear layers are: no subclass, with `out_features`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.out_features = nn.Linear(7, C), C
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x)
+
+
+def parametrized() -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Linear(7, 5))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axis"),
+    [
+        (nn.Conv1d(3, 8, 3), (4, 3, 7), 1),
+        (nn.Conv3d(3, 8, 2), (4, 3, 4, 4, 4), 1),
+        (nn.ConvTranspose2d(3, 8, 2), (4, 3, 5, 5), 1),
+        (nn.Linear(7, 8), (4, 7), 1),
+        (nn.Linear(7, 8), (4, 5, 7), 2),
+        (nn.Linear(7, 5), (4, 5, 7), 2),
+        (nn.LayerNorm(7), (4, 5, 7), 2),
+        (nn.LayerNorm(7), (4, 7, 7, 7), 3),
+        (nn.LayerNorm((6, 5, 5)), (4, 6, 5, 5), 1),
+        (nn.RMSNorm(7), (4, 5, 7), 2),
+        (nn.BatchNorm1d(5), (4, 5, 7), 1),
+        (nn.GroupNorm(2, 6), (4, 6, 7), 1),
+        (nn.GroupNorm(2, 6), (4, 6, 6, 6), 1),
+        (nn.InstanceNorm1d(5), (4, 5, 7), 1),
+        (nn.ReLU(), (4, 5), 1),
+        (nn.ReLU(), (4, 5, 3, 3), 1),
+        (nn.LazyLinear(8), (4, 5, 7), 2),
+        (parametrized(), (4, 5, 7), 2),
+        (ChannelsFirstNorm(C), (N, C, 5, 6), 1),
+        (ChannelsFirstNorm(C), (N, C, 5), 1),
+        (ChannelsLastNorm(C), (N, 5, 6, C), 3),
+        (ChannelsLastNorm(C), (N, C), 1),
+        (OwnConv(3, C, 1), (N, 3, 5, C), 1),
+        (OwnConv(3, C, 1), (N, 3, C, C), 1),
+        (ChannelsLastConv(3, C, 1), (N, 5, 6, 3), 3),
+        (Conv1D(C, 7), (N, 5, 7), 2),
+        (LowRank(), (N, 5, 7), 2),
+        (LowRank(), (N, 5, 6, 7), 3),
+    ],
+)
+def test_the_channel_axis_is_as_long_as_the_module_says(
+    layer: nn.Module, shape: tuple[int, ...], axis: int
+) -> None:
+    x = torch.randn(shape)
+    output = layer(x).detach()
+    torch.testing.assert_close(penalty(layer, x), -f.rfav_entropy(output, dim=axis).mean())
+    with sl.ActivationMonitor(layer, [layer]) as monitor:
+        layer(x)
+    assert_is_reference(monitor.compute()[""], output.movedim(axis, 1))
+
+
+class Block(nn.Module):
+    """Of a transformer of images: its output has its channels last, which it does not say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(C), nn.Linear(C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear(self.norm(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.GELU(), (N, 5, C)),
+        (ChannelsFirstNorm(C), (N, C, C, 5)),
+        (ChannelsLastNorm(C), (N, C, 5, C)),
+        (LowRank(), (N, C, 7)),
+        (nn.LayerNorm((5, C)), (N, 6, 5, C)),
+        (nn.LayerNorm((5, C)), (N, 5, C)),
+        (Block(), (N, 5, 6, C)),
+        (nn.TransformerEncoderLayer(C, 2, 16, batch_first=True), (N, 5, C)),
+    ],
+)
+def test_an_axis_that_cannot_be_told_is_asked_for(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    x, name = torch.randn(shape), type(layer).__name__
+    for attachable in (sl.SparsityReg(layer, {layer: 1.0}), sl.ActivationMonitor(layer, [layer])):
+        with attachable, pytest.raises(ValueError, match=f"{name}, .*which with dim=$") as raised:
+            layer(x)
+        assert "\n" not in str(raised.value)
+    layer.eval()
+    expected = -f.rfav_entropy(layer(x), dim=-1).mean()
+    torch.testing.assert_close(penalty(layer, x, dim=-1), expected)
+    for dim in (0, len(shape), -len(shape) - 1):
+        with pytest.raises(ValueError, match=f"dim={dim} is no channel axis"):
+            penalty(layer, x, dim=dim)
+
+
+def ragged(x: Tensor) -> Tensor:
+    return torch.nested.nested_tensor([*x], layout=torch.jagged)
+
+
+def quantized(x: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(x.detach(), 0.1, 0, torch.qint8)
+
+
+class Wrapper(Tensor):
+    """A tensor that stands for others, as DTensor does."""
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        raise AssertionError("it was used")
+
+
+REFUSED = {
+    "tuple": lambda x: (x, x),
+    "dict": lambda x: {"last_hidden_state": x},
+    "NoneType": lambda x: None,
+    "torch.complex64": lambda x: x * 1j,
+    "torch.int64": lambda x: x.long(),
+    "torch.bool": lambda x: x > 0,
+    "torch.float8_e5m2": lambda x: x.to(torch.float8_e5m2),
+    "torch.qint8": quantized,
+    "torch.sparse_coo": lambda x: x.to_sparse(),
+    "nested": ragged,
+    "Wrapper": lambda x: Tensor._make_wrapper_subclass(Wrapper, x.shape),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what is experimental or old about such tensors
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_a_dense_tensor_of_floating_point_is_refused_in_one_line(kind: str) -> None:
+    model = nn.Sequential(nn.Linear(3, C), Returns(REFUSED[kind]))
+    for attachable in (
+        sl.SparsityReg(model, {"1": 1.0}),
+        sl.VarianceReg(model, {"1": 1.0}),
+        sl.ActivationMonitor(model, ["1"]),
+    ):
+        with (
+            attachable,
+            pytest.raises(TypeError, match=rf"^layer '1' returned .*{re.escape(kind)}") as raised,
+        ):
+            model(torch.randn(N, 3))
+        assert "\n" not in str(raised.value)
+
+
+def test_outputs_without_samples_are_refused() -> None:
+    cases = [
+        (nn.Conv1d(3, 4, 2), (3, 5), "no batch axis, 3 axes are needed"),
+        (nn.Conv2d(3, 4, 2), (3, 5, 5), "no batch axis, 4 axes are needed"),
+        (nn.InstanceNorm2d(3), (3, 5, 5), "no batch axis, 4 axes are needed"),
+        (nn.Linear(3, 4), (3,), "no batch axis, 2 axes are needed"),
+    ]
+    for layer, shape, message in cases:
+        with pytest.raises(ValueError, match=message):
+            penalty(layer, torch.randn(shape))
+
+
+def test_a_layer_of_several_widths_is_penalised_at_each_and_refused_by_monitors() -> None:
+    class Slimmable(nn.Linear):
+        def forward(self, x: Tensor, width: int = 6) -> Tensor:
+            return F.linear(x, self.weight[:width])
+
+    layer, x = Slimmable(3, 6), torch.randn(N, 3)
+    with sl.SparsityReg(layer, {layer: 1.0}) as reg:
+        expected = -sum(f.rfav_entropy(layer(x, width)).mean() for width in (6, 4))
+        torch.testing.assert_close(reg(), expected)
+    with sl.ActivationMonitor(layer, [layer]) as monitor:
+        layer(x)
+        with pytest.raises(ValueError, match="layer '' returned 4 channels, and 6 before"):
+            layer(x, 4)
+    assert monitor.compute()[""].samples == N
