@@ -12,8 +12,8 @@ import yaml
 from sparsity_lib.study import claims, other_papers, paper, results, timing
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.profiles import experiments
+from sparsity_lib.study.recipes import layers_of
 
 LEDGER, ADDED, OTHERS = (
     yaml.safe_load(path.read_text(encoding="utf-8"))

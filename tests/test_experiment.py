@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.networks import NETWORKS
 from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
+from sparsity_lib.study.recipes import NETWORKS
 
 
 @pytest.mark.parametrize(

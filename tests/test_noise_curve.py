@@ -8,8 +8,8 @@ from synthetic import CHANNELS, LAYERS, many, one
 from sparsity_lib import functional as f
 from sparsity_lib import study
 from sparsity_lib.study import StudyError, analysis, noise_curve
-from sparsity_lib.study.networks import LAYERS as BASELINE
 from sparsity_lib.study.profiles import SEVEN
+from sparsity_lib.study.recipes import LAYERS as BASELINE
 
 
 def noisy(seed: int, spread: float = 0.0, label: str = "vanillaNet") -> xr.Dataset:

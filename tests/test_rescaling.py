@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import sparsity_lib as sl
 from sparsity_lib import functional as f
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.networks import build
 from sparsity_lib.study.rescaling import channel_scaled_entropy, entropy_channel_scaled, rescale, to_scales
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1")
@@ -33,7 +32,7 @@ def prepare(images: Tensor) -> Tensor:
 
 def network(name: str = "vanillaNet", **fields: object) -> nn.Sequential:
     """One with biases, and running statistics of its norms, as if it had been trained."""
-    model = build(Experiment(network=name, **fields), 3, (12, 12), 10)
+    model = Experiment(network=name, **fields).build(3, (12, 12), 10)
     for module in model.modules():
         if getattr(module, "bias", None) is not None:
             nn.init.normal_(module.bias, std=0.1)
@@ -71,7 +70,7 @@ def test_powers_of_two_leave_the_logits_to_the_bit(
 @pytest.mark.parametrize("name", ["vanillaNet", "LeNet", "AlexNet", "VGG11"])
 def test_other_factors_leave_them_to_rounding(name: str) -> None:
     settings = {} if name == "vanillaNet" else {"size": "quarter"}
-    model = build(Experiment(network=name, **settings), 3, (32, 32), 10).eval()
+    model = Experiment(network=name, **settings).build(3, (32, 32), 10).eval()
     x = torch.rand(4, 3, 32, 32)
     expected = model(x)
     for i, layer in enumerate([n for n, m in model.named_children() if n.startswith(("conv", "fc"))][:-1]):

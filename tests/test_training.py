@@ -19,8 +19,8 @@ from test_networks import factory  # noqa: F401  (used by name)
 from sparsity_lib import _fusion, study
 from sparsity_lib.study import preparation, profiles, provenance, runs
 from sparsity_lib.study.errors import Stopped
-from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.observation import rise_to_end
+from sparsity_lib.study.recipes import layers_of
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
 TIMES = {"epoch_seconds", "monitor_seconds"}

@@ -6,14 +6,13 @@ from typing import Any
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import NETWORKS
+from sparsity_lib.study.recipes import TARGETED
 
 SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
 SEVEN = (*SIX, "varNet")
 # As regularisers beside others. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
-TARGETED = NETWORKS["sr2Net"].sparsity  # TSR, section 4.1: the layers whose entropy changes
 
 GRIDS = {
     "networks": "the networks of the paper's Table 2, and varNet",

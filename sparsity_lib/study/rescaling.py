@@ -33,7 +33,7 @@ def rescale(model: nn.Sequential, layer: str, factor: float | Tensor) -> nn.Sequ
 
     **Arguments:**
 
-    - `model`: a ReLU network in sequence, such as `networks.build` makes; it is left as it is.
+    - `model`: a ReLU network in sequence, such as `models.vanilla_net` makes; it is left as it is.
     - `layer`: the name of a convolution or linear layer.
     - `factor`: above 0; a number, or `(D,)`, one for each channel.
 

@@ -14,8 +14,8 @@ import xarray as xr
 from sparsity_lib.study.analysis import LAST, alike, labels, only, settings, summary, trained
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.provenance import is_current
+from sparsity_lib.study.recipes import TARGETED
 
 QUANTITIES = {
     "entropy": "entropy",

@@ -10,11 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from sparsity_lib.study import networks
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, save_tensors
 from sparsity_lib.study.preparation import Scaling
+from sparsity_lib.study.recipes import NETWORKS
 from sparsity_lib.study.runs import NETWORK, Run
 
 
@@ -50,12 +50,12 @@ def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # building draws initial weights
         if seed is not None:
             torch.manual_seed(seed)
-        return networks.build(run.experiment, channels, (height, width), len(run.classes))
+        return run.experiment.build(channels, (height, width), len(run.classes))
 
 
 def _check_imported(experiment: Experiment) -> None:
     """Only functions and classes of a module that is there already, itself no part of Python."""
-    if experiment.network in networks.NETWORKS:
+    if experiment.network in NETWORKS:
         return
     module, _, factory = experiment.network.partition(":")
     found = vars(sys.modules[module]).get(factory) if module in sys.modules else None

@@ -22,12 +22,11 @@ from sparsity_lib import ActivationMonitor, DecorrReg, GradientCoherent
 from sparsity_lib._fusion import compiles
 from sparsity_lib._layers import named_layers
 from sparsity_lib.coherence import compression
-from sparsity_lib.study import calibration, moments, networks, observation, runs, trained
+from sparsity_lib.study import calibration, moments, observation, recipes, runs, trained
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, lock, save_tensors, set_aside
-from sparsity_lib.study.other_networks import RESNET
 from sparsity_lib.study.preparation import (
     compiling_pays,
     device_of,
@@ -124,12 +123,12 @@ class Training:
 
         images = self.data.train.images
         torch.manual_seed(random_stream(experiment.seed, "initialisation"))
-        self.model = networks.build(
-            experiment, images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
+        self.model = experiment.build(
+            images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
         )
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         self.prepare = scaling(experiment, images)
-        self.monitored = networks.monitored_layers(experiment, self.model)
+        self.monitored = recipes.monitored_layers(experiment.architecture, self.model)
 
         try:
             regularised = self._listen(compiled=False)
@@ -349,7 +348,9 @@ class Training:
         return f"{self.experiment.digest}/{numerics(self.experiment.numerical_parts)}/{self.data.digest}"
 
     def _knock_out(self) -> dict[str, Tensor]:
-        if self.experiment.architecture == RESNET:  # its layers share their ReLUs, and have norms before them
+        if (
+            self.experiment.architecture == "ResNet18"
+        ):  # its layers share their ReLUs, and have norms before them
             return {}
         generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "knock-out"))
         with self.autocast():

@@ -13,8 +13,8 @@ from sparsity_lib.study import paper, results
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import PROJECT
-from sparsity_lib.study.networks import SIZES
 from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.recipes import WIDTHS
 
 _FOLDER = Path(__file__).parent
 LEDGER = _FOLDER / "pilot.yaml"
@@ -170,7 +170,7 @@ def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
 
 def smaller(cell: Cell) -> Cell:
     """The same cell at the next smaller size of Table 1."""
-    sizes = list(SIZES)
+    sizes = list(WIDTHS)
     return cell.model_copy(update={"size": sizes[sizes.index(str(cell.size)) - 1]})
 
 
