@@ -24,10 +24,10 @@ from sparsity_lib.study.claims.evidence import (
 )
 from sparsity_lib.study.claims.judge import fields, magnitude, moments_of
 from sparsity_lib.study.decisions import ALPHA, holm, one_sided
-from sparsity_lib.study.networks import LAYERS
 from sparsity_lib.study.noise_curve import explained
 from sparsity_lib.study.onset import onset
 from sparsity_lib.study.profiles import SEVEN, experiments
+from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.results import joined, label
 from sparsity_lib.study.warning_skill import warning_counts
 
