@@ -142,8 +142,9 @@ def plans(test: Criterion, cell: Cell) -> list[Runs]:
 
 def networks_of(cell: Cell, ledger: Ledger) -> dict[str, Runs]:
     """Planned runs of the cell's networks by label: TSR's and varNet, and those of the ledger's claims."""
-    here = [claim.test for claim in ledger.claims for each in claim.cells if place(each) == place(cell)]
-    labels = dict.fromkeys(label for test in here if test for label in test.networks)
+    here = place(cell)
+    tests = [claim.test for claim in ledger.claims for each in claim.cells if place(each) == here]
+    labels = dict.fromkeys(label for test in tests if test for label in test.networks)
     if any(label in SEVEN for label in labels):
         labels = dict.fromkeys(SEVEN) | labels
     found = {label: registered_ids(label, cell) for label in labels}

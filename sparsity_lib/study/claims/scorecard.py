@@ -52,18 +52,19 @@ def predictions(curves: Curves) -> pd.DataFrame:
     bootstrap interval over seeds, `low` to `high`; `rms` of the residual, as a share of ln D; the same R^2
     with the SD pooled over positions and images, `pooled_r2`, `pooled_low`, `pooled_high`; `n` of `planned`
     runs, `diverged` ones, `status`; `direction` of the whole prediction: supported, opposite or inconclusive.
+    No number but the counts appears until all runs are finished.
     """
     evidence = Evidence(curves)
     runs = [run for name in SEVEN for run in registered_ids(name, SMALL).values()]
     diverged = len(evidence.diverged.intersection(runs))
-    there, finished = evidence.of(runs), sum(run in evidence for run in runs)
+    finished = sum(run in evidence for run in runs)
     counts = {"n": finished - diverged, "planned": len(runs), "diverged": diverged}
     rows = []
     for layers, threshold in THRESHOLDS.items():
         row = {"prediction": "noise-curve", "layers": ", ".join(layers), "threshold": threshold}
         row |= dict.fromkeys(("r2", "low", "high", "rms", "pooled_r2", "pooled_low", "pooled_high"), math.nan)
-        if there:
-            table = explained(joined(there).sel(layer=list(layers))).set_index("sd")
+        if finished == len(runs):
+            table = explained(joined(evidence.of(runs)).sel(layer=list(layers))).set_index("sd")
             row |= table.loc["positions", ["r2", "low", "high", "rms"]].to_dict()
             row |= table.loc["pooled", ["r2", "low", "high"]].add_prefix("pooled_").to_dict()
         rows.append(row | counts | {"status": status(finished, len(runs))})
