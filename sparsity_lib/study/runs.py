@@ -6,7 +6,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,25 @@ from xarray.backends import H5NetCDFStore
 
 from sparsity_lib.study.data import folder_digest
 from sparsity_lib.study.described import is_plain
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import StudyError, Unusable
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import check_tensors, folder, is_sealed, set_aside, write_sealed, written_whole
+from sparsity_lib.study.files import (
+    check_tensors,
+    content_of,
+    folder,
+    is_sealed,
+    names_in,
+    reading,
+    set_aside,
+    write_sealed,
+    written_whole,
+)
 from sparsity_lib.study.provenance import code, is_current, numerics_of
 
 MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
 NETWORK = ".weights.pt"  # that of the trained network beside a run
+KIND, READER = "run's file", f"HDF5 {h5py.version.hdf5_version}"  # as errors name them
 
 
 class Run:
@@ -42,7 +53,7 @@ class Run:
         self.layers = _names(attrs.pop("layers"))
         self.classes = _names(attrs.pop("classes"))
         if unfit := [layer for layer in self.layers if not is_plain(layer)]:
-            raise StudyError(f"{path} is no run's file: it has a layer {unfit[0]!r}")
+            raise ValueError(f"it has a layer {unfit[0]!r}")
         attrs["numerics"] = numerics_of(attrs)
         for name in ("numerics", "data_digest"):  # by which a run is found
             if not isinstance(attrs[name], str):
@@ -64,32 +75,20 @@ class Run:
     @cached_property
     def root(self) -> xr.Dataset:
         """Curves over epochs, and the images shown."""
-        with _readable(self.path):
+        with reading(self.path, KIND, READER):
             return loaded(self._tree.to_dataset())
 
     def layer(self, name: str) -> xr.Dataset:
         """What was observed in one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
-        with _readable(self.path):
+        with reading(self.path, KIND, READER):
             return loaded(self._tree.children[name].to_dataset(inherit=True))
 
     @property
     def by_other_code(self) -> bool:
         """Whether the run was made by another version of the numerics."""
         return not is_current(self.provenance["numerics"])
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Say in one line what the reader raises."""
-    try:
-        yield
-    except StudyError:
-        raise
-    except Exception as error:  # whatever a truncated or foreign file makes the reader raise
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        raise StudyError(f"{path} is damaged or no run's file: {told}") from None
 
 
 def _names(text: str) -> list[str]:
@@ -169,11 +168,13 @@ def write(tree: xr.DataTree, path: Path) -> None:
 
 
 def load(path: str | Path) -> Run:
-    """Open a run's file; `StudyError` if it is missing, damaged or no run's file."""
+    """Open a run's file.
+
+    Raises `Unusable` if it is missing, damaged or no run's file; `Unreadable` if it cannot be read here and
+    now: it is locked, there is no permission, it is of a newer format. Both are `StudyError`.
+    """
     path = Path(path)
-    if not path.exists():
-        raise StudyError(f"no run at {path}")
-    with _readable(path):
+    with reading(path, KIND, READER):
         sealed = is_sealed(path)
         with h5py.File(path) as file:
             check_structure(file)
@@ -186,11 +187,12 @@ def find(experiment: Experiment, where: str | Path | None = None, by_any_code: b
     """The experiment's finished run, or None if there is none that is sound and of the same data and code.
 
     A folder data set goes by its name alone, so its images are compared; `by_any_code` allows other code.
+    Raises `Unreadable` for a file that cannot be read here and now: whether it is sound is not known.
     """
     found = _files(experiment, where)
     images = folder_digest(experiment.dataset) if found else None
     for path in found:
-        with contextlib.suppress(StudyError):
+        with contextlib.suppress(Unusable):
             run = _sound(path)
             same_images = images is None or run.provenance["data_digest"] == images
             if same_images and (by_any_code or not run.by_other_code):
@@ -202,6 +204,7 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
     """Set aside, with a warning each, what stands where the experiment's run is about to be written.
 
     Files that a killed process was about to write are removed: whoever calls this holds the run's lock.
+    Raises `Unreadable` as `find` does.
     """
     place = path_of(experiment, where)
     for ending in (place.suffix, NETWORK, ".ckpt"):
@@ -211,7 +214,7 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
         reason: object = "it was made by another version of the numerical code, or from other images"
         try:
             _sound(path)
-        except StudyError as error:
+        except Unusable as error:
             reason = error
         for file in (path, path.with_suffix(NETWORK)):
             if file.exists():
@@ -226,23 +229,23 @@ def note_divergence(experiment: Experiment, where: str | Path | None, told: str)
 
 
 def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[str, Any] | None:
-    """Where the experiment diverged ("told"), and by what code; None without a sound note."""
-    try:
-        noted = json.loads(path_of(experiment, where).with_suffix(DIVERGED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    needed = {"told", "commit", "dirty", "numerics"}
-    return noted if isinstance(noted, dict) and needed <= noted.keys() else None
+    """Where the experiment diverged ("told"), and by what code; None without a sound note.
+
+    Raises `Unreadable` for one that cannot be read here and now.
+    """
+    path = path_of(experiment, where).with_suffix(DIVERGED)
+    with contextlib.suppress(Unusable), reading(path, "note", "Python"):
+        noted: dict[str, Any] = json.loads(content_of(path))
+        if {"told", "commit", "dirty", "numerics"} <= noted.keys():
+            return noted
+    return None
 
 
 def _sound(path: Path) -> Run:
     """The run, if neither its file nor that of its network is damaged."""
     run, network = load(path), path.with_suffix(NETWORK)
-    try:
-        if network.exists():
-            check_tensors(network)
-    except Exception as error:  # whatever a truncated file makes the reader raise
-        raise StudyError(f"{network} is damaged: {str(error) or type(error).__name__}") from None
+    if os.path.lexists(network):
+        check_tensors(network)
     return run
 
 
@@ -253,4 +256,5 @@ def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
 
 def _files(experiment: Experiment, where: str | Path | None) -> list[Path]:
     # By digest: the same training may go by two names, as a recipe and written out.
-    return sorted(path_of(experiment, where).parent.glob(f"*-{experiment.digest}.nc"))
+    parent, ending = path_of(experiment, where).parent, f"-{experiment.digest}.nc"
+    return [parent / name for name in names_in(parent) if name.endswith(ending)]

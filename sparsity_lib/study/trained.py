@@ -87,15 +87,15 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
             "have none, and a run gets one where it is trained"
         )
     model = built(run)
+    kept = load_tensors(path)
     try:
-        kept = load_tensors(path)
         if kept["run"] != run.id:
             raise ValueError(f"it is that of {kept['run']}")
         model.load_state_dict(kept["model" if moment == "last" else moment])
         prepare = Scaling(kept["offset"], kept["scale"])
-    except Exception as error:  # whatever a truncated or foreign file makes the reader raise
+    except Exception as error:  # whatever a foreign file makes torch raise
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(
-            f"{path} is damaged or of another network: {told}; training the run again makes both anew"
+            f"{path} is of another network: {told}; training the run again makes both anew"
         ) from None
     return model.eval(), prepare

@@ -9,6 +9,7 @@ random choice of an epoch is drawn from a stream named by the seed and the epoch
 import contextlib
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from sparsity_lib._layers import named_layers
 from sparsity_lib.coherence import compression
 from sparsity_lib.study import calibration, moments, observation, recipes, runs, trained
 from sparsity_lib.study.data import Data, Split
-from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.errors import Stopped, StudyError, Unusable
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, lock, save_tensors, set_aside
 from sparsity_lib.study.preparation import (
@@ -322,16 +323,19 @@ class Training:
         save_tensors(path, state)
 
     def restore(self, path: Path) -> None:
-        """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside."""
-        if not path.exists():
+        """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside.
+
+        Raises `Unreadable` for one that cannot be read here and now.
+        """
+        if not os.path.lexists(path):
             return
         try:
             state = load_tensors(path)  # on the CPU, where the log stays
-            if state["fingerprint"] != self._fingerprint():
-                raise ValueError("it was written by other code, for another experiment or other data")
+            if state.get("fingerprint") != self._fingerprint():
+                raise Unusable("it was written by other code, for another experiment or other data")
             if state["compiled"] and not compiles(self.device):
-                raise ValueError("its entropies were compiled, and torch.compile does not work here")
-        except Exception as error:  # whatever a truncated or foreign file makes the reader raise
+                raise Unusable("its entropies were compiled, and torch.compile does not work here")
+        except Unusable as error:
             set_aside(path, error)
             return
         if state["compiled"] != self.compiled:  # a run keeps to one way
