@@ -35,7 +35,7 @@ class OverfitWarning:
     ```
 
     The first update is epoch 0. The study measures entropies on held-out images. That a layer collapses need
-    not mean that the network overfits: `sparsity_lib.study.warning.detection` judges how often it does.
+    not mean that the network overfits: `study.analysis.warning.detection` judges how often it does.
     """
 
     def __init__(

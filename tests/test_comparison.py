@@ -6,7 +6,9 @@ from scipy import stats
 from synthetic import many, published_and_fresh, with_accuracy
 
 from sparsity_lib.models import WIDTHS
-from sparsity_lib.study import StudyError, analysis, comparison, paper
+from sparsity_lib.study import StudyError, paper
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.analysis import summary as analysis
 
 
 def test_describe_agrees_with_scipy():

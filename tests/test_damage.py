@@ -19,8 +19,10 @@ from test_notebook_runner import SCRIPTS, runner, write
 from test_training import SMALL, Interrupted, equal, interrupt_after
 
 from sparsity_lib import study
-from sparsity_lib.study import data, files, language, publication, results, runs
+from sparsity_lib.study import data, files, language
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import publication, results
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}

@@ -12,13 +12,13 @@ from registered import LENET, SMALL, SPREAD, cell_of, runs_of, together, with_im
 from scipy.stats import t
 
 from sparsity_lib.study import StudyError, claims
+from sparsity_lib.study.analysis.onset import onset, onset_table, rise_after_minimum
+from sparsity_lib.study.analysis.significance import detectable
+from sparsity_lib.study.analysis.timing import change_point
+from sparsity_lib.study.analysis.warning_skill import warning_skill
 from sparsity_lib.study.claims import Cell
 from sparsity_lib.study.claims.judge import judge
-from sparsity_lib.study.decisions import detectable
-from sparsity_lib.study.onset import onset, onset_table, rise_after_minimum
 from sparsity_lib.study.profiles import SEVEN
-from sparsity_lib.study.timing import change_point
-from sparsity_lib.study.warning_skill import warning_skill
 
 LEDGER, OTHERS = claims.load(claims.REGISTRATION), claims.load(claims.REGISTRATION_OTHER_PAPERS)
 MEDIUM = Cell(dataset="cifar100", size="m", kind="close")

@@ -16,8 +16,9 @@ from test_notebook_runner import SCRIPTS, runner, write
 from test_training import SMALL, equal
 
 from sparsity_lib import study
-from sparsity_lib.study import data, files, runs
+from sparsity_lib.study import data, files
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.runs import file as runs
 
 EARLIER = study.Experiment(network="normNet", **SMALL)
 # Its checkpoints are of 170, 338 and 402 KiB, its two files of 205 and 164.

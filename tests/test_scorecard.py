@@ -12,13 +12,14 @@ import xarray as xr
 from registered import LENET, SMALL, SPREAD, cell_of, runs_of, together
 from scipy.stats import t, ttest_1samp
 
-from sparsity_lib.study import claims, runs
+from sparsity_lib.study import claims
+from sparsity_lib.study.analysis.noise_curve import explained
+from sparsity_lib.study.analysis.onset import onset_table
 from sparsity_lib.study.claims import Cell, scorecard
 from sparsity_lib.study.claims.judge import judge
-from sparsity_lib.study.noise_curve import explained
-from sparsity_lib.study.onset import onset_table
 from sparsity_lib.study.profiles import SEVEN, experiments
-from sparsity_lib.study.results import label, load_curves
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs.results import label, load_curves
 
 LEDGER = claims.load(claims.REGISTRATION)
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "recompute.py"

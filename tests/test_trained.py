@@ -14,8 +14,8 @@ import torch
 
 import sparsity_lib as sl
 from sparsity_lib import study
-from sparsity_lib.study.runs import NETWORK
-from sparsity_lib.study.trained import built
+from sparsity_lib.study.runs.file import NETWORK
+from sparsity_lib.study.runs.networks import built
 
 
 @pytest.mark.parametrize("fields", [{}, {"network": "normNet"}, {"input_scaling": "standardize"}])

@@ -23,10 +23,11 @@ from image_folders import make_folder
 from test_training import SMALL, Interrupted, interrupt_after
 
 from sparsity_lib import study
-from sparsity_lib.study import data, files, language, profiles, runs
+from sparsity_lib.study import data, files, language, profiles
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.data import official
 from sparsity_lib.study.errors import StudyError, Unreadable
+from sparsity_lib.study.runs import file as runs
 
 TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}
 WANTED = study.Experiment(**SMALL)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sparsity_lib.study import paper, results
+from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import WIDTHS
+from sparsity_lib.study.runs import results
 
 _FOLDER = Path(__file__).parent
 LEDGER = _FOLDER / "pilot.yaml"

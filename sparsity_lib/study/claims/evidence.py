@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study import analysis, timing
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis import timing
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.onset import SHORTEST, onset, onset_table
+from sparsity_lib.study.analysis.significance import interval, pooled_sd
 from sparsity_lib.study.claims import Cell, Criterion, Ledger, place, registered_ids, smaller
-from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.decisions import interval, pooled_sd
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.onset import SHORTEST, onset, onset_table
 from sparsity_lib.study.profiles import SEVEN
-from sparsity_lib.study.results import diverged
+from sparsity_lib.study.runs.results import diverged
 
 FALL = 0.05  # of ln D, or of perplexity sparsity: by how much a change-point lies beyond epochs 0 to 4
 

@@ -11,6 +11,10 @@ import numpy as np
 import pandas as pd
 
 from sparsity_lib.study import paper
+from sparsity_lib.study.analysis.noise_curve import explained
+from sparsity_lib.study.analysis.onset import onset
+from sparsity_lib.study.analysis.significance import ALPHA, holm, one_sided
+from sparsity_lib.study.analysis.warning_skill import warning_counts
 from sparsity_lib.study.claims import REGISTRATION, Cell, Ledger, load, place, registered_ids
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,
@@ -23,13 +27,9 @@ from sparsity_lib.study.claims.evidence import (
     status,
 )
 from sparsity_lib.study.claims.judge import fields, magnitude, moments_of
-from sparsity_lib.study.decisions import ALPHA, holm, one_sided
-from sparsity_lib.study.noise_curve import explained
-from sparsity_lib.study.onset import onset
 from sparsity_lib.study.profiles import SEVEN, experiments
 from sparsity_lib.study.recipes import LAYERS
-from sparsity_lib.study.results import joined, label
-from sparsity_lib.study.warning_skill import warning_counts
+from sparsity_lib.study.runs.results import joined, label
 
 SMALL = Cell(dataset="cifar100", size="s", kind="direct")
 # Least R^2 of the prediction `noise-curve`: over all layers but the last, and in each of three.

@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study import warning
-from sparsity_lib.study.analysis import moment_of_overfitting, settings, smoothed, trained
-from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.analysis import warning
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.summary import moment_of_overfitting, settings, smoothed, trained
+from sparsity_lib.study.analysis.warning import detection
+from sparsity_lib.study.analysis.warning.rules import RULES
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.figures.tables import unbroken
 from sparsity_lib.study.sentences import number
-from sparsity_lib.study.warning import detection
-from sparsity_lib.study.warning.rules import RULES
 
 # What is right comes first, so that a bar's left part is what a rule is worth.
 OUTCOMES = {

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from sparsity_lib.study import provenance
 from sparsity_lib.study.errors import StudyError, Unusable
 from sparsity_lib.study.files import folder, is_sealed, names_in, reading, set_aside
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
-from sparsity_lib.study.runs import READER, check_structure, loaded, write
+from sparsity_lib.study.runs import provenance
+from sparsity_lib.study.runs.file import READER, check_structure, loaded, write
 
 
 @dataclass(frozen=True)
