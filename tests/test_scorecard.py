@@ -98,7 +98,7 @@ def test_equivalence_is_judged_once_when_all_fifteen_seeds_are_in() -> None:
     assert (fewer[fewer["planned"] == 5]["status"] == "complete").all()
 
 
-def test_the_papers_48_accuracies_have_ours_beside_them() -> None:
+def test_the_papers_48_accuracies_are_compared_with_ours() -> None:
     small = cell_of({name: {"accuracy": 0.34 + S * (1 + i)} for i, name in enumerate(SEVEN)})
     lenet = runs_of("LeNet", LENET, accuracy=0.55 + S).isel(run=slice(3))
     table = scorecard.accuracies([small, lenet])
@@ -158,9 +158,9 @@ def test_rises_are_shown_raw_and_calibrated() -> None:
 
 def recomputed(folder: Path) -> dict[str, tuple[float, str]]:
     command = [sys.executable, str(SCRIPT), str(folder), str(claims.REGISTRATION)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stderr == ""
-    lines = (line.split() for line in told.stdout.splitlines())
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert output.stderr == ""
+    lines = (line.split() for line in output.stdout.splitlines())
     return {name: (float(mean), direction) for name, mean, direction in lines}
 
 

@@ -102,9 +102,9 @@ class Sample:
 
     def described(self) -> dict[str, float]:
         """Columns `mean`, `sd`, `low` to `high` (95 %) and `low90` to `high90` of a table."""
-        told = describe([*self.known, math.nan])  # there may be none
+        _, mean, sd, low, high, _ = describe([*self.known, math.nan])  # there may be none
         low90, high90 = interval(self.known, 0.90)
-        numbers = {"mean": told.mean, "sd": told.sd, "low": told.low, "high": told.high}
+        numbers = {"mean": mean, "sd": sd, "low": low, "high": high}
         return numbers | {"low90": low90, "high90": high90}
 
 

@@ -1,4 +1,4 @@
-"""Tables of the scorecard beside the verdicts: predictions, equivalence, accuracies, alarms, rises.
+"""Further tables of the scorecard: predictions, equivalence, accuracies, alarms, rises.
 
 Each takes published curves, one data set or several, as `judge.judge` does. Numbers are NaN and words blank
 where there is nothing to show; no result of a test appears until all of its runs are finished.
@@ -153,9 +153,9 @@ def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     for cell, test in tests.values():
         onsets, changes, labels = moments_of(test, evidence, networks_of(cell, ledger))
         if len(labels):
-            said = fields(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
+            where = fields(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
             counts = warning_counts(onsets, changes, labels).reset_index()
-            tables.append(pd.DataFrame(said, index=counts.index).join(counts))
+            tables.append(pd.DataFrame(where, index=counts.index).join(counts))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
