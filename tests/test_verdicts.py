@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from synthetic import QUICK, claim, many, one, valley, with_accuracy
 
 from sparsity_lib.study import StudyError, claims, figures, leads
-from sparsity_lib.study.analysis import tests as decisions
+from sparsity_lib.study.analysis import significance as decisions
 from sparsity_lib.study.analysis import timing
 from sparsity_lib.study.claims import Cell, Criterion, ledger, other_papers, verdicts
 
