@@ -12,10 +12,11 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.stats import t
 
-from sparsity_lib.study.analysis.summary import SETTING, summary
+from sparsity_lib.study.analysis.summary import SETTING, settings, summary
 from sparsity_lib.study.errors import StudyError
 
 QUANTITIES = ("best_accuracy", "chosen_accuracy", "last_five_accuracy", "min_val_loss", "last_val_loss")
+COMPARED = ("chosen_accuracy", "min_val_loss", "val_loss_rise")
 
 
 class Description(NamedTuple):
@@ -103,6 +104,54 @@ def paired(
         for key, group in difference.groupby(level=setting, sort=False)
     ]
     return pd.DataFrame(rows).rename(columns={"missing": "dropped"})
+
+
+def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **where: object) -> Description:
+    """Network `a` less network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
+
+    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `where`, values
+    of its columns that name the setting, as in `label_noise=0.3`. Pairs without a value are counted as
+    missing.
+
+    **Raises:** `StudyError` for an unknown name or value, and if `where` leaves more than one setting.
+    """
+    table = _table(runs)
+    for name, value in where.items():
+        _known("column", name, list(table.columns))
+        table = table[table[name] == value]
+        if table.empty:
+            raise StudyError(f"no run with {name} = {value}")
+    rows = paired(table, a, b, quantity, missing="drop")
+    if len(rows) != 1:
+        settings = ", ".join(name for name in _setting(table) if table[name].nunique() > 1)
+        raise StudyError(f"{len(rows)} settings to compare {a} and {b} in; name one by {settings}")
+    row = rows.iloc[0]
+    return Description(*(row[name] for name in ("n", "mean", "sd", "low", "high", "dropped")))
+
+
+def comparison_table(
+    curves: xr.Dataset, pairs: Sequence[tuple[str, str]], quantities: Sequence[str] = COMPARED
+) -> pd.DataFrame:
+    """Networks compared in each setting of the curves, paired by seed.
+
+    **Arguments:** `pairs` of labels (a, b), of which those that a setting lacks are left out; `quantities`,
+    columns of `analysis.summary`.
+
+    **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a less b), `n`
+    pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences; `direction`: higher or lower
+    where the interval excludes 0, else blank.
+    """
+    rows = []
+    for title, group in settings(curves):
+        table, there = summary(group), set(group["label"].to_numpy())
+        for quantity in quantities:
+            for a, b in ((a, b) for a, b in pairs if {a, b} <= there):
+                found = compare(table, a, b, quantity)
+                direction = "higher" if found.low > 0 else "lower" if found.high < 0 else ""
+                row = {"setting": title, "quantity": quantity, "networks": f"{a} less {b}"}
+                rows.append(row | found._asdict() | {"direction": direction})
+    columns = ["setting", "quantity", "networks", *Description._fields[:-1], "direction"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def against_published(
