@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
-from sparsity_lib.study import Experiment, networks
+from sparsity_lib.study import Experiment
 
 
 def main(folder: Path, epochs: int) -> None:
@@ -21,7 +21,7 @@ def main(folder: Path, epochs: int) -> None:
     data = {part: ImageFolder(folder / part, transform=ToTensor()) for part in ("train", "val")}
     training = DataLoader(data["train"], batch_size=64, shuffle=True, num_workers=2)
     validation = DataLoader(data["val"], batch_size=64, num_workers=2)
-    model = networks.build(Experiment(), 3, (32, 32), 10).to(device)
+    model = Experiment().build(3, (32, 32), 10).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for epoch in range(epochs):
         model.train()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparsity_lib.study import Experiment, networks
+from sparsity_lib.study import Experiment
 from sparsity_lib.study.data import Data
 from sparsity_lib.study.preparation import scaling
 
@@ -18,7 +18,7 @@ class NaiveTraining:
         images = data.train.images
         torch.manual_seed(experiment.seed)
         height, width = images.shape[2:]
-        self.model = networks.build(experiment, images.shape[1], (height, width), len(data.classes))
+        self.model = experiment.build(images.shape[1], (height, width), len(data.classes))
         self.model = self.model.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=experiment.learning_rate())
         self.data, self.prepare, self.batch_size = data, scaling(experiment, images), experiment.batch_size

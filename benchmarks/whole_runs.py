@@ -96,7 +96,7 @@ def main(network: str, size: str, device: torch.device, images: int, **fields: A
     print(json.dumps({"seconds": total, "teraflops": flops(one) * epochs / spent / 1e12}))
 
 
-MADE_BY = {"commit": "none", "dirty": 0, "code_fingerprint": "none"}
+MADE_BY = {"commit": "none", "dirty": 0, "numerics": "core 0"}
 MONITORING = {
     "entropies and sums, compiled": ("## Call CompiledFxGraph",),
     "calling the compiled code": ("Torch-Compiled Region", "TorchDynamo"),

@@ -15,7 +15,7 @@ and are imported only when asked for.
 
 from typing import Any
 
-from sparsity_lib import functional
+from sparsity_lib import functional, models
 from sparsity_lib.coherence import Compression, GradientCoherent, compression
 from sparsity_lib.early_warning import OverfitWarning
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
@@ -41,6 +41,7 @@ __all__ = [
     "VarianceReg",
     "compression",
     "functional",
+    "models",
     "receptive_fields",
     "write_to_tensorboard",
 ]

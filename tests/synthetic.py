@@ -111,7 +111,7 @@ def language_model(
         | {"noise_to_signal": np.full(2, experiment.p)}
         for epoch, worse in zip(range(-1, 4), (3, 1, 0.5, 0, 0.5), strict=True)
     ]
-    made = {"code_fingerprint": "0", "data_digest": "0", "seconds": 1.0, "python": "3"}
+    made = {"numerics": "core 0", "data_digest": "0", "seconds": 1.0, "python": "3"}
     curves = as_dataset(log, 2).assign(unigram_bits=4.5)
     return language.LanguageRun(Path(f"{experiment.id}.nc"), experiment, curves, made)
 
@@ -151,7 +151,7 @@ def shrunk(experiment: Experiment, accuracy: float, kept: float = 1.0, guesses: 
         others=results.others(experiment),
         label_noise=experiment.label_noise,
         lr=experiment.learning_rate(),
-        code_fingerprint="0",
+        numerics="core 0",
         compiled=0,
     )
     if experiment.rho is not None:

@@ -136,7 +136,7 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
         [{"median": 4.0}],
     ]
     assert all("met" not in row for row in json.loads((tmp_path / "targets.json").read_text())["rows"])
-    assert {"date", "commit", "code_fingerprint"} <= told["sections"]["one"].keys()
+    assert {"date", "commit", "numerics"} <= told["sections"]["one"].keys()
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "three"])
     assert "--only three: on cpu there are one, two" in capsys.readouterr().err

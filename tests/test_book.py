@@ -82,7 +82,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
     shutil.copytree(
         BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
     )
-    for name in ("_config.yml", "requirements.lock", "claims.yaml", "claims-other-papers.yaml"):
+    for name in ("_config.yml", "requirements.lock"):
         shutil.copy(ROOT / name, root)
     for page in toc():
         if page.startswith("experiments/"):
@@ -228,7 +228,7 @@ def test_data_are_written_as_the_output_carries_them(book: Path) -> None:
 
 def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -> None:
     text = article(read(book)["environment"]).get_text(" ", strip=True)
-    for fact in (tiny_run.provenance["code_fingerprint"], "damaged.nc", "profile = desktop", "vanillaNet"):
+    for fact in (tiny_run.provenance["numerics"], "damaged.nc", "profile = desktop", "vanillaNet"):
         assert fact in text
     assert f"torch {tiny_run.provenance['torch'].partition('+')[0]}" in text
 

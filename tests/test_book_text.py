@@ -15,7 +15,7 @@ from sparsity_lib import study
 from sparsity_lib.study.__main__ import _field, _parser
 from sparsity_lib.study.analysis import moment_of_overfitting, only, summary
 from sparsity_lib.study.experiment import ONLY_OF
-from sparsity_lib.study.networks import SIZES
+from sparsity_lib.study.recipes import WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -87,7 +87,7 @@ def test_table_of_strengths_is_right() -> None:
     rows = re.findall(r"\* - (\d+) × \d+, (\w+)\n((?:  - [\d.]+\n){5})", text)
     for side, size, cells in rows:
         positions = [int(side) ** 2] * 2 + [int(side) ** 2 // 4] * 2 + [1]
-        expected = [0.001 * r * math.log(d) for r, d in zip(positions, SIZES[size], strict=True)]
+        expected = [0.001 * r * math.log(d) for r, d in zip(positions, WIDTHS[size], strict=True)]
         assert [float(cell) for cell in re.findall(r"[\d.]+", cells)] == pytest.approx(expected, abs=5e-4)
     assert len(rows) == 3
 

@@ -12,12 +12,12 @@ import yaml
 from sparsity_lib.study import claims, other_papers, paper, results, timing
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.profiles import experiments
+from sparsity_lib.study.recipes import layers_of
 
 LEDGER, ADDED, OTHERS = (
-    yaml.safe_load((Path(__file__).parents[1] / name).read_text(encoding="utf-8"))
-    for name in ("claims.yaml", "claims-added.yaml", "claims-other-papers.yaml")
+    yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (claims.LEDGER, claims.ADDED, claims.OTHER_PAPERS)
 )
 CLAIMS = LEDGER["claims"]
 ALL = pytest.mark.parametrize("ledger", [LEDGER, ADDED, OTHERS], ids=["claims", "added", "other-papers"])

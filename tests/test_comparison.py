@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 from synthetic import many, published_and_fresh, with_accuracy
 
-from sparsity_lib.study import StudyError, analysis, comparison, networks, paper
+from sparsity_lib.models import WIDTHS
+from sparsity_lib.study import StudyError, analysis, comparison, paper
 
 
 def test_describe_agrees_with_scipy():
@@ -88,7 +89,7 @@ def test_other_cells_and_the_run_itself_are_no_peers():
 
 
 def test_papers_tables():
-    assert paper.WIDTHS == networks.SIZES
+    assert paper.WIDTHS == WIDTHS
     everything = paper.accuracies()
     table = everything[everything["source"] == "Table 2"]
     assert len(table) == 36

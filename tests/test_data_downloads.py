@@ -1,14 +1,11 @@
-"""CIFAR and Tiny ImageNet in their official formats, from a server on this machine."""
+"""The archives of CIFAR and Tiny ImageNet, from a server on this machine."""
 
 import dataclasses
 import hashlib
 import http.server
 import io
-import os
-import pickle
 import random
 import re
-import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +16,7 @@ import pytest
 import torch
 from image_folders import contents, make_tiny, splits_of
 from PIL import Image
+from small_cifar import small_cifar
 
 from sparsity_lib.study import StudyError, data
 from sparsity_lib.study.data import folders, official
@@ -62,60 +60,18 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 
 
-def packed(name: str, files: dict[str, bytes]) -> bytes:
-    """An archive of `files`, zip or tar.gz by its name."""
-    archive = io.BytesIO()
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(archive, "w") as zipped:
-            for file, content in files.items():
-                zipped.writestr(file, content)
-    else:
-        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-            for file, content in files.items():
-                member = tarfile.TarInfo(file)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    return archive.getvalue()
-
-
 def publish(server: Server, name: str, files: dict[str, bytes], folder: str) -> official.Archive:
-    """Serve an archive of `files`."""
-    server.content = packed(name, files)
-    url = f"http://127.0.0.1:{server.server_port}/{name}"
-    return official.Archive(url, md5(server.content), folder, most_bytes=10**7, most_members=1000)
+    """Serve a zip of `files`."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for file, content in files.items():
+            zipped.writestr(file, content)
+    server.content = archive.getvalue()
+    return official.Archive(f"{address(server)}/{name}", md5(server.content), folder)
 
 
-def cifar_files(name: str) -> dict[str, bytes]:
-    """The official pickles' names and keys, with 10 training and 8 held-out images of 2 classes."""
-    random = np.random.default_rng(0)
-    key, names_key = ("labels", "label_names") if name == "cifar10" else ("fine_labels", "fine_label_names")
-
-    def batch(count: int) -> bytes:
-        pixels = random.integers(0, 256, (count, 3072), dtype=np.uint8)
-        return pickle.dumps({"data": pixels, key: [number % 2 for number in range(count)]})
-
-    if name == "cifar100":
-        files = {"train": batch(10), "test": batch(8)}
-    else:
-        files = {f"data_batch_{number}": batch(2) for number in range(1, 6)} | {"test_batch": batch(8)}
-    names_file = "meta" if name == "cifar100" else "batches.meta"
-    return files | {names_file: pickle.dumps({names_key: ["cat", "dog"]})}
-
-
-def publish_cifar(name: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let torchvision take a tiny CIFAR on the server for the published one."""
-    from torchvision import datasets
-
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    files = cifar_files(name)
-    in_folder = {f"{kind.base_folder}/{file}": content for file, content in files.items()}
-    archive = publish(server, kind.filename, in_folder, kind.base_folder)
-    monkeypatch.setattr(kind, "url", archive.url)
-    monkeypatch.setattr(kind, "tgz_md5", archive.md5)
-    for parts in ("train_list", "test_list"):
-        monkeypatch.setattr(kind, parts, [[file, md5(files[file])] for file, _ in getattr(kind, parts)])
-    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(files[kind.meta["filename"]])})
-    return name
+def address(server: Server) -> str:
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 def publish_tiny(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -126,12 +82,6 @@ def publish_tiny(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(official, "TINY", archive)
     monkeypatch.setattr(folders, "TINY_IMAGES_PER_CLASS", (1, 1))
     return "tiny-imagenet"
-
-
-@pytest.fixture(params=["cifar10", "cifar100"])
-def cifar(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a CIFAR whose published archive is a tiny one on the server."""
-    return publish_cifar(request.param, server, monkeypatch)
 
 
 @pytest.fixture
@@ -146,26 +96,25 @@ def published(
 ) -> str:
     """Each of the three names."""
     if request.param.startswith("cifar"):
-        return publish_cifar(request.param, server, monkeypatch)
+        server.content = small_cifar(request.param, monkeypatch, address(server)).archive
+        return request.param
     return publish_tiny(tmp_path / "made", server, monkeypatch)
 
 
-def test_cifar_is_downloaded_once(cifar: str, server: Server, tmp_path: Path) -> None:
-    loaded = data.load(cifar, root=tmp_path)
-    assert loaded.name == cifar
-    assert loaded.classes == ("cat", "dog")
-    assert loaded.train.images.shape == (10, 3, 32, 32)
-    assert [len(split.images) for split in splits_of(loaded)] == [10, 2, 6]
-    first = pickle.loads(cifar_files(cifar)["train" if cifar == "cifar100" else "data_batch_1"])
-    assert np.array_equal(loaded.train.images[0].flatten(), first["data"][0])
-    assert loaded.train.labels.tolist() == [0, 1] * 5
-    assert len(set.union(*map(contents, splits_of(loaded)))) == 18
-    requests = server.requests
-    assert data.load(cifar, root=tmp_path, image_size=16).train.images.shape == (10, 3, 16, 16)
-    assert server.requests == requests
+def visible(folder: Path) -> list[str]:
+    """The names of all files and folders, without locks and the folder for decoded images."""
+    names = [path.name for path in folder.rglob("*") if not path.name.endswith(".lock")]
+    return [name for name in names if name != "cache"]
 
 
-def test_tiny_imagenet_is_downloaded_once(tiny: str, server: Server, tmp_path: Path) -> None:
+def test_an_archive_is_downloaded_once(published: str, server: Server, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for size in (None, 16, None):
+        assert data.load(published, root=root, image_size=size).name == published
+    assert server.requests == 1
+
+
+def test_tiny_imagenet_is_read_from_its_archive(tiny: str, server: Server, tmp_path: Path) -> None:
     loaded = data.load(tiny, root=tmp_path)
     assert loaded.train.images.shape == (102, 3, 64, 64)
     assert [len(split.images) for split in splits_of(loaded)] == [102, 25, 77]
@@ -177,13 +126,7 @@ def test_tiny_imagenet_is_downloaded_once(tiny: str, server: Server, tmp_path: P
     for split in (loaded.monitor, loaded.validation):
         numbers = [pixels[image.movedim(0, -1).contiguous().numpy().tobytes()] for image in split.images]
         assert numbers == split.labels.tolist()
-    requests = server.requests
     assert data.load(tiny, root=tmp_path, image_size=32).train.images.shape == (102, 3, 32, 32)
-    assert server.requests == requests
-
-
-def visible(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if not path.name.endswith(".lock")]
 
 
 def test_a_cut_off_download_leaves_nothing_and_can_be_tried_again(
@@ -266,89 +209,29 @@ def test_a_damaged_archive_without_a_network_is_one_line(
     assert visible(root) == ["tiny-imagenet-200.zip.set-aside"]
 
 
-@pytest.mark.parametrize("name", ["bad.zip", "bad.tar.gz"])
-def test_an_archive_that_is_refused_leaves_nothing_unpacked(
-    name: str, server: Server, tmp_path: Path
-) -> None:
-    root = tmp_path / "deep" / "root"
-    archive = publish(server, name, {"good/inside.txt": b"x", "../../escaped.txt": b"x"}, "good")
-    with pytest.raises(StudyError, match=rf"cannot unpack .*{name}: member '../../escaped.txt' would lie"):
-        official.fetched(archive, root)
-    assert visible(tmp_path) == ["deep", "root", name]
-
-
 def test_what_a_killed_process_left_is_not_taken(server: Server, tmp_path: Path) -> None:
     archive = publish(server, "good.zip", {"good/inside.txt": b"x"}, "good")
     left = tmp_path / ".good.zip.unpacking" / "good" / "half.txt"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"ha")
-    assert [file.name for file in official.fetched(archive, tmp_path).iterdir()] == ["inside.txt"]
+    assert [file.name for file in official.unpacked(archive, tmp_path).iterdir()] == ["inside.txt"]
 
 
 def test_an_archive_without_its_folder_is_one_line(server: Server, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"cannot unpack .*other\.zip: .*No such file.*nothing was changed$"):
-        official.fetched(publish(server, "other.zip", {"x.txt": b"x"}, "good"), tmp_path)
+        official.unpacked(publish(server, "other.zip", {"x.txt": b"x"}, "good"), tmp_path)
     assert visible(tmp_path) == ["other.zip"]
 
 
 def test_what_is_published_has_a_digest_and_comes_by_https() -> None:
-    from torchvision import datasets
-
-    for kind in (datasets.CIFAR10, datasets.CIFAR100):
-        parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-        assert all(re.fullmatch("[0-9a-f]{32}", digest) for _, digest in [(kind.url, kind.tgz_md5), *parts])
-        assert kind.url.startswith("https://")
     assert official.TINY.url.startswith("https://")
     assert re.fullmatch("[0-9a-f]{32}", official.TINY.md5)
-
-
-@pytest.mark.parametrize("where", ["https://127.0.0.1/x.zip", "ftp://127.0.0.1/x.zip", "file:///x.zip"])
-def test_nobody_leads_to_another_scheme(
-    where: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lead(handler: Handler) -> None:
-        handler.send_response(302)
-        handler.send_header("Location", where)
-        handler.end_headers()
-
-    monkeypatch.setattr(Handler, "do_GET", lead)
-    with pytest.raises(StudyError, match=rf"cannot download http://.*{where}.*try again"):
-        official.fetched(publish(server, "x.zip", {"x/y": b""}, "x"), tmp_path)
-    assert visible(tmp_path) == []
 
 
 def test_a_failure_is_not_tried_again_without_encryption(tmp_path: Path, server: Server) -> None:
     archive = publish(server, "good.zip", {"good/inside.txt": b"x"}, "good")
     encrypted = dataclasses.replace(archive, url=archive.url.replace("http://", "https://"))
     with pytest.raises(StudyError, match="cannot download https://"):
-        official.fetched(encrypted, tmp_path)
+        official.unpacked(encrypted, tmp_path)
     assert server.requests == 0
     assert visible(tmp_path) == []
-
-
-class Trap:
-    """Unpickling this makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.folder),)
-
-
-def test_a_pickle_is_opened_only_if_it_is_the_published_one(cifar: str, tmp_path: Path) -> None:
-    data.load(cifar, root=tmp_path)
-    (batch,) = tmp_path.glob("cifar*/test*")
-    batch.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    found = md5(batch.read_bytes())
-    with pytest.raises(StudyError, match=f"{batch} is damaged.*{found}, not [0-9a-f]{{32}}; remove"):
-        data.load(cifar, root=tmp_path)
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_a_missing_file_is_named(cifar: str, tmp_path: Path) -> None:
-    data.load(cifar, root=tmp_path)
-    (batch,) = tmp_path.glob("cifar*/test*")
-    batch.unlink()
-    with pytest.raises(StudyError, match=f"{batch} is missing"):
-        data.load(cifar, root=tmp_path)

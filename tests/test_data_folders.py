@@ -1,5 +1,6 @@
 """Data sets that are folders of images: read as they are, decoded once, and never from a damaged cache."""
 
+import errno
 import os
 import struct
 import zlib
@@ -81,6 +82,86 @@ def test_a_damaged_folder_is_one_clear_line(
         data.load(f"folder:{folder}", root=tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("cache/folder-*"))
+
+
+def to_latin1(folder: Path) -> None:
+    os.rename(folder / "train/ant/0.png", os.fsencode(folder / "train/ant") + b"/caf\xe9.png")
+
+
+def to_two_forms(folder: Path) -> None:
+    (folder / "train/ant").rename(folder / "train/caf\u00e9")
+    (folder / "val/ant").rename(folder / "val/cafe\u0301")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (to_latin1, r"train/ant/caf\\udce9\.png.*UTF-8"),
+        (to_two_forms, "cafe\u0301.*NFC.*NFD"),
+        (lambda folder: (folder / "train/ant/l.png").symlink_to(folder / "train/ant/l.png"), r"ant/l\.png"),
+        (lambda folder: (folder / "train/l").symlink_to(folder / "train/l"), "train/l"),
+        (lambda folder: (folder / "val/bee/x.png").symlink_to(folder / "nowhere.png"), r"bee/x\.png"),
+        (lambda folder: (folder / "val/bee/x.png").mkdir(), r"bee/x\.png"),
+    ],
+)
+def test_a_name_or_link_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, spoil: Callable[[Path], object], named: str
+) -> None:
+    folder = make_folder(tmp_path / "insects")
+    spoil(folder)
+    with pytest.raises(StudyError, match=named) as error:
+        data.load(f"folder:{folder}", root=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("unreadable", [".", "train", "val", "val/bee"])
+def test_a_folder_without_permission_is_one_clear_line(
+    tmp_path: Path, unreadable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "insects")
+    scan = os.scandir
+
+    def scandir(path: Path) -> object:  # root, as whom tests may run, can read all folders
+        if Path(path) == folder / unreadable:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(StudyError, match=f"{folder / unreadable}: {os.strerror(errno.EACCES)}"):
+        data.load(f"folder:{folder}", root=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_images_are_upright(tmp_path: Path, suffix: str) -> None:
+    """Each EXIF orientation, and the way in which a camera that was so turned stores an image."""
+    stored_as = Image.Transpose
+    ways = {
+        1: None,
+        2: stored_as.FLIP_LEFT_RIGHT,
+        3: stored_as.ROTATE_180,
+        4: stored_as.FLIP_TOP_BOTTOM,
+        5: stored_as.TRANSPOSE,
+        6: stored_as.ROTATE_90,
+        7: stored_as.TRANSVERSE,
+        8: stored_as.ROTATE_270,
+    }
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8, :16] = 255
+    paths = []
+    for orientation, way in ways.items():
+        image, exif = Image.fromarray(upright), Image.Exif()
+        exif[0x0112] = orientation
+        paths.append(tmp_path / f"{orientation}{suffix}")
+        (image if way is None else image.transpose(way)).save(paths[-1], exif=exif)
+    images = pictures.read_all(paths, None).numpy().astype(int)
+    assert np.abs(images - upright.transpose(2, 0, 1)).max() <= 8  # JPEG and WebP lose a little
+
+
+def test_damaged_exif_data_are_left_out(tmp_path: Path) -> None:
+    picture = noise_image(0)
+    picture.save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*damaged")
+    images = pictures.read_all([tmp_path / "a.png"], None)
+    assert np.array_equal(images[0].movedim(0, -1), np.array(picture))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

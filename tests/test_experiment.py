@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.networks import NETWORKS
 from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
+from sparsity_lib.study.recipes import NETWORKS
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,7 @@ def test_the_laptop_has_every_network_with_and_without_noise():
 
 
 def test_unknown_profile_names_the_known():
-    with pytest.raises(StudyError, match="unknown profile 'tablet'; known: laptop, desktop, paper"):
+    with pytest.raises(
+        StudyError, match="unknown profile 'tablet'; known: laptop, desktop, registered, paper"
+    ):
         experiments("tablet")

@@ -14,7 +14,7 @@ from synthetic import curve, many, one, valley
 
 from sparsity_lib.study import StudyError, analysis, figures, paper
 from sparsity_lib.study.figures.style import COLORS, line_style
-from sparsity_lib.study.networks import NETWORKS
+from sparsity_lib.study.recipes import NETWORKS
 from sparsity_lib.study.results import joined
 
 SEEDS = [

@@ -15,7 +15,7 @@ from sparsity_lib import study
 from sparsity_lib.study import analysis, profiles, publication, results, runs
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.grid import run_queue
-from sparsity_lib.study.provenance import code_fingerprint
+from sparsity_lib.study.provenance import NUMERICS
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 
@@ -249,8 +249,7 @@ def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, m
     monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
     older, other = profiles.experiments("tiny", (100,))
     with monkeypatch.context() as before:
-        for module in ("provenance", "runs"):
-            before.setattr(f"sparsity_lib.study.{module}.code_fingerprint", lambda: "0" * 8)
+        before.setitem(NUMERICS, "core", 0)
         for experiment in (older, other):
             study.train(experiment)
         assert publication.publish("tiny") == 2
@@ -274,17 +273,17 @@ def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
 
 
 def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
-    def here(commit, fingerprint, dirty=False):
+    def here(commit, core=NUMERICS["core"], dirty=False):
         monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: (commit, dirty))
-        monkeypatch.setattr("sparsity_lib.study.runs.code_fingerprint", lambda: fingerprint)
+        monkeypatch.setitem(NUMERICS, "core", core)
 
-    here("unknown", code_fingerprint())
+    here("unknown")
     study.train(profiles.experiments("tiny", (100,))[0])
-    for differing in ({"fingerprint": "other"}, {"fingerprint": code_fingerprint(), "dirty": True}):
+    for differing in ({"core": -1}, {"dirty": True}):
         here("a" * 40, **differing)
         with pytest.raises(study.StudyError, match="uncommitted"):
             publication.publish("tiny")
-    here("a" * 40, code_fingerprint())
+    here("a" * 40)
     assert publication.publish("tiny") == 1
     assert set(results.published("tiny").commit.values) == {"a" * 40}
     assert study.load(results.published_runs("tiny")[0]).provenance["commit"] == "a" * 40

@@ -50,7 +50,7 @@ def hostile(tiny_run: study.Run, tmp_path: Path) -> study.Run:
         file.attrs["classes"] = json.dumps(HOSTILE)
         for name, value in zip(("device", "python", "torch"), (HOSTILE[0], *MARKDOWN), strict=False):
             file.attrs[name] = value
-        file.attrs["code_fingerprint"] = HOSTILE[3] + "\n\n```{raw} html\n" + HOSTILE[0]
+        file.attrs["numerics"] = HOSTILE[3] + "\n\n```{raw} html\n" + HOSTILE[0]
         file["conv1"].attrs["note"] = HOSTILE[0]
     return study.load(path)
 

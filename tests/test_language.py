@@ -12,7 +12,7 @@ import torch
 from synthetic import language_model, language_models
 from torch import nn
 
-from sparsity_lib.study import StudyError, language, noise, sentences
+from sparsity_lib.study import StudyError, language, noise, provenance, sentences
 from sparsity_lib.study.language import __main__ as shell
 from sparsity_lib.study.language import publication, runs, texts, told, training
 
@@ -305,7 +305,7 @@ def test_a_text_is_looked_for_before_any_training(tmp_path: Path) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project without published runs, of committed code."""
     monkeypatch.setattr(publication, "PROJECT", tmp_path)
-    committed = {"commit": "abc", "dirty": 0, "code_fingerprint": runs.code_fingerprint()}
+    committed = {"commit": "abc", "dirty": 0, "numerics": "language 1, sparseout 1"}
     monkeypatch.setattr(runs, "code", lambda: dict(committed))
     monkeypatch.setattr(publication, "select", lambda profile, published: small_grid())
     return tmp_path
@@ -333,9 +333,9 @@ def test_publishing_keeps_curves_and_how_they_were_made(
     assert published.equals(language.curves(made))
     assert json.loads(published["provenance"].to_numpy()[0])["commit"] == "abc"
     assert language.verify() == []
-    assert sentences.provenance(published, language.code_fingerprint()).startswith("All 6 published runs")
+    assert sentences.provenance(published).startswith("All 6 published runs")
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "code_fingerprint", lambda: "changed")
+        patch.setitem(provenance.NUMERICS, "language", 2)
         assert language.publish("laptop", project / "runs", replace=True) == 0  # none was made anew
 
     path = project / "results/language/laptop.nc"
@@ -350,7 +350,7 @@ def test_publishing_keeps_curves_and_how_they_were_made(
 
 
 def test_uncommitted_code_is_not_published(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {"commit": "abc", "dirty": 1, "code_fingerprint": runs.code_fingerprint()}
+    made = {"commit": "abc", "dirty": 1, "numerics": "language 1, sparseout 1"}
     monkeypatch.setattr(runs, "code", lambda: made)
     language.train_language(small_grid()[0], folder=project / "runs")
     with pytest.raises(StudyError, match="uncommitted code"):

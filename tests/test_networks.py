@@ -7,20 +7,19 @@ from torch import nn
 
 from sparsity_lib import Sparseout
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.networks import SIZES, build, layers_of
-from sparsity_lib.study.other_networks import SHARES
+from sparsity_lib.study.recipes import SHARES, WIDTHS, layers_of
 
 
 def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
     torch.manual_seed(seed)
-    return build(Experiment(**fields), in_channels, image_size, classes)
+    return Experiment(**fields).build(in_channels, image_size, classes)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", WIDTHS)
 def test_widths_are_table_1(size):
     layers = dict(network(size=size).named_children())
     widths = (*(layers[f"conv{i}"].out_channels for i in range(1, 5)), layers["fc1"].out_features)
-    assert widths == SIZES[size]
+    assert widths == WIDTHS[size]
 
 
 @pytest.mark.parametrize("name", ["vanillaNet", "dropNet", "normNet", "sr3Net"])

@@ -50,7 +50,9 @@ def test_an_unknown_profile_ends_at_once_and_the_known_are_told(notebook: Path) 
     namespace: dict[str, object] = {}
     exec(parameters.source, namespace)
     namespace["profile"] = "nonsense"
-    with pytest.raises(StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, paper$"):
+    with pytest.raises(
+        StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, registered, paper$"
+    ):
         exec(first.source, namespace)
 
 

@@ -32,7 +32,7 @@ def made_up(experiment: study.Experiment, accuracy: float, seed_effect: float = 
         val_accuracy=level,
         monitor_accuracy=level / 2,
         label_noise=experiment.label_noise,
-        code_fingerprint="0",
+        numerics="core 0",
     )
     return targeted(run.assign_coords(run=[experiment.id]))
 

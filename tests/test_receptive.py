@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import sparsity_lib as sl
 from sparsity_lib import study
-from sparsity_lib.study import networks
 
 LARGEST = 64  # pixels
 
@@ -137,7 +136,7 @@ def test_size_and_stride_follow_the_closed_form(chain: list[Window], height: int
 )
 def test_the_networks_of_the_study(network: str, size: str, seen: dict[str, int]) -> None:
     experiment = study.Experiment(network=network, size=size, dataset="digits")
-    fields = sl.receptive_fields(networks.build(experiment, 3, (32, 32), 10), (3, 32, 32))
+    fields = sl.receptive_fields(experiment.build(3, (32, 32), 10), (3, 32, 32))
     assert {name: largest(field.rows) for name, field in fields.items()} == seen
     assert all(np.array_equal(field.rows, field.columns) for field in fields.values())
     dense = fields["fc1"]

@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN_TEXT = {"eval", "exec", "compile", "__import__"}
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn"}
 UNPICKLE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-IMPORTERS = {"sparsity_lib/study/networks.py"}  # of a network of one's own, by name
+IMPORTERS = {"sparsity_lib/study/experiment.py"}  # of a network of one's own, by name
 
 
 def source_of(path: Path) -> str:

@@ -17,10 +17,10 @@ from PIL import Image
 from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import _fusion, study
-from sparsity_lib.study import preparation, profiles, provenance, runs, training
+from sparsity_lib.study import preparation, profiles, provenance, runs
 from sparsity_lib.study.errors import Stopped
-from sparsity_lib.study.networks import layers_of
 from sparsity_lib.study.observation import rise_to_end
+from sparsity_lib.study.recipes import layers_of
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
 TIMES = {"epoch_seconds", "monitor_seconds"}
@@ -94,7 +94,7 @@ def test_an_unusable_checkpoint_is_set_aside_and_the_run_redone(damage, tmp_path
     elif damage == "not a checkpoint":
         checkpoint.write_text("hello")
     else:
-        monkeypatch.setattr(training, "code_fingerprint", lambda: "00000000")
+        monkeypatch.setitem(provenance.NUMERICS, "core", -1)
     epochs = []
     with pytest.warns(UserWarning, match="set aside"):
         study.train(experiment, lambda record: epochs.append(record["epoch"]), tmp_path)
@@ -190,11 +190,6 @@ def test_the_code_is_recorded_as_it_was_at_the_start(tmp_path, monkeypatch):
     assert (run.provenance["commit"], run.provenance["dirty"]) == ("at the start", 0)
 
 
-def test_the_fingerprint_is_of_statements_alone():
-    source = '"""Doc."""\n\nx = 1  # why\n\n\ndef f():\n    """Doc.\n\n    More.\n    """\n    return "# x"\n'
-    assert provenance._statements(source) == 'x = 1\ndef f():\n    return "# x"'
-
-
 def test_folders_of_one_name_are_told_apart(tmp_path):
     runs_of = []
     for place, grey in (("a", 0), ("b", 200)):
@@ -224,7 +219,7 @@ def test_the_run_file_explains_itself(tmp_path):
         for name in (
             "commit",
             "dirty",
-            "code_fingerprint",
+            "numerics",
             "data_digest",
             "torch",
             "device",
@@ -534,15 +529,9 @@ def test_published_runs_can_be_made_again(tmp_path):
         for experiment in profiles.experiments("laptop", seeds=[100], published=True)
         if experiment.id in published["run"]
         and experiment.delay == 0  # a later start has no two epochs to show
-        and provenance.equivalent(str(published.sel(run=experiment.id)["code_fingerprint"].item()))
-        == provenance.code_fingerprint()
+        and provenance.is_current(str(published.sel(run=experiment.id)["numerics"].item()))
     ]
-    made_by = {
-        run: str(code)
-        for run, code in zip(published["run"].values, published["code_fingerprint"].values, strict=True)
-    }
-    mine.sort(key=lambda experiment: made_by[experiment.id] != provenance.code_fingerprint())
-    by_network = {experiment.network: experiment for experiment in mine}  # of each, one of earlier code
+    by_network = {experiment.network: experiment for experiment in mine}
     assert len(by_network) >= 7
     for experiment in by_network.values():
         began = study.train(experiment.model_copy(update={"epochs": 2}), folder=tmp_path)

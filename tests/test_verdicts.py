@@ -361,7 +361,7 @@ def test_how_many_overfit_is_beside_how_far_their_loss_rises() -> None:
 
 def test_by_which_code_judging_runs_were_made() -> None:
     runs = runs_of(DESKTOP, {"vanillaNet": [0.5] * 5})
-    older = runs.assign_coords(code_fingerprint=("run", ["00000000"] * 5))
+    older = runs.assign_coords(numerics=("run", ["core 0"] * 5))
     assert ledger.made_by(LEDGER, [older]).startswith("5 of 5 published runs were made by older")
     assert ledger.made_by(LEDGER, []) == ""
 
@@ -526,7 +526,7 @@ def test_only_runs_that_judge_are_held_against_the_commit_of_their_ledger() -> N
     runs = runs_of(QUICK, {"sparseoutNet q=3.0": [0.6] * 5}).assign_coords(commit=("run", ["0" * 40] * 5))
     told = ledger.order_of_commits(OTHERS, [runs])
     assert told.startswith("0 of the 5 published runs")
-    assert "`claims-other-papers.yaml`" in told
+    assert "`pilot-other-papers.yaml`" in told
     assert ledger.order_of_commits(LEDGER, [runs]).startswith("No run that judges them is published yet")
 
 

@@ -48,12 +48,9 @@ def _of_device(told: Measured) -> list[str]:
     for name, section in told["sections"].items():
         lines += SECTIONS[name](section["rows"])
     made: list[Row] = [
-        (name, section["date"], _commit(section), section["code_fingerprint"])
-        for name, section in told["sections"].items()
+        (name, section["date"], _commit(section)) for name, section in told["sections"].items()
     ]
-    return lines + table(
-        "When each part was measured, and of which code.", ("part", "day", "commit", "numerical code"), made
-    )
+    return lines + table("When each part was measured, and of which code.", ("part", "day", "commit"), made)
 
 
 def _commit(section: Measured) -> str:

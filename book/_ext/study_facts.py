@@ -128,7 +128,7 @@ def _by_cell(runs: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def _by_machine(runs: Sequence[dict[str, Any]]) -> list[Row]:
-    groups = _grouped(runs, (*MACHINE, "code_fingerprint"))
+    groups = _grouped(runs, (*MACHINE, "numerics"))
     return [(len(those), *map(as_text, key)) for key, those in groups.items()]
 
 
@@ -174,7 +174,7 @@ def primary_claims(root: Path) -> list[str]:
 
     from sparsity_lib.study import StudyError, claims, figures, ledger, published, verdicts
 
-    rules = claims.load(root / "claims.yaml")
+    rules = claims.load()
     judged = verdicts.judge_all(rules, _judged_by())
     mechanism = verdicts.on_the_laptop(rules, published("laptop"))
     told = ledger.outcome(judged, mechanism).splitlines()
@@ -204,7 +204,7 @@ def other_papers(root: Path) -> list[str]:
     """A line for each of the other three papers: how many of its claims were seen, how many not run."""
     from sparsity_lib.study import claims, other_papers, published, verdicts
 
-    rules = claims.load(root / claims.OTHER_PAPERS.name)
+    rules = claims.load(claims.OTHER_PAPERS)
     judged = verdicts.judge_all(rules, _judged_by())
     mechanism = verdicts.on_the_laptop(rules, published("laptop"))
     return other_papers.outcome(rules, judged, mechanism).splitlines()

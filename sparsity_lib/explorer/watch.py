@@ -11,7 +11,6 @@ from sparsity_lib import ActivationMonitor
 from sparsity_lib._layers import named_layers
 from sparsity_lib.explorer.explored import explored, run_labels, seen_in
 from sparsity_lib.explorer.widget import Explorer
-from sparsity_lib.study import networks
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.observation import MAPS
@@ -58,7 +57,7 @@ class TrainingExplorer(Explorer):
         self._classes = list(loaded.classes)
         _, channels, height, width = self._images.images.shape
         with torch.random.fork_rng(devices=[]):  # building draws initial weights
-            model = networks.build(experiment, channels, (height, width), len(self._classes))
+            model = experiment.build(channels, (height, width), len(self._classes))
         modules = named_layers(model)
         self._modules = {name: modules[name] for name in ActivationMonitor(model).layers}
         self._seen = seen_in(model, (channels, height, width))

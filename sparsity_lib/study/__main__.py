@@ -15,8 +15,8 @@ from sparsity_lib.study import costs, publication, results, runs
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import missing, run_queue
-from sparsity_lib.study.networks import ALL_SIZES
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
+from sparsity_lib.study.recipes import ALL_SIZES
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.tensorboard import Board, export
 from sparsity_lib.study.training import NonFiniteLoss, train

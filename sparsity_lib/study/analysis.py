@@ -14,7 +14,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.networks import ALL_SIZES, NETWORKS
+from sparsity_lib.study.recipes import ALL_SIZES, NETWORKS
 
 LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)

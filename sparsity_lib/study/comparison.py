@@ -45,15 +45,20 @@ def describe(values: ArrayLike) -> Description:
     return Description(n, mean, sd, mean - half, mean + half, missing)
 
 
-def prediction_interval(values: ArrayLike, m: int = 1, level: float = 0.95) -> tuple[float, float]:
+def prediction_interval(
+    values: ArrayLike, m: int = 1, level: float = 0.95, pooled: tuple[float, int] | None = None
+) -> tuple[float, float]:
     """Where the mean of `m` new runs falls with probability `level`, told from these runs' values.
 
-    Normal values are assumed. (NaN, NaN) for fewer than two.
+    Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
+    (NaN, NaN) for fewer than two values, or no degree of freedom.
     """
     if m < 1 or not 0 < level < 1:
         raise StudyError(f"m = {m}, level = {level}: give at least one new run and a level between 0 and 1")
-    n, mean, sd, *_ = describe(values)
-    half = float(t.ppf((1 + level) / 2, n - 1)) * sd * np.sqrt(1 / m + 1 / n) if n > 1 else np.nan
+    n, mean, own, *_ = describe(values)
+    sd, freedom = pooled or (own, n - 1)
+    known = n > 1 and freedom > 0
+    half = float(t.ppf((1 + level) / 2, freedom)) * sd * np.sqrt(1 / m + 1 / n) if known else np.nan
     return mean - half, mean + half
 
 

@@ -1,7 +1,7 @@
 """How the ledgers decide from a value a run, or a pair: direction, p, Holm's correction, what n can show."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.optimize import brentq
@@ -45,14 +45,31 @@ def p_value(test: Criterion, values: np.ndarray, margin: float) -> float:
 
     NaN for shares and for fewer than two values.
     """
+    if test.kind == "share":
+        return math.nan
+    if test.expected:
+        return 2 * min(one_sided(values, 0, 1), one_sided(values, 0, -1))
+    return max(one_sided(values, -margin, 1), one_sided(values, margin, -1))
+
+
+def one_sided(values: np.ndarray, bound: float, side: int) -> float:
+    """p of the t test that the mean lies above `bound` (`side` 1) or below it (-1).
+
+    NaN for fewer than two values.
+    """
     n = len(values)
-    if test.kind == "share" or n < 2:
+    if n < 2:
         return math.nan
     error = max(float(values.std(ddof=1)) / math.sqrt(n), 1e-12)  # equal values: sure, not undefined
-    mean = float(values.mean())
-    if test.expected:
-        return float(2 * t.sf(abs(mean) / error, n - 1))
-    return float(max(t.sf((mean + margin) / error, n - 1), t.sf((margin - mean) / error, n - 1)))
+    return float(t.sf(side * (float(values.mean()) - bound) / error, n - 1))
+
+
+def pooled_sd(groups: Iterable[np.ndarray]) -> tuple[float, int]:
+    """SD within groups of values, and its degrees of freedom; (NaN, 0) if no group has two values."""
+    several = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in several)
+    squares = sum(float(group.var(ddof=1)) * (len(group) - 1) for group in several)
+    return (math.sqrt(squares / freedom), freedom) if freedom else (math.nan, 0)
 
 
 def holm(p: Sequence[float], family: int) -> list[float]:

@@ -1,6 +1,7 @@
 """One training run, described: a frozen, validated record whose hash names the run's file."""
 
 import hashlib
+import importlib
 import json
 import math
 import re
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from torch import nn
 
+from sparsity_lib.study import recipes
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.described import Described, file_name, is_plain
-from sparsity_lib.study.networks import NETWORKS, layers_of, sizes_of
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
 
 Strengths = dict[str, float]
 
@@ -29,6 +33,10 @@ ONLY_OF = {
     "q": _WITH_SPARSEOUT,
     "sparseout_gradient": _WITH_SPARSEOUT,
 }
+
+_OF_THE_NETWORK = (
+    *("init", "norm_placement", "batch_norm", "dropout_placement", "dropout", "q", "sparseout_gradient"),
+)
 
 
 class Experiment(Described):
@@ -172,6 +180,34 @@ class Experiment(Described):
         """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net and varNet."""
         return NETWORKS[self.network].architecture if self.network in NETWORKS else self.network
 
+    def build(self, in_channels: int, image_size: tuple[int, int], num_classes: int) -> nn.Module:
+        """The network with initial weights, `(N, in_channels, *image_size) -> (N, num_classes)`.
+
+        Draws the weights from torch's global generator. Architectures of the paper draw the same weights from
+        the same seed, so that networks are compared as pairs. A network of one's own,
+        `"package.module:factory"`, is called as `factory(in_channels, image_size, num_classes)` and keeps its
+        own initialisation.
+
+        Raises `StudyError` if the factory fails, or the images are too small.
+        """
+        if self.architecture in NETWORKS:
+            settings = {name: getattr(self, name) for name in _OF_THE_NETWORK}
+            try:
+                return recipes.build(
+                    self.architecture, self.size, in_channels, image_size, num_classes, **settings
+                )
+            except ValueError as error:
+                raise StudyError(str(error)) from None
+        module, _, factory = self.network.partition(":")
+        try:
+            model = getattr(importlib.import_module(module), factory)(in_channels, image_size, num_classes)
+        except Exception as error:  # whatever the factory raises
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise StudyError(f"network '{self.network}' cannot be made: {line}") from error
+        if not isinstance(model, nn.Module):
+            raise StudyError(f"network '{self.network}' made a {type(model).__name__}, no torch.nn.Module")
+        return model
+
     def strengths(self) -> dict[str, Strengths]:
         """The penalties' strengths by kind, `{"sparsity": {layer: strength}, "variance": ..., ...}`.
 
@@ -213,6 +249,16 @@ class Experiment(Described):
         if self.dataset.startswith("folder:"):
             return "folder:" + _folder_name(self.dataset)
         return self.dataset
+
+    @property
+    def numerical_parts(self) -> tuple[str, ...]:
+        """The parts of the numerics (`provenance.NUMERICS`) that the run uses."""
+        parts = {
+            "coherent": bool(self.l1 or self.l2 or self.rho is not None),
+            "sparseout": self.architecture.startswith("sparseout"),
+            "perplexity": bool(self.strengths()["perplexity"]),
+        }
+        return ("core", *(part for part, used in parts.items() if used))
 
     @property
     def digest(self) -> str:

@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 
 from sparsity_lib.study.analysis import LAST, moment_of_overfitting, summary, trained
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.questions import watched
+from sparsity_lib.study.recipes import TARGETED
 from sparsity_lib.study.timing import BASELINE, lead, lead_by_chance
 
 SIGNS = ("gap", "level")

@@ -18,7 +18,7 @@ from sparsity_lib.study import runs
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import require_writable, written_whole
-from sparsity_lib.study.provenance import code_fingerprint, equivalent
+from sparsity_lib.study.provenance import is_current
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.training import NonFiniteLoss, train
 from sparsity_lib.study.workers import Stop, Tell, side_by_side
@@ -118,7 +118,7 @@ def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None
 def _diverges(experiment: Experiment, folder: str | Path | None) -> str | None:
     """Where it diverged, if that was by the code as it is: it would do so again."""
     noted = runs.divergence(experiment, folder)
-    return noted["told"] if noted and equivalent(noted["code_fingerprint"]) == code_fingerprint() else None
+    return noted["told"] if noted and is_current(noted["numerics"]) else None
 
 
 def _train_side_by_side(

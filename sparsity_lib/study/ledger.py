@@ -301,8 +301,8 @@ def order_of_commits(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
     late = sum(after[commit] is True for commit in commits)
     unknown = sum(after[commit] is None for commit in commits)
     told = (
-        f"{late} of the {len(commits)} published runs that judge them come from a commit that has the last "
-        f"change of `{ledger.file}`"
+        f"{late} of the {len(commits)} published runs that judge them come from a commit that has "
+        f"`{ledger.file}` as it is"
     )
     return f"{told}; of {unknown} the history here cannot tell." if unknown else f"{told}."
 
@@ -310,7 +310,7 @@ def order_of_commits(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
 def made_by(ledger: Ledger, published: Sequence[xr.Dataset]) -> str:
     """By which numerical code the runs that judge were made, in a sentence; blank for none."""
     wanted = list(judging(ledger))
-    parts = [part.isel(run=part["run"].isin(wanted).to_numpy())[["code_fingerprint"]] for part in published]
+    parts = [part.isel(run=part["run"].isin(wanted).to_numpy())[["numerics"]] for part in published]
     there = [part for part in parts if part.sizes["run"]]
     return provenance(xr.concat(there, "run")) if there else ""
 

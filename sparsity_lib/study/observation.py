@@ -22,6 +22,7 @@ BINS = 201  # correlations rounded to two decimals, from -1.00 to 1.00 (TSR, Fig
 STATISTICS = (
     "entropy",
     "scale_free_entropy",
+    "noise_entropy",
     "perplexity_sparsity",
     "mean",
     "sd",
@@ -33,13 +34,16 @@ STATISTICS = (
 MAPS = ("maps", "scale_free_maps")
 assert {*STATISTICS, *MAPS} <= {field.name for field in fields(LayerStats)}
 
+_PIECE = 100  # resamples at once, to spare memory
+
 Record = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Per-image results of a pass over images: `loss` (N,) cross-entropy in nats, `correct` (N,) bool."""
+    """Results of a pass over images: `logits` (N, classes), `loss` (N,) in nats, `correct` (N,) bool."""
 
+    logits: Tensor
     loss: Tensor
     correct: Tensor
 
@@ -51,24 +55,21 @@ def batches(split: Split, prepare: Prepare, size: int) -> Iterator[tuple[Tensor,
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, prepare: Prepare, size: int = 512) -> Outcome:
-    """Evaluation mode: every image's cross-entropy, and whether it is classified correctly."""
+def evaluate(model: nn.Module, split: Split, prepare: Prepare, size: int = 256) -> Outcome:
+    """Evaluation mode: every image's logits and cross-entropy, and whether it is classified correctly."""
     model.eval()
-    losses, correct = [], []
-    for x, y in batches(split, prepare, size):
-        logits = model(x).float()
-        losses.append(F.cross_entropy(logits, y, reduction="none"))
-        correct.append(logits.argmax(1) == y)
-    return Outcome(torch.cat(losses), torch.cat(correct))
+    logits = torch.cat([model(x).float() for x, _ in batches(split, prepare, size)])
+    loss = F.cross_entropy(logits, split.labels, reduction="none")
+    return Outcome(logits, loss, logits.argmax(1) == split.labels)
 
 
 def observe_activations(
     model: nn.Module, monitors: Sequence[ActivationMonitor], splits: Sequence[Split], prepare: Prepare
-) -> Record:
+) -> tuple[Record, Outcome]:
     """Layer statistics, loss and accuracy on each of the splits (T16), stacked along a first axis of SPLITS.
 
     The record also has `<layer>/maps` and `<layer>/scale_free_maps`, (images, *spatial) in nats, of the first
-    split's first images.
+    split's first images. Returns the record, and the outcome on the first split.
     """
     record: Record = {}
     stats: list[dict[str, LayerStats]] = []
@@ -90,7 +91,7 @@ def observe_activations(
         for name in MAPS:
             if (maps := getattr(of_layer[0], name)) is not None:
                 record[f"{layer}/{name}"] = torch.from_numpy(maps)
-    return record
+    return record, outcomes[0]
 
 
 @torch.no_grad()
@@ -194,9 +195,11 @@ def rise_to_end(values: Tensor, sign: float, last: int = 5, resamples: int = 100
     worse = sign * (values[1:][-last:].mean(0) - values)  # (epochs, images)
     images = worse.shape[1]
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(images, (resamples, images), generator=generator)
-    counts = torch.zeros(resamples, images, dtype=torch.double)
-    counts.scatter_add_(1, drawn, torch.ones_like(counts))
-    means = counts @ worse.T / images  # (resamples, epochs)
-    ends = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
+    means = []
+    for size in torch.zeros(resamples).split(_PIECE):
+        drawn = torch.randint(images, (len(size), images), generator=generator)
+        counts = torch.zeros(len(size), images, dtype=torch.double)
+        counts.scatter_add_(1, drawn, torch.ones_like(counts))
+        means.append(counts @ worse.T / images)  # (_PIECE, epochs)
+    ends = torch.quantile(torch.cat(means), torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
     return torch.cat([worse.mean(1)[None], ends])

@@ -6,14 +6,13 @@ from typing import Any
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import NETWORKS
+from sparsity_lib.study.recipes import TARGETED
 
 SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
 SEVEN = (*SIX, "varNet")
 # As regularisers beside others. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
-TARGETED = NETWORKS["sr2Net"].sparsity  # TSR, section 4.1: the layers whose entropy changes
 
 GRIDS = {
     "networks": "the networks of the paper's Table 2, and varNet",
@@ -27,6 +26,9 @@ GRIDS = {
     "coherent": "strong L1 always on, delayed, and while gradients cohere (arXiv 1811.08056)",
     "coherent-strengths": "the same over more strengths of L1, and of L2",
     "architectures": "VGG-11 and ResNet-18 with the regularisers of both",
+    "learning-rates": "vanillaNet, dropNet, normNet and sr2Net over learning rates",
+    "lenet-tiny": "LeNet on Tiny ImageNet (Table 3)",
+    "equivalence": "sr2Net, varNet, dropNet and normNet with ten more seeds",
 }
 
 
@@ -185,6 +187,13 @@ _LAPTOP_OLDER = (
     *_cells(("LeNet", "srLeNet"), **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
     *_cells(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
+# On the paper's own data, of what two cores can do: registered in claims/registration.yaml before the runs.
+# Interpreted, so that a machine without a compiler makes the same numbers.
+_SMALL = {"dataset": "cifar100", "size": "s", "compiled": False}
+_LENETS = ("LeNet", "srLeNet")
+_SUBSET = {"dataset": "cifar10", "limit": 2000, "held_out": 2000, "compiled": False}
+_QUICK_SUBSET = {**_SUBSET, "size": "s", "lr": 0.05, "epochs": 60}
+
 _STAND_INS = ("cifar10-jpeg", "tiny32-100")
 # What minutes on a CPU allow: fewer images, a larger step, and a validation that costs no more than training.
 _FEW_IMAGES = {"dataset": "cifar10-jpeg", "limit": 2000, "held_out": 2000}
@@ -194,6 +203,74 @@ _QUICK = {**_FEW_IMAGES, "size": "s", "lr": 0.05, "epochs": 60}
 _FEW = tuple(range(100, 105))  # fewer than four cannot decide a claim about a share of runs
 _TEN = tuple(range(100, 110))
 _DEEP = "architectures.nc"
+
+
+def _on_the_subset(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
+    """Cells on a few images: the readings, the learning rates and the other papers."""
+    return {
+        "readings": (
+            *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **fields),
+            *_placements(**fields),
+            *_correlations(**fields),
+            *_strengths(**fields),
+            # 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
+            *_cells(("sr2Net",), **fields, sparsity=dict.fromkeys(TARGETED, 1.8e-3)),
+            *_baselines(**fields),
+        ),
+        "perplexity": (
+            *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields),
+            *_perplexity(**fields),
+        ),
+        "perplexity-200": (
+            *_cells(("vanillaNet",), **fields | {"epochs": 200}),
+            *_cells(("prNet",), **fields | {"epochs": 200}, lambda_=1.0),
+        ),
+        "sparseout": _sparseout("sparseoutNet", **fields),
+        "coherent": (
+            *_cells(("vanillaNet",), **fields, rho=-1.0),
+            *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **fields),
+        ),
+        "learning-rates": tuple(
+            cell
+            for rate in (0.003, 0.01, 0.03, 0.1)
+            for cell in _cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields | {"lr": rate})
+        ),
+    }
+
+
+def _registered(
+    name: str, cells: tuple[dict[str, Any], ...], seeds: tuple[int, ...] = _FEW, files: int = 1
+) -> tuple[str, Grid]:
+    return name, Grid(cells, seeds, seeds, published_files=files, file=f"{name}.nc")
+
+
+_THREE, _TWO, _TEN_MORE = _FEW[:3], _FEW[:2], tuple(range(105, 115))
+_REGISTERED = dict(
+    (
+        _registered("networks", _cells(SEVEN, **_SMALL)),
+        _registered(
+            "lenet-alexnet",
+            tuple(
+                cell
+                for dataset in ("cifar10", "cifar100")
+                for cell in _cells(_LENETS, dataset=dataset, size="full", compiled=False)
+            ),
+        ),
+        _registered(
+            "200-epochs", _cells(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200), _TWO
+        ),
+        _registered("adam", _cells(SIX, **_SMALL, optimizer="adam"), _TWO),
+        *(
+            _registered(name, cells, _THREE if name == "learning-rates" else _FEW, files=0)
+            for name, cells in _on_the_subset(**_QUICK_SUBSET).items()
+        ),
+        _registered("architectures", _architectures(**_SUBSET, size="quarter", epochs=40), _THREE, files=0),
+        _registered("lenet-tiny", _cells(_LENETS, dataset="tiny-imagenet", size="full", compiled=False)),
+        _registered(
+            "equivalence", _cells(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE, files=0
+        ),
+    )
+)
 PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
@@ -289,6 +366,10 @@ PROFILES = {
                 published_files=0,
             ),
         },
+    ),
+    "registered": Profile(
+        "the paper's data sets; size s and LeNet, an hour a run on one core; registered before they were run",
+        _REGISTERED,
     ),
     "paper": Profile(
         "the paper's data sets, sizes and settings; a GPU",

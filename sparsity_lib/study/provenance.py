@@ -1,14 +1,11 @@
 """How a run was made: the code, the data, the versions and the machine."""
 
-import ast
 import datetime
 import functools
 import hashlib
-import io
 import platform
 import subprocess
-import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,32 +16,46 @@ import torch
 import sparsity_lib
 from sparsity_lib.study.files import PROJECT
 
-# The modules that decide a run's numbers, and make the code fingerprint. What the data are is told by their
-# digest.
-_NUMERICAL = (
-    *("_entropy", "_fusion", "_hooks", "_layers", "_statistics", "coherence", "functional", "monitor"),
-    *(
-        "regularizers",
-        "sparseout",
-        *(f"study/{name}" for name in ("networks", "other_networks", "preparation")),
-    ),
-    *("study/observation", "study/training"),
-    *("study/data/pictures", "study/data/splits"),
-)
+# The version of the numerics by part. A part's number rises when its numbers change by more than the golden
+# tests allow (tests/test_golden.py); a run records the parts that it uses.
+NUMERICS = {"core": 1, "coherent": 1, "sparseout": 1, "perplexity": 1, "language": 1}
 
-# Fingerprints of earlier code, and of the later code that makes the same numbers: what was changed serves
-# settings that the earlier one did not have, or refused, or how files are read and written. Any further
-# change makes runs of all of these older code's.
-_SAME_NUMBERS = {
-    **dict.fromkeys(("3c812a3f", "af9d12e5", "4cca0eaf"), "80a5f94c"),
-    "ef265d43": "6fbf79e6",
+_CLAIMS = Path(__file__).parent / "claims"
+
+# Runs made before `NUMERICS` carry a fingerprint of the source code. These fingerprints are of code that made
+# today's numbers; any other one is version 0.
+_FINGERPRINTS = {
+    **dict.fromkeys(("3c812a3f", "af9d12e5", "4cca0eaf", "80a5f94c"), "core 1"),
+    **dict.fromkeys(("ef265d43", "6fbf79e6"), "language 1"),
 }
 
 
-def code() -> dict[str, Any]:
-    """The code as it is when this is first asked; files may change while a training runs."""
+def code(parts: Iterable[str] = ("core",)) -> dict[str, Any]:
+    """The commit, whether files differed from it, and the numerics of these parts, as of the first call."""
     commit, dirty = _commit()
-    return {"commit": commit, "dirty": int(dirty), "code_fingerprint": code_fingerprint()}
+    return {"commit": commit, "dirty": int(dirty), "numerics": numerics(parts)}
+
+
+def numerics(parts: Iterable[str]) -> str:
+    """The versions of these parts, as in `core 1, sparseout 1`."""
+    return ", ".join(f"{part} {NUMERICS[part]}" for part in parts)
+
+
+def numerics_of(recorded: Mapping[str, Any]) -> str:
+    """The versions that a run's attributes record; those of its fingerprint where the run is older."""
+    if "numerics" in recorded:
+        return str(recorded["numerics"])
+    return numerics_of_fingerprint(recorded["code_fingerprint"])
+
+
+def numerics_of_fingerprint(fingerprint: str) -> str:
+    """The version that a fingerprint of source code stands for."""
+    return _FINGERPRINTS.get(fingerprint, "core 0")
+
+
+def is_current(recorded: str) -> bool:
+    """Whether all recorded parts have today's versions."""
+    return set(recorded.split(", ")) <= {f"{part} {version}" for part, version in NUMERICS.items()}
 
 
 def surroundings(data_digest: str, device: torch.device, seconds: float) -> dict[str, Any]:
@@ -57,6 +68,7 @@ def surroundings(data_digest: str, device: torch.device, seconds: float) -> dict
     return {
         "sparsity_lib": sparsity_lib.__version__,
         "data_digest": data_digest,
+        "registration": registration(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
@@ -66,6 +78,15 @@ def surroundings(data_digest: str, device: torch.device, seconds: float) -> dict
         "seconds": round(seconds, 2),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache
+def registration() -> str:
+    """SHA-256 of the registration's files: the claims and rules that were written before the runs."""
+    digest = hashlib.sha256()
+    for path in sorted(_CLAIMS.glob("registration*.yaml")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache
@@ -80,41 +101,3 @@ def _commit() -> tuple[str, bool]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
-
-
-@functools.cache
-def code_fingerprint() -> str:
-    """Eight hex digits of the modules that decide a run's numbers; comments and docstrings do not count."""
-    return fingerprint_of(_NUMERICAL)
-
-
-def fingerprint_of(modules: Iterable[str]) -> str:
-    """Eight hex digits of the library's modules by these names, comments and docstrings aside."""
-    library = Path(sparsity_lib.__file__).parent
-    digest = hashlib.sha256()
-    for name in modules:
-        digest.update(_statements((library / f"{name}.py").read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:8]
-
-
-def equivalent(fingerprint: str) -> str:
-    """That of the later code that makes the same numbers, if there is such, else that one."""
-    return _SAME_NUMBERS.get(fingerprint, fingerprint)
-
-
-def _statements(source: str) -> str:
-    """The source without comments, docstrings and empty lines; a parsed form would differ between Pythons."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            docstring = node.body[0]
-            for row in range(docstring.lineno - 1, docstring.end_lineno or docstring.lineno):
-                lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from sparsity_lib.study import runs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.files import sha256, written_whole
 from sparsity_lib.study.profiles import experiments, profile
-from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
+from sparsity_lib.study.provenance import code, is_current
 from sparsity_lib.study.results import (
     SUMS,
     curves,
@@ -34,7 +33,7 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
     The curves of all go into their grid's file and one row of each into `summary.csv`; the files of a grid's
     first `published_files` seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs
     made from uncommitted code are refused; a run made without git at hand takes the commit that is checked
-    out here if its code fingerprint is the same. With `replace`, published runs of other code give way to
+    out here if its numerics are the same. With `replace`, published runs of other code give way to
     those that were made anew by the code as it is.
     """
     import pandas as pd  # here: the training path has to run without these
@@ -94,8 +93,8 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
 
 
 def _of_other_code(published: xr.Dataset) -> set[str]:
-    made_by = [equivalent(fingerprint) for fingerprint in published["code_fingerprint"].to_numpy()]
-    return set(published["run"].to_numpy()[np.array(made_by) != code_fingerprint()])
+    older = [not is_current(numerics) for numerics in published["numerics"].to_numpy()]
+    return set(published["run"].to_numpy()[older])
 
 
 def _diverged(

@@ -30,8 +30,7 @@ from sparsity_lib.study.analysis import (
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import LAYERS, build
-from sparsity_lib.study.profiles import TARGETED
+from sparsity_lib.study.recipes import LAYERS, TARGETED
 
 WATCHED = LAYERS[:-1]  # the layers that are penalised somewhere
 PLAIN = "vanillaNet"
@@ -210,7 +209,7 @@ def layer_sizes(experiment: Experiment) -> pd.DataFrame:
         rows[name] = sizes
 
     with torch.device("meta"):
-        model = build(experiment, channels, (side, side), classes)
+        model = experiment.build(channels, (side, side), classes)
         for name, module in model.named_children():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out.shape))

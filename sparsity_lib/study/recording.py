@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.moments import KEPT, MOMENTS
 from sparsity_lib.study.observation import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES, SPLITS
 
 
@@ -58,10 +59,12 @@ def as_tree(
     shown: Split,
     classes: Sequence[str],
     epochs: Sequence[int] | None = None,
+    moment_epochs: Sequence[int] = (),
 ) -> xr.DataTree:
     """The run file's contents, with names, dimensions and units as a reader will see them.
 
-    `epochs` are those in the log: by default all of the experiment's, from -1 on.
+    `epochs` are those in the log: by default all of the experiment's, from -1 on. `moment_epochs` are the
+    indices along them of `moments.MOMENTS`, where the log has what was measured at these.
     """
     epochs = epochs or range(-1, experiment.epochs)
     root: dict[str, Any] = {
@@ -85,6 +88,11 @@ def as_tree(
         ),
         "image_label": ("image", shown.labels.numpy().astype("int32")),
     }
+    if moment_epochs:
+        meaning = {"long_name": "of validation images; chosen: of the highest accuracy on monitor images"}
+        root["moment"] = ("moment", list(MOMENTS), meaning)
+        root["moment_epoch"] = ("moment", np.array([epochs[i] for i in moment_epochs], "int32"))
+        root["kept_moment"] = ("kept_moment", list(KEPT), {"long_name": "moments whose weights are kept"})
     groups: dict[str, dict[str, Any]] = {layer: {} for layer in layers}
     for name, values in log.items():
         layer, _, quantity = name.rpartition("/")
@@ -96,6 +104,14 @@ def as_tree(
             low, high = values.min().item(), values.max().item()  # it varies little: bytes are for that
             about = "entropy of the vector standardised over channels, by position"
             target["scale_free_heatmap"] = _heatmap(values, low, high, about)
+        elif quantity == "activations":
+            axes = ("y", "x")[: values.dim() - 3] if values.dim() <= 5 else ()
+            dims = ("kept_moment", "shown_image", "channel", *axes)
+            target[quantity] = (
+                dims,
+                values.numpy(),
+                {"long_name": "output of the layer, in float16's precision"},
+            )
         else:
             target[quantity] = _variable(quantity, values)
     tree = {"/": xr.Dataset(root)}
@@ -116,13 +132,16 @@ _DIMS = {
     "entropy_quantile": ("split", "epoch", "quantile"),
     "correlation_histogram": ("center", "epoch", "bin"),
     "knockout_accuracy": ("knocked_out",),
+    "image_loss": ("moment", "validation_image"),
+    "image_correct": ("moment", "validation_image"),
+    "channel_scaled_entropy": ("kept_moment",),
 }
 
 
 def _variable(quantity: str, values: Tensor) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
     dims = _DIMS.get(quantity, ("split", "epoch") if values.dim() == 2 else ("epoch",))
-    array = values.transpose(0, 1) if len(dims) > 1 else values  # the log has epochs first
-    kind = "int32" if quantity == "correlation_histogram" else "float32"
+    array = values.transpose(0, 1) if dims[1:2] == ("epoch",) else values  # the log has epochs first
+    kind = {"correlation_histogram": "int32", "image_correct": "int8"}.get(quantity, "float32")
     units = next((unit for word, unit in _UNITS.items() if word in quantity), None)
     return dims, array.numpy().astype(kind), {"units": units} if units else {}
 

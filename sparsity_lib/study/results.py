@@ -13,8 +13,10 @@ import xarray as xr
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256
+from sparsity_lib.study.moments import KEPT, MOMENTS
 from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT, SPLITS
 from sparsity_lib.study.profiles import CURVES, profile
+from sparsity_lib.study.provenance import numerics_of_fingerprint
 from sparsity_lib.study.runs import Run
 
 SUMS = "SHA256SUMS"
@@ -25,9 +27,14 @@ _BY_EPOCH = (
     "val_accuracy",
     *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop") for end in ("", "_low", "_high")),
 )
-_WHERE_MEASURED = ("coherence", "coherence_gate", "loss_gradient_norm", "shrinkage_norm", "nonzero_share")
+_WHERE_MEASURED = (
+    *("coherence", "coherence_gate", "loss_gradient_norm", "shrinkage_norm", "nonzero_share"),
+    *("temperature", "val_loss_calibrated"),
+    *(f"val_loss_calibrated_rise{end}" for end in ("", "_low", "_high")),
+)
 _BY_SPLIT = ("monitor_loss", "monitor_accuracy")
 _BY_LAYER = ("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share")
+_BY_LAYER_LATER = ("noise_entropy",)  # older files lack it
 _IDENTITY = (
     "network",
     "size",
@@ -38,15 +45,17 @@ _IDENTITY = (
     "epochs",
     "data_seed",
 )
-_PROVENANCE = ("commit", "code_fingerprint", "data_digest", "seconds")
+_PROVENANCE = ("commit", "numerics", "data_digest", "seconds")
 _DIMENSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch")),
     **dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch")),
-    **dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch")),
+    **dict.fromkeys((*_BY_LAYER, *_BY_LAYER_LATER), ("run", "layer", "split", "epoch")),
     "correlation": ("run", "layer", "center", "epoch"),
     "weight_norm": ("run", "layer", "epoch"),
     "knockout_accuracy": ("run", "layer", "knocked_out"),
     "channels": ("run", "layer"),
+    "channel_scaled_entropy": ("run", "layer", "kept_moment"),
+    "moment_epoch": ("run", "moment"),
 }
 
 
@@ -66,6 +75,7 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     layers = [*longest, *dict.fromkeys(name for run in which for name in run.layers if name not in longest)]
     epochs = max(run.experiment.epochs for run in which) + 1
     axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
+    axes |= {"moment": _text(MOMENTS), "kept_moment": _text(KEPT)}
     axes |= {"knocked_out": np.array(KNOCKED_OUT), "epoch": np.arange(-1, epochs - 1, dtype="int32")}
     sizes = {"run": len(which)} | {name: len(values) for name, values in axes.items()}
     arrays = {
@@ -88,11 +98,16 @@ def _read(file: h5py.File, into: dict[str, np.ndarray], own: Sequence[str], laye
     for name in (*_BY_EPOCH, *_BY_SPLIT, *_WHERE_MEASURED):
         if name in file or name not in _WHERE_MEASURED:
             _put(file[name][...], into[name])
+    if "moment_epoch" in file:  # older files lack it
+        into["moment_epoch"][:] = file["moment_epoch"][...]
     for layer in own:
         j, group = layers.index(layer), file[layer]
         into["channels"][j] = channels = group.attrs["channels"].item()
-        for name in _BY_LAYER:
-            _put(group[name][...], into[name][j])
+        for name in (*_BY_LAYER, *_BY_LAYER_LATER):
+            if name in group or name not in _BY_LAYER_LATER:
+                _put(group[name][...], into[name][j])
+        if "channel_scaled_entropy" in group:
+            into["channel_scaled_entropy"][j] = group["channel_scaled_entropy"][...]
         if "knockout_accuracy" in group:  # older files lack it
             into["knockout_accuracy"][j] = group["knockout_accuracy"][...]
         if "filter_norm_mean" in group:  # norms of batch norm have none
@@ -198,11 +213,19 @@ def load_curves(path: Path) -> xr.Dataset | None:
     if not path.exists():
         return None
     try:
-        return xr.load_dataset(as_listed(path), engine="h5netcdf")
+        return _with_numerics(xr.load_dataset(as_listed(path), engine="h5netcdf"))
     except StudyError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
         raise _damaged(path, f"{type(error).__name__}: {error}".splitlines()[0]) from None
+
+
+def _with_numerics(curves: xr.Dataset) -> xr.Dataset:
+    """The curves with the versions of the numerics in place of older runs' fingerprints."""
+    if "code_fingerprint" not in curves.coords:
+        return curves
+    made_by = [numerics_of_fingerprint(each) for each in curves["code_fingerprint"].to_numpy()]
+    return curves.drop_vars("code_fingerprint").assign_coords(numerics=("run", _text(made_by)))
 
 
 def as_listed(path: Path) -> Path:

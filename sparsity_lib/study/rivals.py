@@ -11,8 +11,8 @@ from sparsity_lib.study.analysis import alike, labels, settings, summary
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.networks import NETWORKS, layers_of
 from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.recipes import NETWORKS, layers_of
 from sparsity_lib.study.results import joined, published
 from sparsity_lib.study.selection import Listed, select
 from sparsity_lib.study.sentences import direction, number

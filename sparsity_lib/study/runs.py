@@ -20,7 +20,7 @@ from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import check_tensors, folder, is_sealed, set_aside, write_sealed, written_whole
-from sparsity_lib.study.provenance import code, code_fingerprint, equivalent
+from sparsity_lib.study.provenance import code, is_current, numerics_of
 
 MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
@@ -43,7 +43,8 @@ class Run:
         self.classes = _names(attrs.pop("classes"))
         if unfit := [layer for layer in self.layers if not is_plain(layer)]:
             raise StudyError(f"{path} is no run's file: it has a layer {unfit[0]!r}")
-        for name in ("code_fingerprint", "data_digest"):  # by which a run is found
+        attrs["numerics"] = numerics_of(attrs)
+        for name in ("numerics", "data_digest"):  # by which a run is found
             if not isinstance(attrs[name], str):
                 raise ValueError(f"its {name} is no text")
         self.provenance = attrs
@@ -75,8 +76,8 @@ class Run:
 
     @property
     def by_other_code(self) -> bool:
-        """Whether the modules that decide a run's numbers have changed since."""
-        return equivalent(self.provenance["code_fingerprint"]) != code_fingerprint()
+        """Whether the run was made by another version of the numerics."""
+        return not is_current(self.provenance["numerics"])
 
 
 @contextlib.contextmanager
@@ -153,7 +154,7 @@ def write(tree: xr.DataTree, path: Path) -> None:
     content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
     # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
     # each compressed variable, more than half of a run's file.
-    store = H5NetCDFStore.open(content, mode="w", driver_kwds={"libver": "latest"})
+    store = H5NetCDFStore.open(content, mode="w", driver_kwds={"libver": ("v110", "v110")})
     with contextlib.closing(store):
         for node in tree.subtree:
             dataset = node.to_dataset(inherit=False)
@@ -221,7 +222,7 @@ def note_divergence(experiment: Experiment, where: str | Path | None, told: str)
     """Leave a file beside the runs that says where the experiment's loss became infinite or NaN."""
     path = path_of(experiment, where).with_suffix(DIVERGED)
     with written_whole(path) as partial:
-        partial.write_text(json.dumps({"told": told} | code()), encoding="utf-8")
+        partial.write_text(json.dumps({"told": told} | code(experiment.numerical_parts)), encoding="utf-8")
 
 
 def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[str, Any] | None:
@@ -230,7 +231,7 @@ def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[
         noted = json.loads(path_of(experiment, where).with_suffix(DIVERGED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    needed = {"told", "commit", "dirty", "code_fingerprint"}
+    needed = {"told", "commit", "dirty", "numerics"}
     return noted if isinstance(noted, dict) and needed <= noted.keys() else None
 
 

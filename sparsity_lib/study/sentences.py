@@ -14,8 +14,8 @@ import xarray as xr
 from sparsity_lib.study.analysis import LAST, alike, labels, only, settings, summary, trained
 from sparsity_lib.study.comparison import Description, describe, paired
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.profiles import TARGETED
-from sparsity_lib.study.provenance import code_fingerprint, equivalent
+from sparsity_lib.study.provenance import is_current
+from sparsity_lib.study.recipes import TARGETED
 
 QUANTITIES = {
     "entropy": "entropy",
@@ -208,32 +208,14 @@ def agreement(comparison: pd.DataFrame) -> str:
     return f"{told} {alone} more have no published runs to be held against." if alone else told
 
 
-def provenance(published: xr.Dataset, now: str = "") -> str:
-    """How many of the published runs were made by numerical code that has changed since.
-
-    `now` is the fingerprint of the code as it is: by default that of the networks' trainings.
-    """
-    now, n = now or code_fingerprint(), published.sizes["run"]
-    if "code_fingerprint" not in published:
-        return f"Which numerical code made these {n} published runs was not kept."
-    made_by = published["code_fingerprint"].to_numpy().tolist()
-    older = [fingerprint for fingerprint in made_by if equivalent(fingerprint) != now]
-    same = [fingerprint for fingerprint in made_by if fingerprint != now and equivalent(fingerprint) == now]
-    if not older and same:
-        return (
-            f"{n - len(same)} of {n} published runs were made by the numerical code as it is now "
-            f"(fingerprint {now}), {len(same)} by earlier code that makes the same numbers ({_codes(same)})."
-        )
-    if not older:
-        return f"All {n} published runs were made by the numerical code as it is now (fingerprint {now})."
-    return (
-        f"{len(older)} of {n} published runs were made by older numerical code (fingerprint "
-        f"{_codes(older)}; now {now})."
-    )
-
-
-def _codes(fingerprints: Iterable[str]) -> str:
-    return ", ".join(sorted(set(fingerprints)))
+def provenance(published: xr.Dataset) -> str:
+    """How many of the published runs were made by another version of the numerics."""
+    made_by = published["numerics"].to_numpy().tolist()
+    older = sum(not is_current(each) for each in made_by)
+    versions = ", ".join(sorted(set(made_by)))
+    if older:
+        return f"{older} of {len(made_by)} published runs were made by older numerical code ({versions})."
+    return f"All {len(made_by)} published runs were made by the numerical code as it is now ({versions})."
 
 
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:

@@ -10,7 +10,6 @@ import torch
 
 from sparsity_lib import ActivationMonitor
 from sparsity_lib._layers import named_layers
-from sparsity_lib.study import networks
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.observation import BINS, CENTERS, SPLITS
@@ -55,7 +54,7 @@ class Board:
         data = load_on(torch.device("cpu"), experiment)
         _, channels, height, width = data.train.images.shape
         with torch.random.fork_rng(devices=[]):
-            model = networks.build(experiment, channels, (height, width), len(data.classes))
+            model = experiment.build(channels, (height, width), len(data.classes))
         layers = named_layers(model)
         return cls(
             Path(folder) / experiment.id,

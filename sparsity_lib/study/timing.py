@@ -1,7 +1,7 @@
 """Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
 
-The rules are those of `claims.yaml`, and of `claims-other-papers.yaml` for perplexity sparsity. Entropies are
-shares of ln D, of held-out images; everything takes `study.curves(runs)`.
+The rules are those of `claims/pilot.yaml`, and of `claims/pilot-other-papers.yaml` for perplexity sparsity.
+Entropies are shares of ln D, of held-out images; everything takes `study.curves(runs)`.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,7 @@ from sparsity_lib.early_warning import collapse_epochs
 from sparsity_lib.study.analysis import SETTING, labels, moment_of_overfitting, only, settings, trained
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.networks import LAYERS
-from sparsity_lib.study.profiles import TARGETED
+from sparsity_lib.study.recipes import LAYERS, TARGETED
 
 # Of the claims; `sparsity_lib.early_warning` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared

@@ -2,18 +2,19 @@
 
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
-from sparsity_lib.study import networks
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, save_tensors
 from sparsity_lib.study.preparation import Scaling
+from sparsity_lib.study.recipes import NETWORKS
 from sparsity_lib.study.runs import NETWORK, Run
 
 
@@ -27,11 +28,15 @@ class WithNetwork(Protocol):
     def root(self) -> xr.Dataset: ...
 
 
-def keep(path: Path, model: nn.Module, prepare: Scaling) -> None:
-    """Write the network of the run whose file is `path`, and the scaling of its inputs."""
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepare: Scaling) -> None:
+    """Write a run's network after the last epoch and at the lowest validation loss, and the inputs' scaling.
+
+    `path` is the run's file; `lowest_loss` are the weights at that epoch, as `model.state_dict()` names them.
+    """
+    last = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     scaling = {"offset": prepare.offset.cpu(), "scale": prepare.scale.cpu()}
-    save_tensors(path.with_suffix(NETWORK), {"run": path.stem, "model": state, **scaling})
+    networks = {"model": last, "lowest_loss": dict(lowest_loss)}
+    save_tensors(path.with_suffix(NETWORK), {"run": path.stem, **networks, **scaling})
 
 
 def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
@@ -45,12 +50,12 @@ def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # building draws initial weights
         if seed is not None:
             torch.manual_seed(seed)
-        return networks.build(run.experiment, channels, (height, width), len(run.classes))
+        return run.experiment.build(channels, (height, width), len(run.classes))
 
 
 def _check_imported(experiment: Experiment) -> None:
     """Only functions and classes of a module that is there already, itself no part of Python."""
-    if experiment.network in networks.NETWORKS:
+    if experiment.network in NETWORKS:
         return
     module, _, factory = experiment.network.partition(":")
     found = vars(sys.modules[module]).get(factory) if module in sys.modules else None
@@ -62,8 +67,10 @@ def _check_imported(experiment: Experiment) -> None:
         )
 
 
-def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
-    """The run's network after its last epoch, in evaluation mode on the CPU, and the scaling of its inputs.
+def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -> tuple[nn.Module, Scaling]:
+    """The run's network, in evaluation mode on the CPU, and the scaling of its inputs.
+
+    `moment`: after the last epoch, or at the epoch of the lowest validation loss.
 
     ```python
     model, prepare = study.trained_network(run)
@@ -84,7 +91,7 @@ def trained_network(run: Run) -> tuple[nn.Module, Scaling]:
         kept = load_tensors(path)
         if kept["run"] != run.id:
             raise ValueError(f"it is that of {kept['run']}")
-        model.load_state_dict(kept["model"])
+        model.load_state_dict(kept["model" if moment == "last" else moment])
         prepare = Scaling(kept["offset"], kept["scale"])
     except Exception as error:  # whatever a truncated or foreign file makes the reader raise
         told = (str(error) or type(error).__name__).splitlines()[0]

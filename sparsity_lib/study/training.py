@@ -22,12 +22,11 @@ from sparsity_lib import ActivationMonitor, DecorrReg, GradientCoherent
 from sparsity_lib._fusion import compiles
 from sparsity_lib._layers import named_layers
 from sparsity_lib.coherence import compression
-from sparsity_lib.study import networks, observation, runs, trained
+from sparsity_lib.study import calibration, moments, observation, recipes, runs, trained
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, lock, save_tensors, set_aside
-from sparsity_lib.study.other_networks import RESNET
 from sparsity_lib.study.preparation import (
     compiling_pays,
     device_of,
@@ -36,7 +35,7 @@ from sparsity_lib.study.preparation import (
     penalties,
     scaling,
 )
-from sparsity_lib.study.provenance import code, code_fingerprint, surroundings
+from sparsity_lib.study.provenance import code, numerics, surroundings
 from sparsity_lib.study.recording import Log, as_tree
 
 MAPS = 16  # images whose entropy maps are kept
@@ -73,7 +72,7 @@ def train(
     **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a layer the network lacks, missing
     data, or a device that is not there.
     """
-    path, made_by = runs.path_of(experiment, folder), code()
+    path, made_by = runs.path_of(experiment, folder), code(experiment.numerical_parts)
     with lock(path, stop=stop):
         if run := runs.find(experiment, folder):
             return run
@@ -118,15 +117,18 @@ class Training:
         self.experiment, self.device, self.data = experiment, device, data
         self.epoch = -1  # the next epoch to do; -1 only observes, before training (T16)
         self.log = Log()
+        self.lowest_loss = math.inf  # of the validation images, at an epoch whose weights are kept
+        self.weights_kept: dict[str, Tensor] = {}
         self.seconds = 0.0
 
         images = self.data.train.images
         torch.manual_seed(random_stream(experiment.seed, "initialisation"))
-        self.model = networks.build(
-            experiment, images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
+        self.model = experiment.build(
+            images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
         )
         self.model = self.model.to(device).to(memory_format=torch.channels_last)
         self.prepare = scaling(experiment, images)
+        self.monitored = recipes.monitored_layers(experiment.architecture, self.model)
 
         try:
             regularised = self._listen(compiled=False)
@@ -154,7 +156,8 @@ class Training:
         self.compiled = compiled and compiles(self.device)
         self.penalties, regularised = penalties(self.model, self.experiment, self.compiled)
         self.monitors = [
-            ActivationMonitor(self.model, maps=maps, compiled=self.compiled) for maps in (MAPS, 0)
+            ActivationMonitor(self.model, self.monitored, maps=maps, compiled=self.compiled)
+            for maps in (MAPS, 0)
         ]
         return regularised
 
@@ -179,6 +182,9 @@ class Training:
         trained = time.monotonic()
         record |= self.observe()
         self._refuse_non_finite_outcome(record)
+        if self.epoch >= 0 and record["val_loss"] < self.lowest_loss:
+            self.lowest_loss = float(record["val_loss"])
+            self.weights_kept = {n: v.detach().cpu().clone() for n, v in self.model.state_dict().items()}
         record["epoch_seconds"] = torch.tensor(trained - start)
         record["monitor_seconds"] = torch.tensor(time.monotonic() - trained)
         self.seconds += time.monotonic() - start
@@ -236,13 +242,21 @@ class Training:
         with self.autocast():
             validation = observation.evaluate(self.model, self.data.validation, self.prepare)
             splits = (self.data.monitor, self.data.train_monitor)
-            record = observation.observe_activations(self.model, self.monitors, splits, self.prepare)
+            record, on_monitor = observation.observe_activations(
+                self.model, self.monitors, splits, self.prepare
+            )
         record |= observation.observe_filters(self.weights)
         if self.coherent is not None:
             of_all = compression(self.model)
             record["nonzero_share"] = torch.tensor(of_all.nonzero / of_all.parameters)
         record |= {"val_loss": validation.loss.mean(), "val_accuracy": validation.correct.float().mean()}
         record |= {"val_image_loss": validation.loss, "val_image_correct": validation.correct}
+        fitted = calibration.temperature(on_monitor.logits, self.data.monitor.labels)
+        calibrated = F.cross_entropy(
+            validation.logits / fitted, self.data.validation.labels, reduction="none"
+        )
+        record |= {"temperature": torch.tensor(fitted), "val_loss_calibrated": calibrated.mean()}
+        record["val_image_loss_calibrated"] = calibrated
         if self.regularised:
             x, y = next(
                 observation.batches(self.data.train_monitor, self.prepare, self.experiment.batch_size)
@@ -298,6 +312,8 @@ class Training:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "compiled": self.compiled,
+            "lowest_loss": self.lowest_loss,
+            "weights_kept": self.weights_kept,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "coherent": self.coherent.state_dict() if self.coherent else {},
@@ -326,12 +342,15 @@ class Training:
             self.coherent.load_state_dict(state["coherent"])
         self.log = Log(state["log"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.lowest_loss, self.weights_kept = state["lowest_loss"], state["weights_kept"]
 
     def _fingerprint(self) -> str:
-        return f"{self.experiment.digest}/{code_fingerprint()}/{self.data.digest}"
+        return f"{self.experiment.digest}/{numerics(self.experiment.numerical_parts)}/{self.data.digest}"
 
     def _knock_out(self) -> dict[str, Tensor]:
-        if self.experiment.architecture == RESNET:  # its layers share their ReLUs, and have norms before them
+        if (
+            self.experiment.architecture == "ResNet18"
+        ):  # its layers share their ReLUs, and have norms before them
             return {}
         generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "knock-out"))
         with self.autocast():
@@ -340,20 +359,34 @@ class Training:
             )
         return {name: value.cpu() for name, value in record.items()}
 
+    def _at_kept_moments(self) -> dict[str, Tensor]:
+        """`moments.layers_at` with the weights of each of `moments.KEPT`, stacked; leaves the last ones."""
+        last = {name: value.clone() for name, value in self.model.state_dict().items()}
+        found = []
+        for weights in (self.weights_kept, last):
+            self.model.load_state_dict(weights)
+            with self.autocast():
+                found.append(moments.layers_at(self.model, self.layers, self.data.monitor, self.prepare))
+        return {name: torch.stack([each[name].cpu() for each in found]) for name in found[0]}
+
     def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
-        """Write the run's file, and the trained network beside it."""
+        """Write the run's file, and a file with its networks."""
         log = self.log.stacked() | self._knock_out()
-        for name, sign in (("loss_rise", 1.0), ("accuracy_drop", -1.0)):
-            per_image = log.pop("val_image_loss" if sign > 0 else "val_image_correct")
-            for suffix, values in zip(
-                ("", "_low", "_high"), observation.rise_to_end(per_image, sign), strict=True
-            ):
+        epochs = moments.epochs_of(log)
+        log |= moments.outcomes_at(log, epochs) | self._at_kept_moments()
+        for name, per_image, sign in (
+            ("loss_rise", "val_image_loss", 1.0),
+            ("loss_calibrated_rise", "val_image_loss_calibrated", 1.0),
+            ("accuracy_drop", "val_image_correct", -1.0),
+        ):
+            rise = observation.rise_to_end(log.pop(per_image), sign)
+            for suffix, values in zip(("", "_low", "_high"), rise, strict=True):
                 log[f"val_{name}{suffix}"] = values
         shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
-        tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes)
+        tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, moment_epochs=epochs)
         tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
         tree.attrs["compiled"] = int(self.compiled)
-        trained.keep(path, self.model, self.prepare)
+        trained.keep(path, self.model, self.weights_kept, self.prepare)
         return runs.save(tree, path)
 
 

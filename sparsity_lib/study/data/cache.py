@@ -1,4 +1,4 @@
-"""Decode a data set once: uint8 arrays on disk, named by the digest of the files they come from.
+"""Decode a data set once: uint8 arrays on disk, named by the digest of the data set.
 
 A record (JSON) beside each array holds labels, classes and the array's CRC-32. It is written last, so an
 array without a record was cut off and is made again.
@@ -21,6 +21,8 @@ from torch import Tensor
 from sparsity_lib.study import files
 from sparsity_lib.study.errors import StudyError
 
+_DECODING = 2  # increased when the same files decode to other arrays: earlier copies are not used
+
 
 @dataclass(frozen=True)
 class Content:
@@ -35,15 +37,17 @@ class Content:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as files: the `paths` below `folder` that its digest covers, and how they are decoded.
+    """A data set as files below `folder`, and how they are decoded.
 
-    `decode` takes the wanted image size in pixels (None is the images' own).
+    `decode` takes the wanted image size in pixels (None is the images' own). `digest` is that of the content
+    where it is known beforehand and `decode` checks it; where it is None, that of the files `paths`.
     """
 
     name: str
     folder: Path
     paths: list[str]
     decode: Callable[[int | None], Content]
+    digest: str | None = None
 
 
 def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, Content]:
@@ -53,8 +57,9 @@ def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, C
     """
     kind = source.name.split(":")[0]
     with files.lock(folder / kind, "decoded"):  # a second process waits instead of decoding the same
-        digest = _digest(source, folder)
-        path = folder / f"{kind}-{digest[:16]}{f'-{image_size}px' if image_size else ''}.npy"
+        digest = source.digest or _digest(source, folder)
+        size = f"-{image_size}px" if image_size else ""
+        path = folder / f"{kind}-{digest[:16]}{size}-{_DECODING}.npy"
         content = _read_sound(path)
         if content is None:
             _write(path, source.decode(image_size))
@@ -164,4 +169,6 @@ def _fingerprint(source: Source) -> str:
             lines.append(f"{name}\t{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}")
     except FileNotFoundError as error:
         raise StudyError(f"{source.name}: {error.filename} is missing; unpack the data set again") from None
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    except OSError as error:  # a link to itself, a folder without permission
+        raise StudyError(f"cannot read {error.filename}: {error.strerror}") from None
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()

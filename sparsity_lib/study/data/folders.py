@@ -1,6 +1,7 @@
 """Data sets that are folders of image files."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ TINY_IMAGES_PER_CLASS = (500, 50)
 
 def tiny_imagenet(root: Path) -> Source:
     """Tiny ImageNet in its official layout: 200 classes, 100,000 + 10,000 images of 64 x 64."""
-    folder = official.fetched(official.TINY, root)
+    folder = official.unpacked(official.TINY, root)
     return _tiny("tiny-imagenet", folder, class_count=None, own_size=None)
 
 
@@ -47,19 +48,28 @@ def cifar10_jpeg(root: Path) -> Source:
 
 def own_folder(path: str) -> Source:
     """Anybody's images: `train/<class>/*`, and `val/<class>/*` or `test/<class>/*`."""
-    folder = Path(path).expanduser().resolve()
-    if not path or not folder.is_dir():
+    folder = Path(os.path.realpath(os.path.expanduser(path)))
+    if not path or not os.path.isdir(folder):
         raise StudyError(f"folder:{path}: there is no such folder")
+    _require_utf8(str(folder))
     return _by_class(f"folder:{folder.name}", folder, mode=None, counts=None)
 
 
 def _by_class(name: str, folder: Path, *, mode: str | None, counts: tuple[int, int] | None) -> Source:
     """A folder per split, in it a folder per class."""
-    held_out_name = "val" if (folder / "val").is_dir() else "test"
+    parts = class_folders(folder)
+    held_out_name = "val" if "val" in parts else "test"
     for part in ("train", held_out_name):
-        if not (folder / part).is_dir():
+        if part not in parts:
             raise StudyError(f"{folder} needs train/<class>/ and val/<class>/ or test/<class>/: no {part}/")
-    classes, others = _folders(folder / "train"), _folders(folder / held_out_name)
+    classes, others = class_folders(folder / "train"), class_folders(folder / held_out_name)
+    form: dict[str, str] = {}
+    for found in [*classes, *others]:
+        if form.setdefault(unicodedata.normalize("NFC", found), found) != found:
+            raise StudyError(
+                f"{folder}: the class folder '{found}' is written both with composed letters (NFC) and "
+                "with separate accents (NFD); rename one of them"
+            )
     if classes != others or len(classes) < 2:
         unmatched = sorted(set(classes) ^ set(others))[:5]
         raise StudyError(
@@ -72,7 +82,7 @@ def _by_class(name: str, folder: Path, *, mode: str | None, counts: tuple[int, i
         return [
             (f"{part}/{name}/{file}", label)
             for label, name in enumerate(classes)
-            for file in _images(folder / part / name)
+            for file in image_files(folder / part / name)
         ]
 
     train, held_out = listed("train"), listed(held_out_name)
@@ -88,7 +98,7 @@ def _tiny(name: str, folder: Path, *, class_count: int | None, own_size: int | N
     train = [
         (f"train/{wnid}/images/{file}", label)
         for wnid, label in label_of.items()
-        for file in _images(folder / "train" / wnid / "images")
+        for file in image_files(folder / "train" / wnid / "images")
     ]
     held_out = [
         (f"val/images/{file}", label_of[wnid])
@@ -139,26 +149,37 @@ def _check_counts(folder: Path, found: tuple[int, int], expected: tuple[int, int
         )
 
 
-def _folders(folder: Path) -> list[str]:
-    """Sorted names of the folders in a folder, hidden ones left out."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def class_folders(folder: Path) -> list[str]:
+    """Sorted names of the folders in a folder, hidden ones left out; `StudyError` if it cannot be read."""
+    return _names(folder, os.DirEntry.is_dir)
 
 
-def _images(folder: Path) -> list[str]:
-    """Sorted names of the image files in a folder; `StudyError` if there are none."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(
-                entry.name
-                for entry in entries
-                if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
-            )
-    except OSError as error:
-        raise StudyError(f"cannot list {folder}: {error.strerror}") from None
+def image_files(folder: Path) -> list[str]:
+    """Sorted names of the image files in a folder; `StudyError` if there are none or it cannot be read."""
+    names = _names(folder, lambda entry: entry.name.lower().endswith(SUFFIXES))
     if not names:
         raise StudyError(f"there is no image in {folder} (of {', '.join(SUFFIXES)})")
     return names
+
+
+def _names(folder: Path, wanted: Callable[["os.DirEntry[str]"], bool]) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(
+                entry.name for entry in entries if not entry.name.startswith(".") and wanted(entry)
+            )
+    except OSError as error:
+        raise StudyError(f"cannot read {error.filename or folder}: {error.strerror}") from None
+    for name in names:
+        _require_utf8(f"{folder}/{name}")
+    return names
+
+
+def _require_utf8(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise StudyError(f"{path} has a name that is not in UTF-8; rename it") from None
 
 
 def _table(path: Path, columns: int) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """Image files to tensors."""
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def scaled(images: Tensor, size: int | None) -> Tensor:
 
 
 def read_all(paths: Sequence[Path], size: int | None, mode: str | None = "RGB") -> Tensor:
-    """Image files to uint8 (N, C, H, W): 3 channels for `mode="RGB"`, 1 for "L".
+    """Image files to uint8 (N, C, H, W), upright: 3 channels for `mode="RGB"`, 1 for "L".
 
     For None, 1 channel if all of the files are grey, else 3. Raises `StudyError` naming the file that cannot
     be read, or whose size differs from the first one's.
@@ -41,16 +42,25 @@ def read_all(paths: Sequence[Path], size: int | None, mode: str | None = "RGB") 
     wanted = mode or ("L" if all(_is_grey(path) for path in paths) else "RGB")
     first = scaled(_read(paths[0], wanted), size)
     images = torch.empty(len(paths), *first.shape[1:], dtype=torch.uint8)
-    # No threads: for small images Python's own work dominates, and its lock lets one thread at a time do it.
-    for index, path in enumerate(tqdm(paths, "decoding", unit=" images", disable=None, leave=False, delay=1)):
-        image = scaled(_read(path, wanted), size)
+    for index, full_size in enumerate(decoded(paths, wanted)):
+        image = scaled(full_size, size)
         if image.shape != first.shape:
             raise StudyError(
-                f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {path}; "
+                f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {paths[index]}; "
                 "give image_size= to scale them"
             )
         images[index] = image[0]
     return images
+
+
+def decoded(paths: Sequence[Path], mode: str) -> Iterator[Tensor]:
+    """Image files as uint8 (1, C, H, W), one after the other, with a progress bar.
+
+    Raises `StudyError` naming the file that cannot be read.
+    """
+    # No threads: for small images Python's own work dominates, and its lock lets one thread at a time do it.
+    for path in tqdm(paths, "decoding", unit=" images", disable=None, leave=False, delay=1):
+        yield _read(path, mode)
 
 
 def _read(path: Path, mode: str) -> Tensor:
@@ -58,10 +68,19 @@ def _read(path: Path, mode: str) -> Tensor:
         if image.mode.startswith(_DEEP):
             raise StudyError(f"{path} has pixels of mode {image.mode}; store it with 8 bits a channel")
         try:
-            pixels = np.array(image.convert(mode))
+            pixels = np.array(_upright(image).convert(mode))
         except Exception as error:  # a damaged file makes Pillow raise almost anything
             raise _unreadable(path, error) from None
     return torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], -1).movedim(-1, 1)
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    """The image turned as the orientation in its EXIF data says; as it is where these are damaged."""
+    from PIL import ImageOps
+
+    with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+        image = ImageOps.exif_transpose(image)
+    return image
 
 
 def _is_grey(path: Path) -> bool:

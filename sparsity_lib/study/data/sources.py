@@ -2,21 +2,20 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sparsity_lib.study import files
-from sparsity_lib.study.data import folders, official
+from sparsity_lib.study.data import cifar, folders
 from sparsity_lib.study.data.cache import Content, Source, cached, digest_of
 from sparsity_lib.study.data.pictures import scaled
 from sparsity_lib.study.errors import StudyError
 
 _SOURCES: dict[str, Callable[[Path], Source]] = {
-    "cifar10": partial(official.cifar, "cifar10"),
-    "cifar100": partial(official.cifar, "cifar100"),
+    "cifar10": lambda root: cifar.source(cifar.CIFAR10, root),
+    "cifar100": lambda root: cifar.source(cifar.CIFAR100, root),
     "tiny-imagenet": folders.tiny_imagenet,
     "cifar10-jpeg": folders.cifar10_jpeg,
     "tiny32-100": folders.tiny32_100,

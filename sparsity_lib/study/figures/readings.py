@@ -16,9 +16,9 @@ from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, legend, line_style
-from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.readings import filters
 from sparsity_lib.study.readings.changes import QUANTITIES, strengths
+from sparsity_lib.study.recipes import TARGETED
 
 _RESPONSES = {
     "chosen_accuracy": "accuracy at the chosen epoch",

@@ -15,11 +15,13 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor, nn
 
 from sparsity_lib import functional
-from sparsity_lib.study import networks, paper
+from sparsity_lib.models import WIDTHS
+from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.figures.data import tell, tell_map
 from sparsity_lib.study.figures.style import WIDTH, figure
+from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.results import label
 from sparsity_lib.study.runs import Run
 from sparsity_lib.study.trained import built
@@ -216,12 +218,12 @@ def widths_table() -> pd.DataFrame:
     Parameters are counted in vanillaNet for images of 3 x 32 x 32 and 100 classes, as CIFAR-100's.
     """
     rows = []
-    for size, ours in networks.SIZES.items():
+    for size, ours in WIDTHS.items():
         with torch.device("meta"):  # sizes without numbers
-            model = networks.build(Experiment(dataset="cifar100", size=size), 3, (32, 32), 100)
+            model = Experiment(dataset="cifar100", size=size).build(3, (32, 32), 100)
         rows.append(
             {"size": size}
-            | dict(zip(networks.LAYERS, ours, strict=False))
+            | dict(zip(LAYERS, ours, strict=False))
             | {"in the paper": ", ".join(map(str, paper.WIDTHS[size]))}
             | {"parameters": f"{sum(weight.numel() for weight in model.parameters()):,}"}
         )

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.language import runs
 from sparsity_lib.study.language.grid import select
-from sparsity_lib.study.provenance import equivalent
+from sparsity_lib.study.provenance import is_current
 from sparsity_lib.study.publication import require_committed, write_sums, wrong_sums
 from sparsity_lib.study.results import load_curves
 from sparsity_lib.study.runs import write
@@ -28,14 +27,14 @@ def publish(profile: str, source: str | Path | None = None, replace: bool = Fals
     """Put the profile's finished runs of published seeds into `results/language/`; return how many are new.
 
     Runs made from uncommitted code are refused; one made without git at hand takes the commit that is
-    checked out here if its code fingerprint is the same. With `replace`, published runs of other code give
-    way to those that were made anew by the code as it is.
+    checked out here if its numerics are the same. With `replace`, published runs of other code give way
+    to those that were made anew by the code as it is.
     """
     before = published(profile)
     known = set() if before is None else set(before["run"].to_numpy())
     if before is not None and replace:
-        made_by = [equivalent(fingerprint) for fingerprint in before["code_fingerprint"].to_numpy()]
-        known -= set(before["run"].to_numpy()[np.array(made_by) != runs.code_fingerprint()])
+        older = [not is_current(numerics) for numerics in before["numerics"].to_numpy()]
+        known -= set(before["run"].to_numpy()[older])
     new = [
         run
         for experiment in select(profile, published=True)

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,6 @@ from sparsity_lib.study.files import folder, is_sealed, set_aside
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.runs import check_structure, loaded, write
-
-# The modules that decide a run's numbers; what the text holds is told by its digest.
-_NUMERICAL = ("_entropy", "sparseout", "study/language/texts", "study/language/training")
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,8 @@ class LanguageRun:
 
     @property
     def by_other_code(self) -> bool:
-        """Whether the modules that decide a run's numbers have changed since."""
-        return provenance.equivalent(self.provenance["code_fingerprint"]) != code_fingerprint()
+        """Whether the run was made by another version of the numerics."""
+        return not provenance.is_current(self.provenance["numerics"])
 
 
 def path_of(experiment: LanguageExperiment, where: str | Path | None = None) -> Path:
@@ -53,14 +49,8 @@ def path_of(experiment: LanguageExperiment, where: str | Path | None = None) -> 
 
 
 def code() -> dict[str, Any]:
-    """The commit, and the fingerprint of the modules that decide a language model's numbers."""
-    return provenance.code() | {"code_fingerprint": code_fingerprint()}
-
-
-@cache
-def code_fingerprint() -> str:
-    """Eight hex digits of those modules; comments and docstrings do not count."""
-    return provenance.fingerprint_of(_NUMERICAL)
+    """The commit, and the versions of the numerics that a language model uses."""
+    return provenance.code(("language", "sparseout"))
 
 
 def save(
@@ -92,6 +82,7 @@ def load(path: str | Path) -> LanguageRun:
             curves = loaded(opened)
         attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in curves.attrs.items()}
         experiment = LanguageExperiment(**json.loads(attrs.pop("experiment")))
+        attrs["numerics"] = provenance.numerics_of(attrs)
     except Exception as error:  # whatever a damaged or foreign file makes the reader raise
         told = str(error).splitlines()[0]
         raise StudyError(f"{path} is damaged or no language model's run: {told}") from None
@@ -144,7 +135,7 @@ def curves(which: Sequence[LanguageRun]) -> xr.Dataset:
         **{name: [getattr(e, name) for e in described] for name in ("label", "setting", "seed", "epochs")},
         "q": [e.q if e.p else np.nan for e in described],
         "text": [texts.name_of(e.text) for e in described],
-        **{n: [run.provenance[n] for run in which] for n in ("code_fingerprint", "data_digest", "seconds")},
+        **{n: [run.provenance[n] for run in which] for n in ("numerics", "data_digest", "seconds")},
         "experiment": [json.dumps(e.describe()) for e in described],
         "provenance": [json.dumps(run.provenance) for run in which],
     }

@@ -8,8 +8,8 @@ import pandas as pd
 
 from sparsity_lib.study.comparison import describe
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.readings.outcomes import WITHOUT_FC1, measured
+from sparsity_lib.study.recipes import TARGETED
 from sparsity_lib.study.sentences import direction
 
 # What each network is set against, to say what its penalty or layers do.

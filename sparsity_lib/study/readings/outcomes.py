@@ -11,8 +11,8 @@ from sparsity_lib.study.analysis import only, summary, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.grid import load_or_train_all
-from sparsity_lib.study.profiles import TARGETED
 from sparsity_lib.study.profiles import profile as profile_of
+from sparsity_lib.study.recipes import TARGETED
 from sparsity_lib.study.results import curves as curves_of
 from sparsity_lib.study.results import joined
 from sparsity_lib.study.runs import Run
@@ -36,7 +36,7 @@ _COLUMNS = (
     "network",
     "label",
     "seed",
-    "code_fingerprint",
+    "numerics",
     "change",
     "family",
     "strength",

@@ -11,7 +11,6 @@ from sparsity_lib.study.comparison import Description, describe
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.ledger import UNITS, criterion_words, side
-from sparsity_lib.study.provenance import equivalent
 from sparsity_lib.study.readings import changes
 from sparsity_lib.study.readings.changes import (
     CONTENDER,
@@ -65,16 +64,14 @@ def provenance(table: pd.DataFrame) -> str:
         ("unchanged", table[table["change"] == ""]),
         ("changed", table[table["change"] != ""]),
     ):
-        made_by = ", ".join(sorted(mine["code_fingerprint"].unique()))
+        made_by = ", ".join(sorted(mine["numerics"].unique()))
         seeds = mine["seed"].nunique()
         of = f"{seeds} seed{'s' if seeds > 1 else ''}; code {made_by}"
         parts.append(f"{len(mine)} {name} runs ({of})" if len(mine) else f"no {name} runs")
-    codes = table["code_fingerprint"]
+    codes = table["numerics"]
     note = (
         "All were trained by the same code."
         if codes.nunique() == 1
-        else "These codes make the same numbers."
-        if codes.map(equivalent).nunique() == 1
         else "So the two runs of a pair can come from two "
         "versions of the code: alike at the start, they may drift apart by rounding."
     )

@@ -2,7 +2,7 @@
 
 import functools
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,18 +13,24 @@ from sparsity_lib.study import paper, results
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import PROJECT
-from sparsity_lib.study.networks import SIZES
 from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.recipes import WIDTHS
 
-LEDGER = PROJECT / "claims.yaml"
-ADDED = PROJECT / "claims-added.yaml"  # of the same paper, written when some runs had been seen
-OTHER_PAPERS = PROJECT / "claims-other-papers.yaml"  # three, known by their abstracts alone
+_FOLDER = Path(__file__).parent
+LEDGER = _FOLDER / "pilot.yaml"
+ADDED = _FOLDER / "pilot-added.yaml"  # of the same paper, written when some runs had been seen
+OTHER_PAPERS = _FOLDER / "pilot-other-papers.yaml"  # three, known by their abstracts alone
+REGISTRATION = _FOLDER / "registration.yaml"
+REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"
 JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
+
+_VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds, readings and learning rates
 
 # Quantities by what their margin is named after.
 MARGIN_OF = {
     "accuracy": "accuracy",
     "val_loss_rise": "loss",
+    "val_loss_calibrated_rise": "loss",
     "min_val_loss": "loss",
     "entropy": "entropy",
     "scale_free_entropy": "entropy",
@@ -37,7 +43,7 @@ MARGIN_OF = {
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Cell(_Strict):
@@ -89,7 +95,7 @@ class Claim(_Strict):
     where: str
     claim: str
     paper: str = ""
-    holds: str
+    holds: str = Field(alias="in_the_paper")
     test: Criterion | None
     primary: bool = False
     cells: tuple[Cell, ...] = ()
@@ -111,6 +117,7 @@ class Ledger(_Strict):
 
     file: str
     rules: dict[str, Any]
+    predictions: dict[str, str] = {}
     cells: dict[str, tuple[Cell, ...]]
     claims: tuple[Claim, ...]
 
@@ -136,6 +143,23 @@ def planned(label: str, cell: Cell) -> list[Experiment]:
     return [experiment for experiment in _confirmatory().get(label, ()) if _matches(experiment, cell)]
 
 
+@functools.cache
+def registered_ids(label: str, cell: Cell) -> Mapping[int, str]:
+    """Ids by seed of the runs by which the registration judges a label in a cell; none for an unknown label.
+
+    Runs of the test of equivalence, of readings and of other learning rates do not count. Cells that two
+    cores cannot train (sizes m and xxl, AlexNet) have the runs of the profile `paper`.
+    """
+    both = (_runs_by_label(name).get(label, ()) for name in ("registered", "paper"))
+    found = ({run.seed: run.id for run in runs if _matches(run, cell)} for runs in both)
+    return next(filter(None, found), {})
+
+
+def place(cell: Cell) -> Cell:
+    """The cell without its kind: cells of different claims that need the same runs are equal."""
+    return cell.model_copy(update={"kind": ""})
+
+
 def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
     """What a test compares in a cell, by label: the planned experiments of one or two networks or sizes."""
     found = {label: planned(label, cell) for label in test.networks}
@@ -146,7 +170,7 @@ def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
 
 def smaller(cell: Cell) -> Cell:
     """The same cell at the next smaller size of Table 1."""
-    sizes = list(SIZES)
+    sizes = list(WIDTHS)
     return cell.model_copy(update={"size": sizes[sizes.index(str(cell.size)) - 1]})
 
 
@@ -169,6 +193,16 @@ def laptop_cell(claim: Claim) -> Cell | None:
         kind="laptop",
     )
     return cell if all(needed(claim.test, cell).values()) else None
+
+
+@functools.cache
+def _runs_by_label(name: str) -> dict[str, list[Experiment]]:
+    """A profile's confirmatory runs by label, without those that vary what is not in the label."""
+    grids = [grid for grid in profile(name).grids if grid not in _VARIED]
+    found: dict[str, list[Experiment]] = {}
+    for experiment in experiments(name, grids=grids, published=True):
+        found.setdefault(results.label(experiment), []).append(experiment)
+    return found
 
 
 @functools.cache
@@ -226,16 +260,14 @@ def papers_value(test: Criterion, cell: Cell) -> float | None:
 
 
 def committed_before(commits: Iterable[str], file: str = LEDGER.name) -> dict[str, bool | None]:
-    """Of each commit, whether the last change of a ledger came before it; None where git cannot tell."""
+    """Whether each commit has a file, of any name, with a ledger's content; None where git cannot tell."""
 
     def git(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(PROJECT), *command], capture_output=True, text=True)
 
     try:
-        last = git("log", "-1", "--format=%H", "--", file).stdout.strip()
-        if not last:
-            return dict.fromkeys(commits)
-        answers = {commit: git("merge-base", "--is-ancestor", last, commit).returncode for commit in commits}
+        content = git("hash-object", str(_FOLDER / file)).stdout.strip()
+        trees = {commit: git("ls-tree", "-r", commit) for commit in commits}
     except OSError:
         return dict.fromkeys(commits)
-    return {commit: {0: True, 1: False}.get(code) for commit, code in answers.items()}
+    return {commit: None if tree.returncode else content in tree.stdout for commit, tree in trees.items()}

@@ -1,0 +1,223 @@
+"""Directions and verdicts of the second registration, from published curves: `rules` of registration.yaml."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from sparsity_lib.study.claims import Cell, Claim, Criterion, Ledger, papers_value
+from sparsity_lib.study.claims.evidence import (
+    OF_A_RUN,
+    Curves,
+    Evidence,
+    Runs,
+    Sample,
+    change_point,
+    measure_of,
+    networks_of,
+    plans,
+    sample,
+)
+from sparsity_lib.study.claims.images import image_interval, outcomes_of
+from sparsity_lib.study.comparison import prediction_interval
+from sparsity_lib.study.decisions import ALPHA, detectable, holm, interval, one_sided, wilson
+from sparsity_lib.study.onset import onset
+from sparsity_lib.study.warning_skill import Skill, warning_skill
+
+
+def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
+    """One row per claim with a test and cell, in the ledger's order.
+
+    **Arguments:** `ledger`, of `claims.load`; `curves`, as `study.curves(runs)` or the published ones, one
+    data set or several (`results.published_parts("registered")`).
+
+    **Returns:** numbers are NaN where there are none, words are blank:
+
+    - `claim`; `dataset`, `size`, `limit` (0: all images), `epochs`, `optimizer`, `kind` of the cell; `test`,
+      `quantity`, `network`, `expected`; `primary`: whether this cell decides a primary claim.
+    - `n` values of `planned` runs or pairs; `diverged`, left out for an infinite or NaN loss; `without` a
+      value (leads). `status`: complete, not run, or as in "3 of 5".
+    - `mean`, `sd`, 95 % interval `low` to `high` (of a share: Wilson's), 90 % interval `low90` to `high90`,
+      `margin`; of primary cells, the bootstrap interval over images, `image_low` to `image_high`.
+    - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks
+      (over pairs as if their runs were independent).
+    - `p_supported`, `p_opposite`; `p`, twice the smaller one; `holm`, corrected over the primary claims, of
+      which unfinished ones count as 1 (finishing them can only lower the others).
+    - `direction`: supported, opposite, negligible, inconclusive or not run; `uncorrected`, before Holm's
+      correction. `verdict`: supported, contradicted or inconclusive; blank in conceptual cells, and at size m
+      where xxl is finished. No number of a cell but its counts appears until all planned runs are finished.
+    - of leads, once all of the cell's networks are finished: `p_overall` and `p_within`, of permuted
+      change-points; `warning`: warning, or order of events.
+    - of accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %
+      prediction interval for one more run or pair from the pooled SD, `predicted_low` to `predicted_high`,
+      and from the cell's own SD, `unpooled_low` to `unpooled_high`; whether the paper's value lies `inside`,
+      and `inside_unpooled`; `distance`, ours less the paper's, in points.
+
+    **Raises:** `StudyError` for curves without a variable that a claim needs.
+    """
+    evidence = Evidence(curves)
+    rows = [
+        _row(ledger, evidence, claim, cell) for claim in ledger.claims if claim.test for cell in claim.cells
+    ]
+    return _decided(pd.DataFrame(rows), ledger)[COLUMNS]
+
+
+def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
+    """The first registered rule that applies: negligible, supported, opposite or inconclusive."""
+    if test.kind == "share":
+        if not len(values):
+            return "inconclusive"
+        (low, high), hits = wilson(values), values.sum()
+        if test.expected:
+            supported, opposite = low > 0.5, high < 0.5
+        else:
+            supported, opposite = not hits and high < 0.5, low > 0.5
+        return "supported" if supported else "opposite" if opposite else "inconclusive"
+    low90, high90 = interval(values, 0.90)
+    if -margin < low90 and high90 < margin and not (test.kind == "lead" and test.expected):
+        return "negligible" if test.expected else "supported"
+    low, high = interval(values, 0.95)
+    above, below = low > margin, high < -margin
+    if (test.expected > 0 and low > 0) or (test.expected < 0 and high < 0):
+        return "supported"
+    opposite = {1: below, -1: above, 0: below or above}[test.expected]
+    return "opposite" if opposite else "inconclusive"
+
+
+def p_values(test: Criterion, values: np.ndarray, margin: float) -> tuple[float, float]:
+    """p of "supported" and of "opposite", by one-sided t tests; NaN for shares and fewer than two values."""
+    if test.kind == "share":
+        return math.nan, math.nan
+    above, below = one_sided(values, margin, 1), one_sided(values, -margin, -1)
+    if test.expected:
+        return one_sided(values, 0, test.expected), below if test.expected > 0 else above
+    within = max(one_sided(values, -margin, 1), one_sided(values, margin, -1))
+    return within, min(above, below)
+
+
+def skill_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> Skill | None:
+    """The permutation test of a lead's change-points over all runs of the cell; None without runs."""
+    onsets, changes, labels = moments_of(test, evidence, networks)
+    return warning_skill(onsets, changes, labels) if len(labels) else None
+
+
+def moments_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> tuple[np.ndarray, ...]:
+    """Onset, change-point (epochs; NaN for none) and label of each run of the cell's networks."""
+    label_of = {run: label for label, runs in networks.items() for run in runs.values()}
+    onsets = evidence.measured(onset, label_of)
+    changes = evidence.measured(lambda curves: change_point(test, curves), label_of)
+    in_order = [run for run in label_of if run in onsets]
+    labels = np.array([label_of[run] for run in in_order])
+    return onsets[in_order].to_numpy(), changes[in_order].to_numpy(), labels
+
+
+def magnitude(paper: float, best: Sample) -> dict[str, object]:
+    """Columns `best` to `distance` of a table: whether one more run or pair could give the paper's value."""
+    n = len(best.known)
+    low, high = prediction_interval([*best.known, math.nan], pooled=best.pooled)
+    own_low, own_high = prediction_interval([*best.known, math.nan])
+    mean = float(best.known.mean()) if n else math.nan
+    judged = best.complete and n > 1
+    return {
+        "best": mean,
+        "paper": paper,
+        "predicted_low": low,
+        "predicted_high": high,
+        "unpooled_low": own_low,
+        "unpooled_high": own_high,
+        "inside": low <= paper <= high if judged else pd.NA,
+        "inside_unpooled": own_low <= paper <= own_high if judged else pd.NA,
+        "distance": 100 * (mean - paper),
+    }
+
+
+def fields(cell: Cell) -> dict[str, object]:
+    """Columns of a table that say which cell it is, but for its kind."""
+    return {
+        "dataset": cell.dataset,
+        "size": cell.size or "full",
+        "limit": cell.limit or 0,
+        "epochs": cell.epochs,
+        "optimizer": cell.optimizer,
+    }
+
+
+def _row(ledger: Ledger, evidence: Evidence, claim: Claim, cell: Cell) -> dict[str, object]:
+    test = claim.test
+    assert test is not None, "only claims with a test are judged"
+    pairs, networks = plans(test, cell), networks_of(cell, ledger)
+    found = sample(evidence, measure_of(test), pairs, list(networks.values()))
+    row = {"claim": claim.id} | fields(cell) | {"kind": cell.kind} | found.counts()
+    row |= {"test": test.kind, "quantity": test.quantity, "network": " - ".join(test.networks)}
+    row |= {"expected": test.expected, "primary": claim.primary and cell == claim.cells[0]}
+    row |= {"margin": ledger.margin(test), "without": len(found.values) - len(found.known), "warning": ""}
+    if not found.complete:
+        return row | {"uncorrected": "" if found.finished else "not run"}
+    row |= _effect(test, found) | {"uncorrected": direction(test, found.known, ledger.margin(test))}
+    row["p_supported"], row["p_opposite"] = p_values(test, found.known, ledger.margin(test))
+    if row["primary"] and len(found.known):
+        outcomes = outcomes_of(test, evidence, pairs, found.values.index.tolist())
+        row["image_low"], row["image_high"] = image_interval(outcomes, float(found.known.mean()))
+    if test.kind == "lead" and all(run in evidence for runs in networks.values() for run in runs.values()):
+        row |= _warning(test, row, skill_of(test, evidence, networks))
+    papers = papers_value(test, cell) if cell.kind in ("direct", "close") else None
+    if papers is not None:
+        best = sample(evidence, OF_A_RUN["best_accuracy"], pairs, list(networks.values()))
+        row |= magnitude(papers, best)
+    return row
+
+
+def _effect(test: Criterion, found: Sample) -> dict[str, float]:
+    known = found.known
+    if test.kind != "share":
+        return found.described() | {"smallest": detectable(found.pooled[0], len(known))}
+    low, high = wilson(known) if len(known) else (math.nan, math.nan)
+    return {"mean": found.described()["mean"], "low": low, "high": high}
+
+
+def _warning(test: Criterion, row: Mapping[str, object], skill: Skill | None) -> dict[str, object]:
+    if skill is None:
+        return {}
+    found: dict[str, object] = {"p_overall": skill.overall.p, "p_within": skill.within.p}
+    if test.expected > 0 and row["uncorrected"] == "supported":
+        coupled = skill.overall.p < ALPHA and skill.within.p < ALPHA
+        found["warning"] = "warning" if coupled else "order of events"
+    return found
+
+
+def _decided(table: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
+    """The table with Holm's correction, directions and verdicts."""
+    table = table.reindex(columns=COLUMNS).astype({"inside": "boolean", "inside_unpooled": "boolean"})
+    table["p"] = (2 * table[["p_supported", "p_opposite"]].min(axis=1)).clip(upper=1)
+    primary = table.index[table["primary"]]
+    corrected = holm(table.loc[primary, "p"].fillna(1).tolist(), sum(each.primary for each in ledger.claims))
+    table.loc[primary, "holm"] = corrected
+    table["direction"] = table["uncorrected"]
+    needs = table["direction"].isin(["supported", "opposite"]) & table["primary"]
+    table.loc[needs & ~(table["holm"] < ALPHA), "direction"] = "inconclusive"
+    verdict = table["direction"].map({"supported": "supported", "inconclusive": "inconclusive"})
+    verdict = verdict.mask(table["direction"].isin(["opposite", "negligible"]), "contradicted")
+    decides = table["kind"].isin(["direct", "close"]) & ~_stands_in(table)
+    table["verdict"] = verdict.where(decides).fillna("")
+    return table
+
+
+def _stands_in(table: pd.DataFrame) -> pd.Series:
+    """Whether a row is of size m for a claim whose cell of size xxl is finished on the same data."""
+    where = ["claim", "dataset", "limit", "epochs", "optimizer"]
+    finished = table[(table["size"] == "xxl") & (table["status"] == "complete")][where]
+    larger = pd.MultiIndex.from_frame(table[where]).isin(pd.MultiIndex.from_frame(finished))
+    return (table["size"] == "m") & (table["kind"] == "close") & larger
+
+
+COLUMNS = [
+    *("claim", "dataset", "size", "limit", "epochs", "optimizer", "kind"),
+    *("test", "quantity", "network", "expected", "primary"),
+    *("n", "planned", "diverged", "without", "status"),
+    *("mean", "sd", "low", "high", "low90", "high90", "image_low", "image_high", "margin", "smallest"),
+    *("p_supported", "p_opposite", "p", "holm", "direction", "uncorrected", "verdict"),
+    *("p_overall", "p_within", "warning"),
+    *("best", "paper", "predicted_low", "predicted_high", "unpooled_low", "unpooled_high"),
+    *("inside", "inside_unpooled", "distance"),
+]

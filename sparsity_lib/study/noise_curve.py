@@ -1,0 +1,125 @@
+"""The share of activation entropy that its scale alone explains, by the entropy of Gaussian noise.
+
+Everything takes `study.curves(runs)`, and looks at the held-out monitor images.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib import functional
+from sparsity_lib.study.errors import StudyError
+
+RESAMPLES = 2_000  # of the seeds, with replacement; registered
+
+
+def shares(curves: xr.Dataset) -> xr.Dataset:
+    """Entropies of runs and of noise of the same scale, as shares of ln D; no parameter is fitted.
+
+    **Returns:** dimensions run, layer and epoch; NaN where a run has no such layer or epoch, or D is 1:
+
+    - `observed`: the layer's entropy.
+    - `pooled`: `functional.noise_entropy` at the layer's SD s over channels, positions and samples,
+        s^2 = D/(D - 1) times the population variance `sd`^2.
+    - `positions`: the mean over positions of the noise entropy at each one's SD over channels
+        (`LayerStats.noise_entropy`), where the runs recorded it.
+    """
+    seen = curves.sel(split="monitor")
+    channels = seen["channels"].where(seen["channels"] > 1).astype(float)
+    sd = seen["sd"] * np.sqrt(channels / (channels - 1))
+    entropies = {"observed": seen["entropy"], "pooled": xr.apply_ufunc(_noise_entropy, sd, channels)}
+    if "noise_entropy" in curves:
+        entropies["positions"] = seen["noise_entropy"]
+    return xr.Dataset({name: values / np.log(channels) for name, values in entropies.items()})
+
+
+def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
+    """The share of the variance of entropy that noise of the same scale explains.
+
+    ```python
+    layers = curves.sel(layer=["conv1", "conv2", "conv3", "conv4", "fc1"])  # without norms
+    explained(layers)  # all together
+    explained(layers, by=["dataset", "label", "layer"])
+    ```
+
+    **Arguments:**
+
+    - `curves`: of every layer in it, all epochs count, the one before training included.
+    - `by`: what a group shares: coordinates of the runs, such as `"label"`, and `"layer"`.
+
+    **Returns:** one row per group and kind of SD, `"pooled"` or `"positions"` as in `shares`:
+
+    - `r2`: 1 - SS_res/SS_tot of H/ln D, SS_tot about the group's mean; at most 1, negative where the group's
+        mean is nearer; NaN where nothing varies.
+    - `low`, `high`: its 95 % bootstrap interval over seeds, all runs of a seed together; NaN for one seed.
+    - `rms`: root mean square of the residual; `bias`: its mean, positive where the network's entropy is the
+        higher one; both as shares of ln D.
+    - `n`: values; `seeds`.
+
+    **Raises:** `StudyError` for an unknown name in `by`, or where no run has an entropy.
+    """
+    known = ["layer", *(str(name) for name, c in curves.coords.items() if c.dims == ("run",))]
+    if unknown := [name for name in by if name not in known]:
+        raise StudyError(f"entropies are not grouped by '{unknown[0]}'; they are by {', '.join(known)}")
+    of_all = shares(curves)
+    rows = []
+    for kind in [name for name in of_all if name != "observed"]:
+        sums = _sums(of_all["observed"], of_all[kind])
+        if sums.empty:
+            raise StudyError(f"no run has an entropy to compare with that of noise ({kind})")
+        for keys, group in sums.groupby(list(by), sort=False) if by else [((), sums)]:
+            rows.append(dict(zip(by, keys, strict=True)) | {"sd": kind} | _explained(group))
+    return pd.DataFrame(rows)
+
+
+def _noise_entropy(sd: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    sd, channels = np.broadcast_arrays(sd, channels)
+    entropy = np.full(sd.shape, np.nan)
+    for d in np.unique(channels[np.isfinite(channels)]):
+        here = channels == d
+        entropy[here] = functional.noise_entropy(sd[here], int(d)).numpy()
+    return entropy
+
+
+def _sums(observed: xr.DataArray, expected: xr.DataArray) -> pd.DataFrame:
+    """One row per run and layer: sums over epochs of what R^2 is made of."""
+    residual = observed - expected
+    there = residual.notnull()
+    value = (observed - observed.mean()).where(there)  # about any constant: near the mean cancels least
+    sums = {
+        "n": there,
+        "value": value,
+        "value_square": value**2,
+        "residual": residual,
+        "residual_square": residual**2,
+    }
+    table = xr.Dataset({name: each.sum("epoch") for name, each in sums.items()}).to_dataframe().reset_index()
+    return table[table["n"] > 0]
+
+
+def _explained(sums: pd.DataFrame) -> dict[str, float]:
+    columns = ["n", "value", "value_square", "residual", "residual_square"]
+    by_seed = sums.groupby("seed")[columns].sum().to_numpy(float)
+    n, *_, residual, square = by_seed.sum(0)
+    seeds, low, high = len(by_seed), np.nan, np.nan
+    if seeds > 1:
+        times = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+        low, high = np.nanquantile(_r2(times @ by_seed), [0.025, 0.975])
+    return {
+        "r2": float(_r2(by_seed.sum(0))),
+        "low": float(low),
+        "high": float(high),
+        "rms": float(np.sqrt(square / n)),
+        "bias": float(residual / n),
+        "n": int(n),
+        "seeds": seeds,
+    }
+
+
+def _r2(sums: np.ndarray) -> np.ndarray:
+    """R^2 from sums `(..., 5)`."""
+    n, value, value_square, _, residual_square = np.moveaxis(sums, -1, 0)
+    total = value_square - value**2 / n
+    return 1 - residual_square / np.where(total > 1e-12 * value_square, total, np.nan)

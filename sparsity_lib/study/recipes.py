@@ -1,0 +1,152 @@
+"""The networks that the study trains, by name: an architecture and the layers that each penalty acts on."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from sparsity_lib import Sparseout, models
+from sparsity_lib.models import WIDTHS
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")  # of the baseline network
+TARGETED = ("conv3", "conv4", "fc1")  # TSR, section 4.2: the layers whose entropy changes at overfitting
+SHARES = {"quarter": 0.25, "full": 1.0}  # of the original widths of the other architectures
+ALL_SIZES = (*WIDTHS, *SHARES)
+
+_BASELINES = ("vanillaNet", "dropNet", "normNet", "sparseoutNet")
+_VGG = tuple(f"conv{i}" for i in range(1, 9))
+_STAGES = [(f"layer{stage}.{block}", stage > 1 and block == 0) for stage in range(1, 5) for block in range(2)]
+_RESNET = (
+    "conv1",
+    *(
+        f"{block}.{layer}"
+        for block, halves in _STAGES
+        for layer in ("conv1", "conv2", *(["downsample.0"] if halves else []))
+    ),
+)
+# Layers with filters or neurons, the last one included, by architecture.
+_LAYERS = {
+    **dict.fromkeys(_BASELINES, LAYERS),
+    "LeNet": ("conv1", "conv2", "fc1", "fc2", "fc3"),
+    "AlexNet": (*(f"conv{i}" for i in range(1, 6)), "fc1", "fc2", "fc3"),
+    **dict.fromkeys(("VGG11", "dropVGG11", "normVGG11", "sparseoutVGG11"), (*_VGG, "fc1")),
+    "ResNet18": (*_RESNET, "fc"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network's architecture and the layers each penalty acts on."""
+
+    architecture: str
+    sparsity: tuple[str, ...] = ()
+    variance: tuple[str, ...] = ()
+    decorrelation: tuple[str, ...] = ()
+    perplexity: tuple[str, ...] = ()
+
+
+NETWORKS = {
+    "vanillaNet": Recipe("vanillaNet"),
+    "dropNet": Recipe("dropNet"),
+    "normNet": Recipe("normNet"),
+    "sr1Net": Recipe("vanillaNet", sparsity=LAYERS[:-1]),
+    "sr2Net": Recipe("vanillaNet", sparsity=TARGETED),
+    "sr3Net": Recipe("vanillaNet", sparsity=TARGETED, decorrelation=("conv1",)),
+    # Ours: sr2Net with Var(a)/2 in entropy's place, to separate sparsity from scale.
+    "varNet": Recipe("vanillaNet", variance=TARGETED),
+    # Table 3; as in sr2Net, the later half of the convolutions and the first dense layer (T12).
+    "LeNet": Recipe("LeNet"),
+    "srLeNet": Recipe("LeNet", sparsity=("conv2", "fc1")),
+    "AlexNet": Recipe("AlexNet"),
+    "srAlexNet": Recipe("AlexNet", sparsity=("conv3", "conv4", "conv5", "fc1")),
+    # Sparseout (arXiv 1904.08050) in dropNet's dropout's place.
+    "sparseoutNet": Recipe("sparseoutNet"),
+    # arXiv 2104.06153, as we read it: its penalty on all convolutions, in three architectures.
+    "prNet": Recipe("vanillaNet", perplexity=LAYERS[:4]),
+    "VGG11": Recipe("VGG11"),
+    "dropVGG11": Recipe("dropVGG11"),
+    "normVGG11": Recipe("normVGG11"),
+    "sparseoutVGG11": Recipe("sparseoutVGG11"),
+    "srVGG11": Recipe("VGG11", sparsity=_VGG[4:]),
+    "prVGG11": Recipe("VGG11", perplexity=_VGG),
+    "ResNet18": Recipe("ResNet18"),
+    "srResNet18": Recipe("ResNet18", sparsity=_RESNET[10:]),
+    "prResNet18": Recipe("ResNet18", perplexity=_RESNET),
+}
+
+
+def layers_of(network: str) -> tuple[str, ...]:
+    """The names of a known network's layers, the last one included."""
+    return _LAYERS[NETWORKS[network].architecture]
+
+
+def sizes_of(network: str) -> tuple[str, ...]:
+    """The sizes in which a network is built: Table 1's, or shares of the original widths."""
+    recipe = NETWORKS.get(network)
+    return tuple(SHARES if recipe and recipe.architecture not in _BASELINES else WIDTHS)
+
+
+def build(
+    architecture: str,
+    size: str,
+    in_channels: int,
+    image_size: tuple[int, int],
+    num_classes: int,
+    *,
+    init: models.Init,
+    norm_placement: models.Placement,
+    batch_norm: str,
+    dropout_placement: models.Placement,
+    dropout: float,
+    q: float,
+    sparseout_gradient: str,
+) -> nn.Module:
+    """The architecture in its size, as `sparsity_lib.models` builds it, for `(N, in_channels, *image_size)`.
+
+    The settings are the fields of an `Experiment`. Draws initial weights from torch's global generator.
+    Raises `ValueError` for images that are too small.
+    """
+    sizes = (in_channels, image_size, num_classes)
+    norm = _norm(batch_norm) if architecture.startswith("norm") else None
+    noise: models.Dropout = 0.0
+    if architecture.startswith("drop"):
+        noise = functools.partial(nn.Dropout, dropout)
+    elif architecture.startswith("sparseout"):
+        noise = functools.partial(Sparseout, dropout, q, sparseout_gradient)
+    if architecture in _BASELINES:
+        return models.vanilla_net(
+            *sizes,
+            widths=WIDTHS[size],
+            norm=norm,
+            norm_placement=norm_placement,
+            dropout=noise,
+            dropout_placement=dropout_placement,
+            init=init,
+        )
+    if architecture.endswith("VGG11"):
+        return models.vgg11(*sizes, width=SHARES[size], norm=norm, dropout=noise, init=init)
+    builders: dict[str, Callable[..., nn.Module]] = {
+        "LeNet": models.lenet,
+        "AlexNet": models.alexnet,
+        "ResNet18": models.resnet18,
+    }
+    return builders[architecture](*sizes, width=SHARES[size], init=init)
+
+
+def monitored_layers(architecture: str, model: nn.Module) -> list[str] | None:
+    """The names of the layers that are monitored: convolutions, dense layers but the last, and norms (T17).
+
+    `None` for a network from outside the study: then the monitor's default holds.
+    """
+    if architecture not in NETWORKS:
+        return None
+    kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)][:-1]
+
+
+def _norm(batch_norm: str) -> models.Norm:
+    # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
+    settings: dict[str, dict[str, Any]] = {"pytorch": {}, "keras": {"momentum": 0.01, "eps": 1e-3}}
+    return functools.partial(nn.BatchNorm2d, **settings[batch_norm])

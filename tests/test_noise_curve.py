@@ -1,0 +1,109 @@
+"""The share of entropy that noise of the same scale explains: on curves made up, and on published ones."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import CHANNELS, LAYERS, many, one
+
+from sparsity_lib import functional as f
+from sparsity_lib import study
+from sparsity_lib.study import StudyError, analysis, noise_curve
+from sparsity_lib.study.profiles import SEVEN
+from sparsity_lib.study.recipes import LAYERS as BASELINE
+
+
+def noisy(seed: int, spread: float = 0.0, label: str = "vanillaNet") -> xr.Dataset:
+    """One run with the entropies of noise of its SDs, plus a residual of SD `spread`, a share of ln D."""
+    run = one(label, seed)
+    rng = np.random.default_rng(seed)
+    entropy = run["entropy"].to_numpy().copy()
+    for j, channels in enumerate(CHANNELS):
+        sd = run["sd"].to_numpy()[:, j] * np.sqrt(channels / (channels - 1))
+        residual = spread * np.log(channels) * rng.standard_normal(sd.shape)
+        entropy[:, j] = f.noise_entropy(sd, int(channels)).numpy() + residual
+    return run.assign(entropy=(run["entropy"].dims, entropy))
+
+
+def test_entropies_of_noise_are_explained_wholly() -> None:
+    (row,) = noise_curve.explained(many([noisy(0), noisy(1)])).to_dict("records")
+    assert (row["sd"], row["seeds"]) == ("pooled", 2)
+    assert row["n"] == 2 * 3 * 42  # norm1 has no entropy here
+    for name in ("r2", "low", "high"):
+        assert row[name] == pytest.approx(1, abs=1e-6)
+    for name in ("rms", "bias"):
+        assert row[name] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_residual_is_measured() -> None:
+    curves = many([noisy(seed, spread=0.05) for seed in range(8)])
+    row = noise_curve.explained(curves).iloc[0]
+    shares = noise_curve.shares(curves)
+    there = shares["observed"].notnull().to_numpy()
+    observed, expected = (shares[name].to_numpy()[there] for name in ("observed", "pooled"))
+    assert row["r2"] == pytest.approx(1 - np.mean((observed - expected) ** 2) / observed.var())
+    assert row["rms"] == pytest.approx(0.05, rel=0.05)
+    assert row["low"] < row["r2"] < row["high"] < 1
+    assert row["high"] - row["low"] < 0.1
+    repeated = noise_curve.explained(curves).iloc[0]
+    assert (repeated["low"], repeated["high"]) == (row["low"], row["high"])
+
+
+def test_the_interval_covers_seeds_and_not_values() -> None:
+    of_one_run = [noisy(0, 0.05)] * 6
+    alike = many([run.assign_coords(seed=("run", [seed])) for seed, run in enumerate(of_one_run)])
+    row = noise_curve.explained(alike).iloc[0]
+    assert row["low"] == pytest.approx(row["high"])
+    single = noise_curve.explained(noisy(0, 0.05)).iloc[0]
+    assert single["r2"] == pytest.approx(row["r2"])
+    assert np.isnan([single["low"], single["high"]]).all()
+
+
+def test_groups_are_those_asked_for() -> None:
+    runs = [noisy(0), noisy(1), noisy(0, 0.2, "dropNet"), noisy(1, 0.2, "dropNet")]
+    table = noise_curve.explained(many(runs), by=["label", "layer"])
+    assert len(table) == 2 * 3
+    assert set(table["layer"]) == set(LAYERS) - {"norm1"}
+    assert (table[table["label"] == "vanillaNet"]["rms"] < 1e-6).all()
+    assert (table[table["label"] == "dropNet"]["rms"] > 0.1).all()
+    by_label = noise_curve.explained(many(runs), by=["label"])
+    assert by_label["n"].tolist() == [2 * 3 * 42] * 2
+
+
+def test_noise_entropies_at_positions_are_compared_where_they_were_recorded() -> None:
+    run = noisy(0, 0.05)
+    curves = run.assign(noise_entropy=run["entropy"])
+    by_kind = noise_curve.explained(curves).set_index("sd")
+    assert by_kind.loc["positions", "r2"] == pytest.approx(1)
+    assert by_kind.loc["pooled", "r2"] < 1
+    older = one("vanillaNet", 1)
+    mixed = noise_curve.explained(xr.concat([curves, older], "run")).set_index("sd")
+    assert mixed.loc["positions", "n"] * 2 == mixed.loc["pooled", "n"]
+
+
+def test_what_does_not_vary_has_no_share() -> None:
+    run = one(entropy=(3.0, 3.0)).sel(layer=["conv3"])
+    assert np.isnan(noise_curve.explained(run).iloc[0]["r2"])
+
+
+def test_one_channel_is_left_out() -> None:
+    run = noisy(0).assign(channels=(("run", "layer"), [[1.0, 32.0, 32.0, 64.0]]))
+    assert set(noise_curve.explained(run, by=["layer"])["layer"]) == {"conv3", "fc1"}
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(StudyError, match="'colour'"):
+        noise_curve.explained(noisy(0), by=["colour"])
+    with pytest.raises(StudyError, match="no run has an entropy"):
+        noise_curve.explained(one().sel(layer=["norm1"]))
+
+
+def test_the_pilots_entropies_are_mostly_those_of_noise() -> None:
+    curves = study.published("desktop")
+    runs = analysis.only(curves, label=list(SEVEN), limit=10_000, epochs=100, others="")
+    table = noise_curve.explained(runs.sel(layer=list(BASELINE[:-1])), by=["dataset"]).set_index("dataset")
+    for dataset, expected in {"cifar10-jpeg": 0.983, "tiny32-100": 0.985}.items():
+        row = table.loc[dataset]
+        assert row["n"] == 7 * 5 * 5 * 101
+        assert row["r2"] == pytest.approx(expected, abs=6e-4)
+        assert row["rms"] == pytest.approx(0.025, abs=1e-3)
+        assert 0.97 < row["low"] < row["high"] < 0.99

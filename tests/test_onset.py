@@ -1,0 +1,161 @@
+"""The moment of overfitting: false alarms, power, invariances, and what is censored."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from synthetic import many, one, valley
+
+from sparsity_lib.study import StudyError
+from sparsity_lib.study.analysis import moment_of_overfitting
+from sparsity_lib.study.onset import (
+    AUTOCORRELATIONS,
+    Onset,
+    autoregressive,
+    judge,
+    noise,
+    null,
+    onset,
+    onset_table,
+    smoothed_sd,
+)
+from sparsity_lib.study.onset_simulation import SHAPES, false_alarms, overfitting, power, simulated
+
+
+def share(found: Onset) -> float:
+    """Share of curves that overfit."""
+    return float(np.isfinite(found.epoch).mean())
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.3])
+def test_plateaus_rarely_overfit(phi: float) -> None:
+    found = judge(simulated(SHAPES["plateau"], 60, phi, sd=0.15, curves=2000))
+    assert 0.03 < share(found) < 0.065
+    assert abs(found.excess.mean()) < 0.01  # nats; the rise itself is biased upwards
+    assert found.rise.mean() > 0.1
+
+
+@pytest.mark.parametrize("shape", ["decline to a plateau", "slow decline", "decline to the end"])
+def test_declining_curves_rarely_overfit(shape: str) -> None:
+    assert share(judge(simulated(SHAPES[shape], 60, 0.2, sd=0.15, curves=1000))) < 0.04
+
+
+@pytest.mark.parametrize(("sd", "least"), [(0.05, 0.99), (0.15, 0.5)])
+def test_a_rise_of_three_tenths_is_found(sd: float, least: float) -> None:
+    found = judge(simulated(overfitting(0.3), 100, 0.2, sd, curves=1000))
+    assert share(found) > least
+    assert np.nanmedian(found.epoch) == pytest.approx(50, abs=15)
+
+
+def test_the_noise_is_recovered_under_any_straight_line() -> None:
+    random = np.random.RandomState(0)
+    for phi in (-0.3, 0.0, 0.3, 0.5):
+        curves = 2 * autoregressive(random.standard_normal((500, 200)), phi)
+        found, sd = noise(curves + 0.1 * np.arange(200))
+        np.testing.assert_allclose([found.mean(), sd.mean() / 2], [phi, 1], atol=0.03)
+        np.testing.assert_allclose(noise(curves), (found, sd), atol=1e-9)
+
+
+def test_noise_is_stationary_and_smoothing_narrows_it_as_expected() -> None:
+    values = autoregressive(np.random.RandomState(0).standard_normal((20_000, 60)), 0.5)
+    np.testing.assert_allclose(values.std(0), 1, atol=0.03)
+    assert smoothed_sd(np.array(0.0)) == pytest.approx(1 / np.sqrt(4 * np.sqrt(np.pi)), rel=0.01)
+    assert (np.diff(smoothed_sd(AUTOCORRELATIONS)) > 0).all()
+
+
+def test_the_null_is_the_registered_one() -> None:
+    """A change of these numbers changes the registered rule."""
+    np.testing.assert_allclose(null(np.array([0.02, 0.3]), 100), GOLDEN, rtol=1e-9)
+
+
+GOLDEN = [[2.242669524424727, 2.160977351999579], [4.574461718821971, 4.547231755780426]]
+
+
+def test_a_constant_adds_nothing_and_a_factor_scales() -> None:
+    curves = simulated(overfitting(0.3), 60, 0.2, sd=0.1, curves=100)
+    found, moved, doubled = judge(curves), judge(curves + 7), judge(2 * curves)
+    for name in Onset._fields:
+        np.testing.assert_allclose(getattr(moved, name), getattr(found, name), atol=1e-9)
+    for name in ("rise", "null_mean", "null_95", "excess", "noise_sd"):
+        np.testing.assert_allclose(getattr(doubled, name), 2 * getattr(found, name))
+    np.testing.assert_allclose(doubled.phi, found.phi)
+
+
+def test_a_curve_is_judged_alike_alone_and_among_others() -> None:
+    curves = simulated(overfitting(0.3), 60, 0.2, sd=0.1, curves=20)
+    together = judge(curves)
+    for index, curve in enumerate(curves):
+        np.testing.assert_array_equal(judge(curve), [field[index] for field in together])
+
+
+def test_a_rise_without_noise_needs_the_floor_alone() -> None:
+    times = np.arange(60)
+    for slope, epoch in ((0.01, 30.0), (0.001, np.nan)):
+        np.testing.assert_equal(float(judge(1 + slope * np.abs(times - 30)).epoch), epoch)
+    assert np.isnan(judge(np.ones(60)).epoch)
+
+
+def test_short_runs_and_a_minimum_among_the_last_five_are_censored() -> None:
+    short = judge(np.abs(np.arange(39) - 20.0))
+    assert float(short.rise) > 10
+    assert np.isnan([short.epoch, short.null_95, short.excess]).all()
+    assert np.isnan(judge(np.abs(np.arange(60) - 56.0)).epoch)
+
+
+def test_the_interval_over_images_must_lie_above_zero() -> None:
+    curve, low = np.abs(np.arange(60) - 30.0), np.ones(60)
+    assert judge(curve, low).epoch == 30
+    assert np.isnan(judge(curve, -low).epoch)
+
+
+def test_runs_have_a_row_each_whatever_their_length() -> None:
+    runs = many(
+        [
+            one("vanillaNet", 0),
+            one("vanillaNet", 1, val_loss=valley(30, epochs=80), val_accuracy=valley(30, epochs=80)),
+            one("sr2Net", 2, val_loss=np.full(42, 1.0)),
+            one("sr2Net", 3, doubt=5.0),
+            one("sr2Net", 4, val_loss=np.full(42, np.nan)),
+        ]
+    )
+    table = onset_table(runs)
+    np.testing.assert_array_equal(table["epoch"], [20, 30, np.nan, np.nan, np.nan])
+    assert list(table["seed"]) == [0, 1, 2, 3, 4]
+    assert table["rise"].notna().tolist() == [True] * 4 + [False]
+    pilot = moment_of_overfitting(runs.isel(run=slice(2)))
+    np.testing.assert_array_equal(onset(runs)[:2], pilot)
+
+
+def test_the_calibrated_loss_needs_no_interval_but_obeys_one() -> None:
+    runs = one(doubt=5.0)
+    runs["val_loss_calibrated"] = runs["val_loss"]
+    assert np.isnan(onset(runs).item())
+    assert onset(runs, "val_loss_calibrated").item() == 20
+    runs["val_loss_calibrated_rise_low"] = runs["val_loss_rise_low"]
+    assert np.isnan(onset(runs, "val_loss_calibrated").item())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (lambda: onset_table(one(), "val_accuracy"), "val_accuracy"),
+        (lambda: onset_table(one(), "val_loss_calibrated"), "val_loss_calibrated"),
+        (lambda: onset_table(one().drop_vars("val_loss_rise_low")), "val_loss_rise_low"),
+        (lambda: judge([1.0, np.nan]), "finite"),
+    ],
+)
+def test_errors_name_what_is_wrong(wrong: Callable[[], object], named: str) -> None:
+    with pytest.raises(StudyError, match=named):
+        wrong()
+
+
+@pytest.mark.slow
+def test_false_alarms_and_power_at_each_length() -> None:
+    alarms = false_alarms()
+    stationary = alarms[~alarms["shape"].isin(["plateau, noise halves"])]
+    assert (stationary["rule"] <= 0.065).all()
+    assert stationary.groupby("shape")["null"].mean().max() < 0.05
+    assert (alarms[alarms["shape"].str.contains("decline")]["rule"] < 0.035).all()
+    assert (alarms[alarms["shape"] == "plateau"]["interval"] > 0.6).all()
+    found = power().set_index(["rise", "sd"])["rule"].sort_index()
+    assert (found[0.3, 0.05] > 0.75).all()

@@ -1,0 +1,92 @@
+"""The permutation test of change-points, and the counts of hits and false alarms."""
+
+import numpy as np
+import pytest
+
+from sparsity_lib.study import StudyError
+from sparsity_lib.study.warning_skill import warning_counts, warning_skill
+
+
+def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.ndarray, ...]:
+    """Three networks with means of their own; within each, onset and change-point share `coupling` of it."""
+    network = np.repeat(["a", "b", "c"], seeds)
+    changed = np.repeat([10.0, 20.0, 30.0], seeds) + rng.integers(-5, 6, len(network))
+    noise = rng.normal(0, 3, len(network))
+    centred = changed - np.repeat([10.0, 20.0, 30.0], seeds)
+    return np.repeat([30.0, 50.0, 70.0], seeds) + coupling * centred + noise, changed, network
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_p_is_uniform_without_coupling(networks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsity_lib.study.warning_skill.PERMUTATIONS", 300)
+    rng = np.random.default_rng(0)
+    kept = 3 if networks == 3 else 5  # runs per network
+    found = []
+    for _ in range(400):
+        onset, changed, network = (each[: kept * networks] for each in runs(rng, coupling=0, seeds=kept))
+        found.append(warning_skill(onset, changed, network))
+    p = np.array([skill.within.p for skill in found])
+    assert p.mean() == pytest.approx(0.5, abs=0.04)
+    for level in (0.05, 0.2, 0.5, 0.8):
+        assert np.mean(p <= level) == pytest.approx(level, abs=0.075)  # 3 SDs at a level of 0.5
+    assert networks > 1 or found[0].overall == found[0].within
+
+
+def test_differences_between_networks_count_overall_and_not_within() -> None:
+    rng = np.random.default_rng(1)
+    found = [warning_skill(*runs(rng, 0, seeds=3)) for _ in range(20)]
+    assert all(skill.overall.p < 0.05 for skill in found)
+    assert np.mean([skill.within.p for skill in found]) == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_coupling_is_found() -> None:
+    rng = np.random.default_rng(2)
+    found = [warning_skill(*runs(rng, 1, seeds=8)) for _ in range(10)]
+    assert np.mean([skill.within.p < 0.05 for skill in found]) >= 0.9
+    assert all(skill.within.distance < skill.within.by_chance for skill in found)
+
+
+def test_few_permutations_are_enumerated() -> None:
+    skill = warning_skill([20, 30, 41, 10], [10, 20, 30, np.nan], ["a"] * 4)
+    assert skill.overall.permutations == 6
+    assert skill.overall.distance == pytest.approx(1 / 3)
+    assert skill.overall.p == pytest.approx(1 / 6)
+    assert (skill.lead.n, skill.lead.missing) == (3, 1)
+    assert skill.lead.mean == pytest.approx(31 / 3)
+
+
+def test_ties_and_equal_change_points_give_no_evidence() -> None:
+    skill = warning_skill([20.0, 30, 40], [10.0, 10, 10], ["a"] * 3)
+    assert (skill.overall.p, skill.within.p) == (1, 1)
+
+
+def test_the_result_is_the_same_each_time_and_in_any_unit() -> None:
+    onset, changed, network = runs(np.random.default_rng(3), 1)
+    skill, again = warning_skill(onset, changed, network), warning_skill(onset, changed, network)
+    assert skill == again
+    scaled = warning_skill(2 * onset + 7, 2 * changed, network)
+    assert (scaled.overall.p, scaled.within.p) == (skill.overall.p, skill.within.p)
+
+
+def test_nothing_can_be_said_of_runs_that_cannot_be_exchanged() -> None:
+    for skill in (warning_skill([20.0], [10.0], ["a"]), warning_skill([20.0, 30], [np.nan, 5], ["a", "a"])):
+        assert np.isnan([skill.overall.p, skill.within.p]).all()
+    alone = warning_skill([20.0, 30, 40], [10, 20, 30], ["a", "b", "c"])
+    assert alone.overall.p == pytest.approx(1 / 6)
+    assert np.isnan(alone.within.p)
+
+
+def test_counts_add_up() -> None:
+    nan = np.nan
+    onset = [20, 20, 20, nan, nan, 20]
+    changed = [10, 20, nan, 10, nan, 30]
+    counts = warning_counts(onset, changed, ["b", "b", "b", "a", "a", "a"])
+    assert list(counts.index) == ["b", "a", "all"]
+    assert counts.loc["all"].tolist() == [6, 1, 3, 1, 1]
+    assert (counts.drop(columns="runs").sum(axis=1) == counts["runs"]).all()
+
+
+def test_lengths_must_agree() -> None:
+    for arguments in (([20.0], [10.0, 20.0], ["a"]), ([], [], [])):
+        with pytest.raises(StudyError, match="one of each per run"):
+            warning_skill(*arguments)
