@@ -9,10 +9,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+LIBRARY := attaching coherence decorrelation default_layers early_warning extremes functional fusion import \
+	monitor noise_entropy outputs receptive regularizers sparseout tracing transforms
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help study book test test-slow faults bench lab serve lock clean
+.PHONY: help study book test test-slow test-floor faults bench lab serve lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -37,6 +39,12 @@ test: .venv/.installed ## set up, check style and types, run the quick tests
 
 test-slow: .venv/.installed ## run the slow tests
 	$(PYTEST) -m slow --durations 20
+
+test-floor: .venv/.installed ## run the library's tests under the oldest torch it takes (5 GB in .cache)
+	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .cache/floor
+	$(BIN)/uv pip install --quiet --python .cache/floor/bin/python -r pyproject.toml --extra study --extra dev \
+		"torch==2.4.*" "torchvision==0.19.*"
+	PYTHONPATH=. .cache/floor/bin/python -m pytest -m "not slow" -W ignore::FutureWarning $(LIBRARY:%=tests/test_%.py)
 
 faults: .venv/.installed ## break things on purpose, and count losses for the book's page
 	$(PYTEST) -m fault --fault-report=benchmarks/faults.json
