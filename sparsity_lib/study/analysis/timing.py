@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.early_warning import collapse_epochs
+from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.summary import (
     SETTING,
@@ -23,7 +23,7 @@ from sparsity_lib.study.analysis.summary import (
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import LAYERS, TARGETED
 
-# Of the claims; `sparsity_lib.early_warning` has them as its defaults, which may change.
+# Of the claims; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
 PATIENCE = 2  # epochs in a row
 RISE = 0.05  # by which perplexity sparsity must have risen

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.early_warning import collapse_epochs
+from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.rivals import convolutions
 from sparsity_lib.study.analysis.summary import (

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from sparsity_lib.early_warning import collapse_epochs
+from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study.analysis.summary import regularised_layers, trained
 from sparsity_lib.study.analysis.timing import BASELINE, PATIENCE
 from sparsity_lib.study.errors import StudyError
@@ -51,7 +51,7 @@ _SIGNALS: dict[str, Callable[[xr.Dataset], xr.DataArray]] = {
 
 
 def _falls(quantity: str, first_layer: bool = False) -> Callable[[xr.Dataset], Warns]:
-    """The rule of `OverfitWarning` on the layers that SparsityReg acts on: their mean, or the first."""
+    """The rule of `EntropyDropDetector` on the layers that SparsityReg acts on: their mean, or the first."""
 
     def on(curves: xr.Dataset) -> Warns:
         signals = []

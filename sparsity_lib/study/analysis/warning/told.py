@@ -19,7 +19,7 @@ from sparsity_lib.study.analysis.warning.transfer import Transfer
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.sentences import direction, listed, number
 
-RULE = "entropy"  # that of OverfitWarning, on the mean of its layers
+RULE = "entropy"  # that of EntropyDropDetector, on the mean of its layers
 AGREEING = 6  # pairs that all differ alike: by a sign test, p = 0.03
 RIVALS = {
     "right": ("more often right", "less often", 100.0, " % of runs", 0),

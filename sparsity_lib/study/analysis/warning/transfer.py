@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib import early_warning
+from sparsity_lib import entropy_drop
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.questions import PLAIN, of_grid
 from sparsity_lib.study.analysis.summary import SETTING, only
@@ -20,8 +20,8 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import PROFILES
 from sparsity_lib.study.runs.results import joined, published_parts
 
-# OverfitWarning as it comes: of its layers the mean, and the first that begins to collapse.
-AS_IT_COMES = {"entropy": early_warning.MARGIN, "entropy, first layer": early_warning.MARGIN}
+# EntropyDropDetector as it comes: of its layers the mean, and the first that begins to collapse.
+AS_IT_COMES = {"entropy": entropy_drop.MARGIN, "entropy, first layer": entropy_drop.MARGIN}
 IN_TIME = ("hit", "early")
 
 _ALL: dict[str, object] = {}
@@ -68,7 +68,7 @@ def _each_once(curves: xr.Dataset) -> xr.Dataset:
 
 
 def every_run(of: Published) -> pd.DataFrame:
-    """`detection.judge` of all runs by `OverfitWarning` as it comes, with nothing chosen; and each `network`.
+    """`detection.judge` of all runs by `EntropyDropDetector` as it comes, with nothing chosen; and each `network`.
 
     Raises `StudyError` if there are no runs.
     """

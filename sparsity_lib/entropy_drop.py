@@ -1,4 +1,4 @@
-"""OverfitWarning: an early warning from entropies alone, without any label.
+"""EntropyDropDetector: which layers lose activation entropy during training, without any label.
 
 A layer collapses when its entropy, as a share of ln D, lies below the lowest value of the reference epochs by
 more than a margin, for some epochs in a row. The rule is causal: it uses no later epoch, and no loss.
@@ -13,7 +13,7 @@ import numpy as np
 
 from sparsity_lib._settings import require
 
-__all__ = ["MARGIN", "PATIENCE", "REFERENCE", "OverfitWarning", "collapse_epochs"]
+__all__ = ["MARGIN", "PATIENCE", "REFERENCE", "EntropyDropDetector", "collapse_epochs"]
 
 MARGIN = 0.05  # of ln D
 REFERENCE = 5  # epochs, 0 to 4, with which later ones are compared
@@ -21,11 +21,11 @@ PATIENCE = 2  # epochs in a row
 ROUNDING = 1e-4  # of shares: means are summed in float32 on some devices
 
 
-class OverfitWarning:
-    """Says, epoch by epoch, which layers began to collapse.
+class EntropyDropDetector:
+    """Names, epoch by epoch, the layers whose activation entropy began to fall.
 
     ```python
-    warning = OverfitWarning({"conv3": 32, "fc1": 64})
+    warning = EntropyDropDetector({"conv3": 32, "fc1": 64})
     for epoch in range(100):
         ...  # train; then run unlabelled images through the network under an ActivationMonitor
         entropies = {name: layer.entropy for name, layer in monitor.compute().items()}
@@ -34,8 +34,8 @@ class OverfitWarning:
         monitor.reset()
     ```
 
-    The first update is epoch 0. The study measures entropies on held-out images. That a layer collapses need
-    not mean that the network overfits: `study.analysis.warning.detection` judges how often it does.
+    The first update is epoch 0. The study measures entropies on held-out images. A fall of entropy need not
+    mean that the network overfits: growing activations cause it too (see `LayerStats.noise_entropy`).
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class OverfitWarning:
         **Raises:** `ValueError` if it is no such state, or comes from other layers or another rule.
         """
         if missing := sorted(self.state_dict().keys() - state.keys()):
-            raise ValueError(f"this is not a state of OverfitWarning: it lacks {', '.join(missing)}")
+            raise ValueError(f"this is not a state of EntropyDropDetector: it lacks {', '.join(missing)}")
         if (theirs := state["channels"]) != self._channels:
             raise ValueError(f"the state is of the layers {theirs}, not {self._channels}")
         self._falls.restore(state)
@@ -119,17 +119,17 @@ def _share(layer: str, entropy: Any, channels: int) -> float:
 def collapse_epochs(
     shares: np.ndarray, *, margin: float = MARGIN, reference: int = REFERENCE, patience: int = PATIENCE
 ) -> np.ndarray:
-    """The rule of `OverfitWarning` on whole curves.
+    """The rule of `EntropyDropDetector` on whole curves.
 
     **Arguments:**
 
     - `shares`: `(..., epoch)`, from epoch 0 on: entropies over ln D, or whatever else should not fall; NaN
         where there is none.
-    - `margin`, `reference`, `patience`: as for `OverfitWarning`; the margin in the unit of `shares`.
+    - `margin`, `reference`, `patience`: as for `EntropyDropDetector`; the margin in the unit of `shares`.
 
     **Returns:** `(...)`, the epochs, as floats; NaN where nothing falls.
 
-    **Raises:** `ValueError` as `OverfitWarning`.
+    **Raises:** `ValueError` as `EntropyDropDetector`.
     """
     falls = _Falls(shares.shape[:-1], margin, reference, patience)
     for values in np.moveaxis(shares, -1, 0):

@@ -1,4 +1,4 @@
-"""OverfitWarning: when it warns, that it sees no later epoch, resumes, and what it refuses."""
+"""EntropyDropDetector: when it warns, that it sees no later epoch, resumes, and what it refuses."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sparsity_lib as sl
-from sparsity_lib.early_warning import collapse_epochs
+from sparsity_lib.entropy_drop import collapse_epochs
 
 CHANNELS = {"conv3": 32, "fc1": 64}
 EPOCHS = 30
@@ -20,7 +20,7 @@ def step(at: int, to: float = 0.5) -> np.ndarray:
     return np.where(np.arange(EPOCHS) < at, 0.9, to)
 
 
-def fed(warning: sl.OverfitWarning, first: int = 0, **shares: np.ndarray) -> list[list[str] | None]:
+def fed(warning: sl.EntropyDropDetector, first: int = 0, **shares: np.ndarray) -> list[list[str] | None]:
     return [
         warning.update({name: share[epoch] * math.log(CHANNELS[name]) for name, share in shares.items()})
         for epoch in range(first, EPOCHS)
@@ -28,7 +28,7 @@ def fed(warning: sl.OverfitWarning, first: int = 0, **shares: np.ndarray) -> lis
 
 
 def test_each_layer_is_told_once_in_the_second_epoch_that_lies_low() -> None:
-    warning = sl.OverfitWarning(CHANNELS)
+    warning = sl.EntropyDropDetector(CHANNELS)
     told = fed(warning, conv3=step(12), fc1=step(20))
     assert warning.epochs == {"conv3": 13, "fc1": 21}
     assert [(epoch, layers) for epoch, layers in enumerate(told) if layers] == [
@@ -40,7 +40,7 @@ def test_each_layer_is_told_once_in_the_second_epoch_that_lies_low() -> None:
 def test_layers_that_recover_are_not_told_again() -> None:
     share = step(10)
     share[15:20] = 0.9
-    warning = sl.OverfitWarning({"conv3": 32})
+    warning = sl.EntropyDropDetector({"conv3": 32})
     assert fed(warning, conv3=share).count(["conv3"]) == 1
     assert warning.epochs == {"conv3": 11}
 
@@ -56,7 +56,7 @@ def test_layers_that_recover_are_not_told_again() -> None:
     ],
 )
 def test_margin_reference_and_patience_say_when(options: dict, expected: int | None) -> None:
-    warning = sl.OverfitWarning({"conv3": 32}, **options)
+    warning = sl.EntropyDropDetector({"conv3": 32}, **options)
     fed(warning, conv3=step(10))
     assert warning.epochs.get("conv3") == expected
 
@@ -68,7 +68,7 @@ def test_on_whole_curves_it_says_what_it_says_epoch_by_epoch() -> None:
     assert np.isnan(whole).any()
     assert np.isfinite(whole).any()
     for curve, epoch in zip(shares, whole, strict=True):
-        warning = sl.OverfitWarning({"conv3": 32})
+        warning = sl.EntropyDropDetector({"conv3": 32})
         fed(warning, conv3=curve)
         assert warning.epochs.get("conv3", math.nan) == pytest.approx(epoch, nan_ok=True)
 
@@ -94,7 +94,7 @@ def test_it_takes_what_a_monitor_measures() -> None:
     """Weights that grow a hundredfold collapse the softmax's entropy."""
     torch.manual_seed(0)
     layer, images = nn.Conv2d(3, 16, 3), torch.randn(8, 3, 6, 6)
-    warning = sl.OverfitWarning({"": 16})
+    warning = sl.EntropyDropDetector({"": 16})
     for epoch in range(10):
         if epoch == 6:
             layer.weight.data *= 100
@@ -105,16 +105,18 @@ def test_it_takes_what_a_monitor_measures() -> None:
 
 
 def test_channels_may_be_numpys_numbers() -> None:
-    warning = sl.OverfitWarning({name: np.int64(d) for name, d in CHANNELS.items()}, patience=np.int64(2))
-    assert json.dumps(warning.state_dict()) == json.dumps(sl.OverfitWarning(CHANNELS).state_dict())
+    warning = sl.EntropyDropDetector(
+        {name: np.int64(d) for name, d in CHANNELS.items()}, patience=np.int64(2)
+    )
+    assert json.dumps(warning.state_dict()) == json.dumps(sl.EntropyDropDetector(CHANNELS).state_dict())
 
 
 @pytest.mark.parametrize("interrupted", [3, 11, 25])
 def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
-    first = sl.OverfitWarning(CHANNELS)
+    first = sl.EntropyDropDetector(CHANNELS)
     for epoch in range(interrupted):
         first.update({name: step(10)[epoch] * math.log(d) for name, d in CHANNELS.items()})
-    second = sl.OverfitWarning(CHANNELS)
+    second = sl.EntropyDropDetector(CHANNELS)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert second.epochs == first.epochs
     fed(second, interrupted, conv3=step(10), fc1=step(10))
@@ -122,17 +124,17 @@ def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
 
 
 def test_a_state_of_other_layers_or_another_rule_is_refused() -> None:
-    state = sl.OverfitWarning(CHANNELS).state_dict()
-    with pytest.raises(ValueError, match="not a state of OverfitWarning: it lacks channels, epochs,"):
-        sl.OverfitWarning(CHANNELS).load_state_dict({})
+    state = sl.EntropyDropDetector(CHANNELS).state_dict()
+    with pytest.raises(ValueError, match="not a state of EntropyDropDetector: it lacks channels, epochs,"):
+        sl.EntropyDropDetector(CHANNELS).load_state_dict({})
     with pytest.raises(ValueError, match="the state is of the layers"):
-        sl.OverfitWarning({"conv3": 32}).load_state_dict(state)
+        sl.EntropyDropDetector({"conv3": 32}).load_state_dict(state)
     with pytest.raises(ValueError, match="the state is of the rule"):
-        sl.OverfitWarning(CHANNELS, margin=0.1).load_state_dict(state)
+        sl.EntropyDropDetector(CHANNELS, margin=0.1).load_state_dict(state)
 
 
 def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
-    warning = sl.OverfitWarning(CHANNELS)
+    warning = sl.EntropyDropDetector(CHANNELS)
     before = warning.state_dict()
     with pytest.raises(ValueError, match="the entropy of layer 'fc1' is missing; given: conv3"):
         warning.update({"conv3": 3.0})
@@ -146,14 +148,19 @@ def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
         with pytest.raises(ValueError, match="the entropy of layer 'conv3' must be one number, not"):
             warning.update({"conv3": vague, "fc1": 1.0})
     with pytest.raises(TypeError, match="channels must map each layer to its number, not be a list"):
-        sl.OverfitWarning(["conv3"])
+        sl.EntropyDropDetector(["conv3"])
     with pytest.raises(ValueError, match="no layer is named"):
-        sl.OverfitWarning({})
+        sl.EntropyDropDetector({})
     with pytest.raises(ValueError, match="layer 'conv3' must be of a whole number of channels >= 2, not 1"):
-        sl.OverfitWarning({"conv3": 1})
+        sl.EntropyDropDetector({"conv3": 1})
     for margin in (-0.1, math.inf, "0.1"):
         with pytest.raises(ValueError, match=r"margin must be a finite number >= 0, not "):
-            sl.OverfitWarning(CHANNELS, margin=margin)
+            sl.EntropyDropDetector(CHANNELS, margin=margin)
     for name in ("reference", "patience"):
         with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 epoch, not 0"):
-            sl.OverfitWarning(CHANNELS, **{name: 0})
+            sl.EntropyDropDetector(CHANNELS, **{name: 0})
+
+
+def test_the_old_name_warns():
+    with pytest.warns(DeprecationWarning, match="EntropyDropDetector"):
+        assert sl.OverfitWarning is sl.EntropyDropDetector
