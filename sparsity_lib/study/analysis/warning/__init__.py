@@ -1,4 +1,4 @@
-"""Does sparsity warn of overfitting? Claim A of arXiv 2104.06153, and `EntropyDropDetector` on stored runs."""
+"""Does sparsity warn of overfitting? Claim A of arXiv 2104.06153, and `EntropyDropDetector` on runs."""
 
 from sparsity_lib.study.analysis.warning import told
 from sparsity_lib.study.analysis.warning.rise import (

@@ -68,7 +68,7 @@ def _each_once(curves: xr.Dataset) -> xr.Dataset:
 
 
 def every_run(of: Published) -> pd.DataFrame:
-    """`detection.judge` of all runs by `EntropyDropDetector` as it comes, with nothing chosen; and each `network`.
+    """`detection.judge` of all runs by `EntropyDropDetector` with its defaults; and each `network`.
 
     Raises `StudyError` if there are no runs.
     """
