@@ -6,13 +6,14 @@ Overfitting" (arXiv 2104.06153), OrthoReg (arXiv 1611.01967), Sparseout (arXiv 1
 (RFAV). Half precision is computed in float32; float64 stays. Entropies are in nats.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsity_lib._entropy import check_activations, exact_float, weighted_entropy
+from sparsity_lib._entropy import check_activations, check_dense, exact_float, weighted_entropy
 from sparsity_lib._noise_curve import noise_entropy
 from sparsity_lib.sparseout import sparseout
 
@@ -37,9 +38,10 @@ PENALTIES = ("signed", "absolute", "squared", "local")  # T4
 def rfav_entropy(activations: Tensor, dim: int = 1, *, compiled: bool = False) -> Tensor:
     """The entropy of the softmax over channels, at every position (TSR, Eq. 3 and 4).
 
-    Exact to rounding where one channel dominates, and at any offset. The gradient is the closed form
-    -p (ln p + H), computed along with the entropy; nothing of `activations` is kept, so that they may be
-    overwritten afterwards (an in-place ReLU). Differentiable once.
+    Exact to rounding where one channel dominates, at any offset, and up to the largest finite activations.
+    The gradient is the closed form -p (ln p + H), computed along with the entropy, so that the activations
+    may be overwritten afterwards (an in-place ReLU). Higher derivatives and torch.func work too; for those
+    the activations are held, not copied, until the backward pass, and must not be overwritten.
 
     **Arguments:**
 
@@ -51,13 +53,19 @@ def rfav_entropy(activations: Tensor, dim: int = 1, *, compiled: bool = False) -
 
     **Returns:** nats in [0, ln D], `(N, *spatial)`: the shape without `dim`; float32, or float64 for float64.
 
-    **Raises:** `ValueError` for an axis that is not there or has no channels, or for integers.
+    **Raises:** `ValueError` for an axis that is not there or has no channels, and for anything but a dense
+    tensor of 16- to 64-bit floats; the backward pass `RuntimeError` for the second derivative at activations
+    that were overwritten.
     """
-    return weighted_entropy(activations, dim, 1.0, compiled)
+    return weighted_entropy(activations, dim, 1.0, compiled, keep=True)
 
 
 def perplexity(entropy: Tensor) -> Tensor:
-    """e^H, the effective number of active channels: in [1, D] for an entropy in nats (TSR, Eq. 2)."""
+    """e^H, the effective number of active channels: in [1, D] for an entropy in nats (TSR, Eq. 2).
+
+    **Raises:** `ValueError` for anything but a dense tensor of 16- to 64-bit floats.
+    """
+    check_dense("entropy", entropy)
     return entropy.exp()
 
 
@@ -83,7 +91,8 @@ def perplexity_sparsity(activations: Tensor, dim: int = 1) -> Tensor:
 def standardize(activations: Tensor, dim: int = 1) -> Tensor:
     """Zero mean and unit population SD over the channels; a constant vector becomes zeros.
 
-    Its entropy is scale-free: it tells sparsity from a mere growth of the activations.
+    Its entropy is scale-free: it tells sparsity from a mere growth of the activations. Any finite activations
+    will do, down to the type's smallest and up to its largest.
 
     **Arguments:** as for `rfav_entropy`.
 
@@ -91,7 +100,9 @@ def standardize(activations: Tensor, dim: int = 1) -> Tensor:
 
     **Raises:** `ValueError` as `rfav_entropy`.
     """
-    centred = _centred(activations, dim)
+    check_activations(activations, dim)
+    exact = activations.to(exact_float(activations))
+    centred = _centred(exact / _magnitude(exact, dim), dim)
     mean_square = centred.square().mean(dim, keepdim=True)
     constant = mean_square == 0
     return centred * mean_square.masked_fill(constant, 1).rsqrt().masked_fill(constant, 0)
@@ -108,7 +119,8 @@ def variance(activations: Tensor, dim: int = 1) -> Tensor:
 
     **Raises:** `ValueError` as `rfav_entropy`.
     """
-    return _centred(activations, dim).square().mean(dim)
+    check_activations(activations, dim)
+    return _centred(activations.to(exact_float(activations)), dim).square().mean(dim)
 
 
 def filter_correlation(weight: Tensor, center: str = "filters") -> Tensor:
@@ -155,8 +167,8 @@ def decorrelation(weight: Tensor, center: str = "filters", penalty: str = "signe
         alone = torch.linalg.vector_norm(units.detach(), dtype=exact).square()
         return ((together - alone) / 2).to(units.dtype)
     correlation = filter_correlation(weight, center)
-    pairs = torch.ones_like(correlation, dtype=torch.bool).tril(-1)
-    return _OF_A_PAIR[penalty](correlation[pairs]).sum()
+    one, other = torch.tril_indices(len(correlation), len(correlation), -1, device=correlation.device)
+    return _OF_A_PAIR[penalty](correlation[one, other]).sum()
 
 
 _OF_A_PAIR: dict[str, Callable[[Tensor], Tensor]] = {
@@ -178,8 +190,6 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _centred(activations: Tensor, dim: int) -> Tensor:
-    check_activations(activations, dim)
-    activations = activations.to(exact_float(activations))
     # Less the maximum first: a constant vector becomes exact zeros, and a large offset costs no precision.
     shifted = activations - activations.amax(dim, keepdim=True).detach()
     return shifted - shifted.mean(dim, keepdim=True)
@@ -188,19 +198,35 @@ def _centred(activations: Tensor, dim: int) -> Tensor:
 def _unit_filters(weight: Tensor, center: str) -> Tensor:
     """Centred filters scaled to length 1, or 0 where they have no direction, `(D, n)`."""
     one_of("center", center, CENTERS)
-    if not weight.is_floating_point():
-        raise ValueError(f"weight must be floating point, not {weight.dtype}")
+    check_dense("weight", weight)
     if weight.dim() < 2 or weight.numel() == 0:
         raise ValueError(f"weight must be (filters, ...); {tuple(weight.shape)} holds no filters")
     filters = weight.to(exact_float(weight)).flatten(1)
+    filters = filters / _magnitude(filters, (0, 1) if center == "filters" else 1)
     centred = filters
     if center == "filters":
         centred = filters - filters.mean(0)
     elif center == "components":
         centred = filters - filters.mean(1, keepdim=True)
+    scale = _magnitude(centred, 1)
+    centred = centred / scale
     square = centred.square().sum(1)
     # Equal filters leave rounding errors, not exact zeros, when their mean is subtracted.
-    rounding = (4 * torch.finfo(filters.dtype).eps) ** 2 * filters.detach().square().sum(1)
+    rounding = (4 * torch.finfo(filters.dtype).eps) ** 2 * (filters.detach() / scale).square().sum(1)
     directed = square > rounding
-    scale = torch.where(directed, square, 1).rsqrt() * directed
-    return centred * scale[:, None]
+    factor = torch.where(directed, square, 1).rsqrt() * directed
+    return centred * factor[:, None]
+
+
+def _magnitude(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    return power_of_two(torch.linalg.vector_norm(x.detach(), math.inf, dim, keepdim=True))
+
+
+def power_of_two(largest: Tensor) -> Tensor:
+    """The power of two next to each magnitude, by which one divides without rounding.
+
+    It is 1 for magnitudes whose squares are far from the type's limits.
+    """
+    most = -math.log2(torch.finfo(largest.dtype).tiny)
+    exponent = largest.log2().round().clamp(-most, most)
+    return exponent.masked_fill(exponent.abs() < 20, 0).exp2()

@@ -5,11 +5,12 @@ from numbers import Real
 from typing import Any
 
 import torch
+import torch.fx
 import torch.nn.functional as F
+import torch.overrides
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from sparsity_lib._entropy import exact_float
+from sparsity_lib._entropy import check_dense, exact_float, transformed
 from sparsity_lib._settings import require
 
 __all__ = ["Sparseout", "sparseout"]
@@ -19,7 +20,7 @@ _ROOTS = {0.5: 1, 0.25: 2}  # how many square roots in a row an exponent is
 
 
 def sparseout(
-    input: Tensor, p: float = 0.5, q: float = 2.0, training: bool = False, gradient: str = "exact"
+    input: Tensor, p: float = 0.5, training: bool = True, *, q: float = 2.0, gradient: str = "exact"
 ) -> Tensor:
     """In training, a + sign(a) |a|^(q/2) e of each activation a; otherwise `input` itself.
 
@@ -28,26 +29,31 @@ def sparseout(
     activations, q above 2 denser ones.
 
     For the backward pass `input` is kept, which a ReLU before it keeps anyway, and a byte per activation.
-    Differentiable once.
 
     **Arguments:**
 
     - `input`: floating point, of any shape and sign; usually what a ReLU returns.
     - `p`: the probability of e = -1, in [0, 1); at 0 there is no noise.
-    - `q`: at least 0.
     - `training`: whether there is noise at all.
+    - `q`: at least 0.
     - `gradient`: `"exact"`, the derivative 1 + q/2 |a|^((q-2)/2) e; `"reused"`, as in the authors' code,
         the factor 1 + |a|^((q-2)/2) e of the forward pass. With q < 2 both grow without bound towards a = 0
         (but the exact one of q = 0, which is 1); 0 is taken there, as ReLU does. With `q=2` both are
-        dropout's.
+        dropout's. Higher derivatives are those of the chosen one.
 
     **Returns:** the shape, dtype and memory format of `input`; half precision is computed in float32.
 
-    **Raises:** `ValueError` for a `p` or `q` out of range, an unknown `gradient`, or an integer `input`.
+    **Raises:** `ValueError` for a `p` or `q` out of range, a `training` that is not a bool, an unknown
+    `gradient`, and for anything but a dense tensor of 16- to 64-bit floats.
     """
+    if torch.overrides.has_torch_function_unary(input):  # as in torch's dropout: torch.fx records the call
+        return torch.overrides.handle_torch_function(
+            sparseout, (input,), input, p, training, q=q, gradient=gradient
+        )
     _check(p, q, gradient)
-    if not (isinstance(input, Tensor) and input.is_floating_point()):
-        raise ValueError(f"input must be floating point, not {getattr(input, 'dtype', type(input).__name__)}")
+    if not isinstance(training, bool):
+        raise ValueError(f"training must be True or False, not {training!r}")
+    check_dense("input", input)
     if not training or p == 0:
         return input
     if q == 2:
@@ -59,28 +65,43 @@ def sparseout(
 
 def with_mask(input: Tensor, kept: Tensor, p: float, q: float, gradient: str) -> Tensor:
     """`sparseout` where e is p/(1 - p) if `kept`, a boolean tensor like `input`, else -1."""
-    slope = q / 2 if gradient == "exact" else 1.0
-    output: Tensor = _Sparseout.apply(input, kept, p, q, slope)
+    exact = gradient == "exact"
+    if transformed():
+        return _differentiable(input, kept, float(p), float(q), exact)
+    output: Tensor = _Sparseout.apply(input, kept, p, q, exact)
     return output
 
 
 class Sparseout(nn.Module):
-    """`sparseout` as a layer, to stand after a ReLU: noise in training mode, else nothing."""
+    """`sparseout` as a layer, to stand after a ReLU: noise in training mode, else nothing.
+
+    Traced, scripted, exported and compiled as `nn.Dropout`.
+    """
 
     def __init__(self, p: float = 0.5, q: float = 2.0, gradient: str = "exact") -> None:
-        """**Arguments:** as for `sparseout`.
+        """**Arguments:** as for `functional.sparseout`.
 
-        **Raises:** `ValueError` as `sparseout`.
+        **Raises:** `ValueError` as `functional.sparseout`.
         """
         _check(p, q, gradient)
         super().__init__()
-        self.p = p
-        self.q = q
+        self.p = float(p)
+        self.q = float(q)
         self.gradient = gradient
 
     def forward(self, input: Tensor) -> Tensor:
         """The activations with noise, shaped as `input`."""
-        return sparseout(input, self.p, self.q, self.training, self.gradient)
+        if torch.jit.is_scripting():
+            if not self.training or self.p == 0:
+                return input
+            if self.q == 2:
+                return F.dropout(input, self.p)
+            kept = torch.rand_like(input, dtype=torch.float32) < 1 - self.p
+            return _differentiable(input, kept, self.p, self.q, self.gradient == "exact")
+        if isinstance(input, torch.fx.Proxy):  # a call of this layer, which heeds train() and eval()
+            path = input.tracer.path_of_module(self)
+            return input.tracer.create_proxy("call_module", path, (input,), {})
+        return sparseout(input, self.p, self.training, q=self.q, gradient=self.gradient)
 
     def extra_repr(self) -> str:
         """The arguments."""
@@ -91,20 +112,42 @@ class _Sparseout(torch.autograd.Function):
     """The input times a factor; saves the input and the mask, and works out the factor again."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, kept: Tensor, p: float, q: float, slope: float) -> Tensor:
+    def forward(ctx: Any, input: Tensor, kept: Tensor, p: float, q: float, exact: bool) -> Tensor:
         ctx.save_for_backward(input, kept)
-        ctx.settings = p, q, slope
+        ctx.settings = p, q, exact
         return _factor(input, kept, p, q, 1.0).mul_(input).to(input.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         input, kept = ctx.saved_tensors
-        p, q, slope = ctx.settings
-        factor = _factor(input, kept, p, q, slope)
+        p, q, exact = ctx.settings
+        if torch.is_grad_enabled():
+            output = _differentiable(input, kept, p, q, exact)
+            (of_input,) = torch.autograd.grad(output, input, gradient, create_graph=True)
+            return of_input, None, None, None, None
+        factor = _factor(input, kept, p, q, q / 2 if exact else 1.0)
         if q < 2:
             factor.mul_(input.sign().abs_())  # 0 at 0, else 1: several times faster than a mask
+        if torch._C._functorch.is_legacy_batchedtensor(gradient):
+            return (factor * gradient).to(gradient.dtype), None, None, None, None  # it does not fit in place
         return factor.mul_(gradient).to(gradient.dtype), None, None, None, None
+
+
+def _differentiable(input: Tensor, kept: Tensor, p: float, q: float, exact: bool) -> Tensor:
+    """`with_mask` by operations that can be scripted, traced, transformed, and differentiated again."""
+    a = input if input.dtype == torch.float64 else input.float()
+    zero = a.abs() < 2e-38  # where no power of it is sure to be finite
+    safe = a.masked_fill(zero, 1.0)
+    noise = kept.to(a.dtype) / (1 - p) - 1
+    power = safe.sign() * safe.abs() ** (q / 2)
+    output = a + (power * noise).masked_fill(zero, 0.0)
+    if not exact:  # its derivative is the factor
+        integral = safe.abs().log() * safe.sign() if q == 0 else power * (2 / q)
+        slope = a + (integral * noise).masked_fill(zero, 0.0)
+        output = output.detach() + (slope - slope.detach())
+    if q < 2:
+        output = output.masked_fill(zero, 0.0)
+    return output.to(input.dtype)
 
 
 def _factor(input: Tensor, kept: Tensor, p: float, q: float, slope: float) -> Tensor:

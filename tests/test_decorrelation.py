@@ -95,3 +95,36 @@ def test_equal_filters_have_no_direction_whatever_their_mean_rounds_to(filters: 
     assert f.decorrelation(weight, "filters").item() == 0.0
     constant = torch.randn(filters, 1).expand(filters, 27)
     assert f.decorrelation(constant, "components").item() == 0.0
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_correlation_does_not_depend_on_the_weights_scale(center: str, dtype: torch.dtype) -> None:
+    weight = torch.randn(6, 3, 3, 3, dtype=torch.float64)
+    for scale in (1e-44, 1e-38, 1e-30, 1e-20, 1.0, 1e20, 1e30, 3e37):
+        scaled = (weight * scale).to(dtype).requires_grad_()
+        if (exact := scaled.detach().double() / scale).count_nonzero() == 0:
+            continue  # bfloat16 has nothing as small
+        found = f.filter_correlation(scaled, center).double()
+        torch.testing.assert_close(found, f.filter_correlation(exact, center), rtol=0, atol=1e-6)
+        if scale > 1e-35:
+            for penalty in f.PENALTIES:
+                (gradient,) = torch.autograd.grad(f.decorrelation(scaled, center, penalty), scaled)
+                assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("center", ["components", "none"])
+def test_each_filter_may_have_a_scale_of_its_own(center: str) -> None:
+    weight = torch.randn(4, 9)
+    scales = torch.tensor([1e-35, 1e-10, 1.0, 1e30])[:, None]
+    found = f.filter_correlation(weight * scales, center)
+    torch.testing.assert_close(found, f.filter_correlation(weight, center), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("center", f.CENTERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_have_no_correlation(center: str, value: float) -> None:
+    weight = torch.randn(4, 9)
+    weight[1, 2] = value
+    assert f.filter_correlation(weight, center)[1].isnan().all()
+    assert all(f.decorrelation(weight, center, penalty).isnan() for penalty in f.PENALTIES)

@@ -1,6 +1,7 @@
 """Entropy and its relatives: precision, bounds, gradients, refusals."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -175,26 +176,99 @@ def test_a_constant_vector_is_standardized_to_zeros(value: float) -> None:
     assert activations.grad.isfinite().all()
 
 
-def test_bad_input_is_refused_in_one_line_that_names_it() -> None:
-    cases = [
-        (lambda: f.rfav_entropy(torch.randn(3), dim=1), r"no axis 1 .*\(3,\)"),
-        (lambda: f.variance(torch.randn(3, 4), dim=-3), r"no axis -3 .*\(3, 4\)"),
-        (lambda: f.rfav_entropy(torch.ones(3, 4, dtype=torch.int64)), "floating point, not torch.int64"),
-        (lambda: f.standardize(torch.randn(3, 0)), r"no channels along axis 1 .*\(3, 0\)"),
-        (lambda: f.perplexity_sparsity(torch.randn(3, 1)), "at least 2 channels; axis 1 has 1"),
-        (lambda: f.decorrelation(torch.randn(3, 4), "mean"), "center 'mean'; choose from filters, comp"),
-        (lambda: f.filter_correlation(torch.randn(3, 4), "mean"), "choose from filters, components, none"),
-        (lambda: f.decorrelation(torch.randn(3, 4), penalty="l2"), "penalty 'l2'; .* squared, local"),
-        (lambda: f.filter_correlation(torch.randn(3)), r"\(3,\) holds no filters"),
-        (
-            lambda: f.filter_correlation(torch.ones(3, 4, dtype=torch.int32)),
-            "floating point, not torch.int32",
-        ),
-    ]
-    for call, message in cases:
-        with pytest.raises(ValueError, match=message) as caught:
-            call()
+EVERY = (
+    f.rfav_entropy,
+    f.perplexity,
+    f.perplexity_sparsity,
+    f.standardize,
+    f.variance,
+    f.filter_correlation,
+    f.decorrelation,
+    f.sparseout,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (torch.ones(3, 4, dtype=torch.complex64), "complex64"),
+        (torch.ones(3, 4, dtype=torch.int64), "int64"),
+        (torch.ones(3, 4, dtype=torch.bool), "bool"),
+        (torch.ones(3, 4).to(torch.float8_e5m2), "float8_e5m2"),
+        (torch.ones(3, 4).to_sparse(), "sparse_coo"),
+        (torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged), "nested"),
+        ([[1.0, 2.0]], "list"),
+        (None, "NoneType"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_dense_tensor_of_floats_is_refused_by_its_name(value: object, named: str) -> None:
+    for function in EVERY:
+        with pytest.raises(ValueError, match=named) as caught:
+            function(value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dim", [True, 1.0, "1", None, (1,)])
+def test_an_axis_is_a_whole_number(dim: object) -> None:
+    for function in (f.rfav_entropy, f.perplexity_sparsity, f.standardize, f.variance):
+        with pytest.raises(ValueError, match="dim"):
+            function(torch.ones(3, 4), dim)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: f.rfav_entropy(torch.randn(3), dim=1), r"1 .*\(3,\)"),
+        (lambda: f.rfav_entropy(torch.tensor(1.0)), r"1 .*\(\)"),
+        (lambda: f.variance(torch.randn(3, 4), dim=-3), r"-3 .*\(3, 4\)"),
+        (lambda: f.standardize(torch.randn(3, 0)), r"1 .*\(3, 0\)"),
+        (lambda: f.perplexity_sparsity(torch.randn(3, 1)), "2 channels; axis 1 has 1"),
+        (lambda: f.decorrelation(torch.randn(3, 4), "mean"), "center 'mean'.* filters, components, none"),
+        (lambda: f.filter_correlation(torch.randn(3, 4), "mean"), "filters, components, none"),
+        (lambda: f.decorrelation(torch.randn(3, 4), penalty="l2"), "penalty 'l2'.* squared, local"),
+        (lambda: f.filter_correlation(torch.randn(3)), r"\(3,\)"),
+        (lambda: f.filter_correlation(torch.randn(0, 4)), r"\(0, 4\)"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_that_names_it(call: Callable[[], Tensor], named: str) -> None:
+    with pytest.raises(ValueError, match=named) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_entropies_are_right_up_to_the_largest_number_and_down_to_the_smallest(dtype: torch.dtype) -> None:
+    info = torch.finfo(dtype)
+    shape = (50, 6)
+    for scale in (info.max, info.max / 2, 1.0, info.smallest_normal, info.smallest_normal / 16):
+        unit = (2 * torch.rand(shape, dtype=torch.float64) - 1).to(dtype)
+        unit[0, :2] = torch.tensor([1.0, -1.0])
+        a = (unit * scale).requires_grad_()
+        entropy = f.rfav_entropy(a)
+        (gradient,) = torch.autograd.grad(entropy.sum(), a)
+        exact = a.detach().double()
+        spread = (exact - exact.amax(1, keepdim=True)).clamp(min=-1e4)
+        expected = entropy_float64(spread)
+        torch.testing.assert_close(entropy.double(), expected, rtol=1e-5, atol=1e-6)
+        assert gradient.isfinite().all()
+        assert f.perplexity_sparsity(a).isfinite().all()
+        # Scale-free means just that: it is neither ln D nor 0 for being large or small.
+        free = f.rfav_entropy(f.standardize(a)).double()
+        rescaled = f.rfav_entropy(f.standardize(exact / scale))
+        torch.testing.assert_close(free, rescaled, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_not_finite_is_not_hidden() -> None:
+    for value in (math.nan, math.inf):
+        a = torch.randn(2, 5)
+        a[0, 3] = value
+        for function in (f.rfav_entropy, f.perplexity_sparsity, f.standardize, f.variance):
+            unknown = function(a).isnan().view(2, -1).any(1)
+            assert unknown.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])

@@ -64,7 +64,7 @@ def test_gradients_are_their_closed_forms(q: float, gradient: str) -> None:
 def test_noise_is_unbiased_and_its_variance_is_the_power_q(p: float, q: float, dtype: torch.dtype) -> None:
     """Correct noise would fail for about one seed in a million: that often a share is five SDs off."""
     n, a = 200_000, 1.75
-    drawn = sparseout(torch.full((n,), a, dtype=dtype), p, q, training=True).double()
+    drawn = sparseout(torch.full((n,), a, dtype=dtype), p, q=q).double()
     low, high = drawn.unique().tolist()
     share = (drawn == high).double().mean().item()
     assert abs(share - (1 - p)) < 5 * math.sqrt(p * (1 - p) / n)
@@ -75,7 +75,7 @@ def test_noise_is_unbiased_and_its_variance_is_the_power_q(p: float, q: float, d
 
 def test_neighbours_are_drawn_independently() -> None:
     """As above, five SDs: the share of equal neighbours is 1/2 at p = 1/2."""
-    drawn = sparseout(torch.ones(200_000), 0.5, 1.0, training=True) > 1
+    drawn = sparseout(torch.ones(200_000), 0.5, q=1.0) > 1
     equal = (drawn[1:] == drawn[:-1]).double().mean().item()
     assert abs(equal - 0.5) < 5 * 0.5 / math.sqrt(200_000)
 
@@ -86,7 +86,7 @@ def test_q_of_2_is_dropout_bit_for_bit(gradient: str) -> None:
     torch.manual_seed(1)
     expected = F.dropout(a, 0.3)
     torch.manual_seed(1)
-    found = sparseout(a, 0.3, 2.0, True, gradient)
+    found = sparseout(a, 0.3, q=2.0, gradient=gradient)
     assert torch.equal(found, expected)
     assert torch.equal(*(torch.autograd.grad(y.sin().sum(), a)[0] for y in (found, expected)))
 
@@ -104,8 +104,8 @@ def test_the_formula_at_q_of_2_is_dropout_too(gradient: str) -> None:
 
 def test_without_noise_it_is_the_same_tensor() -> None:
     a = torch.randn(4, 5)
-    assert sparseout(a, 0.5, 1.0) is a
-    assert sparseout(a, 0.0, 1.0, training=True) is a
+    assert sparseout(a, 0.5, False, q=1.0) is a
+    assert sparseout(a, 0.0, q=1.0) is a
     layer = sl.Sparseout(q=1.0)
     assert layer(a) is not a
     assert layer.eval()(a) is a
@@ -141,7 +141,7 @@ def test_tiny_and_large_activations_stay_finite(p: float, q: float, gradient: st
 def test_what_is_not_a_number_stays_so() -> None:
     a = torch.tensor([float("nan"), 1.0], requires_grad=True)
     for q in (1.0, 1.7, 3.0):
-        noisy = sparseout(a, 0.5, q, training=True)
+        noisy = sparseout(a, 0.5, q=q)
         (of_it,) = torch.autograd.grad(noisy.sum(), a)
         assert noisy.isnan().tolist() == of_it.isnan().tolist() == [True, False]
 
@@ -166,11 +166,17 @@ def test_bad_settings_are_one_clear_line(arguments: dict[str, float], line: str)
         sl.Sparseout(**arguments)
 
 
-def test_integers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^input must be floating point, not list$"):
-        sparseout([1.0, 2.0])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^input must be floating point, not torch.int64$"):
-        sparseout(torch.arange(3), q=1.0, training=True)
+@pytest.mark.parametrize("training", [1, "yes", None, 0.5])
+def test_training_is_a_bool(training: object) -> None:
+    with pytest.raises(ValueError, match="training"):
+        sparseout(torch.ones(3), 0.5, training)
+
+
+def test_p_and_training_stand_where_dropouts_do() -> None:
+    a = torch.ones(4)
+    assert sparseout(a, 0.3, False) is F.dropout(a, 0.3, False)
+    with pytest.raises(TypeError):
+        sparseout(a, 0.3, True, 1.0)  # q by name alone
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -216,7 +222,7 @@ def test_compiled_it_is_one_graph_with_the_same_values(q: float, backend: str) -
 @pytest.mark.parametrize("q", [1.0, 1.7, 3.0])
 def test_memory_format_is_kept(q: float) -> None:
     a = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
-    noisy = sparseout(a, 0.5, q, training=True)
+    noisy = sparseout(a, 0.5, q=q)
     noisy.sum().backward()
     assert noisy.is_contiguous(memory_format=torch.channels_last)
     assert a.grad.is_contiguous(memory_format=torch.channels_last)
@@ -225,7 +231,7 @@ def test_memory_format_is_kept(q: float) -> None:
 @pytest.mark.parametrize("a", [torch.randn(6, 4).T, torch.tensor(1.5), torch.zeros(0, 3)])
 def test_any_shape_and_layout(a: Tensor) -> None:
     leaf = a.detach().requires_grad_()
-    noisy = sparseout(leaf, 0.5, 1.0, training=True)
+    noisy = sparseout(leaf, 0.5, q=1.0)
     noisy.sum().backward()
     assert noisy.shape == leaf.grad.shape == a.shape
 
@@ -234,7 +240,7 @@ def test_the_input_and_a_byte_per_activation_are_kept() -> None:
     kept = []
     a = torch.randn(100, requires_grad=True).relu()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda x: x):
-        sparseout(a, 0.5, 1.0, training=True)
+        sparseout(a, 0.5, q=1.0)
     own = [tensor for tensor in kept if tensor.data_ptr() != a.data_ptr()]
     assert len(kept) == 2
     assert [tensor.nbytes for tensor in own] == [100]
@@ -243,7 +249,7 @@ def test_the_input_and_a_byte_per_activation_are_kept() -> None:
 def test_the_input_is_not_changed_and_the_output_may_be() -> None:
     a = torch.randn(50, requires_grad=True)
     before = a.detach().clone()
-    noisy = sparseout(a, 0.5, 1.0, training=True)
+    noisy = sparseout(a, 0.5, q=1.0)
     noisy.mul_(2).sum().backward()
     assert torch.equal(a, before)
     assert torch.isfinite(a.grad).all()
@@ -279,7 +285,7 @@ def test_on_a_logistic_model_it_is_a_penalty_on_the_power_q_of_the_activations(q
     w = 0.03 * torch.randn(features, dtype=torch.float64)
     z = a @ w
     sigma = z.sigmoid()
-    noisy = sparseout(a.expand(draws, -1, -1).contiguous(), p, q, training=True)
+    noisy = sparseout(a.expand(draws, -1, -1).contiguous(), p, q=q)
     shift = noisy @ w - z
     # Less its linear part, whose mean is 0, so that the second order is not lost in its noise.
     increase = F.softplus(z + shift) - F.softplus(z) - sigma * shift
@@ -295,3 +301,53 @@ def test_on_a_logistic_model_it_is_a_penalty_on_the_power_q_of_the_activations(q
     assert abs(increase.mean().item() - penalty(q)) < allowed < 0.2 * penalty(q)
     for other in {1.0, 1.5, 2.0, 2.5, 3.0} - {q}:
         assert abs(increase.mean().item() - penalty(other)) > allowed
+
+
+TRACERS = {
+    "symbolic": lambda net, x: torch.fx.symbolic_trace(net),
+    "script": lambda net, x: torch.jit.script(net),
+    "trace": lambda net, x: torch.jit.trace(net, (x,), check_trace=False),
+    "export": lambda net, x: torch.export.export(net, (x.detach(),)).module(),
+}
+
+
+@pytest.mark.parametrize("how", TRACERS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:`torch.jit:FutureWarning")
+def test_traced_scripted_and_exported_it_is_the_same(how: str) -> None:
+    a = torch.randn(5, 6, requires_grad=True)
+    for q, gradient in ((0.0, "exact"), (1.0, "exact"), (1.7, "reused"), (2.0, "exact"), (3.0, "reused")):
+        net = nn.Sequential(nn.ReLU(), sl.Sparseout(0.3, q, gradient))
+        outputs = []
+        for network in (net, TRACERS[how](net, a)):
+            torch.manual_seed(1)
+            outputs.append(network(a))
+        torch.testing.assert_close(*outputs)
+        torch.testing.assert_close(*(torch.autograd.grad(y.sum(), a)[0] for y in outputs))
+
+
+@pytest.mark.parametrize("how", ["symbolic", "script"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:`torch.jit:FutureWarning")
+def test_traced_as_a_layer_it_heeds_train_and_eval(how: str) -> None:
+    a = torch.rand(50)
+    for made_in in (True, False):
+        traced = TRACERS[how](nn.Sequential(sl.Sparseout(0.5, 1.0)).train(made_in), a)
+        assert torch.equal(traced.eval()(a), a)
+        assert not torch.equal(traced.train()(a), a)
+
+
+def test_the_function_is_traced_as_a_call() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return sparseout(x, 0.5, self.training, q=1.0)
+
+    traced = torch.fx.symbolic_trace(Net())
+    assert sparseout in [node.target for node in traced.graph.nodes]
+    assert not torch.equal(traced(torch.ones(50)), torch.ones(50))
+
+
+def test_mapped_it_is_random_as_dropout() -> None:
+    a = torch.ones(4, 30)
+    drawn = torch.func.vmap(lambda a: sparseout(a, 0.5, q=1.0), randomness="different")(a)
+    assert len(drawn.unique(dim=0)) == 4
+    with pytest.raises(RuntimeError, match="random"):
+        torch.func.vmap(lambda a: sparseout(a, 0.5, q=1.0))(a)

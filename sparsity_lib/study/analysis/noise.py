@@ -33,7 +33,7 @@ def variances(
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         for q in qs:
-            noisy = sparseout(activations.expand(draws, -1), p, q, training=True)
+            noisy = sparseout(activations.expand(draws, -1), p, q=q)
             expected = activations**q * p / (1 - p)
             of = zip(magnitudes, noisy.var(0).tolist(), expected.tolist(), strict=True)
             rows += [(q, *values) for values in of]
@@ -64,7 +64,7 @@ def logistic_increases(
         a = torch.randn(features, dtype=torch.float64).relu()
         direction = torch.randn(features, dtype=torch.float64)
         for q in qs:
-            noise = sparseout(a.expand(draws, -1), p, q, training=True) - a
+            noise = sparseout(a.expand(draws, -1), p, q=q) - a
             unit = (p / (1 - p) * (a**q * direction**2).sum()).sqrt()
             for shift in shifts:
                 w = direction * shift / unit
