@@ -165,7 +165,7 @@ def decorrelation(weight: Tensor, center: str = "filters", penalty: str = "signe
         alone = torch.linalg.vector_norm(units.detach(), dtype=exact).square()
         return ((together - alone) / 2).to(units.dtype)
     correlation = filter_correlation(weight, center)
-    one, other = torch.tril_indices(*correlation.shape, -1, device=correlation.device)
+    one, other = torch.tril_indices(len(correlation), len(correlation), -1, device=correlation.device)
     return _OF_A_PAIR[penalty](correlation[one, other]).sum()
 
 
