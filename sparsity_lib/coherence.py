@@ -1,7 +1,7 @@
 """Strong L1 and L2 while gradients agree with those before (GCSR, as we read it); compression by zeros."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sparsity_lib._layers import named_layers
 from sparsity_lib._settings import require
-from sparsity_lib.functional import exact_dtype
+from sparsity_lib._weights import refuse_slices, used_weights
+from sparsity_lib.functional import exact_dtype, power_of_two
 
 __all__ = ["Compression", "GradientCoherent", "compression"]
 
@@ -50,10 +51,11 @@ class GradientCoherent:
         unpickled optimizer has lost them. Groups added later take part, unless `parameters` was given.
     - **GradScaler** works, since it unscales before it steps, and steps it skips do not count; not with
         `fused=True` optimizers, which are given scaled gradients.
-    - **Closures** compute gradients inside `step`, too late to be seen: they are refused, and so is LBFGS.
+    - **Closures**, which Lightning always passes, work where `step` evaluates them once; the gradients are
+        those that it leaves. An optimizer that evaluates one again, as LBFGS does, is refused.
     - **Half precision**: averages are float32; weights should be, or rounding undoes small strengths.
-    - **Devices**: regularised weights lie on one. Nothing is read back from it; with shards of weights on
-        several, each process decides for itself.
+    - **Devices**: regularised weights lie on one, or are sharded by `fully_shard`, and then all processes
+        decide together. Nothing is read back from a device.
 
     **Attributes:**
 
@@ -75,7 +77,7 @@ class GradientCoherent:
     ) -> None:
         """**Arguments:**
 
-        - `optimizer`: any that steps without a closure, and whose groups have a learning rate `lr`.
+        - `optimizer`: any that looks at one gradient a step, and whose groups have a learning rate `lr`.
         - `l1`, `l2`: strengths, at least 0; l2 is that of (l2/2) |w|^2. With both 0, training is as without.
         - `rho`: the least coherence at which weights are shrunk, in [-1, 1]; -1: always.
         - `decay`: of the average, in [0, 1); 0: the gradient of the step before.
@@ -83,14 +85,17 @@ class GradientCoherent:
         - `parameters`: which of the optimizer's to regularise; `None`: those of two or more dimensions, so
             neither biases nor the scales of norms.
 
-        **Raises:** `ValueError` for a setting outside its range, and if nothing is regularised or a
-        regularised parameter is complex. `step` raises it for a closure, a sparse gradient or a scaled one.
+        **Raises:** `ValueError` for a setting outside its range, for LBFGS, and if nothing is regularised or
+        a regularised parameter is complex. `step` raises it for a closure that is evaluated again, a sparse
+        gradient or a scaled one, and then counts for nothing.
         """
         for name, strength in (("l1", l1), ("l2", l2)):
             require(name, strength, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
         require("rho", rho, Real, lambda x: -1 <= x <= 1, "in [-1, 1]")
         require("decay", decay, Real, lambda x: 0 <= x < 1, "in [0, 1)")
         require("start", start, Integral, lambda x: x >= 0, "a whole number of at least 0 steps")
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise ValueError("LBFGS evaluates several gradients a step: which are coherent cannot be told")
         if any("lr" not in group for group in optimizer.param_groups):
             raise ValueError(f"{type(optimizer).__name__} has no learning rate lr to scale l1 and l2 by")
         self._optimizer = optimizer
@@ -100,6 +105,9 @@ class GradientCoherent:
             raise ValueError("there is nothing to regularise: no parameter has two or more dimensions")
         self._steps = 0
         self._averages: dict[Tensor, Tensor] = {}
+        self._closure: Callable[[], Any] | None = None
+        # The gradients of the step that is going on, by identity and version, and held so that these last.
+        self._given: tuple[list[tuple[int, int]], list[Tensor]] | None = None
         self.coherence: Tensor | None = None
         self.applied = torch.zeros((), dtype=torch.bool)
         self._handles = [
@@ -140,21 +148,52 @@ class GradientCoherent:
             averages[parameters[index]] = _zeros_like(parameters[index]).copy_(saved)
         self._steps, self._averages = state["steps"], averages
 
-    @torch.no_grad()
     def _before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        if any(value is not None for value in (*args[1:], *kwargs.values())):
-            raise ValueError(
-                "GradientCoherent cannot see the gradients of a closure: call step() without one"
-            )
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if getattr(optimizer, "found_inf", None) is not None:
             raise ValueError("GradScaler gives fused optimizers scaled gradients: make it with fused=False")
+        if (closure := kwargs.get("closure", args[1] if len(args) > 1 else None)) is None:
+            self._observe(optimizer)
+        elif closure is not self._closure:
+            self._closure = self._observing(closure)
+            if "closure" in kwargs:
+                return args, kwargs | {"closure": self._closure}
+            return (args[0], self._closure, *args[2:]), kwargs
+        return None
+
+    def _observing(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """A closure whose gradients are seen, and which refuses to be evaluated again."""
+        self._forget()
+        before = None
+
+        def observed() -> Any:
+            nonlocal before
+            if before is not None:
+                self._forget()
+                self._steps, self._averages = before
+                raise ValueError(
+                    f"{type(self._optimizer).__name__} evaluated its closure a second time in one step: "
+                    "GradientCoherent needs an optimizer that evaluates it once"
+                )
+            loss = closure()
+            before = self._steps, dict(self._averages)
+            self._observe(self._optimizer)
+            return loss
+
+        return observed
+
+    @torch.no_grad()
+    def _observe(self, optimizer: torch.optim.Optimizer) -> None:
         due: dict[Tensor, Tensor] = {}
         for group in optimizer.param_groups:
             due |= self._due(group)
+        given = [(id(gradient), gradient._version) for gradient in due.values()]
+        if self._given is not None and self._given[0] == given:
+            return  # the step of a subclass calls that of its base, whose hooks run too
+        self._forget()
+        self._given = given, [*due.values()]
         if not due:
-            self.coherence, self.applied = None, torch.zeros((), dtype=torch.bool)
             return
         for weight in due:
             if weight not in self._averages:
@@ -167,19 +206,27 @@ class GradientCoherent:
         torch._foreach_lerp_(averages, gradients, 1 - self._decay)
         self._steps += 1
 
+    def _forget(self) -> None:
+        """Begin a step: nothing is known of its gradients, and nothing will be shrunk."""
+        self.coherence, self.applied, self._given = None, torch.zeros((), dtype=torch.bool), None
+
     @torch.no_grad()
     def _after_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        if self._given is None:
+            return
+        self._given = self._closure = None
         for group in optimizer.param_groups:
-            if not (weights := [*self._due(group)]):
-                continue
+            due = [*self._due(group)]
             # The gate is a factor, 0 or 1: asking for its value would wait for the device.
             rate = self.applied.to(exact_dtype(self.applied.device)) * group["lr"]
-            if self._l2:
-                torch._foreach_mul_(weights, (1 - rate * self._l2).to(weights[0].dtype))
-            if self._l1:
-                soft_threshold_(weights, rate * self._l1)
+            for dtype in {weight.dtype for weight in due}:
+                weights = [weight for weight in due if weight.dtype == dtype]
+                if self._l2:
+                    torch._foreach_mul_(weights, (1 - rate * self._l2).to(dtype))
+                if self._l1:
+                    soft_threshold_(weights, rate * self._l1)
 
     def _gate(self, device: torch.device) -> Tensor:
         if self._steps >= self._start:
@@ -224,9 +271,16 @@ def soft_threshold_(weights: list[Tensor], threshold: Tensor) -> None:
 def _cosine(one: list[Tensor], other: list[Tensor]) -> Tensor:
     """Of the angle between two lists of tensors, each taken as one vector; NaN if one is zero."""
     exact = exact_dtype(one[0].device)
-    products = [product.sum(dtype=exact) for product in torch._foreach_mul(one, other)]
+    one, other = _scaled(one), _scaled(other)
     norms = [torch.stack(torch._foreach_norm(tensors)).to(exact).norm() for tensors in (one, other)]
+    products = [product.sum(dtype=exact) for product in torch._foreach_mul(one, other)]
     return (torch.stack(products).sum() / (norms[0] * norms[1])).clamp(-1, 1)
+
+
+def _scaled(tensors: list[Tensor]) -> list[Tensor]:
+    """Divided by a power of two, so that no square leaves the type's range."""
+    largest = torch.stack(torch._foreach_norm(tensors, math.inf)).max()
+    return [tensor / power_of_two(largest).to(tensor.dtype) for tensor in tensors]
 
 
 def _zeros_like(parameter: Tensor) -> Tensor:
@@ -251,21 +305,30 @@ class Compression:
         return self.parameters / self.nonzero if self.nonzero else math.inf
 
 
+@torch.no_grad()
 def compression(model: nn.Module) -> Compression:
-    """How far zeros compress a model, over all its parameters and layer by layer.
+    """How far zeros compress a model, over all its weights and layer by layer.
 
-    All count, biases and norms too; one that several layers share counts once, in the first.
+    All count, biases and norms too, as the layers compute with them: pruned ones masked, parametrised ones as
+    they are made, quantised ones unpacked, and those sharded by `fully_shard` whole, for which every process
+    must call. A weight that several layers share counts once, in the first.
 
-    **Raises:** `ValueError` if the model has no parameters; `TypeError` for `nn.DataParallel`.
+    **Raises:** `ValueError` if the model has no parameters, or a lazy layer none yet; `TypeError` for a model
+    wrapped in `nn.DataParallel` or `FullyShardedDataParallel`.
     """
+    refuse_slices(model)
     layers: dict[str, Compression] = {}
-    seen: set[Tensor] = set()
+    seen: set[Any] = set()
     for name, module in named_layers(model).items():
-        own = [p for p in module.parameters(recurse=False) if p not in seen]
-        seen.update(own)
-        if own:
-            nonzero = sum(int(p.count_nonzero()) for p in own)
-            layers[name] = Compression(sum(p.numel() for p in own), nonzero)
+        parameters = nonzero = 0
+        for used in used_weights(module).values():
+            if not seen.issuperset(used.sources):
+                seen.update(used.sources)
+                weight = used.read()
+                parameters += weight.numel()
+                nonzero += int(weight.count_nonzero())
+        if parameters:
+            layers[name] = Compression(parameters, nonzero)
     if not layers:
         raise ValueError("the model has no parameters")
     return Compression(

@@ -1,24 +1,30 @@
 """What each position of a layer's output sees: of the image, and of the layer's own input."""
 
+import contextlib
 import copy
+import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsity_lib._layers import channel_axis, named_layers
+from sparsity_lib._weights import whole
 from sparsity_lib.monitor import chosen_layers
 
 __all__ = ["ReceptiveField", "receptive_fields"]
 
 BATCH = 16  # inputs at a time
+CHECKS = 4  # places on each axis at which it is checked that a NaN shows what a change shows
 
-# Where a NaN is in the outputs of layers, `(N, h, w)` by name, for a batch of inputs.
-Spread = Callable[[Tensor], Mapping[str, Tensor]]
+# The outputs of layers for a batch of inputs, one number for each position, `(N, h, w)` by name.
+Run = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class ReceptiveField(NamedTuple):
@@ -54,10 +60,14 @@ def receptive_fields(
 ) -> dict[str, ReceptiveField]:
     """What each position of the layers' outputs sees, by layer in the network's order.
 
-    Found by trying: rows and columns of the input are made NaN one after the other, in a copy of the model
-    in evaluation mode, on the CPU, in float64; where a NaN comes out, it was seen. So all connections count,
+    Found by trying: rows and columns of the input are made NaN one after the other, with the model in
+    evaluation mode, on the CPU, in float64; where a NaN comes out, it was seen. So all connections count,
     whatever their weights, and gaps (of a dilated convolution) count as seen. What normalises over positions,
     as group norm does, sees its whole input. Of a layer that runs more than once, the last time counts.
+
+    Operations that hide a NaN, such as `torch.where` and comparisons, are made to put it out. Whether others
+    hide one is checked by changes of a random image: then there is an error. The model is afterwards as it
+    was, with what it keeps of its own passes.
 
     **Arguments:**
 
@@ -67,30 +77,28 @@ def receptive_fields(
         `(N, D, h, w)` nor `(N, D)`, are left out.
 
     **Raises:** `ValueError` for an unknown layer, a shape that is not three positive numbers or that the
-    model cannot take, NaN weights, and a layer asked for that does not run or puts out anything else.
+    model cannot take, NaN weights, a layer asked for that does not run or puts out anything else, and one
+    whose field cannot be told; `TypeError` for a scripted model.
     """
-    channels, height, width = _checked(shape)
-    names = list(chosen_layers(model, layers))
-    # float64, as the fast convolutions there are for float32 may smear a NaN over positions
-    network = copy.deepcopy(named_layers(model)[""]).to("cpu", torch.float64).eval()
-    copies = named_layers(network)
-    modules = {name: copies[name] for name in names}
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        clean = _clean((1, channels, height, width))
+    shape = _checked(shape)
+    modules = chosen_layers(model, layers)
+    network = named_layers(model)[""]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), _lent(network):
+        clean = _clean((1, *shape))
         calls, outputs = _calls(network, modules, clean)
-        if layers is not None and (missing := [name for name in names if name not in outputs]):
+        if layers is not None and (missing := [name for name in modules if name not in outputs]):
             raise ValueError(
                 f"layer {missing[0]!r} did not run, or has no receptive field: "
                 "its input and output must be (N, D, h, w) or (N, D)"
             )
-        if undefined := [name for name, nan in outputs.items() if nan.any()]:
+        if undefined := [name for name, output in outputs.items() if output.isnan().any()]:
             raise ValueError(f"layer {undefined[0]!r} puts out NaN for an input without any")
         modules = {name: module for name, module in modules.items() if name in outputs}
         of_image = _seen(lambda x: _calls(network, modules, x)[1], clean, (2, 3))
         fields = {}
         for name, module in modules.items():
-            rows, columns, size = _of_input(name, module, calls[name])
-            fields[name] = ReceptiveField(*of_image[name], rows, columns, size)
+            of_input, size = _of_input(name, module, calls[name])
+            fields[name] = ReceptiveField(*of_image[name], *of_input, size)
         return fields
 
 
@@ -104,51 +112,139 @@ def _checked(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+@contextlib.contextmanager
+def _lent(network: nn.Module) -> Iterator[None]:
+    """Have a network compute on the CPU, in float64, in evaluation mode; then all is put back as it was.
+
+    Its hooks are copies, so that those of the library do not take what happens for data.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise TypeError("what a scripted model sees cannot be told: give the model that it was made from")
+    before = {module: dict(vars(module)) for module in network.modules()}
+    try:
+        for module, state in before.items():
+            vars(module).update({name: _own(value) for name, value in state.items()}, training=False)
+            module._forward_hooks = OrderedDict(
+                (key, copy.copy(hook)) for key, hook in module._forward_hooks.items()
+            )
+            if isinstance(module, nn.RNNBase):
+                module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+        yield
+    finally:
+        for module, state in before.items():
+            vars(module).clear()
+            vars(module).update(state)
+
+
+def _own(value: Any) -> Any:
+    """A tensor converted, and a container as a copy with its tensors converted; all else as it is."""
+    if isinstance(value, Tensor):
+        value = whole(value).detach().cpu()
+        return value.double() if value.is_floating_point() else value
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, _own(each)) for key, each in value.items())
+    if type(value) in (list, set, deque):
+        return type(value)(_own(each) for each in value)
+    return value
+
+
 def _clean(shape: Sequence[int]) -> Tensor:
     """An input without NaN; not a constant, which the model may divide by its norm or its SD."""
-    return torch.linspace(-1, 1, int(np.prod(shape)), dtype=torch.float64, device="cpu").reshape(*shape)
+    return torch.linspace(-1, 1, math.prod(shape), dtype=torch.float64, device="cpu").reshape(*shape)
+
+
+def _random(clean: Tensor) -> Tensor:
+    """An input of the same shape with magnitudes from 0.1 to 1000, so that thresholds are passed."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    signs, powers = torch.rand(2, *clean.shape, dtype=clean.dtype, device="cpu", generator=generator)
+    return (2 * signs - 1) * 10 ** (4 * powers - 1)
+
+
+_ATEN = torch.ops.aten
+_CONDITIONS = {  # by operation, which of its arguments are truth values
+    _ATEN.where: (0,),
+    _ATEN.masked_fill: (1,),
+    _ATEN.masked_fill_: (1,),
+    **dict.fromkeys((_ATEN.logical_not, _ATEN.bitwise_not), (0,)),
+    **dict.fromkeys((_ATEN.logical_and, _ATEN.logical_or, _ATEN.bitwise_and, _ATEN.bitwise_or), (0, 1)),
+}
+_HIDE_NAN = {
+    *_CONDITIONS,
+    *(_ATEN.gt, _ATEN.ge, _ATEN.lt, _ATEN.le, _ATEN.eq, _ATEN.ne, _ATEN.isnan, _ATEN.isfinite),
+    *(_ATEN.sign, _ATEN.sgn, _ATEN.nan_to_num, _ATEN.nan_to_num_, _ATEN.fmax, _ATEN.fmin, _ATEN._to_copy),
+    _ATEN.fake_quantize_per_tensor_affine_cachemask,
+    _ATEN.fake_quantize_per_channel_affine_cachemask,
+}
+
+
+class _NaNKept(TorchDispatchMode):
+    """Has operations that hide a NaN put it out; truth values and integers that hang on it become floats."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket not in _HIDE_NAN:
+            return func(*args, **kwargs)
+        undefined = [each.isnan() for each in args if isinstance(each, Tensor)]
+        if not any(each.any() for each in undefined):
+            return func(*args, **kwargs)
+        given = list(args)
+        for index in _CONDITIONS.get(func.overloadpacket, ()):
+            given[index] = given[index].bool()
+        output = func(*given, **kwargs)
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        first = first if first.is_floating_point() else first.double()
+        for each in undefined:
+            if each.any():
+                first.masked_fill_(each, torch.nan)
+        return (first, *rest) if rest else first
 
 
 def _calls(
     network: nn.Module, modules: Mapping[str, nn.Module], x: Tensor
 ) -> tuple[dict[str, _Call], dict[str, Tensor]]:
-    """What the layers that have a field were called with, and where NaN is in what they put out."""
+    """What the layers that have a field were called with, and their outputs, one number a position."""
     calls: dict[str, _Call] = {}
-    spread: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def receive(name: str, module: nn.Module, inputs: Any, named: dict[str, Any], output: Any) -> None:
         if inputs and all(_spatial_axes(name, module, each, len(x)) for each in (inputs[0], output)):
             calls[name] = _Call(inputs[0], inputs[1:], named)
-            spread[name] = _nan(name, module, output)  # now, as what follows may work in place
+            outputs[name] = _summed(name, module, output)  # now, as what follows may work in place
 
     handles = [
         module.register_forward_hook(partial(receive, name), with_kwargs=True)
         for name, module in modules.items()
     ]
+    torch.default_generator.manual_seed(0)  # noise that is always there is then the same each time
     try:
-        network(x)
+        network(x.clone())
     except Exception as error:  # whatever somebody's own code raises
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"the model cannot take an input of shape {tuple(x.shape[1:])}: {told}") from error
     finally:
         for handle in handles:
             handle.remove()
-    return calls, spread
+    return calls, outputs
 
 
-def _of_input(name: str, module: nn.Module, call: _Call) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+Ranges = tuple[np.ndarray, np.ndarray]
+
+
+def _of_input(name: str, module: nn.Module, call: _Call) -> tuple[Ranges, tuple[int, int]]:
     """Rows and columns of its direct input that a layer's positions see, and that input's size."""
     axes = _spatial_axes(name, module, call.input, samples=1)
     vector = call.input.dim() == 2
     shape = (*call.input.shape, 1, 1) if vector else call.input.shape
 
-    def spread(x: Tensor) -> dict[str, Tensor]:
-        given = x.flatten(1) if vector else x
+    def run(x: Tensor) -> dict[str, Tensor]:
+        torch.default_generator.manual_seed(0)
+        given = x.flatten(1) if vector else x.clone()
         # `forward` alone: hooks on the layer had their turn when the whole model ran
-        return {name: _nan(name, module, module.forward(given, *call.others, **call.named))}
+        return {name: _summed(name, module, module.forward(given, *call.others, **call.named))}
 
-    rows, columns = _seen(spread, _clean((1, *shape[1:])), axes)[name]
-    return rows, columns, (shape[axes[0]], shape[axes[1]])
+    return _seen(run, _clean((1, *shape[1:])), axes)[name], (shape[axes[0]], shape[axes[1]])
 
 
 def _spatial_axes(name: str, module: nn.Module, x: Any, samples: int) -> tuple[int, ...]:
@@ -162,31 +258,70 @@ def _spatial_axes(name: str, module: nn.Module, x: Any, samples: int) -> tuple[i
     return tuple(axis for axis in (1, 2, 3) if axis != channels)
 
 
-def _nan(name: str, module: nn.Module, output: Tensor) -> Tensor:
-    """Where any channel is NaN, `(N, h, w)`; `(N, 1, 1)` for vectors."""
-    if output.dim() == 2:
-        return output.isnan().any(1)[:, None, None]
-    return output.isnan().any(channel_axis(name, module, output, None))
+def _summed(name: str, module: nn.Module, output: Tensor) -> Tensor:
+    """The output's channels in one number that shows a change or a NaN of any, `(N, h, w)`."""
+    axis = 1 if output.dim() == 2 else channel_axis(name, module, output, None)
+    values = output.movedim(axis, -1).double().nan_to_num(torch.nan, 1e30, -1e30)
+    # By roots of whole numbers, so that changes of several channels do not cancel out.
+    roots = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64, device=values.device).sqrt()
+    summed = values @ roots
+    return summed[:, None, None] if output.dim() == 2 else summed
 
 
-def _seen(spread: Spread, clean: Tensor, axes: Sequence[int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _seen(run: Run, clean: Tensor, axes: Sequence[int]) -> dict[str, Ranges]:
     """The rows and columns of an input that positions of outputs see, `(h, 2)` and `(w, 2)` by layer."""
     vertical, horizontal = axes
-    rows = _seen_along(spread, clean, vertical, other=2)
-    columns = _seen_along(spread, clean, horizontal, other=1)
+    rows = _seen_along(run, clean, vertical, other=2)
+    columns = _seen_along(run, clean, horizontal, other=1)
     return {name: (rows[name], columns[name]) for name in rows}
 
 
-def _seen_along(spread: Spread, clean: Tensor, axis: int, other: int) -> dict[str, np.ndarray]:
+def _seen_along(run: Run, clean: Tensor, axis: int, other: int) -> dict[str, np.ndarray]:
     """The ranges along one axis of the input that are seen along the outputs' axis that is not `other`."""
+    singly = torch.eye(clean.shape[axis], dtype=torch.bool, device="cpu")
+    undefined = torch.full_like(clean, torch.nan)
+
+    def run_keeping_nan(x: Tensor) -> Mapping[str, Tensor]:
+        with _NaNKept():
+            return run(x)
+
+    try:
+        touched = _changes(run_keeping_nan, clean, undefined, singly, axis, other)
+    except Exception:  # as where a mask that is now of floats picks elements
+        touched = _changes(run, clean, undefined, singly, axis, other)
+    # What changes with all places before one, or all from there on, a NaN in one of them has to touch.
+    places = torch.arange(len(singly), device="cpu")
+    before = torch.stack([places < len(places) * part // CHECKS for part in range(CHECKS)])
+    groups = torch.cat([before, ~before])  # the first is empty
+    changed = _changes(run, clean, _random(clean), groups, axis, other)
+    for name, found in changed.items():
+        if found[0].any():
+            raise ValueError(f"layer {name!r} puts out something else each time for the same input")
+        if (found & ~(groups.double() @ touched[name].double() > 0)).any():
+            raise ValueError(
+                f"what layer {name!r} sees cannot be told: some operation on the way to it hides NaN in the "
+                "input, but not a change of it"
+            )
+    return {name: _ranges(found.numpy()) for name, found in touched.items()}
+
+
+def _changes(
+    run: Run, image: Tensor, other_image: Tensor, groups: Tensor, axis: int, other: int
+) -> dict[str, Tensor]:
+    """Where outputs change along one axis, `(groups, places)`, if places along an axis of the image do.
+
+    Each group, `(groups, n)` bool, are the places that are taken from the other image.
+    """
     found: dict[str, list[Tensor]] = {}
-    for places in torch.arange(clean.shape[axis], device="cpu").split(BATCH):
-        x = clean.repeat(len(places), 1, 1, 1)
-        for sample, place in zip(x, places, strict=True):
-            sample.select(axis - 1, int(place)).fill_(torch.nan)
-        for name, nan in spread(x).items():
-            found.setdefault(name, []).append(nan.any(other))
-    return {name: _ranges(torch.cat(parts).numpy()) for name, parts in found.items()}
+    size = [-1 if each == axis else 1 for each in range(4)]
+    before: Mapping[str, Tensor] = {}
+    for some in groups.split(BATCH):
+        if len(some) != len(next(iter(before.values()), ())):  # bit-equal outputs need batches of equal size
+            before = run(image.expand(len(some), -1, -1, -1))
+        mixed = torch.cat([torch.where(group.reshape(size), other_image, image) for group in some])
+        for name, output in run(mixed).items():
+            found.setdefault(name, []).append((output != before[name]).any(other))
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def _ranges(seen: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Penalties to add to a loss: on activations (SparsityReg, PerplexityReg, VarianceReg) or filters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._hooks import Attachable, in_backward, outlived
-from sparsity_lib._layers import CONVOLUTIONS, meant, named_layers
+from sparsity_lib._layers import meant, named_layers
+from sparsity_lib._weights import filters_of, refuse_slices, used_weights
 
 __all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
 
@@ -152,6 +153,10 @@ class SparsityReg(_EntropyPenalty):
     It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
     With non-reentrant activation checkpointing, run backward before detaching. torch.compile breaks its graph
     at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
+
+    It keeps no activations: a second derivative (`create_graph=True`) needs those that are alive still, as
+    before a batch norm or GELU; elsewhere it raises `RuntimeError` unless a hook of your own keeps them. All
+    of torch.func works.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -175,7 +180,7 @@ class PerplexityReg(_EntropyPenalty):
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
-        entropy = functional.rfav_entropy(activations, dim, compiled=self._compiled)
+        entropy = weighted_entropy(activations, dim, 1.0, self._compiled)
         channels = activations.shape[dim]
         if channels < 2:
             raise ValueError(f"perplexity sparsity needs at least 2 channels; axis {dim} has {channels}")
@@ -195,31 +200,58 @@ class VarianceReg(_ActivationPenalty):
 class DecorrReg:
     """Sum of strength x decorrelation penalty of the layers' filters (TSR, Eq. 6 and 7).
 
-    Reads the weights when called; needs no hook and no forward pass.
+    Reads the weights that the layers compute with when called; needs no hook and no forward pass. Pruned and
+    parametrised weights are read as masked and made, weights sharded by `fully_shard` whole on every process,
+    and a weight that layers share counts once, in the first.
     """
 
     def __init__(
-        self, model: nn.Module, layers: Layers, *, center: str = "filters", penalty: str = "signed"
+        self,
+        model: nn.Module,
+        layers: Layers,
+        *,
+        center: str = "filters",
+        penalty: str = "signed",
+        filters: Callable[[nn.Module], Tensor] | None = None,
     ) -> None:
         """**Arguments:**
 
         - `model`, `layers`: as for `SparsityReg`; every layer needs a weight of at least two filters.
         - `center`, `penalty`: the reading, as for `functional.decorrelation` (T3, T4).
+        - `filters`: a function that returns a layer's filters `(D, ...)`, one per row, such as
+            `lambda layer: layer.weight.T`; `None` knows those of convolutions, also transposed, of linear
+            layers, and of the Conv1D of transformers.
 
-        **Raises:** `ValueError` for an unknown layer, strength or reading; `TypeError` for `nn.DataParallel`.
+        **Raises:** `ValueError` for an unknown layer, strength or reading, fewer than two filters, and layers
+        of different strengths that share a weight; `TypeError` for a layer whose filters are not known, and
+        for a model wrapped in `nn.DataParallel` or `FullyShardedDataParallel`.
         """
         functional.one_of("center", center, functional.CENTERS)
         functional.one_of("penalty", penalty, functional.PENALTIES)
-        self._strengths, self._modules = _strengths(model, layers)
+        refuse_slices(model)
+        self._strengths, modules = _strengths(model, layers)
+        self._modules: dict[str, nn.Module] = {}
         self._center = center
         self._penalty = penalty
+        self._filters = filters_of if filters is None else filters
         self.losses: dict[str, Tensor] = {}
-        for name, module in self._modules.items():
-            weight = getattr(module, "weight", None)
-            if weight is None or weight.dim() < 2 or len(filters_of(module)) < 2:
+        first: dict[tuple[Any, ...], str] = {}
+        for name, module in modules.items():
+            try:
+                count = len(self._filters(module))
+            except TypeError as error:
+                raise TypeError(f"the filters of layer {name!r}, {type(module).__name__}: {error}") from error
+            if count < 2:
                 raise ValueError(
                     f"layer {name!r}, {type(module).__name__}, has no two filters to decorrelate"
                 )
+            weight = used_weights(module).get("weight")
+            key = (type(module), *weight.sources) if weight and not filters else (name,)
+            other = first.setdefault(key, name)
+            if other == name:
+                self._modules[name] = module
+            elif self._strengths[other] != self._strengths[name]:
+                raise ValueError(f"layers {other!r} and {name!r} share one weight: give them one strength")
 
     @property
     def layers(self) -> list[str]:
@@ -232,20 +264,12 @@ class DecorrReg:
         `losses` then holds the layers' parts, detached.
         """
         parts = {
-            name: functional.decorrelation(filters_of(module), self._center, self._penalty)
+            name: functional.decorrelation(self._filters(module), self._center, self._penalty)
             * self._strengths[name]
             for name, module in self._modules.items()
         }
         self.losses = {name: part.detach() for name, part in parts.items()}
         return torch.stack([*parts.values()]).sum()
-
-
-def filters_of(module: nn.Module) -> Tensor:
-    """The weight with one filter per row; a transposed convolution keeps them along axis 1 of each group."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    if isinstance(module, tuple(CONVOLUTIONS)) and module.transposed:
-        return weight.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1)
-    return weight
 
 
 def _strengths(model: nn.Module, layers: Layers) -> tuple[dict[str, float], dict[str, nn.Module]]:

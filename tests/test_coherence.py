@@ -439,14 +439,125 @@ def test_bad_settings_are_refused() -> None:
         sl.GradientCoherent(optimizer)
 
 
-def test_closures_are_refused() -> None:
-    for make in (torch.optim.SGD, torch.optim.LBFGS):
-        optimizer = make([weight([1.0])], lr=0.1)
-        sl.GradientCoherent(optimizer)
-        with pytest.raises(ValueError, match="cannot see the gradients of a closure"):
-            optimizer.step(lambda: torch.tensor(0.0))
-        with pytest.raises(ValueError, match="cannot see the gradients of a closure"):
-            optimizer.step(closure=lambda: torch.tensor(0.0))
+def train_by_closures(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, by_name: bool) -> None:
+    """As `train`, but gradients come from closures."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        x, y = torch.randn(8, 3, 6, 6, generator=generator), torch.randint(2, (8,), generator=generator)
+
+        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        loss = optimizer.step(closure=closure) if by_name else optimizer.step(closure)
+        assert loss.requires_grad
+
+
+@every_optimizer
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_closure_trains_bit_for_bit_as_without(
+    optimizer: Callable[..., torch.optim.Optimizer], by_name: bool
+) -> None:
+    """Lightning always passes one."""
+    model = SmallNetwork()
+    other = copy.deepcopy(model)
+    seen = []
+    for network in (model, other):
+        one = optimizer(network.parameters())
+        coherent = sl.GradientCoherent(one, l1=1e-2, l2=1e-2, rho=0.05)
+        if network is model:
+            train(network, one, 5)
+        else:
+            train_by_closures(network, one, 5, by_name)
+        seen.append(coherent)
+    assert same(model, other)
+    assert seen[0].coherence is not None
+    assert seen[1].coherence is not None
+    assert torch.equal(seen[0].coherence, seen[1].coherence)
+    assert seen[1].state_dict()["steps"] == 5
+
+
+def test_an_optimizer_that_evaluates_its_closure_again_is_refused_and_nothing_is_left() -> None:
+    class Twice(torch.optim.SGD):
+        def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+            with torch.enable_grad():
+                closure()
+                return closure()
+
+    w = weight([1.0, -2.0])
+    optimizer = Twice([w], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, l1=0.1, rho=-1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = w.square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"Twice.* a second time") as caught:
+            optimizer.step(closure)
+        assert "\n" not in str(caught.value)
+        assert w.tolist() == [[1.0, -2.0]]
+        assert coherent.state_dict() == {"steps": 0, "averages": {}}
+        assert not coherent.applied
+    with pytest.raises(ValueError, match="LBFGS"):
+        sl.GradientCoherent(torch.optim.LBFGS([w]))
+
+
+def test_a_closure_that_fails_leaves_nothing_and_the_next_step_counts() -> None:
+    w = weight([1.0, -2.0])
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=-1)
+
+    def closure() -> Tensor:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        optimizer.step(closure)
+    assert w.tolist() == [[1.0, -2.0]]
+    step(optimizer, [0.0, 0.0])
+    assert coherent.state_dict()["steps"] == 1
+    torch.testing.assert_close(w.detach(), torch.tensor([[0.9, -1.8]]))
+
+
+@pytest.mark.parametrize("closures", [True, False])
+def test_a_subclass_that_calls_its_bases_step_shrinks_once(closures: bool) -> None:
+    class Derived(torch.optim.SGD):
+        def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+            return super().step(closure)
+
+    torch.optim.SGD([weight([0.0])], lr=0.1)  # from now on hooks run in the base's step too
+    models = [SmallNetwork()]
+    models.append(copy.deepcopy(models[0]))
+    for model, kind in zip(models, (torch.optim.SGD, Derived), strict=True):
+        optimizer = kind(model.parameters(), lr=0.05, momentum=0.9)
+        coherent = sl.GradientCoherent(optimizer, l1=1e-2, l2=0.1, rho=0.0)
+        if closures:
+            train_by_closures(model, optimizer, 4, by_name=False)
+        else:
+            train(model, optimizer, 4)
+        assert coherent.state_dict()["steps"] == 4
+    assert same(*models)
+
+
+@pytest.mark.parametrize("scale", [1e-41, 1e-38, 1e-23, 1e-20, 1.0, 1e19, 1e37])
+def test_coherence_does_not_depend_on_the_gradients_scale(scale: float) -> None:
+    gradients = torch.randn(4, 50, dtype=torch.float64)
+    expected = coherences(gradients.tolist())[1:]
+    assert coherences((scale * gradients).tolist())[1:] == pytest.approx(expected, abs=2e-3)
+
+
+def test_weights_of_several_dtypes_are_each_shrunk_in_their_own() -> None:
+    half, single = nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16)), nn.Parameter(torch.ones(2, 2))
+    optimizer = torch.optim.SGD([half, single], lr=0.01)
+    sl.GradientCoherent(optimizer, l1=0.1, l2=0.1, rho=-1)
+    for parameter in (half, single):
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(single.detach(), torch.full((2, 2), 0.998))
 
 
 def test_sparse_and_scaled_gradients_are_refused() -> None:

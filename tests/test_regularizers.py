@@ -244,15 +244,9 @@ def test_the_filters_of_a_transposed_convolution_are_its_output_channels(groups:
 
 
 def test_decorr_reg_refuses_layers_without_two_filters_and_unknown_readings(model: SmallNetwork) -> None:
-    with pytest.raises(ValueError, match="layer 'norm1', BatchNorm2d, has no two filters"):
-        sl.DecorrReg(model, {"norm1": 1.0})
-    with pytest.raises(ValueError, match="layer 'relu', ReLU, has no two filters"):
-        sl.DecorrReg(model, {"relu": 1.0})
-    with pytest.raises(ValueError, match="layer '', Linear, has no two filters"):
+    with pytest.raises(ValueError, match="'', Linear, has no two filters"):
         sl.DecorrReg(nn.Linear(3, 1), {"": 1.0})
-    with pytest.raises(ValueError, match="unknown center 'mean'; choose from filters, components, none"):
+    with pytest.raises(ValueError, match=r"center 'mean'.* filters, components, none"):
         sl.DecorrReg(model, {"conv1": 1.0}, center="mean")
-    with pytest.raises(
-        ValueError, match="unknown penalty 'l2'; choose from signed, absolute, squared, local"
-    ):
+    with pytest.raises(ValueError, match=r"penalty 'l2'.* signed, absolute, squared, local"):
         sl.DecorrReg(model, {"conv1": 1.0}, penalty="l2")
