@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-LIBRARY := attaching coherence decorrelation default_layers early_warning extremes functional fusion import \
+LIBRARY := attaching coherence decorrelation default_layers entropy_drop extremes functional fusion import \
 	monitor noise_entropy outputs receptive regularizers sparseout tracing transforms
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

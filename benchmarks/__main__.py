@@ -24,9 +24,9 @@ from benchmarks.growth import by_channels, growth
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
-from sparsity_lib.study import provenance
 from sparsity_lib.study.files import written_whole
-from sparsity_lib.study.preparation import device_of, keep_freed_memory
+from sparsity_lib.study.runs import provenance
+from sparsity_lib.study.training.preparation import device_of, keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -16,8 +16,8 @@ import torch
 from benchmarks.measure import fresh_process, interleaved
 from benchmarks.steps import regularised_bytes
 from benchmarks.trainings import BATCH, random_data, training
-from sparsity_lib.study.preparation import COMPILED_FROM, keep_freed_memory
-from sparsity_lib.study.training import Training
+from sparsity_lib.study.training.loop import Training
+from sparsity_lib.study.training.preparation import COMPILED_FROM, keep_freed_memory
 
 
 def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:

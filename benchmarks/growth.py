@@ -15,7 +15,7 @@ from benchmarks.measure import Work, exponent, fresh_process, interleaved, peak_
 from benchmarks.naive import explicit_decorrelation
 from benchmarks.trainings import random_data, training
 from sparsity_lib import functional
-from sparsity_lib.study.preparation import keep_freed_memory
+from sparsity_lib.study.training.preparation import keep_freed_memory
 
 Seconds = Mapping[int, float]
 SIGNED, ADDITIONS = "decorrelation, signed, with filters", "16 additions of as many weights"

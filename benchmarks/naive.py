@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.data import Data
-from sparsity_lib.study.preparation import scaling
+from sparsity_lib.study.training.preparation import scaling
 
 
 class NaiveTraining:

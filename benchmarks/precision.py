@@ -7,9 +7,11 @@ import torch
 
 from benchmarks.measure import Work, interleaved, ratio
 from benchmarks.trainings import BATCH, random_data, training
-from sparsity_lib.study import Experiment, comparison, observation
-from sparsity_lib.study.preparation import load_on
-from sparsity_lib.study.training import Training, reproducible
+from sparsity_lib.study import Experiment
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.training import observation
+from sparsity_lib.study.training.loop import Training, reproducible
+from sparsity_lib.study.training.preparation import load_on
 
 
 def precisions(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from benchmarks.measure import Work, interleaved, peak_bytes, ratio
 from benchmarks.naive import NaiveTraining
 from benchmarks.trainings import BATCH, random_data, training
 from sparsity_lib.study import Experiment
-from sparsity_lib.study.training import Training
+from sparsity_lib.study.training.loop import Training
 
 RECIPES = ("sr1Net", "sr2Net", "sr3Net")
 PARTS = {

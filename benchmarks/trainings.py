@@ -6,7 +6,7 @@ import torch
 
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.data import Data, Split
-from sparsity_lib.study.training import Training
+from sparsity_lib.study.training.loop import Training
 
 BATCH = 64
 

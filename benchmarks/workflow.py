@@ -22,7 +22,7 @@ from benchmarks.__main__ import RESULTS, machine
 from sparsity_lib import study
 from sparsity_lib.study import profiles
 from sparsity_lib.study.files import written_whole
-from sparsity_lib.study.grid import run_queue
+from sparsity_lib.study.queue.scheduling import run_queue
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # the copy of the project and the Slurm are the tests' own

@@ -13,11 +13,12 @@ The library needs torch and numpy. `sparsity_lib.study` and the explorers need t
 and are imported only when asked for.
 """
 
+import warnings
 from typing import Any
 
 from sparsity_lib import functional, models
 from sparsity_lib.coherence import Compression, GradientCoherent, compression
-from sparsity_lib.early_warning import OverfitWarning
+from sparsity_lib.entropy_drop import EntropyDropDetector
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
 from sparsity_lib.receptive import ReceptiveField, receptive_fields
 from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
@@ -28,11 +29,11 @@ __all__ = [
     "ActivationMonitor",
     "Compression",
     "DecorrReg",
+    "EntropyDropDetector",
     "GradientCoherent",
     "HeatmapExplorer",
     "ImageExplorer",
     "LayerStats",
-    "OverfitWarning",
     "PerplexityReg",
     "ReceptiveField",
     "Sparseout",
@@ -45,12 +46,19 @@ __all__ = [
     "receptive_fields",
     "write_to_tensorboard",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "TrainingExplorer")
 
 
+# Names of version 0.1, which warn for one release.
+_RENAMED = {"OverfitWarning": "EntropyDropDetector"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(f"{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        return globals()[_RENAMED[name]]
     if name in _EXPLORERS:
         from sparsity_lib import explorer
 

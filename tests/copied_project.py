@@ -34,7 +34,7 @@ def copied_project(root: Path, epochs: int = 40) -> Path:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, root)
-    training = root / "sparsity_lib/study/training.py"
+    training = root / "sparsity_lib/study/training/loop.py"
     before, after = "CHECKPOINT_SECONDS = 120.0", "CHECKPOINT_SECONDS = 0.0"
     assert before in training.read_text()
     training.write_text(training.read_text().replace(before, after))

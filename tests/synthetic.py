@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sparsity_lib.study import Experiment, language, results
+from sparsity_lib.study import Experiment, language
 from sparsity_lib.study.claims import Cell, Claim, Criterion
 from sparsity_lib.study.language.training import as_dataset
+from sparsity_lib.study.runs import results
 
 QUICK = Cell(dataset="cifar10-jpeg", size="s", limit=2000, epochs=60, kind="conceptual")
 LAYERS = ("conv1", "conv3", "norm1", "fc1")

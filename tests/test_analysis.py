@@ -5,8 +5,10 @@ import pytest
 import xarray as xr
 from synthetic import curve, many, one, valley
 
-from sparsity_lib.study import StudyError, analysis, comparison, sentences
-from sparsity_lib.study import results as study_results
+from sparsity_lib.study import StudyError, sentences
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.runs import results as study_results
 
 
 def onset(run: xr.Dataset, **how: object) -> float:

@@ -12,7 +12,8 @@ from image_folders import contents, make_folder
 from test_no_room import QUEUE
 
 from sparsity_lib import study
-from sparsity_lib.study import data, files, runs
+from sparsity_lib.study import data, files
+from sparsity_lib.study.runs import file as runs
 
 FIELDS = {"dataset": "digits", "limit": 300, "epochs": 40, "lr": 0.1}
 WAITS = "is being trained by another process; waiting for it"

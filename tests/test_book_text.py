@@ -13,7 +13,7 @@ import pytest
 
 from sparsity_lib import study
 from sparsity_lib.study.__main__ import _field, _parser
-from sparsity_lib.study.analysis import moment_of_overfitting, only, summary
+from sparsity_lib.study.analysis.summary import moment_of_overfitting, only, summary
 from sparsity_lib.study.experiment import ONLY_OF
 from sparsity_lib.study.recipes import WIDTHS
 

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from sparsity_lib.study import claims, other_papers, paper, results, timing
+from sparsity_lib.study import claims, paper
+from sparsity_lib.study.analysis import timing
+from sparsity_lib.study.claims import other_papers
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import experiments
 from sparsity_lib.study.recipes import layers_of
+from sparsity_lib.study.runs import results
 
 LEDGER, ADDED, OTHERS = (
     yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -6,7 +6,9 @@ from scipy import stats
 from synthetic import many, published_and_fresh, with_accuracy
 
 from sparsity_lib.models import WIDTHS
-from sparsity_lib.study import StudyError, analysis, comparison, paper
+from sparsity_lib.study import StudyError, paper
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.analysis import summary as analysis
 
 
 def test_describe_agrees_with_scipy():
@@ -119,3 +121,29 @@ def test_papers_table_3_and_its_number_for_200_epochs():
     assert ((older.loc["srLeNet"] - older.loc["LeNet"]) < 0.01).all()
     assert table["section 4.2"].to_dict() == {("sr3Net", "cifar100"): 0.5513}
     assert table["section 4.2", "sr3Net", "cifar100"] > table["Table 2", "sr3Net", "cifar100"].max()
+
+
+def test_a_comparison_is_of_pairs_in_one_setting():
+    gain = (0.02, 0.04, 0.03)
+    runs = many(
+        [
+            with_accuracy(
+                label, seed, 0.5 + 0.1 * seed + (gain[seed] if label == "sr2Net" else 0), label_noise=noise
+            )
+            for noise in (0.0, 0.3)
+            for seed in range(3)
+            for label in ("vanillaNet", "sr2Net")
+        ]
+    )
+    found = comparison.compare(runs, "sr2Net", "vanillaNet", "best_accuracy", label_noise=0.3)
+    np.testing.assert_allclose(found, comparison.describe(gain), rtol=1e-4)
+    assert comparison.compare(runs, "vanillaNet", "sr2Net", "best_accuracy", label_noise=0.3).high < 0
+    with pytest.raises(StudyError, match="label_noise"):
+        comparison.compare(runs, "sr2Net", "vanillaNet", "best_accuracy")
+    with pytest.raises(StudyError, match="no run with label_noise"):
+        comparison.compare(runs, "sr2Net", "vanillaNet", "best_accuracy", label_noise=0.1)
+    table = comparison.comparison_table(
+        runs, [("sr2Net", "vanillaNet"), ("normNet", "vanillaNet")], ["best_accuracy"]
+    )
+    assert table["direction"].tolist() == ["higher", "higher"]  # settings; normNet is in neither
+    assert table["n"].tolist() == [3, 3]

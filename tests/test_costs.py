@@ -2,9 +2,10 @@
 
 import pytest
 
-from sparsity_lib.study import costs, profiles
+from sparsity_lib.study import profiles
 from sparsity_lib.study.__main__ import main
-from sparsity_lib.study.costs import Cost
+from sparsity_lib.study.queue import costs
+from sparsity_lib.study.queue.costs import Cost
 
 
 def test_a_run_costs_what_the_same_settings_took_else_by_the_epoch_of_its_size():

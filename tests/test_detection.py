@@ -7,10 +7,10 @@ import xarray as xr
 from synthetic import many, one, valley
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis import smoothed, trained
-from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.timing import change_point
-from sparsity_lib.study.warning.detection import (
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.summary import smoothed, trained
+from sparsity_lib.study.analysis.timing import change_point
+from sparsity_lib.study.analysis.warning.detection import (
     against,
     balanced,
     by_seed,
@@ -20,7 +20,7 @@ from sparsity_lib.study.warning.detection import (
     sweep,
     table,
 )
-from sparsity_lib.study.warning.rules import RULES, known_rules
+from sparsity_lib.study.analysis.warning.rules import RULES, known_rules
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting

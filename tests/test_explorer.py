@@ -17,7 +17,7 @@ import pytest
 import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.explorer.payload import LEVELS
-from sparsity_lib.study import analysis
+from sparsity_lib.study.analysis import summary as analysis
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -25,7 +25,7 @@ import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.explorer.payload import LEVELS
 from sparsity_lib.study.data import pictures
-from sparsity_lib.study.training import EpochRecord
+from sparsity_lib.study.training.loop import EpochRecord
 
 EXPERIMENT = study.Experiment(
     network="normNet", **TINY | {"epochs": 14}

@@ -14,23 +14,14 @@ from numpy.typing import ArrayLike
 from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import (
-    analysis,
-    claims,
-    coherent,
-    figures,
-    gap,
-    noise,
-    questions,
-    readings,
-    results,
-    rivals,
-    verdicts,
-    warning,
-)
+from sparsity_lib.study import claims, figures
+from sparsity_lib.study.analysis import coherent, gap, noise, questions, readings, rivals, warning
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.warning import detection
+from sparsity_lib.study.claims import verdicts
 from sparsity_lib.study.figures import data
 from sparsity_lib.study.language import told as of_language
-from sparsity_lib.study.warning import detection
+from sparsity_lib.study.runs import results
 
 SEEDS = [
     one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))

@@ -12,10 +12,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from synthetic import curve, many, one, valley
 
-from sparsity_lib.study import StudyError, analysis, figures, paper
+from sparsity_lib.study import StudyError, figures, paper
+from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.figures.style import COLORS, line_style
 from sparsity_lib.study.recipes import NETWORKS
-from sparsity_lib.study.results import joined
+from sparsity_lib.study.runs.results import joined
 
 SEEDS = [
     one(label, seed, val_loss=valley(20) + 0.1 * seed, entropy=(3.0, 1.0 + seed))

@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sparsity_lib import study
-from sparsity_lib.study import StudyError, files, runs
+from sparsity_lib.study import StudyError, files
 from sparsity_lib.study.__main__ import _field
+from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.selection import parse_seeds, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))

@@ -15,7 +15,7 @@ import torch
 import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.study import language
-from sparsity_lib.study.provenance import NUMERICS
+from sparsity_lib.study.runs.provenance import NUMERICS
 
 GOLDEN = Path(__file__).with_name("golden.json")
 DIGITS = {"dataset": "digits", "limit": 200, "lr": 0.1, "epochs": 2, "seed": 100, "compiled": False}

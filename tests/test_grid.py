@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from sparsity_lib import study
-from sparsity_lib.study import analysis, profiles, publication, results, runs
+from sparsity_lib.study import profiles
 from sparsity_lib.study.__main__ import main
-from sparsity_lib.study.grid import run_queue
-from sparsity_lib.study.provenance import NUMERICS
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.queue.scheduling import run_queue
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import publication, results
+from sparsity_lib.study.runs.provenance import NUMERICS
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 
@@ -106,7 +109,7 @@ def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
     wild = ({"network": "vanillaNet", **SMALL | {"lr": 1e12}}, {"network": "sr3Net", **SMALL})
     grid = profiles.Grid(wild, seeds=(0,), published_seeds=(100,))
     monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two cells", {"networks": grid}))
-    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     diverging, sound = profiles.experiments("tiny", published=True)
     assert list(run_queue([diverging], jobs=1).diverged) == [diverging.id]
     (note,) = tiny_profile.glob("*.diverged")
@@ -201,7 +204,7 @@ def test_bad_input_is_one_line(command, said, capsys, runs_folder):
 
 @pytest.mark.slow
 def test_a_grid_may_have_its_curves_in_a_file_of_its_own(tiny_profile, monkeypatch, capsys):
-    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     deep = ({"network": "vanillaNet", "rho": -1.0, **SMALL},)
     both = {"deep": profiles.Grid(deep, (0,), (100,), published_files=0, file="deep.nc")}
     both |= profiles.PROFILES["tiny"].grids
@@ -222,7 +225,7 @@ def test_a_grid_may_have_its_curves_in_a_file_of_its_own(tiny_profile, monkeypat
 
 
 def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     for experiment in profiles.experiments("tiny", (100, 101)):
         study.train(experiment)
     assert publication.publish("tiny") == 4
@@ -246,14 +249,14 @@ def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_
 
 @pytest.mark.slow
 def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, monkeypatch):
-    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, False))
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     older, other = profiles.experiments("tiny", (100,))
     with monkeypatch.context() as before:
         before.setitem(NUMERICS, "core", 0)
         for experiment in (older, other):
             study.train(experiment)
         assert publication.publish("tiny") == 2
-    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("b" * 40, False))
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("b" * 40, False))
     study.train(older, folder=(anew := tiny_profile / "anew"))
     assert publication.publish("tiny", anew) == 0
     assert publication.publish("tiny", anew, replace=True) == 1
@@ -266,7 +269,7 @@ def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, m
 
 
 def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
-    monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: ("a" * 40, True))
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, True))
     study.train(profiles.experiments("tiny", (100,))[0])
     with pytest.raises(study.StudyError, match="uncommitted"):
         publication.publish("tiny")
@@ -274,7 +277,7 @@ def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
 
 def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
     def here(commit, core=NUMERICS["core"], dirty=False):
-        monkeypatch.setattr("sparsity_lib.study.provenance._commit", lambda: (commit, dirty))
+        monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: (commit, dirty))
         monkeypatch.setitem(NUMERICS, "core", core)
 
     here("unknown")

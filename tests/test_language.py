@@ -12,9 +12,11 @@ import torch
 from synthetic import language_model, language_models
 from torch import nn
 
-from sparsity_lib.study import StudyError, language, noise, provenance, sentences
+from sparsity_lib.study import StudyError, language, sentences
+from sparsity_lib.study.analysis import noise
 from sparsity_lib.study.language import __main__ as shell
 from sparsity_lib.study.language import publication, runs, texts, told, training
+from sparsity_lib.study.runs import provenance
 
 SMALL = {"limit": 3000, "hidden": 8, "epochs": 2, "batch_size": 4, "context": 16, "device": "cpu"}
 

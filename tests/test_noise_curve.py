@@ -7,7 +7,9 @@ from synthetic import CHANNELS, LAYERS, many, one
 
 from sparsity_lib import functional as f
 from sparsity_lib import study
-from sparsity_lib.study import StudyError, analysis, noise_curve
+from sparsity_lib.study import StudyError
+from sparsity_lib.study.analysis import noise_curve
+from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.profiles import SEVEN
 from sparsity_lib.study.recipes import LAYERS as BASELINE
 

@@ -7,8 +7,7 @@ import pytest
 from synthetic import many, one, valley
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis import moment_of_overfitting
-from sparsity_lib.study.onset import (
+from sparsity_lib.study.analysis.onset import (
     AUTOCORRELATIONS,
     Onset,
     autoregressive,
@@ -19,7 +18,8 @@ from sparsity_lib.study.onset import (
     onset_table,
     smoothed_sd,
 )
-from sparsity_lib.study.onset_simulation import SHAPES, false_alarms, overfitting, power, simulated
+from sparsity_lib.study.analysis.onset_simulation import SHAPES, false_alarms, overfitting, power, simulated
+from sparsity_lib.study.analysis.summary import moment_of_overfitting
 
 
 def share(found: Onset) -> float:

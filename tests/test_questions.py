@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from synthetic import LAYERS, curve, many, one, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import StudyError, answers, data, figures, gap, profiles, questions
-from sparsity_lib.study.analysis import only
-from sparsity_lib.study.observation import CENTERS, KNOCKED_OUT
+from sparsity_lib.study import StudyError, answers, data, figures, profiles
+from sparsity_lib.study.analysis import gap, questions
+from sparsity_lib.study.analysis.summary import only
+from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks/13-questions.ipynb"
 EPOCHS = np.arange(-1, 41)

@@ -13,11 +13,13 @@ from synthetic import QUICK, claim, curve, many, one, valley
 
 import sparsity_lib as sl
 from sparsity_lib import functional, study
-from sparsity_lib.study import StudyError, analysis, claims, figures, profiles, readings, verdicts
-from sparsity_lib.study.analysis import OnsetRule
-from sparsity_lib.study.claims import Cell, Claim, Criterion
-from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.readings import filters, rules, told
+from sparsity_lib.study import StudyError, claims, figures, profiles
+from sparsity_lib.study.analysis import readings
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.readings import filters, rules, told
+from sparsity_lib.study.analysis.summary import OnsetRule
+from sparsity_lib.study.claims import Cell, Claim, Criterion, verdicts
 
 EXPERIMENTS = readings.experiments("laptop", "0-3")
 NAMES = {e.id: readings.name_of(e, 16.0) for e in EXPERIMENTS}

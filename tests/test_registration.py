@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparsity_lib.study import claims, profiles, provenance
+from sparsity_lib.study import claims, profiles
 from sparsity_lib.study.claims import Cell, Claim
+from sparsity_lib.study.runs import provenance
 
 REGISTRATION = "579c00c6bc77d90469202e58d161ea4234d97ad9426c8a261392f1dfb14f68c1"
 RUNS = {  # by grid: how many, and the SHA-256 of their ids, one a line

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 import sparsity_lib as sl
 from sparsity_lib import functional as f
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.rescaling import channel_scaled_entropy, entropy_channel_scaled, rescale, to_scales
+from sparsity_lib.study.analysis.rescaling import (
+    channel_scaled_entropy,
+    entropy_channel_scaled,
+    rescale,
+    to_scales,
+)
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1")
 
@@ -154,7 +159,7 @@ def test_the_entropy_by_channels_own_sds_does_not_change_with_any_factors(images
 
 
 def test_two_passes_in_batches_are_the_whole_at_once(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsity_lib.study.rescaling.BATCH", 7)
+    monkeypatch.setattr("sparsity_lib.study.analysis.rescaling.BATCH", 7)
     model = network("dropNet").train()
     nn.init.zeros_(model.conv1.weight[3:5])  # constant channels, which count as 0
     inplace = nn.Sequential(model.conv1, nn.ReLU(inplace=True), model.conv2)

@@ -5,7 +5,8 @@ import pytest
 from synthetic import many, one, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import profiles, rivals
+from sparsity_lib.study import profiles
+from sparsity_lib.study.analysis import rivals
 
 
 def runs(**shifts: float):

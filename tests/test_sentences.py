@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from synthetic import curve, many, one, published_and_fresh, valley, with_accuracy
 
-from sparsity_lib.study import StudyError, comparison, provenance, sentences
+from sparsity_lib.study import StudyError, sentences
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.runs import provenance
 
 FALLING = curve(3.0, 2.0, 1.0, at=20)
 

@@ -6,8 +6,9 @@ import pytest
 import xarray as xr
 from synthetic import many, shrunk
 
-from sparsity_lib.study import Experiment, StudyError, coherent, figures
-from sparsity_lib.study.coherent import ALWAYS, DECAY, DELAYED, GATED, NONE, told
+from sparsity_lib.study import Experiment, StudyError, figures
+from sparsity_lib.study.analysis import coherent
+from sparsity_lib.study.analysis.coherent import ALWAYS, DECAY, DELAYED, GATED, NONE, told
 
 SEEDS = "100-102"
 EXPERIMENTS = coherent.experiments("laptop", SEEDS)

@@ -6,7 +6,7 @@ import xarray as xr
 from synthetic import many, one
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.timing import RISE, change_point, lead, lead_by_chance, lead_table, of_layers
+from sparsity_lib.study.analysis.timing import RISE, change_point, lead, lead_by_chance, lead_table, of_layers
 
 EPOCHS = 41
 

@@ -17,10 +17,13 @@ from PIL import Image
 from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import _fusion, study
-from sparsity_lib.study import preparation, profiles, provenance, runs
+from sparsity_lib.study import profiles
 from sparsity_lib.study.errors import Stopped
-from sparsity_lib.study.observation import rise_to_end
 from sparsity_lib.study.recipes import layers_of
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import provenance
+from sparsity_lib.study.training import preparation
+from sparsity_lib.study.training.observation import rise_to_end
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
 TIMES = {"epoch_seconds", "monitor_seconds"}
@@ -435,7 +438,7 @@ def test_compiled_runs_are_bit_for_bit_repeatable_too(tmp_path):
 def test_memory_that_a_step_frees_is_kept_for_the_next():
     script = """
 import resource, torch
-from sparsity_lib.study.preparation import keep_freed_memory
+from sparsity_lib.study.training.preparation import keep_freed_memory
 def faults(rounds=20):
     torch.ones(2**24).add(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

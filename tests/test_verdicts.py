@@ -11,18 +11,10 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 from synthetic import QUICK, claim, many, one, valley, with_accuracy
 
-from sparsity_lib.study import (
-    StudyError,
-    claims,
-    decisions,
-    figures,
-    leads,
-    ledger,
-    other_papers,
-    timing,
-    verdicts,
-)
-from sparsity_lib.study.claims import Cell, Criterion
+from sparsity_lib.study import StudyError, claims, figures, leads
+from sparsity_lib.study.analysis import significance as decisions
+from sparsity_lib.study.analysis import timing
+from sparsity_lib.study.claims import Cell, Criterion, ledger, other_papers, verdicts
 
 LONG = {"val_loss": valley(20, epochs=60), "val_accuracy": np.full(61, 0.5)}
 LEDGER, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)

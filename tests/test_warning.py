@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 from synthetic import many, one, valley
 
-from sparsity_lib.study import StudyError, figures, profiles, warning
-from sparsity_lib.study.warning import detection, rules, told, transfer
+from sparsity_lib.study import StudyError, figures, profiles
+from sparsity_lib.study.analysis import warning
+from sparsity_lib.study.analysis.warning import detection, rules, told, transfer
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from sparsity_lib.study.errors import Stopped
-from sparsity_lib.study.workers import Killed, side_by_side
+from sparsity_lib.study.queue.workers import Killed, side_by_side
 
 
 class Particular(Exception):

@@ -8,7 +8,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from sparsity_lib import HeatmapExplorer
-from sparsity_lib.study import Run, StudyError, load, results
+from sparsity_lib.study import Run, StudyError, load
+from sparsity_lib.study.runs import results
 
 NETWORKS = ("vanillaNet", "sr2Net")
 # The first of these that has published files of both networks: natural images before digits.

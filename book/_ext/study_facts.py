@@ -69,7 +69,7 @@ def notebook_settings(root: Path) -> list[str]:
 def run_times(root: Path) -> list[str]:
     """What the runs cost, for `runs/` and for each folder of published runs."""
     from sparsity_lib.study.profiles import PROFILES, profile
-    from sparsity_lib.study.results import as_listed, load_curves
+    from sparsity_lib.study.runs.results import as_listed, load_curves
 
     local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
@@ -172,7 +172,8 @@ def primary_claims(root: Path) -> list[str]:
     """The primary claims' forest plot, and a sentence each on what held, what did not, what is unknown."""
     import matplotlib as mpl
 
-    from sparsity_lib.study import StudyError, claims, figures, ledger, published, verdicts
+    from sparsity_lib.study import StudyError, claims, figures, published
+    from sparsity_lib.study.claims import ledger, verdicts
 
     rules = claims.load()
     judged = verdicts.judge_all(rules, _judged_by())
@@ -202,7 +203,8 @@ def primary_claims(root: Path) -> list[str]:
 
 def other_papers(root: Path) -> list[str]:
     """A line for each of the other three papers: how many of its claims were seen, how many not run."""
-    from sparsity_lib.study import claims, other_papers, published, verdicts
+    from sparsity_lib.study import claims, published
+    from sparsity_lib.study.claims import other_papers, verdicts
 
     rules = claims.load(claims.OTHER_PAPERS)
     judged = verdicts.judge_all(rules, _judged_by())
@@ -211,7 +213,8 @@ def other_papers(root: Path) -> list[str]:
 
 
 def _judged_by() -> list[xr.Dataset]:
-    from sparsity_lib.study import claims, results
+    from sparsity_lib.study import claims
+    from sparsity_lib.study.runs import results
 
     return [part for name in claims.JUDGED for part in results.published_parts(name)]
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from sparsity_lib.receptive import ReceptiveField, receptive_fields
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis import moment_of_overfitting
+from sparsity_lib.study.analysis.summary import moment_of_overfitting
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.results import label
-from sparsity_lib.study.trained import built
+from sparsity_lib.study.runs.networks import built
+from sparsity_lib.study.runs.results import label
 
 MEASURES = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # by their names in a run
 BINS = 67  # of correlations: 201 in the run, in threes

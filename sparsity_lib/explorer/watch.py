@@ -13,11 +13,11 @@ from sparsity_lib.explorer.explored import explored, run_labels, seen_in
 from sparsity_lib.explorer.widget import Explorer
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.observation import MAPS
-from sparsity_lib.study.preparation import load_on
-from sparsity_lib.study.recording import Log, as_tree, is_saved
-from sparsity_lib.study.training import MAPS as IMAGES
-from sparsity_lib.study.training import EpochRecord
+from sparsity_lib.study.runs.recording import Log, as_tree, is_saved
+from sparsity_lib.study.training.loop import MAPS as IMAGES
+from sparsity_lib.study.training.loop import EpochRecord
+from sparsity_lib.study.training.observation import MAPS
+from sparsity_lib.study.training.preparation import load_on
 
 REST = 19  # times what a redrawing took, before the next: in long trainings it is at most a twentieth
 

@@ -6,12 +6,12 @@ run = study.load_or_train(study.Experiment(network="sr2Net", dataset="digits", l
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.grid import load_or_train_all
-from sparsity_lib.study.results import curves, published
-from sparsity_lib.study.runs import Run, find, load
+from sparsity_lib.study.queue.scheduling import load_or_train_all
+from sparsity_lib.study.runs.file import Run, find, load
+from sparsity_lib.study.runs.networks import trained_network
+from sparsity_lib.study.runs.results import curves, published
 from sparsity_lib.study.selection import select
-from sparsity_lib.study.trained import trained_network
-from sparsity_lib.study.training import NonFiniteLoss, load_or_train, train
+from sparsity_lib.study.training.loop import NonFiniteLoss, load_or_train, train
 
 __all__ = [
     "Experiment",

@@ -11,15 +11,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study import costs, publication, results, runs
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.grid import missing, run_queue
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
+from sparsity_lib.study.queue import costs
+from sparsity_lib.study.queue.scheduling import missing, run_queue
 from sparsity_lib.study.recipes import ALL_SIZES
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.tensorboard import Board, export
-from sparsity_lib.study.training import NonFiniteLoss, train
+from sparsity_lib.study.training.loop import NonFiniteLoss, train
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study import gap, questions
-from sparsity_lib.study.analysis import labels, settings
-from sparsity_lib.study.comparison import Description
+from sparsity_lib.study.analysis import gap, questions
+from sparsity_lib.study.analysis.comparison import Description
+from sparsity_lib.study.analysis.questions import PLAIN
+from sparsity_lib.study.analysis.summary import labels, settings
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.questions import PLAIN
 from sparsity_lib.study.sentences import difference, differences, direction, listed, number
 
 

@@ -9,5 +9,13 @@ class StudyError(ValueError):
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
+class Unusable(StudyError):
+    """A file that is damaged or not the one that was expected: it is set aside, and made anew."""
+
+
+class Unreadable(StudyError):
+    """A file that cannot be read here and now, for no fault of its content: it is left as it is."""
+
+
 class Stopped(StudyError):
     """The work was stopped before its end, when asked to; the same call goes on."""

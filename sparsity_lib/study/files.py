@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, show damage, and are not written by two processes at once."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import io
 import itertools
@@ -10,17 +12,25 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from filelock import FileLock, Timeout
 
-from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.errors import Stopped, StudyError, Unreadable, Unusable
 
 # The checkout this package is installed from, or the current folder where it is installed as a wheel.
 _CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
 
+_REASONS = {
+    errno.EAGAIN: "it is in use by another program",
+    errno.EACCES: "no permission to read it",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.ENOTDIR: "it is a file, not a folder",
+    errno.ENOENT: "it is a link to what is not there",
+}
+_TENSORS = ("file of tensors", f"torch {torch.__version__}")
 _SEAL = b"\nSHA-256 "  # after a sealed file's content; its digest follows, in hex
 
 
@@ -65,12 +75,88 @@ def write_sealed(path: Path, content: bytes | memoryview) -> None:
         file.write(_SEAL + hashlib.sha256(content).hexdigest().encode())
 
 
+@contextlib.contextmanager
+def reading(path: Path, what: str, reader: str, as_written: bool = False) -> Iterator[None]:
+    """Raise, for whatever `reader` (a library with its version) raises of a file, one line of what is wrong.
+
+    `Unreadable` where the system does not give the file, or its bytes are those that were written, by its
+    seal or because the caller compared them (`as_written`); else `Unusable`: it is damaged, or no `what`.
+    """
+    try:
+        yield
+    except (Unreadable, Unusable):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # libraries' own errors have none
+            raise unreadable(path, error) from None
+        told = _first_line(error)
+        # Without a seal, what HDF5 says of what is newer.
+        if as_written or _is_as_written(path) or "version number" in told:
+            raise Unreadable(
+                f"{path} is not damaged, but {reader} cannot read it; it may have been written by a newer "
+                f"version ({told}); nothing was changed"
+            ) from None
+        raise Unusable(f"{path} is damaged or no {what}: {told}") from None
+
+
+def content_of(path: Path) -> bytes:
+    """The file's bytes.
+
+    Raises `Unreadable` where the system does not give them or another program holds the file to write it;
+    `Unusable` where there is none.
+    """
+    try:
+        with path.open("rb") as file:
+            require_unlocked(file)
+            return file.read()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none if it is not there. Raises `Unreadable` if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        found = unreadable(folder, error)
+    if isinstance(found, Unreadable):
+        raise found
+    return []
+
+
+def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
+    """What the system says of a file or folder that it does not give: `Unusable` where there is none."""
+    if isinstance(error, FileNotFoundError) and not path.is_symlink():
+        return Unusable(f"there is no {path}")
+    reason = _REASONS.get(error.errno or 0, error.strerror)
+    return Unreadable(f"cannot read {path}: {reason}; nothing was changed")
+
+
+def require_unlocked(file: BinaryIO) -> None:
+    """Raise `BlockingIOError` if another program has locked the open file to write it, as HDF5 does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        pass
+
+
+def _is_as_written(path: Path) -> bool:
+    try:
+        return is_sealed(path)
+    except Unreadable:
+        raise
+    except ValueError:
+        return False
+
+
 def is_sealed(path: Path) -> bool:
     """Whether the file ends with the SHA-256 of its content; those of earlier code do not.
 
-    Raises `ValueError` if it ends with that of another content.
+    Raises `ValueError` if it ends with that of another content; else as `content_of`.
     """
-    whole = memoryview(path.read_bytes())
+    whole = memoryview(content_of(path))
     content, seal, digest = whole[: -64 - len(_SEAL)], whole[-64 - len(_SEAL) : -64], whole[-64:]
     if seal != _SEAL:
         return False
@@ -87,16 +173,18 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
 
 
 def check_tensors(path: Path) -> None:
-    """Raise one of several errors if the file of tensors is not what was written."""
-    # Without a seal, what the zip keeps of each of its files: torch.load does not compare it.
-    if not is_sealed(path) and (damaged := zipfile.ZipFile(path).testzip()):
-        raise ValueError(f"{damaged} in it is not what was written")
+    """Raise `Unusable` if the file of tensors is not what was written, `Unreadable` if it cannot be read."""
+    with reading(path, *_TENSORS):
+        # Without a seal, what the zip keeps of each of its files: torch.load does not compare it.
+        if not is_sealed(path) and (damaged := zipfile.ZipFile(path).testzip()):
+            raise ValueError(f"{damaged} in it is not what was written")
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """What `save_tensors` wrote, on the CPU; one of several errors if the file is not what was written."""
+    """What `save_tensors` wrote, on the CPU. Raises as `check_tensors` does."""
     check_tensors(path)
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(path, *_TENSORS, as_written=True):
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
@@ -127,10 +215,16 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
 
 
 def set_aside(path: Path, reason: object) -> Path:
-    """Rename a file that cannot be used, so that nothing is lost, and say so in a warning."""
+    """Rename a file that cannot be used, so that nothing is lost, and say so in a warning.
+
+    Raises `StudyError` where it cannot be renamed.
+    """
     names = (path.with_name(f"{path.name}.set-aside{number or ''}") for number in itertools.count())
     aside = next(name for name in names if not name.exists())
-    os.replace(path, aside)
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        raise StudyError(f"cannot set {path} aside ({_first_line(reason)}): {error.strerror}") from None
     warnings.warn(f"{path.name} was set aside as {aside.name}: {_first_line(reason)}", stacklevel=2)
     return aside
 

@@ -8,8 +8,8 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import f as f_distribution
 
-from sparsity_lib.study import timing
-from sparsity_lib.study.ledger import markdown
+from sparsity_lib.study.analysis import timing
+from sparsity_lib.study.claims.ledger import markdown
 from sparsity_lib.study.sentences import number
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis import LAST, alike, labels, only, settings, summary, trained
-from sparsity_lib.study.comparison import Description, describe, paired
+from sparsity_lib.study.analysis.comparison import Description, describe, paired
+from sparsity_lib.study.analysis.summary import LAST, alike, labels, only, settings, summary, trained
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.provenance import is_current
 from sparsity_lib.study.recipes import TARGETED
+from sparsity_lib.study.runs.provenance import is_current
 
 QUANTITIES = {
     "entropy": "entropy",

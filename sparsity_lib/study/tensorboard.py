@@ -12,11 +12,11 @@ from sparsity_lib import ActivationMonitor
 from sparsity_lib._layers import named_layers
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.observation import BINS, CENTERS, SPLITS
-from sparsity_lib.study.preparation import load_on
-from sparsity_lib.study.recording import channels_of
-from sparsity_lib.study.runs import Run
-from sparsity_lib.study.training import MAPS
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.recording import channels_of
+from sparsity_lib.study.training.loop import MAPS
+from sparsity_lib.study.training.observation import BINS, CENTERS, SPLITS
+from sparsity_lib.study.training.preparation import load_on
 from sparsity_lib.tensorboard import SCALARS, map_sheet, sheet, write_layer
 
 if TYPE_CHECKING:

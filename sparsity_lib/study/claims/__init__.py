@@ -9,12 +9,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sparsity_lib.study import paper, results
+from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import WIDTHS
+from sparsity_lib.study.runs import results
 
 _FOLDER = Path(__file__).parent
 LEDGER = _FOLDER / "pilot.yaml"
@@ -155,9 +156,9 @@ def registered_ids(label: str, cell: Cell) -> Mapping[int, str]:
     return next(filter(None, found), {})
 
 
-def place(cell: Cell) -> Cell:
-    """The cell without its kind: cells of different claims that need the same runs are equal."""
-    return cell.model_copy(update={"kind": ""})
+def place(cell: Cell) -> tuple[object, ...]:
+    """The cell without its kind: cells of different claims that need the same runs have the same place."""
+    return cell.dataset, cell.size, cell.limit, cell.epochs, cell.optimizer
 
 
 def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study import analysis, timing
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis import timing
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.onset import SHORTEST, onset, onset_table
+from sparsity_lib.study.analysis.significance import interval, pooled_sd
 from sparsity_lib.study.claims import Cell, Criterion, Ledger, place, registered_ids, smaller
-from sparsity_lib.study.comparison import describe
-from sparsity_lib.study.decisions import interval, pooled_sd
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.onset import SHORTEST, onset, onset_table
 from sparsity_lib.study.profiles import SEVEN
-from sparsity_lib.study.results import diverged
+from sparsity_lib.study.runs.results import diverged
 
 FALL = 0.05  # of ln D, or of perplexity sparsity: by how much a change-point lies beyond epochs 0 to 4
 
@@ -101,9 +102,9 @@ class Sample:
 
     def described(self) -> dict[str, float]:
         """Columns `mean`, `sd`, `low` to `high` (95 %) and `low90` to `high90` of a table."""
-        told = describe([*self.known, math.nan])  # there may be none
+        _, mean, sd, low, high, _ = describe([*self.known, math.nan])  # there may be none
         low90, high90 = interval(self.known, 0.90)
-        numbers = {"mean": told.mean, "sd": told.sd, "low": told.low, "high": told.high}
+        numbers = {"mean": mean, "sd": sd, "low": low, "high": high}
         return numbers | {"low90": low90, "high90": high90}
 
 
@@ -142,8 +143,9 @@ def plans(test: Criterion, cell: Cell) -> list[Runs]:
 
 def networks_of(cell: Cell, ledger: Ledger) -> dict[str, Runs]:
     """Planned runs of the cell's networks by label: TSR's and varNet, and those of the ledger's claims."""
-    here = [claim.test for claim in ledger.claims for each in claim.cells if place(each) == place(cell)]
-    labels = dict.fromkeys(label for test in here if test for label in test.networks)
+    here = place(cell)
+    tests = [claim.test for claim in ledger.claims for each in claim.cells if place(each) == here]
+    labels = dict.fromkeys(label for test in tests if test for label in test.networks)
     if any(label in SEVEN for label in labels):
         labels = dict.fromkeys(SEVEN) | labels
     found = {label: registered_ids(label, cell) for label in labels}

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from sparsity_lib.study.analysis.comparison import prediction_interval
+from sparsity_lib.study.analysis.onset import onset
+from sparsity_lib.study.analysis.significance import ALPHA, detectable, holm, interval, one_sided, wilson
+from sparsity_lib.study.analysis.warning_skill import Skill, warning_skill
 from sparsity_lib.study.claims import Cell, Claim, Criterion, Ledger, papers_value
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,
@@ -20,10 +24,6 @@ from sparsity_lib.study.claims.evidence import (
     sample,
 )
 from sparsity_lib.study.claims.images import image_interval, outcomes_of
-from sparsity_lib.study.comparison import prediction_interval
-from sparsity_lib.study.decisions import ALPHA, detectable, holm, interval, one_sided, wilson
-from sparsity_lib.study.onset import onset
-from sparsity_lib.study.warning_skill import Skill, warning_skill
 
 
 def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:

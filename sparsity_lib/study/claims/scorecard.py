@@ -1,4 +1,4 @@
-"""Tables of the scorecard beside the verdicts: predictions, equivalence, accuracies, alarms, rises.
+"""Further tables of the scorecard: predictions, equivalence, accuracies, alarms, rises.
 
 Each takes published curves, one data set or several, as `judge.judge` does. Numbers are NaN and words blank
 where there is nothing to show; no result of a test appears until all of its runs are finished.
@@ -11,6 +11,10 @@ import numpy as np
 import pandas as pd
 
 from sparsity_lib.study import paper
+from sparsity_lib.study.analysis.noise_curve import explained
+from sparsity_lib.study.analysis.onset import onset
+from sparsity_lib.study.analysis.significance import ALPHA, holm, one_sided
+from sparsity_lib.study.analysis.warning_skill import warning_counts
 from sparsity_lib.study.claims import REGISTRATION, Cell, Ledger, load, place, registered_ids
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,
@@ -23,13 +27,9 @@ from sparsity_lib.study.claims.evidence import (
     status,
 )
 from sparsity_lib.study.claims.judge import fields, magnitude, moments_of
-from sparsity_lib.study.decisions import ALPHA, holm, one_sided
-from sparsity_lib.study.noise_curve import explained
-from sparsity_lib.study.onset import onset
 from sparsity_lib.study.profiles import SEVEN, experiments
 from sparsity_lib.study.recipes import LAYERS
-from sparsity_lib.study.results import joined, label
-from sparsity_lib.study.warning_skill import warning_counts
+from sparsity_lib.study.runs.results import joined, label
 
 SMALL = Cell(dataset="cifar100", size="s", kind="direct")
 # Least R^2 of the prediction `noise-curve`: over all layers but the last, and in each of three.
@@ -52,18 +52,19 @@ def predictions(curves: Curves) -> pd.DataFrame:
     bootstrap interval over seeds, `low` to `high`; `rms` of the residual, as a share of ln D; the same R^2
     with the SD pooled over positions and images, `pooled_r2`, `pooled_low`, `pooled_high`; `n` of `planned`
     runs, `diverged` ones, `status`; `direction` of the whole prediction: supported, opposite or inconclusive.
+    No number but the counts appears until all runs are finished.
     """
     evidence = Evidence(curves)
     runs = [run for name in SEVEN for run in registered_ids(name, SMALL).values()]
     diverged = len(evidence.diverged.intersection(runs))
-    there, finished = evidence.of(runs), sum(run in evidence for run in runs)
+    finished = sum(run in evidence for run in runs)
     counts = {"n": finished - diverged, "planned": len(runs), "diverged": diverged}
     rows = []
     for layers, threshold in THRESHOLDS.items():
         row = {"prediction": "noise-curve", "layers": ", ".join(layers), "threshold": threshold}
         row |= dict.fromkeys(("r2", "low", "high", "rms", "pooled_r2", "pooled_low", "pooled_high"), math.nan)
-        if there:
-            table = explained(joined(there).sel(layer=list(layers))).set_index("sd")
+        if finished == len(runs):
+            table = explained(joined(evidence.of(runs)).sel(layer=list(layers))).set_index("sd")
             row |= table.loc["positions", ["r2", "low", "high", "rms"]].to_dict()
             row |= table.loc["pooled", ["r2", "low", "high"]].add_prefix("pooled_").to_dict()
         rows.append(row | counts | {"status": status(finished, len(runs))})
@@ -152,9 +153,9 @@ def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     for cell, test in tests.values():
         onsets, changes, labels = moments_of(test, evidence, networks_of(cell, ledger))
         if len(labels):
-            said = fields(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
+            where = fields(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
             counts = warning_counts(onsets, changes, labels).reset_index()
-            tables.append(pd.DataFrame(said, index=counts.index).join(counts))
+            tables.append(pd.DataFrame(where, index=counts.index).join(counts))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -4,6 +4,7 @@ A record (JSON) beside each array holds labels, classes and the array's CRC-32. 
 array without a record was cut off and is made again.
 """
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sparsity_lib.study import files
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import StudyError, Unusable
 
 _DECODING = 2  # increased when the same files decode to other arrays: earlier copies are not used
 
@@ -89,13 +90,16 @@ def _write(path: Path, content: Content) -> None:
 
 
 def _read_sound(path: Path) -> Content | None:
-    """What is stored at `path`; None if nothing is. What is damaged is set aside."""
+    """What is stored at `path`; None if nothing is. What is damaged is set aside.
+
+    Raises `Unreadable` for what cannot be read here and now.
+    """
     record = _record_of(path)
-    if not record.exists():
+    if not os.path.lexists(record):
         return None
     try:
         return _read(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Unusable as error:
         for damaged in (path, record):
             if damaged.exists():
                 files.set_aside(damaged, error)
@@ -103,14 +107,17 @@ def _read_sound(path: Path) -> Content | None:
 
 
 def _read(path: Path) -> Content:
-    """The arrays, mapped into memory; one of several errors if they are not what was written."""
-    record = json.loads(_record_of(path).read_text())
-    expected = record.pop("crc32")
-    found = _crc32(path, record)
-    if found != expected:
-        raise ValueError(f"CRC-32 {found:08x} instead of {expected:08x}")
-    # "c": changes stay in memory, and only the pages in use are read.
-    images = np.load(path, mmap_mode="c", allow_pickle=False)
+    """The arrays, mapped into memory; `Unusable` if they are not what was written, or `Unreadable`."""
+    kind = "decoded data set", f"NumPy {np.__version__}"
+    with files.reading(path, *kind):
+        record = json.loads(files.content_of(_record_of(path)))
+        expected = record.pop("crc32")
+        found = _crc32(path, record)
+        if found != expected:
+            raise ValueError(f"CRC-32 {found:08x} instead of {expected:08x}")
+    with files.reading(path, *kind, as_written=True):
+        # "c": changes stay in memory, and only the pages in use are read.
+        images = np.load(path, mmap_mode="c", allow_pickle=False)
     return Content(
         images=torch.from_numpy(images),
         labels=np.array(record["labels"], dtype=np.int64),
@@ -124,8 +131,10 @@ def _record_of(path: Path) -> Path:
 
 
 def _crc32(path: Path, record: dict[str, Any]) -> int:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return zlib.crc32(content, zlib.crc32(json.dumps(record).encode()))
+    with path.open("rb") as file:
+        files.require_unlocked(file)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return zlib.crc32(content, zlib.crc32(json.dumps(record).encode()))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -136,20 +145,18 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _digest(source: Source, folder: Path) -> str:
     """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
     remembered = folder / f"manifest-{_fingerprint(source)[:16]}.json"
-    try:
-        record = json.loads(remembered.read_text())
-        if record["crc32"] != zlib.crc32(record["digest"].encode()):
-            raise ValueError("damaged")
-        return record["digest"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        digest = hashlib.sha256()
-        for name in sorted(source.paths):
-            content = _bytes(source.folder / name)
-            digest.update(f"{name}\0{len(content)}\0".encode())
-            digest.update(content)
-        found = digest.hexdigest()
-        _write_json(remembered, {"digest": found, "crc32": zlib.crc32(found.encode())})
-        return found
+    with contextlib.suppress(Unusable), files.reading(remembered, "digest", "Python"):
+        record = json.loads(files.content_of(remembered))
+        if record["crc32"] == zlib.crc32(record["digest"].encode()):
+            return record["digest"]
+    digest = hashlib.sha256()
+    for name in sorted(source.paths):
+        content = _bytes(source.folder / name)
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    found = digest.hexdigest()
+    _write_json(remembered, {"digest": found, "crc32": zlib.crc32(found.encode())})
+    return found
 
 
 def _bytes(path: Path) -> bytes:

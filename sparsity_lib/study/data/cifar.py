@@ -17,7 +17,7 @@ from sparsity_lib.study.data.cache import Content, Source
 from sparsity_lib.study.data.folders import class_folders, image_files
 from sparsity_lib.study.data.official import Archive, downloaded
 from sparsity_lib.study.data.pictures import decoded, scaled
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.errors import StudyError, Unreadable
 
 _SPLITS = ("train", "test")
 _SIZE = 32  # pixels, of all images
@@ -96,6 +96,8 @@ def source(cifar: Cifar, root: Path) -> Source:
             digest.update(labels.astype("<i8").tobytes())
             if digest.hexdigest() != cifar.digest:
                 raise StudyError(f"its images have the SHA-256 {digest.hexdigest()}, not {cifar.digest}")
+        except Unreadable:
+            raise
         except StudyError as error:
             remedy = f"replace it by {_LAYOUT}, or remove it" if from_folder else "remove it"
             raise StudyError(

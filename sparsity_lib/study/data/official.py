@@ -66,7 +66,7 @@ def unpacked(archive: Archive, root: Path) -> Path:
 
 def _download(archive: Archive, path: Path) -> None:
     """Download the archive unless a file with its digest is there; another file is set aside."""
-    if path.exists():
+    if os.path.lexists(path):
         wrong = _other_than(archive.md5, path)
         if wrong is None:
             return
@@ -103,10 +103,11 @@ def _unpack(archive: Archive, path: Path, folder: Path) -> None:
 
 
 def _other_than(md5: str, path: Path) -> str | None:
-    """The fault of a file: another MD5 digest, or that it cannot be read; None if there is none."""
+    """The fault of a file with another MD5 digest; None if it has this one. Raises `Unreadable`."""
     try:
         with path.open("rb") as file:
+            files.require_unlocked(file)
             found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        raise files.unreadable(path, error) from None
     return None if found == md5 else f"damaged or cut off: its MD5 digest is {found}, not {md5}"

@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.claims import Claim, Criterion, Ledger
+from sparsity_lib.study.claims.ledger import QUANTITIES, UNITS, papers_values
+from sparsity_lib.study.claims.verdicts import Judgement
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure
-from sparsity_lib.study.ledger import QUANTITIES, UNITS, papers_values
-from sparsity_lib.study.verdicts import Judgement
 
 OURS, LAPTOP, PAPER = "#0072B2", "#E69F00", "#D55E00"
 

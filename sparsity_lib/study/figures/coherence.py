@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from sparsity_lib.study import coherent
-from sparsity_lib.study.analysis import SMOOTHING, smoothed, trained
-from sparsity_lib.study.coherent import ALWAYS, DECAY, DELAYED, GATED, NONE, TERMS, WAYS
-from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.analysis import coherent
+from sparsity_lib.study.analysis.coherent import ALWAYS, DECAY, DELAYED, GATED, NONE, TERMS, WAYS
+from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.summary import SMOOTHING, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.curves import BAND
 from sparsity_lib.study.figures.data import INTERVAL, tell

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.analysis import (
+from sparsity_lib.study.analysis.summary import (
     labels,
     layers_of,
     matching,

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study import gap, questions
-from sparsity_lib.study.analysis import labels
+from sparsity_lib.study.analysis import gap, questions
+from sparsity_lib.study.analysis.summary import labels
 from sparsity_lib.study.figures.data import tell
 from sparsity_lib.study.figures.panels import ZERO, dot
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style

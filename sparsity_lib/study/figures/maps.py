@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import MOST_POSITIONS, tell_map
 from sparsity_lib.study.figures.style import WIDTH, figure
-from sparsity_lib.study.results import label
-from sparsity_lib.study.runs import Run
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.results import label
 
 SHOWN = (-1, 0, 1, 2, 5, 10, 20, 50)  # epochs of a strip, and the last
 _GUIDE: dict[str, Any] = {

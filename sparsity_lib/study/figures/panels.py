@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from sparsity_lib.study.analysis import SMOOTHING
-from sparsity_lib.study.comparison import Description
+from sparsity_lib.study.analysis.comparison import Description
+from sparsity_lib.study.analysis.summary import SMOOTHING
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from sparsity_lib.study import questions
-from sparsity_lib.study.analysis import labels, settings
-from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.analysis import questions
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.summary import labels, settings
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, falling_log, panel_grid
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style

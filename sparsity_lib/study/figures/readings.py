@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparsity_lib.study.analysis import labels
-from sparsity_lib.study.comparison import Description, describe
+from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.readings import filters
+from sparsity_lib.study.analysis.readings.changes import QUANTITIES, strengths
+from sparsity_lib.study.analysis.summary import labels
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, legend, line_style
-from sparsity_lib.study.readings import filters
-from sparsity_lib.study.readings.changes import QUANTITIES, strengths
 from sparsity_lib.study.recipes import TARGETED
 
 _RESPONSES = {

@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparsity_lib.study.analysis.rivals import QUANTITIES, labels_in_order
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.rivals import QUANTITIES, labels_in_order
 
 _WRAPPED = {name: words.replace(" (", "\n(") for name, words in QUANTITIES.items()}
 

@@ -22,10 +22,10 @@ from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.figures.data import tell, tell_map
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.recipes import LAYERS
-from sparsity_lib.study.results import label
-from sparsity_lib.study.runs import Run
-from sparsity_lib.study.trained import built
-from sparsity_lib.study.training import random_stream
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.networks import built
+from sparsity_lib.study.runs.results import label
+from sparsity_lib.study.training.loop import random_stream
 
 # Kinds of modules: what the legend calls them, their colour, and a block's width.
 _KINDS: dict[type[nn.Module], tuple[str, str, float]] = {

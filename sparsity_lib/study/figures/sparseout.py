@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
 from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure

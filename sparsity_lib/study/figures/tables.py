@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study import paper
-from sparsity_lib.study.analysis import (
+from sparsity_lib.study.analysis.comparison import describe, prediction_interval
+from sparsity_lib.study.analysis.summary import (
     labels,
     layers_of,
     matching,
@@ -22,7 +23,6 @@ from sparsity_lib.study.analysis import (
     settings,
     summary,
 )
-from sparsity_lib.study.comparison import describe, prediction_interval
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.sentences import QUANTITIES, unbroken

@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study import warning
-from sparsity_lib.study.analysis import moment_of_overfitting, settings, smoothed, trained
-from sparsity_lib.study.comparison import describe
+from sparsity_lib.study.analysis import warning
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.summary import moment_of_overfitting, settings, smoothed, trained
+from sparsity_lib.study.analysis.warning import detection
+from sparsity_lib.study.analysis.warning.rules import RULES
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.figures.tables import unbroken
 from sparsity_lib.study.sentences import number
-from sparsity_lib.study.warning import detection
-from sparsity_lib.study.warning.rules import RULES
 
 # What is right comes first, so that a bar's left part is what a rule is worth.
 OUTCOMES = {
@@ -43,7 +43,7 @@ def sparsity_and_loss(curves: xr.Dataset) -> Figure:
     """Of a few runs, a column each: validation loss, and perplexity sparsity by convolution and their mean.
 
     Vertical: the moment of overfitting. A triangle is where the mean is known to have risen, a square where
-    `OverfitWarning`, as it comes, warns on the mean of the layers it watches.
+    `EntropyDropDetector`, as it comes, warns on the mean of the layers it watches.
     """
     runs = range(curves.sizes["run"])
     fig, axes = plt.subplots(
@@ -60,7 +60,7 @@ def sparsity_and_loss(curves: xr.Dataset) -> Figure:
         Line2D([], [], color="0.1", linewidth=2, label="mean of the convolutions"),
         Line2D([], [], color="0.65", linewidth=0.9, label="each of them"),
         axes[0, 0].scatter([], [], **_MARKS["rise known"], label="its rise is known"),
-        axes[0, 0].scatter([], [], **_MARKS["warning"], label="OverfitWarning warns"),
+        axes[0, 0].scatter([], [], **_MARKS["warning"], label="EntropyDropDetector warns"),
     ]
     fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
     return fig

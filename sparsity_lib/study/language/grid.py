@@ -7,7 +7,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sparsity_lib.study import grid
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.files import require_writable
 from sparsity_lib.study.language import runs, texts
@@ -15,8 +14,9 @@ from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.runs import LanguageRun
 from sparsity_lib.study.language.training import streams, train_language
 from sparsity_lib.study.profiles import profile as profile_of
+from sparsity_lib.study.queue import scheduling as grid
+from sparsity_lib.study.queue.workers import Stop, Tell, side_by_side
 from sparsity_lib.study.selection import Listed, listed, parse_seeds
-from sparsity_lib.study.workers import Stop, Tell, side_by_side
 
 QS = ("none", "1", "1.5", "2", "2.5", "3")  # no noise; sparser than dropout; dropout; denser
 FRESH_QS, FRESH_SEEDS = ("1", "2", "3"), (0, 1, 2)  # what a page trains beside the published runs

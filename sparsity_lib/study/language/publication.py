@@ -7,10 +7,10 @@ import xarray as xr
 from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.language import runs
 from sparsity_lib.study.language.grid import select
-from sparsity_lib.study.provenance import is_current
-from sparsity_lib.study.publication import require_committed, write_sums, wrong_sums
-from sparsity_lib.study.results import load_curves
-from sparsity_lib.study.runs import write
+from sparsity_lib.study.runs.file import write
+from sparsity_lib.study.runs.provenance import is_current
+from sparsity_lib.study.runs.publication import require_committed, write_sums, wrong_sums
+from sparsity_lib.study.runs.results import load_curves
 
 
 def folder_of() -> Path:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from sparsity_lib.study import provenance
-from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.files import folder, is_sealed, set_aside
+from sparsity_lib.study.errors import StudyError, Unusable
+from sparsity_lib.study.files import folder, is_sealed, names_in, reading, set_aside
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
-from sparsity_lib.study.runs import check_structure, loaded, write
+from sparsity_lib.study.runs import provenance
+from sparsity_lib.study.runs.file import READER, check_structure, loaded, write
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,13 @@ def save(
 
 
 def load(path: str | Path) -> LanguageRun:
-    """Open a run's file, all of it; `StudyError` if it is missing, damaged or no language model's."""
+    """Open a run's file, all of it.
+
+    Raises `Unusable` if it is missing, damaged or no language model's; `Unreadable` if it cannot be read here
+    and now: it is locked, there is no permission, it is of a newer format. Both are `StudyError`.
+    """
     path = Path(path)
-    if not path.exists():
-        raise StudyError(f"no run at {path}")
-    try:
+    with reading(path, "language model's run", READER):
         is_sealed(path)  # refuses another content; without a seal, reading all compares checksums
         with h5py.File(path) as file:
             check_structure(file)
@@ -83,21 +85,19 @@ def load(path: str | Path) -> LanguageRun:
         attrs = {name: getattr(value, "item", lambda v=value: v)() for name, value in curves.attrs.items()}
         experiment = LanguageExperiment(**json.loads(attrs.pop("experiment")))
         attrs["numerics"] = provenance.numerics_of(attrs)
-    except Exception as error:  # whatever a damaged or foreign file makes the reader raise
-        told = str(error).splitlines()[0]
-        raise StudyError(f"{path} is damaged or no language model's run: {told}") from None
     return LanguageRun(path, experiment, curves.drop_attrs(deep=False), attrs)
 
 
 def find(experiment: LanguageExperiment, where: str | Path | None = None) -> LanguageRun | None:
     """The experiment's finished run, or None if there is none that is sound and of the same text and code.
 
-    Texts go by their name alone, so what they hold is compared.
+    Texts go by their name alone, so what they hold is compared. Raises `Unreadable` for a file that cannot
+    be read here and now.
     """
     found = _files(experiment, where)
     text = texts.digest(experiment.text) if found else ""
     for path in found:
-        with contextlib.suppress(StudyError):
+        with contextlib.suppress(Unusable):
             run = load(path)
             if run.provenance["data_digest"] == text and not run.by_other_code:
                 return run
@@ -110,12 +110,13 @@ def make_room(experiment: LanguageExperiment, where: str | Path | None = None) -
         try:
             load(path)
             set_aside(path, "it was made by another version of the numerical code, or from another text")
-        except StudyError as error:
+        except Unusable as error:
             set_aside(path, error)
 
 
 def _files(experiment: LanguageExperiment, where: str | Path | None) -> list[Path]:
-    return sorted(path_of(experiment, where).parent.glob(f"*-{experiment.digest}.nc"))
+    parent, ending = path_of(experiment, where).parent, f"-{experiment.digest}.nc"
+    return [parent / name for name in names_in(parent) if name.endswith(ending)]
 
 
 def curves(which: Sequence[LanguageRun]) -> xr.Dataset:

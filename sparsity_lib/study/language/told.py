@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.comparison import Description, against_published, describe, paired
+from sparsity_lib.study.analysis.comparison import Description, against_published, describe, paired
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE, LanguageExperiment
 from sparsity_lib.study.sentences import agreement, difference, direction, number, unbroken

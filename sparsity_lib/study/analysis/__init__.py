@@ -1,0 +1,1 @@
+"""Analysis: published and fresh runs in, tables out."""

@@ -1,0 +1,207 @@
+"""Networks against each other, and fresh runs against published ones: always n, a spread and an interval.
+
+Functions of several runs take `study.curves(runs)` or the table that `analysis.summary` makes of it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike
+from scipy.stats import t
+
+from sparsity_lib.study.analysis.summary import SETTING, settings, summary
+from sparsity_lib.study.errors import StudyError
+
+QUANTITIES = ("best_accuracy", "chosen_accuracy", "last_five_accuracy", "min_val_loss", "last_val_loss")
+COMPARED = ("chosen_accuracy", "min_val_loss", "val_loss_rise")
+
+
+class Description(NamedTuple):
+    """Of several values: how many, mean, SD, the mean's 95 % t interval, and how many were missing.
+
+    NaN where too few values tell: SD and interval of one value, everything of none.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    missing: int
+
+
+def describe(values: ArrayLike) -> Description:
+    """n, mean, SD and 95 % t interval; NaN (censored or absent) values are counted as missing."""
+    array = np.asarray(values, dtype=float).ravel()
+    if not array.size:
+        raise StudyError("no values to describe")
+    known = array[np.isfinite(array)]
+    n, missing = len(known), len(array) - len(known)
+    mean = float(known.mean()) if n else np.nan
+    sd = float(known.std(ddof=1)) if n > 1 else np.nan
+    half = float(t.ppf(0.975, n - 1)) * sd / np.sqrt(n) if n > 1 else np.nan
+    return Description(n, mean, sd, mean - half, mean + half, missing)
+
+
+def prediction_interval(
+    values: ArrayLike, m: int = 1, level: float = 0.95, pooled: tuple[float, int] | None = None
+) -> tuple[float, float]:
+    """Where the mean of `m` new runs falls with probability `level`, told from these runs' values.
+
+    Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
+    (NaN, NaN) for fewer than two values, or no degree of freedom.
+    """
+    if m < 1 or not 0 < level < 1:
+        raise StudyError(f"m = {m}, level = {level}: give at least one new run and a level between 0 and 1")
+    n, mean, own, *_ = describe(values)
+    sd, freedom = pooled or (own, n - 1)
+    known = n > 1 and freedom > 0
+    half = float(t.ppf((1 + level) / 2, freedom)) * sd * np.sqrt(1 / m + 1 / n) if known else np.nan
+    return mean - half, mean + half
+
+
+def paired(
+    runs: xr.Dataset | pd.DataFrame,
+    a: str,
+    b: str,
+    quantity: str,
+    missing: Literal["raise", "drop"] = "raise",
+) -> pd.DataFrame:
+    """Network `a` minus network `b`, run by run with the same seed on the same data.
+
+    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `missing`, what
+    to do about a seed that only one of them has, or whose value is missing (censored).
+
+    **Returns:** one row per setting (data set, size, noise, ...): n pairs, mean difference, SD, 95 % t
+    interval `low` to `high`, and the number of pairs `dropped`.
+
+    **Raises:** `StudyError` for an unknown label or quantity, for pairs that are missing (naming the seeds)
+    unless they are to be dropped, and for two runs that differ in nothing the table says.
+    """
+    table = _table(runs)
+    _known("quantity", quantity, list(table.columns))
+    for label in (a, b):
+        _known("network", label, sorted(table["label"].unique()))
+    setting = _setting(table)
+    both = table[table["label"].isin([a, b])]
+    if (twice := both.duplicated([*setting, "label", "seed"])).any():
+        raise StudyError(
+            f"more than one run of {both[twice].iloc[0]['label']} with the same seed and setting"
+        )
+    pairs = both.pivot(index=[*setting, "seed"], columns="label", values=quantity)
+    difference = pairs[a] - pairs[b]
+    if missing == "raise" and difference.isna().any():
+        seeds = ", ".join(str(key[-1]) for key in difference[difference.isna()].index)
+        raise StudyError(
+            f"{quantity} of {a} and {b} cannot be paired for seed {seeds}: one of them is missing or has "
+            "none; missing='drop' leaves such pairs out"
+        )
+    rows = [
+        dict(zip(setting, key, strict=True)) | describe(group)._asdict()
+        for key, group in difference.groupby(level=setting, sort=False)
+    ]
+    return pd.DataFrame(rows).rename(columns={"missing": "dropped"})
+
+
+def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **where: object) -> Description:
+    """Network `a` less network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
+
+    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `where`, values
+    of its columns that name the setting, as in `label_noise=0.3`. Pairs without a value are counted as
+    missing.
+
+    **Raises:** `StudyError` for an unknown name or value, and if `where` leaves more than one setting.
+    """
+    table = _table(runs)
+    for name, value in where.items():
+        _known("column", name, list(table.columns))
+        table = table[table[name] == value]
+        if table.empty:
+            raise StudyError(f"no run with {name} = {value}")
+    rows = paired(table, a, b, quantity, missing="drop")
+    if len(rows) != 1:
+        settings = ", ".join(name for name in _setting(table) if table[name].nunique() > 1)
+        raise StudyError(f"{len(rows)} settings to compare {a} and {b} in; name one by {settings}")
+    row = rows.iloc[0]
+    return Description(*(row[name] for name in ("n", "mean", "sd", "low", "high", "dropped")))
+
+
+def comparison_table(
+    curves: xr.Dataset, pairs: Sequence[tuple[str, str]], quantities: Sequence[str] = COMPARED
+) -> pd.DataFrame:
+    """Networks compared in each setting of the curves, paired by seed.
+
+    **Arguments:** `pairs` of labels (a, b), of which those that a setting lacks are left out; `quantities`,
+    columns of `analysis.summary`.
+
+    **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a less b), `n`
+    pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences; `direction`: higher or lower
+    where the interval excludes 0, else blank.
+    """
+    rows = []
+    for title, group in settings(curves):
+        table, there = summary(group), set(group["label"].to_numpy())
+        for quantity in quantities:
+            for a, b in ((a, b) for a, b in pairs if {a, b} <= there):
+                found = compare(table, a, b, quantity)
+                direction = "higher" if found.low > 0 else "lower" if found.high < 0 else ""
+                row = {"setting": title, "quantity": quantity, "networks": f"{a} less {b}"}
+                rows.append(row | found._asdict() | {"direction": direction})
+    columns = ["setting", "quantity", "networks", *Description._fields[:-1], "direction"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def against_published(
+    fresh: xr.Dataset | pd.DataFrame,
+    published: xr.Dataset | pd.DataFrame,
+    quantities: Sequence[str] = QUANTITIES,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Whether each fresh run falls inside the prediction interval of the published runs of its cell.
+
+    **Returns:** one row per fresh run and quantity: its setting, label and seed, `value`, the interval `low`
+    to `high` told from `n` published runs, `inside`, and `by_chance`, the probability of being outside if
+    nothing differs: its sum is the number expected outside. NA where fewer than two published runs are there.
+    A published run that is among the fresh ones is not held against itself.
+    """
+    new, old = _table(fresh), _table(published)
+    old = old[~old["run"].isin(new["run"])]
+    for quantity in quantities:
+        _known("quantity", quantity, [name for name in new.columns if name in old.columns])
+    cell = [name for name in (*_setting(new), "label") if name in old.columns]
+    values = old.groupby(cell)
+    rows = []
+    for _, run in new.iterrows():
+        key = tuple(run[cell])
+        peers = values.get_group(key) if key in values.groups else old.iloc[:0]
+        for quantity in quantities:
+            n = int(peers[quantity].notna().sum())
+            low, high = prediction_interval(peers[quantity], level=level) if n > 1 else (np.nan, np.nan)
+            judged = n > 1 and bool(np.isfinite(run[quantity]))
+            rows.append(
+                run[[*cell, "seed"]].to_dict()
+                | {"quantity": quantity, "value": run[quantity], "n": n, "low": low, "high": high}
+                | {"inside": low <= run[quantity] <= high if judged else pd.NA}
+                | {"by_chance": 1 - level if judged else np.nan}
+            )
+    return pd.DataFrame(rows).astype({"inside": "boolean"})
+
+
+def _table(runs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:
+    table = summary(runs) if isinstance(runs, xr.Dataset) else runs
+    if table.empty:
+        raise StudyError("there are no runs to compare; choose at least one finished run")
+    return table
+
+
+def _setting(table: pd.DataFrame) -> list[str]:
+    return [name for name in SETTING if name in table.columns]
+
+
+def _known(what: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        told = [each for each in known if ":" not in each]  # not every layer's
+        raise StudyError(f"unknown {what} '{name}'; known: {', '.join(told)}")

@@ -1,0 +1,199 @@
+"""Networks that compute the same function at other scales: it does not determine activation entropy.
+
+Let a layer put out a = W x + b, and let c > 0 for each of its channels. With c W and c b it puts out c a.
+ReLU, max-pooling, flattening and dropout under one mask act on each channel by itself and commute with c:
+relu(c a) is c relu(a). The next layer, V h + d, is given c h, where zero padding stays zero; with V/c it puts
+out V/c (c h) + d, the same as before, and so do all layers after it. A power of two changes exponents alone,
+so that products and sums are rounded alike: logits are the same to the bit, but for under- and overflow. A
+batch norm in between undoes c itself, with mean c m and variance c^2 (v + eps) - eps: its output
+(c a - c m)/sqrt(c^2 (v + eps)) is (a - m)/sqrt(v + eps). Yet H(softmax(c a)) falls from ln D to 0 as c grows,
+where one channel is largest.
+
+The symmetry is known: Neyshabur et al. 2015; Dinh et al. 2017, arXiv 1703.04933.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sparsity_lib import functional
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.training.preparation import Prepare
+
+COMMUTING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
+BATCH = 512  # images
+
+
+def rescale(model: nn.Sequential, layer: str, factor: float | Tensor) -> nn.Sequential:
+    """A network with the same logits, one of whose layers puts out `factor` times as much.
+
+    The following layer makes up for it; or a batch norm in between, in evaluation mode alone.
+
+    **Arguments:**
+
+    - `model`: a ReLU network in sequence, such as `models.vanilla_net` makes; it is left as it is.
+    - `layer`: the name of a convolution or linear layer.
+    - `factor`: above 0; a number, or `(D,)`, one for each channel.
+
+    **Returns:** a changed copy, in the same mode.
+
+    **Raises:** `StudyError` for a factor that is not above 0, another kind of network, a layer that is not
+    there or is the last, or one followed by a module that does not commute with factors.
+    """
+    model = copy.deepcopy(model)
+    scaled, following = _with_next(model, layer)
+    weight = scaled.weight
+    factors = torch.as_tensor(factor, dtype=weight.dtype, device=weight.device)
+    if factors.dim() and factors.shape != weight.shape[:1]:
+        raise StudyError(f"{layer} has {len(weight)} channels; give a factor for each, or one for all")
+    if not ((factors > 0) & factors.isfinite()).all():
+        raise StudyError(f"factors of {layer} must be above 0 and finite; one is {factors.min().item():g}")
+    factors = factors.expand(len(weight))
+    with torch.no_grad():
+        for parameter in scaled.parameters(recurse=False):  # weight and, where there is one, bias
+            parameter.mul_(factors.view(-1, *[1] * (parameter.dim() - 1)))
+        if isinstance(following, nn.BatchNorm2d):
+            assert following.running_mean is not None
+            assert following.running_var is not None
+            following.running_mean.mul_(factors)
+            following.running_var.add_(following.eps).mul_(factors**2).sub_(following.eps)
+        else:  # (outputs, channels, positions in the kernel or in the flattened map)
+            following.weight.view(len(following.weight), len(factors), -1).div_(factors[:, None])
+    return model
+
+
+def to_scales(
+    model: nn.Sequential, images: Tensor, prepare: Prepare, sds: Mapping[str, float]
+) -> nn.Sequential:
+    """A network with the same logits, whose named layers have the given SDs of outputs on the images.
+
+    **Arguments:**
+
+    - `model`: as for `rescale`; it is left as it is.
+    - `images`, `prepare`: uint8 `(N, C, H, W)`, and what makes the network's input from them.
+    - `sds`: above 0, by layer; over channels, positions and images, as `LayerStats.sd` in evaluation mode.
+
+    **Returns:** a changed copy, in the same mode.
+
+    **Raises:** `StudyError` as `rescale`, for a layer whose outputs do not vary, and for no images.
+    """
+    # Another layer's scale does not reach a layer's outputs, so that all are measured at once.
+    for layer, (mean, square) in _moments(model, images, prepare, list(sds)).items():
+        variance = square.mean() - mean.mean() ** 2
+        if not _reciprocal_sd(mean.mean(), variance):
+            raise StudyError(f"the outputs of {layer} do not vary on these images, at any scale")
+        model = rescale(model, layer, sds[layer] / variance.sqrt().item())
+    return model
+
+
+def entropy_channel_scaled(activations: Tensor, dim: int = 1) -> Tensor:
+    """RFAV entropy with each channel divided by its own SD over everything else, such as samples, positions.
+
+    Factors c > 0 for each channel leave it the same (`rescale` gives them), since c a / SD(c a) = a / SD(a).
+    (In the scale-free entropy only a factor common to all channels cancels.) A constant channel counts as 0.
+
+    **Arguments:**
+
+    - `activations`: `(N, D, *spatial)`, or any shape with the channels along `dim`.
+
+    **Returns:** nats in [0, ln D], the shape without `dim`.
+
+    **Raises:** `ValueError` as `functional.rfav_entropy`.
+    """
+    entropy = functional.rfav_entropy(activations, dim)  # raises for what it does not take
+    vectors = activations.movedim(dim, -1)
+    exact = vectors.flatten(0, -2).to(functional.exact_dtype(vectors.device))
+    scaled = vectors * _reciprocal_sd(exact.mean(0), exact.var(0, correction=0))
+    return functional.rfav_entropy(scaled, -1).to(entropy.dtype)
+
+
+def channel_scaled_entropy(
+    model: nn.Module, images: Tensor, prepare: Prepare, layers: Sequence[str]
+) -> dict[str, float]:
+    """Mean `entropy_channel_scaled` of layers' outputs over images and positions, in evaluation mode.
+
+    In two passes over the images, the first of which takes each channel's SD; memory does not grow with them.
+
+    **Arguments:**
+
+    - `model`: any; it is left as it is.
+    - `images`, `prepare`: uint8 `(N, C, H, W)`, and what makes the network's input from them.
+    - `layers`: names; their outputs are `(N, D, *spatial)`.
+
+    **Returns:** nats, by layer.
+
+    **Raises:** `StudyError` for a layer that is not there, or no images.
+    """
+    moments = _moments(model, images, prepare, layers)
+    scales = {layer: _reciprocal_sd(mean, square - mean**2) for layer, (mean, square) in moments.items()}
+    sums, counts = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
+    for outputs in _outputs(model, images, prepare, layers):
+        for layer, vectors in outputs.items():
+            sums[layer] += functional.rfav_entropy(vectors * scales[layer]).sum().item()
+            counts[layer] += len(vectors)
+    return {layer: sums[layer] / counts[layer] for layer in layers}
+
+
+def _with_next(
+    model: nn.Sequential, layer: str
+) -> tuple[nn.Conv2d | nn.Linear, nn.Conv2d | nn.Linear | nn.BatchNorm2d]:
+    """The layer, and what makes up for its scale: the next layer, or a batch norm before that."""
+    if not isinstance(model, nn.Sequential):
+        raise StudyError(f"only a network in sequence is rescaled, not {type(model).__name__}")
+    modules = dict(model.named_children())
+    layers = {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
+    *known, _ = layers
+    if layer not in known:
+        raise StudyError(f"no layer '{layer}' to rescale; there are {', '.join(known)}")
+    names = list(modules)
+    for name in names[names.index(layer) + 1 :]:
+        module = modules[name]
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and getattr(module, "groups", 1) == 1:
+            return layers[layer], module
+        if not isinstance(module, COMMUTING):
+            raise StudyError(f"{name} after {layer} does not commute with factors: {type(module).__name__}")
+    raise AssertionError("there is a layer after every one but the last")
+
+
+def _moments(
+    model: nn.Module, images: Tensor, prepare: Prepare, layers: Sequence[str]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Means of layers' outputs and of their squares by channel, `(D,)` each, over images and positions."""
+    sums, counts = dict.fromkeys(layers, torch.zeros(())), dict.fromkeys(layers, 0)
+    for outputs in _outputs(model, images, prepare, layers):
+        for layer, vectors in outputs.items():
+            sums[layer] = sums[layer] + torch.stack([vectors.sum(0), vectors.square().sum(0)])
+            counts[layer] += len(vectors)
+    means = {layer: sums[layer] / counts[layer] for layer in layers}
+    return {layer: (mean[0], mean[1]) for layer, mean in means.items()}
+
+
+@torch.no_grad()
+def _outputs(
+    model: nn.Module, images: Tensor, prepare: Prepare, layers: Sequence[str]
+) -> Iterator[dict[str, Tensor]]:
+    """Layers' outputs in evaluation mode, float64 `(vectors, D)`, batch after batch of the images."""
+    if not len(images):
+        raise StudyError("there are no images to run the network on; give at least one")
+    if unknown := set(layers) - dict(model.named_modules()).keys():
+        raise StudyError(f"no layer {', '.join(map(repr, sorted(unknown)))} in the network")
+    model = copy.deepcopy(model).eval()
+    seen: dict[str, Tensor] = {}
+    for layer in layers:
+
+        def keep(_module: nn.Module, _args: object, output: Tensor, layer: str = layer) -> None:
+            exact = functional.exact_dtype(output.device)
+            seen[layer] = output.movedim(1, -1).flatten(0, -2).to(exact, copy=True)  # a ReLU may be in place
+
+        model.get_submodule(layer).register_forward_hook(keep)
+    for batch in images.split(BATCH):
+        model(prepare(batch))
+        yield seen
+
+
+def _reciprocal_sd(mean: Tensor, variance: Tensor) -> Tensor:
+    """1/SD, and 0 where the values, of float32, are constant to rounding."""
+    constant = variance <= (2 * torch.finfo(torch.float32).eps * mean) ** 2
+    return variance.masked_fill(constant, torch.inf).rsqrt()

@@ -1,0 +1,147 @@
+"""Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
+
+The rules are those of `claims/pilot.yaml`, and of `claims/pilot-other-papers.yaml` for perplexity sparsity.
+Entropies are shares of ln D, of held-out images; everything takes `study.curves(runs)`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.entropy_drop import collapse_epochs
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.summary import (
+    SETTING,
+    labels,
+    moment_of_overfitting,
+    only,
+    settings,
+    trained,
+)
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.recipes import LAYERS, TARGETED
+
+# Of the claims; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
+BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
+PATIENCE = 2  # epochs in a row
+RISE = 0.05  # by which perplexity sparsity must have risen
+
+PERPLEXITY = "perplexity_sparsity"  # in [0, 1]; rises where entropies fall
+
+
+def of_layers(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
+    """(run, epoch): the quantity of held-out images, its mean over the layers.
+
+    Entropies and SDs are over each layer's ln D, perplexity sparsity is as it is. Raises `StudyError` for
+    layers that the runs lack.
+    """
+    there = [str(layer) for layer in curves["layer"].to_numpy()]
+    if unknown := [layer for layer in layers if layer not in there]:
+        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(there)}")
+    values = curves[quantity].sel(split="monitor", layer=list(layers))
+    if quantity != PERPLEXITY:
+        values = values / np.log(curves["channels"].sel(layer=list(layers)))
+    return values.mean("layer", skipna=False)
+
+
+def change_point(
+    curves: xr.Dataset, layers: Sequence[str], margin: float, quantity: str = "entropy"
+) -> xr.DataArray:
+    """(run): the epoch at which the entropy is known to have fallen; NaN where it does not fall.
+
+    The second of the first two epochs in a row, from epoch 5 on, at which it lies below the lowest of its
+    values in epochs 0 to 4 by more than `margin`, a share of ln D. Of perplexity sparsity, the same of a rise
+    above the highest. No later epoch and no loss is used.
+    """
+    values = of_layers(trained(curves), quantity, layers).transpose("run", "epoch")
+    falling = (-values if quantity == PERPLEXITY else values).to_numpy()
+    epochs = collapse_epochs(falling, margin=margin, reference=BASELINE, patience=PATIENCE)
+    return values.isel(epoch=0, drop=True).copy(data=epochs)
+
+
+def lead(onset: xr.DataArray, changed: xr.DataArray) -> xr.DataArray:
+    """(run), in epochs: how much earlier the entropy changed than the loss; negative is a lag."""
+    return onset - changed
+
+
+def lead_by_chance(onset: xr.DataArray, changed: xr.DataArray) -> dict[str, np.ndarray]:
+    """The leads of two rules without knowledge of the run.
+
+    `others`: each change-point against the onsets of the other runs; `constant`: the median change-point
+    against every onset.
+    """
+    onsets, changes = onset.to_numpy(), changed.to_numpy()
+    pairs = onsets[None] - changes[:, None]
+    others = pairs[~np.eye(len(onsets), dtype=bool)]
+    middle = np.nanmedian(changes) if np.isfinite(changes).any() else np.nan
+    return {
+        "others": others[np.isfinite(others)],
+        "constant": (onsets - middle)[np.isfinite(onsets - middle)],
+    }
+
+
+def lead_table(curves: xr.Dataset, groups: Sequence[Sequence[str]], margin: float) -> pd.DataFrame:
+    """One row per network and group of layers, whose entropies are averaged.
+
+    Runs, those with a change-point and those that overfit, the lead with its interval, and chance's SDs.
+    """
+    rows = []
+    for label in labels(curves):
+        mine = only(curves, label=label)
+        onset = moment_of_overfitting(mine)
+        for layers in groups:
+            changed = change_point(mine, layers, margin)
+            told = describe(lead(onset, changed))
+            chance = lead_by_chance(onset, changed)
+            rows.append(
+                {
+                    "network": label,
+                    "layer": ", ".join(layers),
+                    "runs": mine.sizes["run"],
+                    "changed": int(changed.notnull().sum()),
+                    "overfitted": int(onset.notnull().sum()),
+                    "n": told.n,
+                    "lead": told.mean,
+                    "low": told.low,
+                    "high": told.high,
+                    "sd": told.sd,
+                    "sd_others": sd(chance["others"]),
+                    "sd_constant": sd(chance["constant"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def by_setting(
+    published: Sequence[xr.Dataset],
+    margin: float,
+    network: str = "vanillaNet",
+    layers: Sequence[str] = LAYERS[:-1],
+) -> pd.DataFrame:
+    """Per setting and layer: the epoch at which entropy is known to fall, against that of overfitting."""
+    parts = []
+    for curves in published:
+        if network not in curves["label"]:
+            continue
+        for title, group in _longest(settings(only(curves, label=network))):
+            if group.sizes["run"] > 1 and (group["epochs"] > BASELINE).all():
+                there = [layer for layer in layers if layer in group["layer"]]
+                groups = [*([layer] for layer in there), [layer for layer in TARGETED if layer in there]]
+                parts.append(lead_table(group, groups, margin).assign(setting=title))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _longest(found: list[tuple[str, xr.Dataset]]) -> list[tuple[str, xr.Dataset]]:
+    """Without settings that are the first epochs of another: those of one run are not two runs'."""
+    longest: dict[tuple[object, ...], tuple[str, xr.Dataset]] = {}
+    for title, group in sorted(found, key=lambda each: int(each[1]["epochs"][0])):
+        same = tuple(group[name].to_numpy()[0] for name in SETTING if name in group and name != "epochs")
+        longest[same] = title, group
+    return list(longest.values())
+
+
+def sd(values: np.ndarray) -> float:
+    """The SD between values; NaN for fewer than two."""
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan

@@ -1,0 +1,131 @@
+"""Does a change-point of the entropy warn of its own run's overfitting? A permutation test, and counts.
+
+A lead that is above 0 on average may come from one fixed pair of epochs that all runs share. A warning knows
+something of its run only if runs that change earlier also overfit earlier.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.errors import StudyError
+
+PERMUTATIONS = 10_000  # drawn where there are more; else each is counted once
+
+
+class Coupling(NamedTuple):
+    """Mean distance of the leads from their median, and its p value under permutations.
+
+    **Fields:**
+
+    - `distance`: mean |lead - median lead|, epochs.
+    - `by_chance`: its mean over the permutations, epochs.
+    - `p`: share of permutations, the observed order among them, whose distance is as small or smaller.
+    - `permutations`: how many were compared.
+
+    NaN where no two runs can be exchanged.
+    """
+
+    distance: float
+    by_chance: float
+    p: float
+    permutations: int
+
+
+class Skill(NamedTuple):
+    """The test of `warning_skill`: `lead`, in epochs, and the coupling `overall` and `within` networks."""
+
+    lead: Description
+    overall: Coupling
+    within: Coupling
+
+
+def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> Skill:
+    """Tests whether change-points predict their own runs' onsets better than other runs' onsets.
+
+    Runs with both an onset and a change-point count. `overall` permutes change-points over all these runs;
+    `within` permutes them within each network and measures leads from the median lead of their network, so
+    that differences between networks do not help. Up to 10,000 permutations are enumerated; else as many are
+    drawn with a fixed seed.
+
+    **Arguments:** `onset`, `changed`: `(runs,)`, epochs, NaN for none; `network`: `(runs,)`, labels.
+
+    **Returns:** `Skill`; the lead is onset less change-point, with its 95 % t interval over runs.
+
+    **Raises:** `StudyError` if lengths differ or there are no runs.
+    """
+    onsets, changes, networks = _checked(onset, changed, network)
+    lead = describe(onsets - changes)
+    both = np.isfinite(onsets) & np.isfinite(changes)
+    onsets, changes, networks = onsets[both], changes[both], networks[both]
+    groups = [np.flatnonzero(networks == label) for label in dict.fromkeys(networks.tolist())]
+    overall = _coupling(onsets, changes, [np.arange(len(onsets))])
+    return Skill(lead, overall, _coupling(onsets, changes, groups))
+
+
+def warning_counts(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> pd.DataFrame:
+    """One row per network, in order of appearance, and one for `all`.
+
+    Columns: `runs`; `hits`, runs whose change-point comes before their onset; `misses`, runs with an onset
+    and no change-point before it; `false_alarms`, runs with a change-point and no onset; `true_negatives`,
+    runs with neither. Arguments and errors as for `warning_skill`.
+    """
+    onsets, changes, networks = _checked(onset, changed, network)
+    overfits, hits = np.isfinite(onsets), changes < onsets
+    found = {
+        "runs": np.ones(len(onsets), dtype=bool),
+        "hits": hits,
+        "misses": overfits & ~hits,
+        "false_alarms": ~overfits & np.isfinite(changes),
+        "true_negatives": ~overfits & ~np.isfinite(changes),
+    }
+    counts = pd.DataFrame(found).groupby(networks, sort=False).sum()
+    return pd.concat([counts, counts.sum().to_frame("all").T]).rename_axis("network")
+
+
+def _checked(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> tuple[np.ndarray, ...]:
+    onsets, changes, networks = np.asarray(onset, float), np.asarray(changed, float), np.asarray(network)
+    if not onsets.size or onsets.ndim != 1 or not onsets.shape == changes.shape == networks.shape:
+        sizes = ", ".join(str(each.shape) for each in (onsets, changes, networks))
+        raise StudyError(f"onsets, change-points and networks have shapes {sizes}: give one of each per run")
+    return onsets, changes, networks
+
+
+def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray]) -> Coupling:
+    number = math.prod(math.factorial(len(group)) for group in groups)
+    if number < 2:
+        return Coupling(np.nan, np.nan, np.nan, number)
+    orders = _every(groups) if number <= PERMUTATIONS else _drawn(groups)
+    leads = onsets - changes[np.array(list(orders))]
+    distances = np.zeros(len(leads))
+    for group in groups:
+        mine = leads[:, group]
+        distances += np.abs(mine - np.median(mine, axis=1, keepdims=True)).sum(1) / len(onsets)
+    p = (distances <= distances[0] + 1e-9).mean()  # ties are exact but for rounding
+    return Coupling(float(distances[0]), float(distances.mean()), float(p), len(distances))
+
+
+def _every(groups: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each permutation within the groups, the observed order first."""
+    for parts in itertools.product(*(itertools.permutations(group) for group in groups)):
+        order = np.empty(sum(map(len, groups)), dtype=int)
+        order[np.concatenate(groups)] = np.concatenate(parts)
+        yield order
+
+
+def _drawn(groups: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The observed order, and random permutations within the groups."""
+    random = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
+    order = np.arange(sum(map(len, groups)))
+    yield order
+    for _ in range(PERMUTATIONS):
+        drawn = order.copy()
+        for group in groups:
+            drawn[group] = random.permutation(group)
+        yield drawn

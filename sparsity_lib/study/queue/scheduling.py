@@ -1,0 +1,158 @@
+"""Train what is missing of a profile: several runs side by side, in order, in a given time."""
+
+import contextlib
+import math
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import require_writable, written_whole
+from sparsity_lib.study.queue.workers import Stop, Tell, side_by_side
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.provenance import is_current
+from sparsity_lib.study.training.loop import NonFiniteLoss, train
+
+
+@dataclass
+class Outcome:
+    """What became of a queue: ids of the runs, where some diverged, and the errors of those that failed."""
+
+    already: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    diverged: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def default_jobs() -> int:
+    """Runs side by side if none is said: one a core, or one where a GPU is used."""
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+def run_queue(
+    experiments: Sequence[Experiment],
+    jobs: int | None = None,
+    seconds: float | None = None,
+    folder: str | Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train those experiments that have no run yet, `jobs` at a time, with progress on standard error.
+
+    When `seconds` are over, or `stop` says so, runs in training write a checkpoint after their epoch and
+    stop; the same call goes on from there. A run that fails does not stop the others; its traceback is kept
+    beside its place, in `runs.log_of`, until it succeeds. Returns what became of each.
+    """
+    jobs = default_jobs() if jobs is None else jobs
+    if jobs < 1 or (seconds is not None and seconds <= 0):
+        raise StudyError(f"jobs and seconds must be more than 0, not {jobs} and {seconds}")
+    outcome = Outcome()
+    missing = _sorted_out(experiments, folder, outcome)
+    if missing:
+        require_writable(runs.path_of(missing[0], folder).parent)
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        for experiment, error in _train_side_by_side(
+            missing, min(jobs, len(missing)), folder, lambda: stop() or time.monotonic() >= end
+        ):
+            if error is None:
+                runs.log_of(experiment, folder).unlink(missing_ok=True)
+                outcome.done.append(experiment.id)
+            elif isinstance(error, Stopped):
+                outcome.stopped.append(experiment.id)
+            elif isinstance(error, NonFiniteLoss):
+                outcome.diverged[experiment.id] = str(error)
+            else:
+                outcome.failed[experiment.id] = (str(error) or type(error).__name__).splitlines()[0]
+                with contextlib.suppress(StudyError), written_whole(runs.log_of(experiment, folder)) as log:
+                    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return outcome
+
+
+def missing(experiments: Sequence[Experiment], folder: str | Path | None = None) -> list[Experiment]:
+    """Those that `run_queue` would train: without a sound run by this code, and not known to diverge."""
+    return _sorted_out(experiments, folder, Outcome())
+
+
+def _sorted_out(
+    experiments: Sequence[Experiment], folder: str | Path | None, outcome: Outcome
+) -> list[Experiment]:
+    """What is missing; of the others the outcome is told."""
+    found: list[Experiment] = []
+    for experiment in experiments:
+        if runs.find(experiment, folder):
+            outcome.already.append(experiment.id)
+        elif noted := _diverges(experiment, folder):
+            outcome.diverged[experiment.id] = noted
+        else:
+            found.append(experiment)
+    return found
+
+
+def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None) -> list[Run]:
+    """The experiments' runs from `runs/`, in order; those that are missing are trained now, side by side.
+
+    Those that diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and
+    how many did, or where all diverged.
+    """
+    outcome = run_queue(experiments, jobs)
+    for told in outcome.diverged.values():
+        print(f"left out: {told}")
+    if outcome.diverged and len(outcome.diverged) == len(experiments):
+        raise StudyError("all of the runs diverged; try a smaller learning rate or weaker penalties")
+    if outcome.failed:
+        first, error = next(iter(outcome.failed.items()))
+        raise StudyError(f"{len(outcome.failed)} of {len(experiments)} runs failed; {first}: {error}")
+    return [run for experiment in experiments if (run := runs.find(experiment))]
+
+
+def _diverges(experiment: Experiment, folder: str | Path | None) -> str | None:
+    """Where it diverged, if that was by the code as it is: it would do so again."""
+    noted = runs.divergence(experiment, folder)
+    return noted["told"] if noted and is_current(noted["numerics"]) else None
+
+
+def _train_side_by_side(
+    experiments: Sequence[Experiment], jobs: int, folder: str | Path | None, stop: Callable[[], bool]
+) -> Iterator[tuple[Experiment, BaseException | None]]:
+    """Yield each experiment as it ends, with its error or None."""
+    threads = max(1, torch.get_num_threads() // jobs)  # torch follows OMP_NUM_THREADS, as schedulers set it
+    total = sum(experiment.epochs + 1 for experiment in experiments)
+    ended = 0
+    with tqdm(total=total, unit="epoch", mininterval=1, dynamic_ncols=True, smoothing=0.05) as bar:
+
+        def show(message: tuple[str, int, float]) -> None:
+            run, epoch, loss = message
+            bar.update()
+            bar.set_description(
+                f"run {min(ended + jobs, len(experiments))} of {len(experiments)}", refresh=False
+            )
+            bar.set_postfix_str(f"{run} epoch {epoch} val loss {loss:.3f}", refresh=False)
+
+        work = partial(_train_one, folder=folder)
+        for experiment, error in side_by_side(work, experiments, jobs, threads, stop, show):
+            ended += 1
+            if not isinstance(error, Stopped):
+                mark = "done" if error is None else f"not finished: {error}"
+                bar.write(f"[{ended} of {len(experiments)}] {experiment.id}: {mark}")
+            yield experiment, error
+
+
+def _train_one(experiment: Experiment, tell: Tell, stop: Stop, folder: str | Path | None) -> None:
+    def report(record: dict[str, Any]) -> None:
+        tell((experiment.id, record["epoch"], float(record["val_loss"])))
+
+    try:
+        train(experiment, report, folder, stop=stop)
+    except NonFiniteLoss as error:
+        runs.note_divergence(experiment, folder, str(error))
+        raise

@@ -1,0 +1,260 @@
+"""A run's file: what was trained, what came out and how it was made, in netCDF that explains itself.
+
+`xarray.open_datatree(path)` is all that a reader needs; `Run` is a thin view of it.
+"""
+
+import contextlib
+import io
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import xarray as xr
+from xarray.backends import H5NetCDFStore
+
+from sparsity_lib.study.data import folder_digest
+from sparsity_lib.study.described import is_plain
+from sparsity_lib.study.errors import StudyError, Unusable
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import (
+    check_tensors,
+    content_of,
+    folder,
+    is_sealed,
+    names_in,
+    reading,
+    set_aside,
+    write_sealed,
+    written_whole,
+)
+from sparsity_lib.study.runs.provenance import code, is_current, numerics_of
+
+MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
+DIVERGED = ".diverged"  # the ending of a file in a run's place
+NETWORK = ".weights.pt"  # that of the trained network beside a run
+KIND, READER = "run's file", f"HDF5 {h5py.version.hdf5_version}"  # as errors name them
+
+
+class Run:
+    """A finished run, read from its file as it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with h5py.File(path) as file:
+            attrs = {
+                name: getattr(value, "item", lambda v=value: v)()
+                for name, value in file.attrs.items()
+                if name[0] != "_"
+            }
+        self.experiment = Experiment(**json.loads(attrs.pop("experiment")))
+        self.layers = _names(attrs.pop("layers"))
+        self.classes = _names(attrs.pop("classes"))
+        if unfit := [layer for layer in self.layers if not is_plain(layer)]:
+            raise ValueError(f"it has a layer {unfit[0]!r}")
+        attrs["numerics"] = numerics_of(attrs)
+        for name in ("numerics", "data_digest"):  # by which a run is found
+            if not isinstance(attrs[name], str):
+                raise ValueError(f"its {name} is no text")
+        self.provenance = attrs
+
+    def __repr__(self) -> str:
+        return f"Run({self.id})"
+
+    @property
+    def id(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @cached_property
+    def _tree(self) -> xr.DataTree:
+        return xr.open_datatree(self.path, engine="h5netcdf")
+
+    @cached_property
+    def root(self) -> xr.Dataset:
+        """Curves over epochs, and the images shown."""
+        with reading(self.path, KIND, READER):
+            return loaded(self._tree.to_dataset())
+
+    def layer(self, name: str) -> xr.Dataset:
+        """What was observed in one layer; `StudyError` naming the run's layers for any other."""
+        if name not in self.layers:
+            raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
+        with reading(self.path, KIND, READER):
+            return loaded(self._tree.children[name].to_dataset(inherit=True))
+
+    @property
+    def by_other_code(self) -> bool:
+        """Whether the run was made by another version of the numerics."""
+        return not is_current(self.provenance["numerics"])
+
+
+def _names(text: str) -> list[str]:
+    names = json.loads(text)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{text[:40]} is no list of names")
+    return names
+
+
+def check_structure(file: h5py.File) -> None:
+    """Refuse, by `ValueError`, what no run's file holds and the reader follows: circles, and other files.
+
+    Also what would not fit in memory; xarray reads coordinates as it opens a file.
+    """
+    waiting = [file["/"]]
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"its group {group.name} has a link, {name}")
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise ValueError(f"{item.name} is kept in another file")
+                if item.nbytes > MOST_BYTES:
+                    raise _too_large(item.name, item.nbytes)
+            elif group.name != "/":
+                raise ValueError(f"it has a group in a layer's, {item.name}")
+            else:
+                waiting.append(item)
+
+
+def loaded(dataset: xr.Dataset) -> xr.Dataset:
+    """The data set, in memory; `ValueError` if it says that it is larger than any run's."""
+    if dataset.nbytes > MOST_BYTES:
+        raise _too_large("it", dataset.nbytes)
+    return dataset.load()
+
+
+def _too_large(what: str, size: int) -> ValueError:
+    return ValueError(f"{what} says that it holds {size:,} bytes, more than {MOST_BYTES:,}")
+
+
+def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
+    """Where the experiment's run is kept: in `where`, or `runs/` (environment: SPARSITY_RUNS)."""
+    return Path(where or folder("runs", "SPARSITY_RUNS")) / f"{experiment.id}.nc"
+
+
+def log_of(experiment: Experiment, where: str | Path | None = None) -> Path:
+    """Where the traceback is kept if the experiment's training fails."""
+    return path_of(experiment, where).with_suffix(".log")
+
+
+def save(tree: xr.DataTree, path: Path) -> Run:
+    """Write a run's file and open it."""
+    write(tree, path)
+    return load(path)
+
+
+def write(tree: xr.DataTree, path: Path) -> None:
+    """Write netCDF whole and sealed, every variable compressed and with a checksum."""
+    content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
+    # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
+    # each compressed variable, more than half of a run's file.
+    store = H5NetCDFStore.open(content, mode="w", driver_kwds={"libver": ("v110", "v110")})
+    with contextlib.closing(store):
+        for node in tree.subtree:
+            dataset = node.to_dataset(inherit=False)
+            encoding = {
+                name: {"zlib": True, "complevel": 9, "shuffle": True, "fletcher32": True}
+                for name, variable in dataset.variables.items()
+                if variable.ndim and variable.dtype.kind in "iuf"
+            }
+            group = store if node.path == "/" else store.get_child_store(node.path)
+            dataset.drop_encoding().dump_to_store(group, encoding=encoding)
+    write_sealed(path, content.getbuffer())
+
+
+def load(path: str | Path) -> Run:
+    """Open a run's file.
+
+    Raises `Unusable` if it is missing, damaged or no run's file; `Unreadable` if it cannot be read here and
+    now: it is locked, there is no permission, it is of a newer format. Both are `StudyError`.
+    """
+    path = Path(path)
+    with reading(path, KIND, READER):
+        sealed = is_sealed(path)
+        with h5py.File(path) as file:
+            check_structure(file)
+            if not sealed:
+                file.visititems(_read)  # each variable has a checksum, which only reading compares
+        return Run(path)
+
+
+def find(experiment: Experiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
+    """The experiment's finished run, or None if there is none that is sound and of the same data and code.
+
+    A folder data set goes by its name alone, so its images are compared; `by_any_code` allows other code.
+    Raises `Unreadable` for a file that cannot be read here and now: whether it is sound is not known.
+    """
+    found = _files(experiment, where)
+    images = folder_digest(experiment.dataset) if found else None
+    for path in found:
+        with contextlib.suppress(Unusable):
+            run = _sound(path)
+            same_images = images is None or run.provenance["data_digest"] == images
+            if same_images and (by_any_code or not run.by_other_code):
+                return run
+    return None
+
+
+def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
+    """Set aside, with a warning each, what stands where the experiment's run is about to be written.
+
+    Files that a killed process was about to write are removed: whoever calls this holds the run's lock.
+    Raises `Unreadable` as `find` does.
+    """
+    place = path_of(experiment, where)
+    for ending in (place.suffix, NETWORK, ".ckpt"):
+        for unfinished in place.parent.glob(f".{place.stem}{ending}.[0-9]*"):
+            unfinished.unlink(missing_ok=True)
+    for path in _files(experiment, where):
+        reason: object = "it was made by another version of the numerical code, or from other images"
+        try:
+            _sound(path)
+        except Unusable as error:
+            reason = error
+        for file in (path, path.with_suffix(NETWORK)):
+            if file.exists():
+                set_aside(file, reason)
+
+
+def note_divergence(experiment: Experiment, where: str | Path | None, told: str) -> None:
+    """Leave a file beside the runs that says where the experiment's loss became infinite or NaN."""
+    path = path_of(experiment, where).with_suffix(DIVERGED)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps({"told": told} | code(experiment.numerical_parts)), encoding="utf-8")
+
+
+def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[str, Any] | None:
+    """Where the experiment diverged ("told"), and by what code; None without a sound note.
+
+    Raises `Unreadable` for one that cannot be read here and now.
+    """
+    path = path_of(experiment, where).with_suffix(DIVERGED)
+    with contextlib.suppress(Unusable), reading(path, "note", "Python"):
+        noted: dict[str, Any] = json.loads(content_of(path))
+        if {"told", "commit", "dirty", "numerics"} <= noted.keys():
+            return noted
+    return None
+
+
+def _sound(path: Path) -> Run:
+    """The run, if neither its file nor that of its network is damaged."""
+    run, network = load(path), path.with_suffix(NETWORK)
+    if os.path.lexists(network):
+        check_tensors(network)
+    return run
+
+
+def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    if isinstance(item, h5py.Dataset):
+        item[()]
+
+
+def _files(experiment: Experiment, where: str | Path | None) -> list[Path]:
+    # By digest: the same training may go by two names, as a recipe and written out.
+    parent, ending = path_of(experiment, where).parent, f"-{experiment.digest}.nc"
+    return [parent / name for name in names_in(parent) if name.endswith(ending)]

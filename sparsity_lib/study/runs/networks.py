@@ -1,0 +1,101 @@
+"""A run's network: built anew, and as it was trained, kept in a file of its own beside the run's."""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import load_tensors, save_tensors
+from sparsity_lib.study.recipes import NETWORKS
+from sparsity_lib.study.runs.file import NETWORK, Run
+from sparsity_lib.study.training.preparation import Scaling
+
+
+class WithNetwork(Protocol):
+    """A `study.Run`, or what has the same experiment, classes and images."""
+
+    experiment: Experiment
+    classes: list[str]
+
+    @property
+    def root(self) -> xr.Dataset: ...
+
+
+def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepare: Scaling) -> None:
+    """Write a run's network after the last epoch and at the lowest validation loss, and the inputs' scaling.
+
+    `path` is the run's file; `lowest_loss` are the weights at that epoch, as `model.state_dict()` names them.
+    """
+    last = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    scaling = {"offset": prepare.offset.cpu(), "scale": prepare.scale.cpu()}
+    networks = {"model": last, "lowest_loss": dict(lowest_loss)}
+    save_tensors(path.with_suffix(NETWORK), {"run": path.stem, **networks, **scaling})
+
+
+def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
+    """The run's network with initial weights: those that a seed of torch's gives, or any.
+
+    Raises `StudyError` where it cannot be built, and where it is one of somebody's own whose module was not
+    imported: opening a file must not run what the file names.
+    """
+    _check_imported(run.experiment)
+    _, height, width, channels = run.root["images"].shape
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights
+        if seed is not None:
+            torch.manual_seed(seed)
+        return run.experiment.build(channels, (height, width), len(run.classes))
+
+
+def _check_imported(experiment: Experiment) -> None:
+    """Only functions and classes of a module that is there already, itself no part of Python."""
+    if experiment.network in NETWORKS:
+        return
+    module, _, factory = experiment.network.partition(":")
+    found = vars(sys.modules[module]).get(factory) if module in sys.modules else None
+    own = inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, nn.Module))
+    if not own or found.__module__ != module or module.split(".")[0] in sys.stdlib_module_names:
+        raise StudyError(
+            f"the run names a network of somebody's own, {experiment.network}, which is not built unless its "
+            f"module was imported: if you trust that code, import {module} first"
+        )
+
+
+def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -> tuple[nn.Module, Scaling]:
+    """The run's network, in evaluation mode on the CPU, and the scaling of its inputs.
+
+    `moment`: after the last epoch, or at the epoch of the lowest validation loss.
+
+    ```python
+    model, prepare = study.trained_network(run)
+    logits = model(prepare(images))  # uint8 (N, C, H, W), of the run's own size
+    ```
+
+    Raises `StudyError` where the network was not kept (published runs have none), its file is damaged, or it
+    is one of somebody's own that `built` refuses.
+    """
+    path = run.path.with_suffix(NETWORK)
+    if not path.exists():
+        raise StudyError(
+            f"the network of {run.id} was not kept: there is no {path.name} beside the run; published runs "
+            "have none, and a run gets one where it is trained"
+        )
+    model = built(run)
+    kept = load_tensors(path)
+    try:
+        if kept["run"] != run.id:
+            raise ValueError(f"it is that of {kept['run']}")
+        model.load_state_dict(kept["model" if moment == "last" else moment])
+        prepare = Scaling(kept["offset"], kept["scale"])
+    except Exception as error:  # whatever a foreign file makes torch raise
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise StudyError(
+            f"{path} is of another network: {told}; training the run again makes both anew"
+        ) from None
+    return model.eval(), prepare

@@ -1,0 +1,165 @@
+"""From what was observed epoch by epoch to the contents of a run's file."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.training.moments import KEPT, MOMENTS
+from sparsity_lib.study.training.observation import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES, SPLITS
+
+
+class Log:
+    """What was observed, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs.
+
+    It begins before training, or at the epoch `first`.
+    """
+
+    def __init__(self, state: dict[str, list[Tensor]] | None = None, first: int = -1) -> None:
+        self._values: dict[str, list[Tensor]] = state or {}
+        self._first = first
+
+    def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
+        """Add an epoch's record; what begins later is NaN until then."""
+        for name, value in record.items():
+            if name.endswith(MAPS):
+                if is_saved(epoch) or last:
+                    self._values.setdefault(name, []).append(value)
+            else:
+                column = self._values.setdefault(name, [])
+                if gap := epoch - self._first - len(column):  # nothing is trained before epoch 0
+                    column.extend([torch.full_like(value, torch.nan)] * gap)
+                column.append(value)
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The log as `torch.save` takes it and `Log(state)` gives it back."""
+        return self._values
+
+    def stacked(self) -> dict[str, Tensor]:
+        """Every name's values with epochs as the first axis."""
+        return {name: torch.stack(values) for name, values in self._values.items()}
+
+
+def is_saved(epoch: int) -> bool:
+    """Whether entropy maps are kept at this epoch: up to 10, then every fifth (and the last)."""
+    return epoch <= 10 or epoch % 5 == 0
+
+
+def as_tree(
+    experiment: Experiment,
+    log: Mapping[str, Tensor],
+    layers: Mapping[str, nn.Module],
+    shown: Split,
+    classes: Sequence[str],
+    epochs: Sequence[int] | None = None,
+    moment_epochs: Sequence[int] = (),
+) -> xr.DataTree:
+    """The run file's contents, with names, dimensions and units as a reader will see them.
+
+    `epochs` are those in the log: by default all of the experiment's, from -1 on. `moment_epochs` are the
+    indices along them of `moments.MOMENTS`, where the log has what was measured at these.
+    """
+    epochs = epochs or range(-1, experiment.epochs)
+    root: dict[str, Any] = {
+        "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),
+        "saved_epoch": (
+            "saved_epoch",
+            np.array([e for e in epochs if is_saved(e) or e == epochs[-1]], "int32"),
+        ),
+        "split": ("split", list(SPLITS), {"long_name": "held-out monitor images; as many training images"}),
+        "center": ("center", list(CENTERS)),
+        "knocked_out": (
+            "knocked_out",
+            np.array(KNOCKED_OUT),
+            {"long_name": "share of the layer's channels set to 0, after the last epoch"},
+        ),
+        "quantile": ("quantile", np.array(QUANTILES)),
+        "bin": ("bin", np.linspace(-1, 1, BINS).round(2)),
+        "images": (
+            ("image", "image_y", "image_x", "image_channel"),
+            shown.images.permute(0, 2, 3, 1).numpy(),
+        ),
+        "image_label": ("image", shown.labels.numpy().astype("int32")),
+    }
+    if moment_epochs:
+        meaning = {"long_name": "of validation images; chosen: of the highest accuracy on monitor images"}
+        root["moment"] = ("moment", list(MOMENTS), meaning)
+        root["moment_epoch"] = ("moment", np.array([epochs[i] for i in moment_epochs], "int32"))
+        root["kept_moment"] = ("kept_moment", list(KEPT), {"long_name": "moments whose weights are kept"})
+    groups: dict[str, dict[str, Any]] = {layer: {} for layer in layers}
+    for name, values in log.items():
+        layer, _, quantity = name.rpartition("/")
+        target = groups[layer] if layer else root
+        if quantity == "maps":
+            highest = math.log(channels_of(layers[layer])) or 255.0  # of one channel's, all are 0
+            target["heatmap"] = _heatmap(values, 0.0, highest, "RFAV entropy by position")
+        elif quantity == "scale_free_maps":
+            low, high = values.min().item(), values.max().item()  # it varies little: bytes are for that
+            about = "entropy of the vector standardised over channels, by position"
+            target["scale_free_heatmap"] = _heatmap(values, low, high, about)
+        elif quantity == "activations":
+            axes = ("y", "x")[: values.dim() - 3] if values.dim() <= 5 else ()
+            dims = ("kept_moment", "shown_image", "channel", *axes)
+            target[quantity] = (
+                dims,
+                values.numpy(),
+                {"long_name": "output of the layer, in float16's precision"},
+            )
+        else:
+            target[quantity] = _variable(quantity, values)
+    tree = {"/": xr.Dataset(root)}
+    for layer, variables in groups.items():
+        attrs: dict[str, Any] = {"channels": channels_of(layers[layer]), "kind": type(layers[layer]).__name__}
+        weight = getattr(layers[layer], "weight", None)
+        if isinstance(weight, Tensor) and weight.dim() > 1:
+            attrs["fan_in"] = weight[0].numel()
+        tree[layer] = xr.Dataset(variables, attrs=attrs)
+    result = xr.DataTree.from_dict(tree)
+    result.attrs = {"experiment": json.dumps(experiment.describe()), "classes": json.dumps(list(classes))}
+    result.attrs["layers"] = json.dumps(list(layers))
+    return result
+
+
+_UNITS = {"loss": "nats", "entropy": "nats", "seconds": "s", "quantile": "nats"}
+_DIMS = {
+    "entropy_quantile": ("split", "epoch", "quantile"),
+    "correlation_histogram": ("center", "epoch", "bin"),
+    "knockout_accuracy": ("knocked_out",),
+    "image_loss": ("moment", "validation_image"),
+    "image_correct": ("moment", "validation_image"),
+    "channel_scaled_entropy": ("kept_moment",),
+}
+
+
+def _variable(quantity: str, values: Tensor) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    dims = _DIMS.get(quantity, ("split", "epoch") if values.dim() == 2 else ("epoch",))
+    array = values.transpose(0, 1) if dims[1:2] == ("epoch",) else values  # the log has epochs first
+    kind = {"correlation_histogram": "int32", "image_correct": "int8"}.get(quantity, "float32")
+    units = next((unit for word, unit in _UNITS.items() if word in quantity), None)
+    return dims, array.numpy().astype(kind), {"units": units} if units else {}
+
+
+def _heatmap(
+    maps: Tensor, low: float, high: float, about: str
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
+    """Entropies of `low` to `high` as bytes 0 to 255; readers of netCDF decode them to nats."""
+    array = maps.reshape(*maps.shape[:2], *(maps.shape[2:] if maps.dim() == 4 else (-1, 1))).numpy()
+    scale = (high - low) / 255 or 1.0
+    attrs = {"units": "nats", "long_name": about, "scale_factor": scale, "add_offset": low}
+    levels = ((array - low) / scale).round().clip(0, 255).astype("uint8")
+    return ("saved_epoch", "image", "y", "x"), levels, attrs
+
+
+def channels_of(layer: nn.Module) -> int:
+    """How many channels a layer puts out."""
+    for name in ("out_channels", "out_features", "num_features", "num_channels"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    return int(layer.normalized_shape[-1])  # type: ignore[index]  # LayerNorm

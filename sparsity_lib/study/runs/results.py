@@ -1,0 +1,303 @@
+"""Many runs at once: their curves as one data set, and the published ones in `results/<profile>/`."""
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
+from sparsity_lib.study.files import PROJECT, sha256
+from sparsity_lib.study.profiles import CURVES, profile
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.provenance import numerics_of_fingerprint
+from sparsity_lib.study.training.moments import KEPT, MOMENTS
+from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT, SPLITS
+
+SUMS = "SHA256SUMS"
+_BY_EPOCH = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop") for end in ("", "_low", "_high")),
+)
+_WHERE_MEASURED = (
+    *("coherence", "coherence_gate", "loss_gradient_norm", "shrinkage_norm", "nonzero_share"),
+    *("temperature", "val_loss_calibrated"),
+    *(f"val_loss_calibrated_rise{end}" for end in ("", "_low", "_high")),
+)
+_BY_SPLIT = ("monitor_loss", "monitor_accuracy")
+_BY_LAYER = ("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share")
+_BY_LAYER_LATER = ("noise_entropy",)  # older files lack it
+_IDENTITY = (
+    "network",
+    "size",
+    "seed",
+    "label_noise",
+    "lambda_conv_scale",
+    "optimizer",
+    "epochs",
+    "data_seed",
+)
+_PROVENANCE = ("commit", "numerics", "data_digest", "seconds")
+_DIMENSIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch")),
+    **dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch")),
+    **dict.fromkeys((*_BY_LAYER, *_BY_LAYER_LATER), ("run", "layer", "split", "epoch")),
+    "correlation": ("run", "layer", "center", "epoch"),
+    "weight_norm": ("run", "layer", "epoch"),
+    "knockout_accuracy": ("run", "layer", "knocked_out"),
+    "channels": ("run", "layer"),
+    "channel_scaled_entropy": ("run", "layer", "kept_moment"),
+    "moment_epoch": ("run", "moment"),
+}
+
+
+def curves(which: Sequence[Run]) -> xr.Dataset:
+    """The runs' curves in one data set with dimensions run, layer, split and epoch.
+
+    `correlation` is the mean absolute correlation of a layer's pairs of filters, for each centring of
+    Eq. 6; `weight_norm` is the length of all of its weights; `knockout_accuracy` is that on the monitor
+    images after the last epoch, with a share `knocked_out` of the layer's channels set to 0. A network that
+    lacks a layer, and a run that is shorter, have NaN there.
+    The coordinates of `run` say what was trained and by what code; `label` tells the cells of a comparison
+    apart.
+    """
+    if not which:
+        raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
+    longest = max((run.layers for run in which), key=len)
+    layers = [*longest, *dict.fromkeys(name for run in which for name in run.layers if name not in longest)]
+    epochs = max(run.experiment.epochs for run in which) + 1
+    axes = {"layer": _text(layers), "split": _text(SPLITS), "center": _text(CENTERS)}
+    axes |= {"moment": _text(MOMENTS), "kept_moment": _text(KEPT)}
+    axes |= {"knocked_out": np.array(KNOCKED_OUT), "epoch": np.arange(-1, epochs - 1, dtype="int32")}
+    sizes = {"run": len(which)} | {name: len(values) for name, values in axes.items()}
+    arrays = {
+        name: np.full([sizes[dim] for dim in dims], np.nan, "float32") for name, dims in _DIMENSIONS.items()
+    }
+    for i, run in enumerate(which):
+        try:
+            with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
+                _read(file, {name: values[i] for name, values in arrays.items()}, run.layers, layers)
+        except (OSError, KeyError) as error:  # what a failed checksum makes the reader raise
+            raise StudyError(
+                f"{run.path} is damaged ({error}); without it, the run is trained again"
+            ) from None
+    variables = {name: (dims, arrays[name]) for name, dims in _DIMENSIONS.items()}
+    return xr.Dataset(variables, _identity(which) | axes)
+
+
+def _read(file: h5py.File, into: dict[str, np.ndarray], own: Sequence[str], layers: Sequence[str]) -> None:
+    """Put a run's curves into its part of the arrays; `own` are its layers among those of all runs."""
+    for name in (*_BY_EPOCH, *_BY_SPLIT, *_WHERE_MEASURED):
+        if name in file or name not in _WHERE_MEASURED:
+            _put(file[name][...], into[name])
+    if "moment_epoch" in file:  # older files lack it
+        into["moment_epoch"][:] = file["moment_epoch"][...]
+    for layer in own:
+        j, group = layers.index(layer), file[layer]
+        into["channels"][j] = channels = group.attrs["channels"].item()
+        for name in (*_BY_LAYER, *_BY_LAYER_LATER):
+            if name in group or name not in _BY_LAYER_LATER:
+                _put(group[name][...], into[name][j])
+        if "channel_scaled_entropy" in group:
+            into["channel_scaled_entropy"][j] = group["channel_scaled_entropy"][...]
+        if "knockout_accuracy" in group:  # older files lack it
+            into["knockout_accuracy"][j] = group["knockout_accuracy"][...]
+        if "filter_norm_mean" in group:  # norms of batch norm have none
+            mean, sd = (group[f"filter_norm_{of}"][...] for of in ("mean", "sd"))
+            _put(np.sqrt(np.float32(channels) * (mean**2 + sd**2)), into["weight_norm"][j])
+        if "correlation_histogram" in group:
+            counts = group["correlation_histogram"][...]  # (center, epoch, bin)
+            pairs = counts.sum(-1)
+            _put(counts @ np.abs(file["bin"][...]) / np.maximum(pairs, 1), into["correlation"][j])
+
+
+def _put(values: np.ndarray, into: np.ndarray) -> None:
+    """A shorter run leaves the last epochs as they are."""
+    into[..., : values.shape[-1]] = values
+
+
+def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.ndarray]:
+    described = [run.experiment for run in which]
+    columns: dict[str, list[Any]] = {name: [getattr(e, name) for e in described] for name in _IDENTITY}
+    columns |= {"dataset": [e.dataset_name for e in described], "lr": [e.learning_rate() for e in described]}
+    columns |= {"label": [label(e) for e in described], "others": [others(e) for e in described]}
+    columns |= {"limit": [e.limit or 0 for e in described]}  # 0: all
+    columns |= {name: [run.provenance[name] for run in which] for name in _PROVENANCE}
+    columns |= {"compiled": [run.provenance.get("compiled", 0) for run in which]}  # older files lack it
+    coordinates = {
+        name: ("run", _text(values) if isinstance(values[0], str) else np.array(values))
+        for name, values in columns.items()
+    }
+    return {"run": _text([run.id for run in which])} | coordinates
+
+
+def _text(values: Sequence[str]) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+def label(experiment: Experiment) -> str:
+    """The network's name and what is not the default of it or of its penalties.
+
+    As in `sr2Net ×16`, the factor on the conv layers' lambda, or `sr2Net reduction=mean`.
+    """
+    strengths = experiment.strengths()
+    scaled = [*strengths["sparsity"], *strengths["variance"]]  # by lambda_conv_scale, on conv layers
+    told = [experiment.network]
+    if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in scaled):
+        told.append(f"×{experiment.lambda_conv_scale:g}")
+    relevant = {
+        _OF_ACTIVATION_PENALTIES: bool(scaled or strengths["perplexity"]),
+        _OF_DECORRELATION: bool(strengths["decorrelation"]),
+        _OF_NORM_NET: experiment.architecture.startswith("norm"),
+        _OF_NOISY_NET: experiment.architecture.startswith(("drop", "sparseout")),
+        _OF_WEIGHTS: True,
+    }
+    told += _unusual(experiment, [name for names, is_on in relevant.items() if is_on for name in names])
+    return " ".join(told)
+
+
+def others(experiment: Experiment) -> str:
+    """What else is not the default, as `batch_size=128 init=pytorch`: runs that differ in it are no pair."""
+    own = {"lr", "dataset", "limit", *MACHINE_FIELDS}
+    own |= {
+        *_IDENTITY,
+        *_OF_ACTIVATION_PENALTIES,
+        *_OF_DECORRELATION,
+        *_OF_NORM_NET,
+        *_OF_NOISY_NET,
+        *_OF_WEIGHTS,
+    }
+    return " ".join(_unusual(experiment, [name for name in type(experiment).model_fields if name not in own]))
+
+
+_OF_ACTIVATION_PENALTIES = (
+    *("lambda_", "sparsity", "variance", "perplexity", "reduction", "activation", "include_bias"),
+)
+_OF_DECORRELATION = ("kappa", "decorrelation", "center", "decorrelation_penalty")
+_OF_NORM_NET = ("norm_placement", "batch_norm")
+_OF_NOISY_NET = ("dropout_placement", "dropout", "q", "sparseout_gradient")
+_OF_WEIGHTS = ("l1", "l2", "rho", "delay")
+
+
+def _unusual(experiment: Experiment, names: Sequence[str]) -> list[str]:
+    values = {name: getattr(experiment, name) for name in names}
+    defaults = {name: type(experiment).model_fields[name].default for name in names}
+    return [
+        f"{name}={json.dumps(value) if isinstance(value, dict) else value}"
+        for name, value in values.items()
+        if value != defaults[name]
+    ]
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a profile's published runs."""
+    profile(name)
+    return PROJECT / "results" / name
+
+
+def published(name: str, file: str = CURVES) -> xr.Dataset | None:
+    """The curves of a profile's published runs, or None if there are none; a grid may have its own `file`."""
+    return load_curves(folder_of(name) / file)
+
+
+def load_curves(path: Path) -> xr.Dataset | None:
+    """A published file of curves, or None if there is none; `StudyError` if it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return _with_numerics(xr.load_dataset(as_listed(path), engine="h5netcdf"))
+    except StudyError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise _damaged(path, f"{type(error).__name__}: {error}".splitlines()[0]) from None
+
+
+def _with_numerics(curves: xr.Dataset) -> xr.Dataset:
+    """The curves with the versions of the numerics in place of older runs' fingerprints."""
+    if "code_fingerprint" not in curves.coords:
+        return curves
+    made_by = [numerics_of_fingerprint(each) for each in curves["code_fingerprint"].to_numpy()]
+    return curves.drop_vars("code_fingerprint").assign_coords(numerics=("run", _text(made_by)))
+
+
+def as_listed(path: Path) -> Path:
+    """The published file, if its folder's list of digests has it as it is, or there is no list.
+
+    Raises `StudyError` naming the file otherwise.
+    """
+    sums = listed_sums(path.parent)
+    if sums is None:
+        return path
+    if path.name not in sums:
+        raise _damaged(path.with_name(SUMS), f"it does not list {path.name}")
+    found = path.stat()
+    if _sha256(path, found.st_size, found.st_mtime_ns) != sums[path.name]:
+        raise _damaged(path, f"its SHA-256 is not the one in {SUMS}")
+    return path
+
+
+def listed_sums(folder: Path) -> dict[str, str] | None:
+    """The SHA-256 of each published file of the folder by name, as listed there; None without a list."""
+    sums = folder / SUMS
+    if not sums.exists():
+        return None
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {line[66:]: line[:64] for line in lines}
+
+
+@functools.cache
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    """The file's digest, computed once for as long as its size and its time of change stay."""
+    return sha256(path)
+
+
+def _damaged(path: Path, why: str) -> StudyError:
+    return StudyError(f"{path} is damaged ({why}); get the published file again: git checkout -- {path}")
+
+
+def published_parts(name: str) -> list[xr.Dataset]:
+    """The curves of all of a profile's published runs, from each of its files; may be none."""
+    together = [published(name, file) for file in profile(name).files()]
+    return [part for part in together if part is not None]
+
+
+def published_runs(name: str) -> list[Path]:
+    """The files of a profile's published runs: those of its first seeds, whose maps are shown.
+
+    Raises `StudyError` naming one that is damaged.
+    """
+    kept = (path for path in folder_of(name).glob("*.nc") if path.name not in profile(name).files())
+    return sorted(map(as_listed, kept))
+
+
+def published_ids(name: str) -> set[str]:
+    """The ids of all of a profile's published runs."""
+    return {run for part in published_parts(name) for run in part["run"].to_numpy()}
+
+
+def diverged(published: xr.Dataset) -> dict[str, str]:
+    """The published profile's runs whose loss became infinite or NaN: id, and where."""
+    found: dict[str, str] = json.loads(published.attrs.get("diverged", "{}"))
+    return found
+
+
+def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The runs of several data sets of curves as one; a layer keeps the place that it has where it first is.
+
+    What older ones lack is NaN; of how a run was made, that it was not compiled.
+    """
+    layers = dict.fromkeys(str(name) for part in parts for name in part["layer"].to_numpy())
+    uncompiled = [("run", np.zeros(part.sizes["run"], int)) for part in parts]
+    told = [
+        part if "compiled" in part.coords else part.assign_coords(compiled=zeros)
+        for part, zeros in zip(parts, uncompiled, strict=True)
+    ]
+    return xr.concat(told, "run", join="outer").sel(layer=list(layers))  # the outer join sorts the names

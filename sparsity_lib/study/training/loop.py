@@ -1,0 +1,415 @@
+"""Train one experiment and write down what happened. Read `train`, then `Training`, from top to bottom.
+
+    run = train(Experiment(network="sr2Net", dataset="digits", lr=0.1))
+
+Runs are bit-for-bit repeatable on a CPU at the same number of threads, also across an interruption: every
+random choice of an epoch is drawn from a stream named by the seed and the epoch.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lib import ActivationMonitor, DecorrReg, GradientCoherent
+from sparsity_lib._fusion import compiles
+from sparsity_lib._layers import named_layers
+from sparsity_lib.coherence import compression
+from sparsity_lib.study import recipes
+from sparsity_lib.study.data import Data, Split
+from sparsity_lib.study.errors import Stopped, StudyError, Unusable
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import load_tensors, lock, save_tensors, set_aside
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import networks as trained
+from sparsity_lib.study.runs.provenance import code, numerics, surroundings
+from sparsity_lib.study.runs.recording import Log, as_tree
+from sparsity_lib.study.training import calibration, moments, observation
+from sparsity_lib.study.training.preparation import (
+    compiling_pays,
+    device_of,
+    keep_freed_memory,
+    load_on,
+    penalties,
+    scaling,
+)
+
+MAPS = 16  # images whose entropy maps are kept
+CHECKPOINT_SECONDS = 120.0  # at most one checkpoint in this time, and at most one an epoch
+
+EpochRecord = dict[str, Tensor | int]  # "epoch", and everything observed after it by its name in the run file
+
+
+class NonFiniteLoss(StudyError):
+    """Training diverged: the loss became infinite or NaN."""
+
+
+def train(
+    experiment: Experiment,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    folder: str | Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    stop: Callable[[], bool] | None = None,
+) -> runs.Run:
+    """Train the experiment, or go on from its last checkpoint; a finished run is returned as it is.
+
+    On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
+
+    **Arguments:**
+
+    - `on_epoch`: called after each epoch (first with epoch -1, before training) with what was observed:
+      names as in the run file, a layer's as `"conv1/entropy"`.
+    - `folder`: where runs are kept; the project's `runs/` by default.
+    - `checkpoint_seconds`: the shortest time between two checkpoints.
+    - `stop`: asked after each epoch; if true, a checkpoint is written, and `Stopped` raised.
+
+    **Returns:** the finished `Run`, read from its file.
+
+    **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a layer the network lacks, missing
+    data, or a device that is not there.
+    """
+    path, made_by = runs.path_of(experiment, folder), code(experiment.numerical_parts)
+    with lock(path, stop=stop):
+        if run := runs.find(experiment, folder):
+            return run
+        runs.make_room(experiment, folder)
+        device = device_of(experiment.device)
+        keep_freed_memory()
+        with reproducible(experiment, device):
+            training = Training(experiment, device, load_on(device, experiment))
+            training.restore(path.with_suffix(".ckpt"))
+            saved_at = time.monotonic()
+            while training.epoch < experiment.epochs:
+                record = training.next_epoch()
+                if on_epoch:
+                    on_epoch(record)
+                stopped = stop is not None and stop()
+                if training.epoch < experiment.epochs and (
+                    stopped or time.monotonic() - saved_at >= checkpoint_seconds
+                ):
+                    training.save(path.with_suffix(".ckpt"))
+                    saved_at = time.monotonic()
+                    if stopped:
+                        raise Stopped(
+                            f"{experiment.id}: stopped after epoch {training.epoch - 1}; resumes from there"
+                        )
+        run = training.finish(path, made_by)
+        path.with_suffix(".ckpt").unlink(missing_ok=True)
+        return run
+
+
+def load_or_train(experiment: Experiment, on_epoch: Callable[[EpochRecord], None] | None = None) -> runs.Run:
+    """The experiment's run from `runs/` if it is there, else trained now; never a published one."""
+    return runs.find(experiment) or train(experiment, on_epoch)
+
+
+class Training:
+    """The state of one training: network, optimizer, and the log of what was observed so far.
+
+    `data` lie on the device. `train_epoch` and `observe` are what an epoch consists of.
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device, data: Data) -> None:
+        self.experiment, self.device, self.data = experiment, device, data
+        self.epoch = -1  # the next epoch to do; -1 only observes, before training (T16)
+        self.log = Log()
+        self.lowest_loss = math.inf  # of the validation images, at an epoch whose weights are kept
+        self.weights_kept: dict[str, Tensor] = {}
+        self.seconds = 0.0
+
+        images = self.data.train.images
+        torch.manual_seed(random_stream(experiment.seed, "initialisation"))
+        self.model = experiment.build(
+            images.shape[1], (images.shape[2], images.shape[3]), len(self.data.classes)
+        )
+        self.model = self.model.to(device).to(memory_format=torch.channels_last)
+        self.prepare = scaling(experiment, images)
+        self.monitored = recipes.monitored_layers(experiment.architecture, self.model)
+
+        try:
+            regularised = self._listen(compiled=False)
+        except ValueError as error:
+            raise StudyError(f"{experiment.network}: {error}") from None
+        compiled = experiment.compiled
+        if compiled is None:
+            compiled = compiling_pays(self.model, experiment, data, self.prepare)
+        if compiled:
+            self._listen(compiled)
+        modules = named_layers(self.model)
+        self.layers = {name: modules[name] for name in self.monitors[0].layers}
+        self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
+        weights = {name: getattr(modules[name], "weight", None) for name in regularised}
+        self.regularised = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
+
+        optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[experiment.optimizer]
+        self.optimizer = optimizer(
+            self.model.parameters(), lr=experiment.learning_rate(), weight_decay=experiment.weight_decay
+        )
+        self.coherent = self._coherent()
+
+    def _listen(self, compiled: bool) -> list[str]:
+        """Make the penalties and monitors, compiled if asked for and possible; the penalties' layers."""
+        self.compiled = compiled and compiles(self.device)
+        self.penalties, regularised = penalties(self.model, self.experiment, self.compiled)
+        self.monitors = [
+            ActivationMonitor(self.model, self.monitored, maps=maps, compiled=self.compiled)
+            for maps in (MAPS, 0)
+        ]
+        return regularised
+
+    def _coherent(self) -> GradientCoherent | None:
+        """What applies L1 and L2, and measures gradient coherence, where either is asked for."""
+        experiment = self.experiment
+        if not (experiment.l1 or experiment.l2 or experiment.rho is not None):
+            return None
+        steps = math.ceil(len(self.data.train.labels) / experiment.batch_size)
+        return GradientCoherent(
+            self.optimizer,
+            l1=experiment.l1,
+            l2=experiment.l2,
+            rho=-1.0 if experiment.rho is None else experiment.rho,
+            start=experiment.delay * steps,
+        )
+
+    def next_epoch(self) -> EpochRecord:
+        """Train one epoch (none before epoch 0), then observe."""
+        start = time.monotonic()
+        record = self.train_epoch() if self.epoch >= 0 else {}
+        trained = time.monotonic()
+        record |= self.observe()
+        self._refuse_non_finite_outcome(record)
+        if self.epoch >= 0 and record["val_loss"] < self.lowest_loss:
+            self.lowest_loss = float(record["val_loss"])
+            self.weights_kept = {n: v.detach().cpu().clone() for n, v in self.model.state_dict().items()}
+        record["epoch_seconds"] = torch.tensor(trained - start)
+        record["monitor_seconds"] = torch.tensor(time.monotonic() - trained)
+        self.seconds += time.monotonic() - start
+        self.log.append(self.epoch, record, last=self.epoch == self.experiment.epochs - 1)
+        self.epoch += 1
+        return {"epoch": self.epoch - 1} | record
+
+    def train_epoch(self) -> dict[str, Tensor]:
+        """Train on every image once; the means of the loss, the penalties and the accuracy."""
+        images, labels = self.data.train.images, self.data.train.labels
+        generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "order", self.epoch))
+        order = (
+            torch.randperm(len(labels), generator=generator).to(self.device).split(self.experiment.batch_size)
+        )
+        torch.manual_seed(random_stream(self.experiment.seed, "noise", self.epoch))  # dropout
+
+        smoothing = self.experiment.label_smoothing
+        names = ["loss", *self.penalties, *(["label_smoothing"] if smoothing else [])]
+        terms = torch.empty(
+            len(order), len(names), device=self.device
+        )  # read once an epoch: no wait per step
+        correct = torch.zeros((), device=self.device)
+        coherence = torch.full((len(order), 2), torch.nan, device=self.device)  # and whether l1, l2 acted
+        self.model.train()
+        with self._attached():
+            for step, batch in enumerate(order):
+                x, y = self.prepare(images[batch]), labels[batch]
+                with self.autocast():
+                    logits = self.model(x)
+                loss = F.cross_entropy(logits.float(), y)
+                parts = [loss, *(penalty() for penalty in self.penalties.values())]
+                if smoothing:  # as a penalty, so that the logged loss is the cross-entropy alone
+                    parts.append(F.cross_entropy(logits.float(), y, label_smoothing=smoothing) - loss)
+                self.optimizer.zero_grad(set_to_none=True)
+                sum(parts[1:], start=loss).backward()
+                self.optimizer.step()
+                if self.coherent is not None:
+                    if self.coherent.coherence is not None:
+                        coherence[step, 0] = self.coherent.coherence
+                    coherence[step, 1] = self.coherent.applied
+                terms[step] = torch.stack(parts).detach()
+                correct += (logits.detach().argmax(1) == y).sum()
+
+        self._refuse_non_finite(terms, names)
+        shares = torch.tensor([len(batch) for batch in order], device=self.device) / len(labels)
+        means = shares @ terms
+        record = {"train_loss": means[0], "train_accuracy": correct / len(labels)}
+        if self.coherent is not None:
+            record |= {"coherence": coherence[:, 0].nanmean(), "coherence_gate": coherence[:, 1].mean()}
+            record |= observation.observe_pulls(self.weights, self.experiment.l1, self.experiment.l2)
+        return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
+
+    def observe(self) -> dict[str, Tensor]:
+        """Look at the network as it is, in evaluation mode (T16)."""
+        with self.autocast():
+            validation = observation.evaluate(self.model, self.data.validation, self.prepare)
+            splits = (self.data.monitor, self.data.train_monitor)
+            record, on_monitor = observation.observe_activations(
+                self.model, self.monitors, splits, self.prepare
+            )
+        record |= observation.observe_filters(self.weights)
+        if self.coherent is not None:
+            of_all = compression(self.model)
+            record["nonzero_share"] = torch.tensor(of_all.nonzero / of_all.parameters)
+        record |= {"val_loss": validation.loss.mean(), "val_accuracy": validation.correct.float().mean()}
+        record |= {"val_image_loss": validation.loss, "val_image_correct": validation.correct}
+        fitted = calibration.temperature(on_monitor.logits, self.data.monitor.labels)
+        calibrated = F.cross_entropy(
+            validation.logits / fitted, self.data.validation.labels, reduction="none"
+        )
+        record |= {"temperature": torch.tensor(fitted), "val_loss_calibrated": calibrated.mean()}
+        record["val_image_loss_calibrated"] = calibrated
+        if self.regularised:
+            x, y = next(
+                observation.batches(self.data.train_monitor, self.prepare, self.experiment.batch_size)
+            )
+            with self._attached(), self.autocast():
+                record |= observation.observe_gradients(
+                    self.model,
+                    lambda: torch.stack([p() for p in self.penalties.values()]).sum(),
+                    self.regularised,
+                    x,
+                    y,
+                )
+        return {name: value.detach().cpu() for name, value in record.items()}
+
+    def _refuse_non_finite(self, terms: Tensor, names: list[str]) -> None:
+        finite = terms.isfinite().all(1)
+        if finite.all():
+            return
+        step = int((~finite).nonzero()[0])
+        values = ", ".join(
+            f"{name} {value:.4g}" for name, value in zip(names, terms[step].tolist(), strict=True)
+        )
+        raise self._non_finite(f"the loss is not finite at epoch {self.epoch}, step {step} ({values})")
+
+    def _refuse_non_finite_outcome(self, record: dict[str, Tensor]) -> None:
+        # A last step that diverges leaves finite training losses behind it.
+        for name in ("val_loss", "monitor_loss"):
+            if not record[name].isfinite().all():
+                raise self._non_finite(f"{name} is not finite after epoch {self.epoch}")
+
+    def _non_finite(self, what: str) -> NonFiniteLoss:
+        rate = self.experiment.learning_rate()
+        return NonFiniteLoss(
+            f"{self.experiment.id}: {what}; try a smaller learning rate than {rate} or weaker penalties"
+        )
+
+    @contextlib.contextmanager
+    def _attached(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for penalty in self.penalties.values():
+                if not isinstance(penalty, DecorrReg):  # reads weights: nothing to attach
+                    stack.enter_context(penalty)
+            yield
+
+    def autocast(self) -> torch.autocast:
+        """The precision in which the network computes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16")
+
+    def save(self, path: Path) -> None:
+        """Write the state after the last finished epoch; whole, or not at all."""
+        state = {
+            "fingerprint": self._fingerprint(),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "compiled": self.compiled,
+            "lowest_loss": self.lowest_loss,
+            "weights_kept": self.weights_kept,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "coherent": self.coherent.state_dict() if self.coherent else {},
+            "log": self.log.state(),
+        }
+        save_tensors(path, state)
+
+    def restore(self, path: Path) -> None:
+        """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside.
+
+        Raises `Unreadable` for one that cannot be read here and now.
+        """
+        if not os.path.lexists(path):
+            return
+        try:
+            state = load_tensors(path)  # on the CPU, where the log stays
+            if state.get("fingerprint") != self._fingerprint():
+                raise Unusable("it was written by other code, for another experiment or other data")
+            if state["compiled"] and not compiles(self.device):
+                raise Unusable("its entropies were compiled, and torch.compile does not work here")
+        except Unusable as error:
+            set_aside(path, error)
+            return
+        if state["compiled"] != self.compiled:  # a run keeps to one way
+            self._listen(state["compiled"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.coherent:
+            self.coherent.load_state_dict(state["coherent"])
+        self.log = Log(state["log"])
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.lowest_loss, self.weights_kept = state["lowest_loss"], state["weights_kept"]
+
+    def _fingerprint(self) -> str:
+        return f"{self.experiment.digest}/{numerics(self.experiment.numerical_parts)}/{self.data.digest}"
+
+    def _knock_out(self) -> dict[str, Tensor]:
+        if (
+            self.experiment.architecture == "ResNet18"
+        ):  # its layers share their ReLUs, and have norms before them
+            return {}
+        generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "knock-out"))
+        with self.autocast():
+            record = observation.knock_out(
+                self.model, list(self.layers), self.data.monitor, self.prepare, generator
+            )
+        return {name: value.cpu() for name, value in record.items()}
+
+    def _at_kept_moments(self) -> dict[str, Tensor]:
+        """`moments.layers_at` with the weights of each of `moments.KEPT`, stacked; leaves the last ones."""
+        last = {name: value.clone() for name, value in self.model.state_dict().items()}
+        found = []
+        for weights in (self.weights_kept, last):
+            self.model.load_state_dict(weights)
+            with self.autocast():
+                found.append(moments.layers_at(self.model, self.layers, self.data.monitor, self.prepare))
+        return {name: torch.stack([each[name].cpu() for each in found]) for name in found[0]}
+
+    def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
+        """Write the run's file, and a file with its networks."""
+        log = self.log.stacked() | self._knock_out()
+        epochs = moments.epochs_of(log)
+        log |= moments.outcomes_at(log, epochs) | self._at_kept_moments()
+        for name, per_image, sign in (
+            ("loss_rise", "val_image_loss", 1.0),
+            ("loss_calibrated_rise", "val_image_loss_calibrated", 1.0),
+            ("accuracy_drop", "val_image_correct", -1.0),
+        ):
+            rise = observation.rise_to_end(log.pop(per_image), sign)
+            for suffix, values in zip(("", "_low", "_high"), rise, strict=True):
+                log[f"val_{name}{suffix}"] = values
+        shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
+        tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, moment_epochs=epochs)
+        tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
+        tree.attrs["compiled"] = int(self.compiled)
+        trained.keep(path, self.model, self.weights_kept, self.prepare)
+        return runs.save(tree, path)
+
+
+def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
+    """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
+
+
+@contextlib.contextmanager
+def reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
+    """Leave the caller's random state and torch's settings as they were."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.use_deterministic_algorithms(experiment.deterministic or deterministic)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic)

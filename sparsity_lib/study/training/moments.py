@@ -1,0 +1,95 @@
+"""Four moments of a run: the images' losses at each, and layers measured again at two with kept weights."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from sparsity_lib import functional
+from sparsity_lib._layers import channel_axis
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.training.observation import Record, batches
+from sparsity_lib.study.training.preparation import Prepare
+
+MOMENTS = ("lowest_loss", "best_accuracy", "chosen", "last")  # on validation images; chosen on monitor images
+KEPT = ("lowest_loss", "last")  # moments whose weights are kept
+SHOWN = 2  # images whose activations are kept
+SHOWN_ELEMENTS = 2**16  # of a layer and an image at most
+_BATCH = 256
+
+
+def epochs_of(log: Mapping[str, Tensor]) -> list[int]:
+    """The index of each of `MOMENTS` along the log's epochs, the first of which is before training.
+
+    `log` has `val_loss` and `val_accuracy` (epochs,), `monitor_loss` and `monitor_accuracy` (epochs, SPLITS).
+    The chosen epoch has the highest accuracy on monitor images; of several, the lowest loss (T18).
+    """
+    loss, accuracy = log["val_loss"][1:], log["val_accuracy"][1:]
+    monitor_loss, monitor_accuracy = log["monitor_loss"][1:, 0], log["monitor_accuracy"][1:, 0]
+    contenders = monitor_loss.where(monitor_accuracy == monitor_accuracy.max(), torch.inf)
+    first_of = [loss.argmin(), accuracy.argmax(), contenders.argmin(), torch.tensor(len(loss) - 1)]
+    return [1 + int(index) for index in first_of]
+
+
+def outcomes_at(log: Mapping[str, Tensor], epochs: list[int]) -> Record:
+    """`image_loss` and `image_correct`, (MOMENTS, images): each validation image at each moment.
+
+    Losses, in nats, have the precision and the largest value of float16.
+    """
+    loss = log["val_image_loss"][epochs].clamp(max=torch.finfo(torch.float16).max)
+    return {"image_loss": loss.half().float(), "image_correct": log["val_image_correct"][epochs]}
+
+
+@torch.no_grad()
+def layers_at(model: nn.Module, layers: Mapping[str, nn.Module], split: Split, prepare: Prepare) -> Record:
+    """Layers of the model as it is, over the split's images, in evaluation mode.
+
+    **Returns:** for each layer, `<layer>/channel_scaled_entropy`, the mean entropy in nats of activations
+    with each channel divided by its own SD over samples and positions (0 where that is 0); and
+    `<layer>/activations`, (SHOWN, D, *spatial), of the first images in the precision of float16, where an
+    image has at most SHOWN_ELEMENTS of them.
+    """
+    model.eval()
+    moments: dict[str, Tensor] = {}
+    record: Record = {}
+    for layer, output in _outputs(model, layers, split, prepare):
+        if layer not in moments:  # the first batch
+            moments[layer] = torch.zeros(3, output.shape[1], dtype=torch.float64, device=output.device)
+            if output[0].numel() <= SHOWN_ELEMENTS:
+                record[f"{layer}/activations"] = output[:SHOWN].half().float()
+        values = output.transpose(0, 1).flatten(1).double()
+        moments[layer] += torch.stack([torch.ones_like(values).sum(1), values.sum(1), values.square().sum(1)])
+    scales = {}
+    for layer, (n, total, squares) in moments.items():
+        sd = (squares / n - (total / n).square()).clamp_min(0).sqrt()
+        scales[layer] = torch.where(sd > 0, 1 / sd, 0).float()
+    entropies: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    for layer, output in _outputs(model, layers, split, prepare):
+        scaled = output * scales[layer].view(-1, *[1] * (output.dim() - 2))
+        entropies[layer].append(functional.rfav_entropy(scaled).flatten())
+    return record | {
+        f"{layer}/channel_scaled_entropy": torch.cat(each).double().mean()
+        for layer, each in entropies.items()
+    }
+
+
+def _outputs(
+    model: nn.Module, layers: Mapping[str, nn.Module], split: Split, prepare: Prepare
+) -> Iterator[tuple[str, Tensor]]:
+    """Each layer's output, (N, D, *spatial) float32, batch by batch."""
+    seen: list[tuple[str, Tensor]] = []
+
+    def keep(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+        # Cloned: a ReLU that works in place would overwrite it.
+        seen.append((name, output.movedim(channel_axis(name, module, output, None), 1).float().clone()))
+
+    handles = [module.register_forward_hook(partial(keep, name)) for name, module in layers.items()]
+    try:
+        for x, _ in batches(split, prepare, _BATCH):
+            model(x)
+            while seen:
+                yield seen.pop(0)
+    finally:
+        for handle in handles:
+            handle.remove()

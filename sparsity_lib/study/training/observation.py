@@ -1,0 +1,205 @@
+"""What is looked at after each epoch: losses, layer statistics, filters, the penalties' pull."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lib import ActivationMonitor, LayerStats, functional
+from sparsity_lib._layers import named_layers
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.training.preparation import Prepare
+
+SPLITS = ("monitor", "train")  # held-out images, and as many training images
+KNOCKED_OUT = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)  # shares of a layer's channels
+DRAWS = 3  # random choices of channels, over which an accuracy is averaged
+CENTERS = ("filters", "components")  # T19: Figure 7 is drawn for both readings of Eq. 6
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 201  # correlations rounded to two decimals, from -1.00 to 1.00 (TSR, Figure 7)
+STATISTICS = (
+    "entropy",
+    "scale_free_entropy",
+    "noise_entropy",
+    "perplexity_sparsity",
+    "mean",
+    "sd",
+    "max",
+    "zero_share",
+    "dead_channels",
+    "effective_rank",
+)
+MAPS = ("maps", "scale_free_maps")
+assert {*STATISTICS, *MAPS} <= {field.name for field in fields(LayerStats)}
+
+_PIECE = 100  # resamples at once, to spare memory
+
+Record = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results of a pass over images: `logits` (N, classes), `loss` (N,) in nats, `correct` (N,) bool."""
+
+    logits: Tensor
+    loss: Tensor
+    correct: Tensor
+
+
+def batches(split: Split, prepare: Prepare, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The split's images, prepared, and labels, in order and in pieces of `size`."""
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
+        yield prepare(images), labels
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, prepare: Prepare, size: int = 256) -> Outcome:
+    """Evaluation mode: every image's logits and cross-entropy, and whether it is classified correctly."""
+    model.eval()
+    logits = torch.cat([model(x).float() for x, _ in batches(split, prepare, size)])
+    loss = F.cross_entropy(logits, split.labels, reduction="none")
+    return Outcome(logits, loss, logits.argmax(1) == split.labels)
+
+
+def observe_activations(
+    model: nn.Module, monitors: Sequence[ActivationMonitor], splits: Sequence[Split], prepare: Prepare
+) -> tuple[Record, Outcome]:
+    """Layer statistics, loss and accuracy on each of the splits (T16), stacked along a first axis of SPLITS.
+
+    The record also has `<layer>/maps` and `<layer>/scale_free_maps`, (images, *spatial) in nats, of the first
+    split's first images. Returns the record, and the outcome on the first split.
+    """
+    record: Record = {}
+    stats: list[dict[str, LayerStats]] = []
+    outcomes = []
+    for monitor, split in zip(monitors, splits, strict=True):
+        monitor.reset()
+        with monitor:
+            outcomes.append(evaluate(model, split, prepare))
+        stats.append(monitor.compute())
+    record["monitor_loss"] = torch.stack([outcome.loss.mean() for outcome in outcomes])
+    record["monitor_accuracy"] = torch.stack([outcome.correct.float().mean() for outcome in outcomes])
+    for layer in stats[0]:
+        of_layer = [by_layer[layer] for by_layer in stats]
+        for name in STATISTICS:
+            record[f"{layer}/{name}"] = torch.tensor([float(getattr(s, name)) for s in of_layer])
+        record[f"{layer}/entropy_quantile"] = torch.tensor(
+            [[s.entropy_quantiles[q] for q in QUANTILES] for s in of_layer]
+        )
+        for name in MAPS:
+            if (maps := getattr(of_layer[0], name)) is not None:
+                record[f"{layer}/{name}"] = torch.from_numpy(maps)
+    return record, outcomes[0]
+
+
+@torch.no_grad()
+def observe_filters(weights: dict[str, Tensor]) -> Record:
+    """Histograms of pairwise filter correlations (TSR, Figure 7; T19), and the filters' norms.
+
+    `<layer>/correlation_histogram` is (CENTERS, BINS), counts over the lower triangle without diagonal.
+    """
+    record: Record = {}
+    for layer, weight in weights.items():
+        histograms = []
+        for center in CENTERS:
+            correlation = functional.filter_correlation(weight.float(), center=center)
+            below = torch.tril(torch.ones_like(correlation, dtype=torch.bool), diagonal=-1)
+            bins = (correlation[below].clamp(-1, 1) * 100).round().long() + 100
+            histograms.append(torch.bincount(bins, minlength=BINS))
+        norms = weight.float().flatten(1).norm(dim=1)
+        record[f"{layer}/correlation_histogram"] = torch.stack(histograms)
+        record[f"{layer}/filter_norm_mean"] = norms.mean()
+        record[f"{layer}/filter_norm_sd"] = norms.std(correction=0)
+    return record
+
+
+@torch.no_grad()
+def observe_pulls(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
+    """How hard the loss and l1 |w| + l2/2 |w|^2 pull at weights: `loss_gradient_norm`, `shrinkage_norm`.
+
+    The loss's gradient is that of the last step.
+    """
+    of_loss = [w.grad.norm() for w in weights.values() if w.grad is not None]
+    of_terms = [(l1 * w.sign() + l2 * w).norm() for w in weights.values()]
+    norms = {"loss_gradient_norm": of_loss, "shrinkage_norm": of_terms}
+    return {name: torch.stack(parts).norm() for name, parts in norms.items()}
+
+
+@torch.no_grad()
+def knock_out(
+    model: nn.Module, layers: Sequence[str], split: Split, prepare: Prepare, generator: torch.Generator
+) -> Record:
+    """`<layer>/knockout_accuracy`, (KNOCKED_OUT,): accuracy with so many of a layer's channels silenced.
+
+    A measure of how much of its capacity a network uses, which TSR speaks of and does not measure: the more
+    of it, the smaller the share it can lose (as Morcos et al., arXiv 1803.06959, ablate units). Randomly
+    chosen channels are set to 0 behind the layer's ReLU, where it has one named so, else behind the layer.
+    """
+    modules = named_layers(model)
+    record: Record = {}
+    for layer in layers:
+        silenced = modules.get(f"{layer}_relu", modules[layer])
+        if not (channels := _channels(modules[layer])):  # a norm's are those of the layer before it
+            continue
+        accuracies = []
+        for share in KNOCKED_OUT:
+            correct = []
+            for _ in range(DRAWS if share else 1):
+                kept = torch.ones(channels, device=split.images.device)
+                kept[torch.randperm(channels, generator=generator)[: round(share * channels)]] = 0
+                handle = silenced.register_forward_hook(functools.partial(_silence, kept, modules[layer]))
+                try:
+                    correct.append(evaluate(model, split, prepare).correct.float().mean())
+                finally:
+                    handle.remove()
+            accuracies.append(torch.stack(correct).mean())
+        record[f"{layer}/knockout_accuracy"] = torch.stack(accuracies)
+    return record
+
+
+def _channels(layer: nn.Module) -> int:
+    return int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
+
+
+def _silence(kept: Tensor, layer: nn.Module, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    shape = (-1,) if isinstance(layer, nn.Linear) else (-1, *[1] * (output.dim() - 2))
+    return output * kept.view(shape).to(output.dtype)
+
+
+def observe_gradients(
+    model: nn.Module, penalty: Callable[[], Tensor], weights: dict[str, Tensor], x: Tensor, y: Tensor
+) -> Record:
+    """`<layer>/penalty_gradient_ratio`: |d penalty / d W| over |d loss / d W| on a batch, evaluation mode."""
+    model.eval()
+    loss = F.cross_entropy(model(x).float(), y)
+    of_penalty = torch.autograd.grad(penalty(), list(weights.values()), retain_graph=True)
+    of_loss = torch.autograd.grad(loss, list(weights.values()))
+    return {
+        f"{layer}/penalty_gradient_ratio": p.norm() / q.norm()
+        for layer, p, q in zip(weights, of_penalty, of_loss, strict=True)
+    }
+
+
+def rise_to_end(values: Tensor, sign: float, last: int = 5, resamples: int = 1000) -> Tensor:
+    """How much worse the end is than each epoch, with a 95 % bootstrap interval over images (T10).
+
+    **Arguments:** `values` (epochs, images), a loss (`sign=1`) or correctness (`sign=-1`) of each image, the
+    first epoch being the untrained network's, which is no part of the end.
+
+    **Returns:** (3, epochs): the mean over images of `sign * (mean of the last epochs - this epoch)`, and the
+    interval's two ends. Images are redrawn with a fixed seed.
+    """
+    values = values.double().cpu()
+    worse = sign * (values[1:][-last:].mean(0) - values)  # (epochs, images)
+    images = worse.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    means = []
+    for size in torch.zeros(resamples).split(_PIECE):
+        drawn = torch.randint(images, (len(size), images), generator=generator)
+        counts = torch.zeros(len(size), images, dtype=torch.double)
+        counts.scatter_add_(1, drawn, torch.ones_like(counts))
+        means.append(counts @ worse.T / images)  # (_PIECE, epochs)
+    ends = torch.quantile(torch.cat(means), torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
+    return torch.cat([worse.mean(1)[None], ends])

@@ -1,0 +1,166 @@
+"""EntropyDropDetector: when it warns, that it sees no later epoch, resumes, and what it refuses."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sparsity_lib as sl
+from sparsity_lib.entropy_drop import collapse_epochs
+
+CHANNELS = {"conv3": 32, "fc1": 64}
+EPOCHS = 30
+
+
+def step(at: int, to: float = 0.5) -> np.ndarray:
+    """Shares of ln D: 0.9 before epoch `at`, then `to`."""
+    return np.where(np.arange(EPOCHS) < at, 0.9, to)
+
+
+def fed(warning: sl.EntropyDropDetector, first: int = 0, **shares: np.ndarray) -> list[list[str] | None]:
+    return [
+        warning.update({name: share[epoch] * math.log(CHANNELS[name]) for name, share in shares.items()})
+        for epoch in range(first, EPOCHS)
+    ]
+
+
+def test_each_layer_is_told_once_in_the_second_epoch_that_lies_low() -> None:
+    warning = sl.EntropyDropDetector(CHANNELS)
+    told = fed(warning, conv3=step(12), fc1=step(20))
+    assert warning.epochs == {"conv3": 13, "fc1": 21}
+    assert [(epoch, layers) for epoch, layers in enumerate(told) if layers] == [
+        (13, ["conv3"]),
+        (21, ["fc1"]),
+    ]
+
+
+def test_layers_that_recover_are_not_told_again() -> None:
+    share = step(10)
+    share[15:20] = 0.9
+    warning = sl.EntropyDropDetector({"conv3": 32})
+    assert fed(warning, conv3=share).count(["conv3"]) == 1
+    assert warning.epochs == {"conv3": 11}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 11),
+        ({"patience": 1}, 10),
+        ({"patience": 4}, 13),
+        ({"margin": 0.5}, None),
+        ({"reference": 20}, None),
+    ],
+)
+def test_margin_reference_and_patience_say_when(options: dict, expected: int | None) -> None:
+    warning = sl.EntropyDropDetector({"conv3": 32}, **options)
+    fed(warning, conv3=step(10))
+    assert warning.epochs.get("conv3") == expected
+
+
+def test_on_whole_curves_it_says_what_it_says_epoch_by_epoch() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.clip(np.linspace(0.9, 0.6, EPOCHS) + 0.1 * rng.standard_normal((50, EPOCHS)), 0, 1)
+    whole = collapse_epochs(shares)
+    assert np.isnan(whole).any()
+    assert np.isfinite(whole).any()
+    for curve, epoch in zip(shares, whole, strict=True):
+        warning = sl.EntropyDropDetector({"conv3": 32})
+        fed(warning, conv3=curve)
+        assert warning.epochs.get("conv3", math.nan) == pytest.approx(epoch, nan_ok=True)
+
+
+def test_no_later_epoch_changes_what_was_told() -> None:
+    rng = np.random.default_rng(1)
+    shares = np.where(np.arange(EPOCHS) < 12, 0.9, 0.5) + 0.02 * rng.random((20, EPOCHS))
+    found = collapse_epochs(shares)
+    shares[:, int(found.max()) + 1 :] = rng.random((20, EPOCHS - int(found.max()) - 1))
+    np.testing.assert_array_equal(collapse_epochs(shares), found)
+
+
+def test_curves_with_gaps_or_that_end_early_give_no_warning_there() -> None:
+    ends, gap, unknown = step(10), step(10), step(10)
+    ends[11:] = np.nan
+    gap[11] = np.nan
+    unknown[2] = np.nan
+    np.testing.assert_array_equal(collapse_epochs(np.stack([ends, gap, unknown])), [np.nan, 13, np.nan])
+    assert np.isnan(collapse_epochs(step(10)[:4]))
+
+
+def test_it_takes_what_a_monitor_measures() -> None:
+    """Weights that grow a hundredfold collapse the softmax's entropy."""
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(3, 16, 3), torch.randn(8, 3, 6, 6)
+    warning = sl.EntropyDropDetector({"": 16})
+    for epoch in range(10):
+        if epoch == 6:
+            layer.weight.data *= 100
+        with torch.no_grad(), sl.ActivationMonitor(layer) as monitor:
+            layer(images)
+        warning.update({name: stats.entropy for name, stats in monitor.compute().items()})
+    assert warning.epochs == {"": 7}
+
+
+def test_channels_may_be_numpys_numbers() -> None:
+    warning = sl.EntropyDropDetector(
+        {name: np.int64(d) for name, d in CHANNELS.items()}, patience=np.int64(2)
+    )
+    assert json.dumps(warning.state_dict()) == json.dumps(sl.EntropyDropDetector(CHANNELS).state_dict())
+
+
+@pytest.mark.parametrize("interrupted", [3, 11, 25])
+def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
+    first = sl.EntropyDropDetector(CHANNELS)
+    for epoch in range(interrupted):
+        first.update({name: step(10)[epoch] * math.log(d) for name, d in CHANNELS.items()})
+    second = sl.EntropyDropDetector(CHANNELS)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.epochs == first.epochs
+    fed(second, interrupted, conv3=step(10), fc1=step(10))
+    assert second.epochs == {"conv3": 11, "fc1": 11}
+
+
+def test_a_state_of_other_layers_or_another_rule_is_refused() -> None:
+    state = sl.EntropyDropDetector(CHANNELS).state_dict()
+    with pytest.raises(ValueError, match="not a state of EntropyDropDetector: it lacks channels, epochs,"):
+        sl.EntropyDropDetector(CHANNELS).load_state_dict({})
+    with pytest.raises(ValueError, match="the state is of the layers"):
+        sl.EntropyDropDetector({"conv3": 32}).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state is of the rule"):
+        sl.EntropyDropDetector(CHANNELS, margin=0.1).load_state_dict(state)
+
+
+def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
+    warning = sl.EntropyDropDetector(CHANNELS)
+    before = warning.state_dict()
+    with pytest.raises(ValueError, match="the entropy of layer 'fc1' is missing; given: conv3"):
+        warning.update({"conv3": 3.0})
+    for wrong in (20.0, -1.0, math.nan):  # 20: a perplexity, perhaps
+        with pytest.raises(
+            ValueError, match=r"layer 'conv3', with 32 channels, must be in \[0, 3.466\] nats"
+        ):
+            warning.update({"conv3": wrong, "fc1": 1.0})
+    assert warning.state_dict() == before
+    for vague in (None, [1.0, 2.0], torch.ones(2)):
+        with pytest.raises(ValueError, match="the entropy of layer 'conv3' must be one number, not"):
+            warning.update({"conv3": vague, "fc1": 1.0})
+    with pytest.raises(TypeError, match="channels must map each layer to its number, not be a list"):
+        sl.EntropyDropDetector(["conv3"])
+    with pytest.raises(ValueError, match="no layer is named"):
+        sl.EntropyDropDetector({})
+    with pytest.raises(ValueError, match="layer 'conv3' must be of a whole number of channels >= 2, not 1"):
+        sl.EntropyDropDetector({"conv3": 1})
+    for margin in (-0.1, math.inf, "0.1"):
+        with pytest.raises(ValueError, match=r"margin must be a finite number >= 0, not "):
+            sl.EntropyDropDetector(CHANNELS, margin=margin)
+    for name in ("reference", "patience"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 epoch, not 0"):
+            sl.EntropyDropDetector(CHANNELS, **{name: 0})
+
+
+def test_the_old_name_warns():
+    with pytest.warns(DeprecationWarning, match="EntropyDropDetector"):
+        assert sl.OverfitWarning is sl.EntropyDropDetector

@@ -1,0 +1,323 @@
+"""A file that cannot be read here and now is left as it is, named in one line, and not made anew.
+
+It is locked by another program, may not be read, lies on a broken mount, has a folder or a dangling link in
+its place, or was written by a newer library.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from image_folders import make_folder
+from test_training import SMALL, Interrupted, interrupt_after
+
+from sparsity_lib import study
+from sparsity_lib.study import data, files, language, profiles
+from sparsity_lib.study.__main__ import main
+from sparsity_lib.study.data import official
+from sparsity_lib.study.errors import StudyError, Unreadable
+from sparsity_lib.study.runs import file as runs
+
+TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}
+WANTED = study.Experiment(**SMALL)
+FIELDS = [f"{name}={value}" for name, value in SMALL.items()]
+Obstacle = Callable[[Path, pytest.MonkeyPatch], contextlib.AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As by a program that opened it to write, HDF5 among them."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def in_place_of(path: Path, make: Callable[[], None]) -> Iterator[None]:
+    aside = path.with_name("elsewhere")
+    path.rename(aside)
+    make()
+    yield
+    (os.rmdir if path.is_dir() else os.unlink)(path)
+    aside.rename(path)
+
+
+def folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextManager[None]:
+    return in_place_of(path, path.mkdir)
+
+
+def dangling(path: Path, monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextManager[None]:
+    return in_place_of(path, lambda: path.symlink_to("/not/mounted"))
+
+
+def refused(number: int) -> Obstacle:
+    """The system's answer when the file is opened; whoever runs the tests may be allowed to read all."""
+
+    @contextlib.contextmanager
+    def answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        def opened(self: Path, *args: object, **options: object) -> object:
+            if self == path:
+                raise OSError(number, os.strerror(number), str(path))
+            return really(self, *args, **options)
+
+        really = Path.open
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", opened)
+            yield
+
+    return answered
+
+
+OBSTACLES = {
+    "in use": locked,
+    "a folder": folder,
+    "a link to what is not there": dangling,
+    "no permission": refused(errno.EACCES),
+    "Input/output error": refused(errno.EIO),
+    "Stale file handle": refused(errno.ESTALE),
+}
+every_obstacle = pytest.mark.parametrize("why", OBSTACLES)
+
+
+def tree(root: Path) -> dict[str, str]:
+    """What is in a folder, but for locks."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
+        if path.suffix != ".lock":
+            found[str(path.relative_to(root))] = kind + (digest(path) if kind == "file" else "")
+    return found
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:  # as `refused` lets through
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_left_alone(path: Path, why: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The use of the file is refused in one line that names it and the reason, and nothing is changed."""
+    with OBSTACLES[why](path, monkeypatch):
+        before = tree(path.parent)
+        with pytest.raises(Unreadable) as caught:
+            use()
+        after = tree(path.parent)
+    assert str(path) in str(caught.value)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert after == before
+
+
+@pytest.fixture
+def finished(tiny_run: study.Run, tmp_path: Path) -> study.Run:
+    """A copy of a finished run."""
+    shutil.copy(tiny_run.path.with_suffix(runs.NETWORK), tmp_path)
+    return study.load(shutil.copy(tiny_run.path, tmp_path))
+
+
+@every_obstacle
+@pytest.mark.parametrize("ending", [".nc", runs.NETWORK])
+def test_a_run_is_not_made_anew(
+    why: str, ending: str, finished: study.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> study.Run:
+        return study.train(finished.experiment, interrupt_after(-1), finished.path.parent)
+
+    path = finished.path.with_suffix(ending)
+    is_left_alone(path, why, train, monkeypatch)
+    is_left_alone(path, why, lambda: runs.make_room(finished.experiment, path.parent), monkeypatch)
+    if ending == ".nc":
+        is_left_alone(path, why, lambda: study.load(path), monkeypatch)
+    elif why != "a link to what is not there":
+        is_left_alone(path, why, lambda: study.trained_network(finished), monkeypatch)
+    assert train().path == finished.path  # as it was
+
+
+@every_obstacle
+def test_a_training_does_not_begin_again(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted):
+        study.train(WANTED, interrupt_after(1), tmp_path, checkpoint_seconds=0)
+    path = runs.path_of(WANTED, tmp_path).with_suffix(".ckpt")
+    is_left_alone(path, why, lambda: study.train(WANTED, interrupt_after(-1), tmp_path), monkeypatch)
+    epochs: list[object] = []
+    study.train(WANTED, lambda record: epochs.append(record["epoch"]), tmp_path)
+    assert epochs == [1, 2]
+
+
+@every_obstacle
+def test_a_language_model_is_not_made_anew(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = language.LanguageExperiment(**TEXT)
+    path = language.train_language(experiment, folder=tmp_path).path
+    monkeypatch.setattr(language.training, "build", None)  # would fail
+    is_left_alone(path, why, lambda: language.train_language(experiment, folder=tmp_path), monkeypatch)
+    assert language.train_language(experiment, folder=tmp_path).path == path
+
+
+@every_obstacle
+def test_decoded_data_are_not_made_anew(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"folder:{make_folder(tmp_path / 'insects')}"
+    data.load(name, root=tmp_path)
+    kept = [path for path in (tmp_path / "cache").iterdir() if path.suffix in (".npy", ".json")]
+    assert len(kept) == 3  # the images, their record, and the digest of their files
+    for path in kept:
+        is_left_alone(path, why, lambda: data.load(name, root=tmp_path), monkeypatch)
+
+
+@every_obstacle
+def test_an_archive_is_not_downloaded_again(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = official.Archive("https://localhost:1/a.zip", "0" * 32, "a")  # nobody is there
+    path = tmp_path / archive.file
+    path.write_bytes(b"content")
+    is_left_alone(path, why, lambda: official.downloaded(archive, tmp_path), monkeypatch)
+
+
+@every_obstacle
+def test_a_note_of_divergence_counts_as_one(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.note_divergence(WANTED, tmp_path, "it did")
+    path = runs.path_of(WANTED, tmp_path).with_suffix(runs.DIVERGED)
+    is_left_alone(path, why, lambda: study.grid.missing([WANTED], tmp_path), monkeypatch)
+    assert study.grid.missing([WANTED], tmp_path) == []
+
+
+@pytest.mark.parametrize("why", ["no permission", "Stale file handle"])
+def test_a_folder_that_cannot_be_read_is_not_empty(
+    why: str, finished: study.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = {"no permission": errno.EACCES, "Stale file handle": errno.ESTALE}[why]
+
+    def listed(path: Path) -> list[str]:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(files.os, "listdir", listed)
+    with pytest.raises(Unreadable, match=why):
+        study.grid.missing([finished.experiment], finished.path.parent)
+
+
+@pytest.mark.parametrize("command", [["train", *FIELDS], ["run", "laptop", "--list"], ["status", "laptop"]])
+def test_the_commands_say_so_and_return_2(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = WANTED if command[0] == "train" else profiles.experiments("laptop")[0]
+    path = runs.path_of(wanted, tmp_path)
+    path.touch()
+    with locked(path, monkeypatch):
+        assert main([*command, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"error: cannot read {path}: ")
+    assert path.read_bytes() == b""
+    assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == [path.name]
+
+
+def newer_hdf5(content: bytes) -> bytes:
+    """The file with a superblock of a version that is not made yet."""
+    assert content[:8] == b"\x89HDF\r\n\x1a\n"
+    return content[:8] + b"\x09" + content[9:]
+
+
+def resealed(path: Path, change: Callable[[bytes], bytes]) -> None:
+    content, seal, _ = path.read_bytes().rpartition(b"\nSHA-256 ")
+    assert seal
+    files.write_sealed(path, change(content))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_run_file_of_a_newer_version_is_left_alone(sealed: bool, finished: study.Run) -> None:
+    path = finished.path
+    if sealed:
+        resealed(path, newer_hdf5)
+    else:  # as results of earlier code are
+        path.write_bytes(newer_hdf5(path.read_bytes().rpartition(b"\nSHA-256 ")[0]))
+    before = tree(path.parent)
+    with pytest.raises(Unreadable, match=rf"HDF5 {h5py.version.hdf5_version}.*superblock version"):
+        study.train(finished.experiment, interrupt_after(-1), path.parent)
+    assert tree(path.parent) == before
+
+
+def test_a_run_with_a_field_of_newer_code_is_left_alone(finished: study.Run) -> None:
+    with h5py.File(finished.path, "r+") as file:
+        fields = json.loads(file.attrs["experiment"])
+        file.attrs["experiment"] = json.dumps(fields | {"not_invented_yet": 1})
+    files.write_sealed(finished.path, finished.path.read_bytes())
+    before = tree(finished.path.parent)
+    with pytest.raises(Unreadable, match="not_invented_yet"):
+        study.train(finished.experiment, interrupt_after(-1), finished.path.parent)
+    assert tree(finished.path.parent) == before
+
+
+def test_tensors_of_a_newer_version_are_left_alone(finished: study.Run) -> None:
+    network = finished.path.with_suffix(runs.NETWORK)
+    checkpoint = runs.path_of(WANTED, network.parent).with_suffix(".ckpt")
+    for path in (network, checkpoint):
+        files.write_sealed(path, b"what torch 9 makes")
+    before = tree(network.parent)
+    with pytest.raises(Unreadable, match=r"\.weights\.pt is not damaged.*torch"):
+        study.trained_network(finished)
+    with pytest.raises(Unreadable, match=r"\.ckpt is not damaged.*torch"):
+        study.train(WANTED, interrupt_after(-1), network.parent)
+    assert tree(network.parent) == before
+
+
+def test_decoded_data_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
+    name = f"folder:{make_folder(tmp_path / 'insects')}"
+    data.load(name, root=tmp_path)
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:6] + b"\x09" + content[7:])  # the version of its format
+    with pytest.raises(ValueError, match="format version"):
+        np.load(path)
+    record = json.loads(path.with_suffix(".json").read_text())
+    del record["crc32"]
+    record["crc32"] = zlib.crc32(path.read_bytes(), zlib.crc32(json.dumps(record).encode()))
+    path.with_suffix(".json").write_text(json.dumps(record))
+    before = tree(path.parent)
+    with pytest.raises(Unreadable, match=r"\.npy is not damaged.*NumPy"):
+        data.load(name, root=tmp_path)
+    assert tree(path.parent) == before
+
+
+def test_readers_do_not_shut_each_other_out(finished: study.Run) -> None:
+    with h5py.File(finished.path), finished.path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert runs.find(finished.experiment, finished.path.parent)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=f"there is no {tmp_path}/a.nc") as caught:
+        study.load(tmp_path / "a.nc")
+    assert not isinstance(caught.value, Unreadable)
+
+
+def test_what_cannot_be_set_aside_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replaced(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files.os, "replace", replaced)
+    with pytest.raises(StudyError, match="Read-only file system"):
+        files.set_aside(tmp_path / "a.nc", "too short")
+
+
+def test_run_files_are_of_a_format_that_other_tools_read(tiny_run: study.Run) -> None:
+    """HDF5 1.10's, which netCDF of Debian 12 reads, and the HDF5 1.14 of the oldest h5py that is allowed."""
+    assert tiny_run.path.read_bytes()[8] <= 3  # the version of the superblock
+    if not shutil.which("ncdump"):
+        missing = "ncdump is missing; on Debian or Ubuntu: apt-get install netcdf-bin"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    shown = subprocess.run(["ncdump", tiny_run.path], capture_output=True, text=True, check=True).stdout
+    for layer in tiny_run.layers:
+        assert f"group: {layer} {{" in shown
+    assert "val_loss = " in shown
