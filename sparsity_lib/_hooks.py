@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib._layers import channel_axis
+from sparsity_lib._layers import channel_axis, check_width
 
 # Parts of torch that it does not promise to keep: without one of them, what it is for is not recognised.
 _in_graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
@@ -133,6 +133,8 @@ class Attachable:
                 return
             try:
                 axis = channel_axis(name, module, output, self._dim)
+                if self._dim is None:
+                    check_width(name, module, output.shape[axis])
             except (TypeError, ValueError) as error:
                 return self._refuse(name, error)
             with contextlib.ExitStack() as stack:  # entering them where there is no need costs time

@@ -45,6 +45,11 @@ WRAPPERS = {
 Key = str | nn.Module
 
 
+def is_layer(module: nn.Module) -> bool:
+    """Whether it is a convolution, linear or norm layer, or a lazy one that becomes it when it first runs."""
+    return issubclass(getattr(module, "cls_to_become", None) or type(module), LAYERS)
+
+
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """All modules of the model by dotted name, in its order, without the names that wrappers add.
 
@@ -108,12 +113,13 @@ def _select(modules: Mapping[str, nn.Module], key: Key) -> tuple[bool, dict[str,
             return True, {pattern: modules[pattern]}
         matching: dict[nn.Module, str] = {}
         for name, module in modules.items():
-            if isinstance(module, LAYERS) and fnmatchcase(name, pattern):
+            if is_layer(module) and fnmatchcase(name, pattern):
                 matching.setdefault(module, name)
         if matching:
             return False, {name: module for module, name in matching.items()}
-    layers = [name for name, module in modules.items() if isinstance(module, LAYERS)]
-    raise ValueError(f"no layer {key!r} in the model; it has {', '.join(layers) or 'no layers'}")
+    layers = [name for name, module in modules.items() if is_layer(module)]
+    more = f" and {len(layers) - 20} more" if len(layers) > 20 else ""
+    raise ValueError(f"no layer {key!r} in the model; it has {', '.join(layers[:20]) or 'no layers'}{more}")
 
 
 def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> int:
@@ -136,6 +142,16 @@ def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> 
     return axis
 
 
+def check_width(name: str, module: nn.Module, channels: int) -> None:
+    """Raise `ValueError` if one of torch's own layers put out but a part of its channels."""
+    width = _width(module)
+    if is_layer(module) and _is_torchs_own(module) and width not in (None, channels):
+        raise ValueError(
+            f"layer {name!r}, {type(module).__name__}, returned {channels} of its {width} channels; "
+            "to take them without the others, say dim="
+        )
+
+
 def _check(name: str, output: Any) -> None:
     """Raise `TypeError` unless the output is a dense tensor of floating-point numbers."""
     if not isinstance(output, Tensor):
@@ -156,16 +172,14 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     """The channels' axis by what the module says of itself; None where that leaves a choice."""
     axes, last = len(shape), isinstance(module, CHANNELS_LAST)
     first = isinstance(module, tuple(SPATIAL_AXES))
-    widths = [width for width in (getattr(module, each, None) for each in WIDTHS) if isinstance(width, int)]
-    if normalized := getattr(module, "normalized_shape", ()):
-        if len(normalized) > 1:
-            return 1 if 4 <= axes == len(normalized) + 1 else None  # (C, H, W), or there is a choice
-        widths = [*normalized]
+    normalized = getattr(module, "normalized_shape", ())
+    if len(normalized) > 1:
+        return 1 if 4 <= axes == len(normalized) + 1 else None  # (C, H, W), or there is a choice
     if axes == 2:
         return 1
-    if last and type(module).forward.__module__.startswith("torch.nn."):
+    if last and _is_torchs_own(module):
         return axes - 1
-    fitting = [axis for axis in range(1, axes) if shape[axis] in widths[:1]]
+    fitting = [axis for axis in range(1, axes) if shape[axis] == _width(module)]
     if len(fitting) == 1:
         return fitting[0]
     if first:
@@ -173,6 +187,18 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     if fitting or last or axes == 3:
         return None
     return None if any(isinstance(each, CHANNELS_LAST) for each in module.modules()) else 1
+
+
+def _width(module: nn.Module) -> int | None:
+    """How many channels the module says it puts out."""
+    normalized = getattr(module, "normalized_shape", ())
+    said = [*normalized] if len(normalized) == 1 else [getattr(module, each, None) for each in WIDTHS]
+    return next((width for width in said if isinstance(width, int)), None)
+
+
+def _is_torchs_own(module: nn.Module) -> bool:
+    """Whether its forward pass is as torch wrote it."""
+    return type(module).forward.__module__.startswith("torch.nn.")
 
 
 def chosen_layers(model: nn.Module, layers: Sequence[Key] | None) -> dict[str, nn.Module]:
@@ -198,6 +224,6 @@ def default_layers(known: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     never = getattr(nn.modules.linear, "NonDynamicallyQuantizableLinear", ())
     layers: dict[nn.Module, str] = {}
     for name, module in known.items():
-        if isinstance(module, LAYERS) and not isinstance(module, never):
+        if is_layer(module) and not isinstance(module, never):
             layers.setdefault(module, name)
     return {name: module for module, name in layers.items()}

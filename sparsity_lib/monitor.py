@@ -96,7 +96,7 @@ class ActivationMonitor(Attachable):
         """
         if self._guess is None:
             return list(self._modules)
-        if not any(self._seen.values()):
+        if not (self._refused or any(self._seen.values())):
             return self._guess
         without = {*self._heads, *self._refused, *([self._last[0]] if self._last else [])}
         return [name for name in self._modules if name in self._sums and name not in without]
@@ -113,13 +113,13 @@ class ActivationMonitor(Attachable):
             raise RuntimeError(
                 f"no output was seen from {', '.join(missing)}: the model did not run them while attached"
             )
-        if not self.layers:
-            raise RuntimeError("no layer ran whose output is not the model's; name the layers to monitor")
         unused = [name for name, times in self._seen.items() if not times and name not in self._refused]
-        if self._guess is not None and (unused or self._refused) and not self._warned:
+        reasons = [f"{', '.join(unused)} did not run"] if unused else []
+        reasons += map(str, self._refused.values())
+        if not self.layers:
+            raise RuntimeError("; ".join(["no layer can be reported but the model's output", *reasons]))
+        if self._guess is not None and reasons and not self._warned:
             self._warned = True
-            reasons = [f"{', '.join(unused)} did not run"] if unused else []
-            reasons += map(str, self._refused.values())
             warnings.warn(f"not monitored: {'; '.join(reasons)}", RuntimeWarning, stacklevel=2)
         return {name: self._sums[name].stats() for name in self.layers}
 

@@ -97,6 +97,8 @@ class _ActivationPenalty(Attachable):
             return
         bias = getattr(module, "bias", None)
         if not self._include_bias and bias is not None:
+            if bias.dim() != 1 or hasattr(bias, "full_tensor"):
+                raise ValueError(f"the bias of layer {name!r} is sharded or no vector: use include_bias=True")
             exact = torch.promote_types(output.dtype, torch.float32)
             output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
         positions = output.numel() // max(output.shape[axis], 1)

@@ -152,6 +152,23 @@ def test_layers_that_cannot_be_used_are_left_out_and_named() -> None:
             assert list(monitor.compute()) == ["model.0"]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # nested tensors are experimental
+def test_if_no_layer_can_be_used_the_error_says_why() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1).eval()
+    padding = torch.tensor([[False, False, True]])
+    with torch.no_grad(), sl.ActivationMonitor(encoder) as monitor:
+        encoder(x[None, :3], src_key_padding_mask=padding)  # torch takes a faster path through nested tensors
+    with pytest.raises(RuntimeError, match=r"layer 'layers\.0\.linear1' returned a nested"):
+        monitor.compute()
+
+
+def test_lazy_layers_are_what_they_become() -> None:
+    model = nn.Sequential(nn.LazyConv2d(5, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
+    assert sl.SparsityReg(model, {"*": 1.0}).layers == ["0", "1", "3"]
+    stats = monitored(model, torch.randn(2, 3, 6, 6))
+    assert {name: layer.channels for name, layer in stats.items()} == {"0": 5, "1": 5}
+
+
 def test_a_model_of_nothing_but_its_output_has_no_layer_to_monitor() -> None:
     for model in (nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 2), nn.ReLU()), nn.Sequential(nn.ReLU())):
         with pytest.raises(ValueError, match="no layer to monitor"):
@@ -159,7 +176,7 @@ def test_a_model_of_nothing_but_its_output_has_no_layer_to_monitor() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 4))
     with sl.ActivationMonitor(model) as monitor:
         model[1](x)
-    with pytest.raises(RuntimeError, match="no layer ran whose output is not the model's"):
+    with pytest.raises(RuntimeError, match="no layer can be reported but the model's output; 0 did not run"):
         monitor.compute()
     assert monitored(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2)), x).keys() == {"0"}
     assert monitored(nn.Linear(4, 2), x, layers=[""]).keys() == {""}

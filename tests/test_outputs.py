@@ -217,6 +217,21 @@ def test_what_is_not_a_dense_tensor_of_floating_point_is_refused_in_one_line(kin
         assert "\n" not in str(raised.value)
 
 
+def test_a_shard_of_the_channels_is_refused_unless_it_is_asked_for() -> None:
+    layer, x = nn.Linear(3, C), torch.randn(N, 3)
+    layer.weight, layer.bias = nn.Parameter(layer.weight[:5]), None
+    for attachable in (sl.SparsityReg(layer, {layer: 1.0}), sl.ActivationMonitor(layer, [layer])):
+        with attachable, pytest.raises(ValueError, match=f"returned 5 of its {C} channels; .* say dim="):
+            layer(x)
+    torch.testing.assert_close(penalty(layer, x, dim=1), -f.rfav_entropy(layer(x)).mean())
+
+
+def test_a_bias_that_is_no_vector_cannot_be_left_out() -> None:
+    layer = nn.LayerNorm((C, 3, 3))
+    with pytest.raises(ValueError, match="bias of layer '' is sharded or no vector"):
+        penalty(layer, torch.randn(N, C, 3, 3), include_bias=False)
+
+
 def test_outputs_without_samples_are_refused() -> None:
     cases = [
         (nn.Conv1d(3, 4, 2), (3, 5), "no batch axis, 3 axes are needed"),
