@@ -78,7 +78,7 @@ def _wrapped(module: nn.Module) -> str | None:
 
 
 def meant(modules: Mapping[str, nn.Module], keys: Iterable[Key]) -> dict[nn.Module, list[tuple[str, Key]]]:
-    """The modules meant by the keys, each with its name and key; with more than one if it is named again.
+    """The modules that the keys mean, each with its name and key; with several of them if it is named again.
 
     A key is a dotted name or a module (any), which overrides globs, or a glob (among `LAYERS`).
     """

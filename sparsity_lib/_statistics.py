@@ -89,7 +89,7 @@ class Sums:
 
     def add(self, activations: Tensor) -> None:
         """Take activations `(N, *spatial, D)`, float32 or float64."""
-        x = activations.reshape(-1, self.channels)  # (vectors, D)
+        x = activations.reshape(-1, self.channels).to(self.shift.dtype)  # (vectors, D)
         self.samples += len(activations)
         self.vectors += len(x)
         entropy, scale_free, sd, *sums, nonzeros, top = self.of_vectors(x)

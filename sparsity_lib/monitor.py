@@ -98,8 +98,11 @@ class ActivationMonitor(Attachable):
             return list(self._modules)
         if not (self._refused or any(self._seen.values())):
             return self._guess
-        without = {*self._heads, *self._refused, *([self._last[0]] if self._last else [])}
+        without = self._giving_output() | self._refused.keys()
         return [name for name in self._modules if name in self._sums and name not in without]
+
+    def _giving_output(self) -> set[str]:
+        return self._heads | {self._last[0]} if self._last else self._heads
 
     def compute(self) -> dict[str, LayerStats]:
         """The statistics since the last reset, by layer in the network's order.
@@ -113,7 +116,8 @@ class ActivationMonitor(Attachable):
             raise RuntimeError(
                 f"no output was seen from {', '.join(missing)}: the model did not run them while attached"
             )
-        unused = [name for name, times in self._seen.items() if not times and name not in self._refused]
+        known = self._sums.keys() | self._refused.keys() | self._giving_output()
+        unused = [name for name in self._modules if name not in known]
         reasons = [f"{', '.join(unused)} did not run"] if unused else []
         reasons += map(str, self._refused.values())
         if not self.layers:

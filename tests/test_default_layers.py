@@ -133,6 +133,15 @@ def test_layers_that_did_not_run_are_named_in_one_warning() -> None:
         monitor.compute()
 
 
+def test_a_layer_that_put_out_nothing_is_named_too() -> None:
+    model = nn.ModuleDict({"empty": nn.Linear(4, 4), "body": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))})
+    with sl.ActivationMonitor(model) as monitor:
+        model["empty"](x[:0])
+        model["body"](x)
+    with pytest.warns(RuntimeWarning, match="^not monitored: empty did not run$"):
+        assert list(monitor.compute()) == ["body.0"]
+
+
 def test_layers_that_cannot_be_used_are_left_out_and_named() -> None:
     class Odd(nn.Linear):
         def forward(self, x: Tensor) -> object:

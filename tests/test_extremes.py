@@ -77,6 +77,14 @@ def test_float64_is_computed_in_float64() -> None:
     assert stats.sd == pytest.approx(x.std(correction=0).item(), rel=1e-6)
 
 
+def test_the_dtype_may_change_between_batches() -> None:
+    layer, x = nn.Linear(4, 6), torch.randn(2, 20, 4)
+    with sl.ActivationMonitor(layer, [layer]) as monitor:
+        first = layer(x[0])
+        second = layer.double()(x[1].double())
+    assert_is_reference(monitor.compute()[""], torch.cat([first, second]))
+
+
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_reduced_precision_of_matrix_products_changes_nothing(precision: str) -> None:
     x = torch.randn(5000, 48) @ torch.randn(48, 48)
