@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from threading import Thread
+from types import ModuleType
 
 import pytest
 
-from sparsity_lib.study.errors import Stopped
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.queue.workers import Killed, side_by_side
 
 
@@ -32,6 +35,8 @@ def work(task, tell, stop):
         case "is deaf":
             tell(os.getpid())
             time.sleep(600)
+        case "has workers":
+            list(side_by_side(work, ["a"], 1, 1))
         case "waits":
             tell(os.getpid())
             while not stop():
@@ -116,3 +121,90 @@ def test_a_process_that_is_just_starting_is_not_interrupted(number):
     assert list(side_by_side(work, ["a"], 1, 1, told=told.append)) == [("a", None)]
     assert told == ["a"]
     thread.join()
+
+
+def test_the_script_that_asks_is_not_run_again(tmp_path, monkeypatch):
+    """As `multiprocessing` would: without a main guard it would ask again."""
+    script, main = tmp_path / "script.py", ModuleType("__main__")
+    script.write_text(f"open({str(tmp_path / 'again')!r}, 'w')")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert list(side_by_side(work, ["a"], 1, 1)) == [("a", None)]
+    assert os.listdir(tmp_path) == ["script.py"]
+    assert sys.modules["__main__"] is main
+
+
+def test_a_worker_has_no_workers():
+    """Or a module that trains as it is imported, by the training, would start ever more."""
+    ((_, error),) = side_by_side(work, ["has workers"], 1, 1)
+    assert isinstance(error, StudyError)
+    assert "__main__" in str(error)
+
+
+def test_one_after_the_other_in_this_process():
+    told = []
+    tasks = ["is process", "fails", "a"]
+    outcome = dict(side_by_side(tell_process, tasks, 2, 1, told=told.append, here=True))
+    assert told == [os.getpid(), os.getpid()]
+    assert outcome["is process"] is outcome["a"] is None
+    assert str(outcome["fails"]) == "no good"
+    ((_, error),) = side_by_side(tell_process, ["a"], 2, 1, stop=lambda: True, here=True)
+    assert isinstance(error, Stopped)
+
+
+def tell_process(task, tell, stop):
+    if task == "fails":
+        raise ValueError("no good")
+    tell(os.getpid())
+
+
+SCRIPT = """
+from torch import nn
+from sparsity_lib.study import Experiment, load_or_train_all
+
+open("began", "a").write("x")
+
+def net(channels, size, classes):
+    pixels = size[0] * size[1]
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * pixels, 8), nn.ReLU(), nn.Linear(8, classes))
+
+small = dict(network={network!r}, epochs=1, limit=60, held_out=40)
+runs = load_or_train_all([Experiment(**small, seed=seed) for seed in (0, 1)])
+print(*(run.experiment.seed for run in runs))
+"""
+
+
+def asked(network, folder, *how, given=None):
+    (folder / "script.py").write_text(SCRIPT.format(network=network))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "SPARSITY_RUNS": str(folder / "runs")}
+    return subprocess.run(
+        [sys.executable, *how], cwd=folder, env=environment, input=given, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "how"),
+    [
+        ("vanillaNet", "file"),
+        pytest.param("__main__:net", "file", marks=pytest.mark.slow),
+        pytest.param("vanillaNet", "-c", marks=pytest.mark.slow),
+        pytest.param("vanillaNet", "-", marks=pytest.mark.slow),
+        pytest.param("__main__:net", "-", marks=pytest.mark.slow),
+    ],
+)
+def test_a_script_needs_no_main_guard(network, how, tmp_path):
+    text = SCRIPT.format(network=network)
+    arguments = {"file": ["script.py"], "-c": ["-c", text], "-": ["-"]}[how]
+    answer = asked(network, tmp_path, *arguments, given=text if how == "-" else None)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.endswith("\n0 1\n")
+    assert (tmp_path / "began").read_text() == "x"
+
+
+@pytest.mark.slow
+def test_a_module_that_trains_as_it_is_imported_by_the_training_is_told_so(tmp_path):
+    answer = asked("script:net", tmp_path, "script.py")
+    assert answer.returncode == 1
+    last = answer.stderr.splitlines()[-1]
+    assert "2 of 2 runs failed" in last
+    assert 'if __name__ == "__main__"' in last

@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import Any, BinaryIO
 
 import torch
@@ -30,6 +31,8 @@ _REASONS = {
     errno.ENOTDIR: "it is a file, not a folder",
     errno.ENOENT: "it is a link to what is not there",
 }
+MAIN_GUARD = '`if __name__ == "__main__":`'
+_held: dict[str, int] = {}  # the thread of this process that holds a lock
 _TENSORS = ("file of tensors", f"torch {torch.__version__}")
 _SEAL = b"\nSHA-256 "  # after a sealed file's content; its digest follows, in hex
 
@@ -192,7 +195,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
 def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Hold the right to write `path`; a second process says what is being done, and waits.
 
-    The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits.
+    The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits, and
+    `StudyError` where it would wait for its own caller.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,6 +204,11 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
         try:
             holder.acquire(blocking=False)
         except Timeout:
+            if _held.get(holder.lock_file) == get_ident():
+                raise StudyError(
+                    f"{path.stem} is being {doing} by this program already, which imports a module that does "
+                    f"the same as it is imported: put that below {MAIN_GUARD}"
+                ) from None
             print(f"{path.stem} is being {doing} by another process; waiting for it", file=sys.stderr)
             while not holder.is_locked:
                 if stop is not None and stop():
@@ -208,9 +217,11 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
                     holder.acquire(timeout=0.5)
     except OSError as error:
         raise StudyError(f"cannot write in {path.parent}: {error.strerror}") from None
+    _held[holder.lock_file] = get_ident()
     try:
         yield
     finally:
+        del _held[holder.lock_file]
         holder.release()
 
 

@@ -139,7 +139,8 @@ def _train_side_by_side(
             bar.set_postfix_str(f"{run} epoch {epoch} val loss {loss:.3f}", refresh=False)
 
         work = partial(_train_one, folder=folder)
-        for experiment, error in side_by_side(work, experiments, jobs, threads, stop, show):
+        here = any(experiment.network.startswith("__main__:") for experiment in experiments)
+        for experiment, error in side_by_side(work, experiments, jobs, threads, stop, show, here):
             ended += 1
             if not isinstance(error, Stopped):
                 mark = "done" if error is None else f"not finished: {error}"

@@ -9,22 +9,27 @@ import copy
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread
+from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 
 from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.files import MAIN_GUARD
 
 Task = TypeVar("Task")
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 Tell: TypeAlias = Callable[[Any], None]
 Stop: TypeAlias = Callable[[], bool]
+
+_is_worker = False  # whether this process is one of those that `side_by_side` starts
 
 
 class Killed(StudyError):
@@ -38,6 +43,7 @@ def side_by_side(
     threads: int,
     stop: Stop = lambda: False,
     told: Tell = lambda message: None,
+    here: bool = False,
 ) -> Iterator[tuple[Task, BaseException | None]]:
     """Yield each task as it ends, with what `work(task, tell, stop)` raised, or None.
 
@@ -46,7 +52,18 @@ def side_by_side(
     with `Stopped`. The works are asked to stop on leaving, too, so that an interrupted notebook leaves
     checkpoints, and waited for; whoever is interrupted again, or while they stop, kills them. Errors carry
     the traceback of their process as a note.
+
+    The works are done one after the other in this process if `here` is true: what they need is in `__main__`,
+    which the processes do not import; also in a daemonic process, which may have no children. Raises
+    `StudyError` in one of the processes themselves, which a module does that trains as it is imported.
     """
+    if _is_worker:
+        raise StudyError(
+            f"a training imports this module, which trains as it is imported: put that below {MAIN_GUARD}"
+        )
+    if here or multiprocessing.current_process().daemon:
+        yield from _one_after_the_other(work, tasks, stop, told)
+        return
     waiting, asked = deque(tasks), False
     idle: list[_Worker] = []
     running: dict[Any, tuple[_Worker, Task]] = {}  # by the pipe
@@ -89,6 +106,20 @@ def side_by_side(
             raise
 
 
+def _one_after_the_other(
+    work: Callable[[Task, Tell, Stop], None], tasks: Sequence[Task], stop: Stop, told: Tell
+) -> Iterator[tuple[Task, BaseException | None]]:
+    for task in tasks:
+        error = None
+        try:
+            if stop():
+                raise Stopped("not started")
+            work(task, told, stop)
+        except Exception as raised:
+            error = raised
+        yield task, error
+
+
 def _kill(running: dict[Any, tuple["_Worker", Task]]) -> None:
     for worker, _ in running.values():
         worker.process.kill()
@@ -101,7 +132,8 @@ class _Worker:
         context: SpawnContext = multiprocessing.get_context("spawn")  # a forked torch hangs, having threads
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, threads))
-        with _signals_held_back():  # until it ignores them: Ctrl-C is sent to whole groups of processes
+        # Signals wait until it ignores them: Ctrl-C is sent to whole groups of processes.
+        with _signals_held_back(), _main_hidden():
             self.process.start()
         theirs.close()  # else the pipe would not end with the process
 
@@ -144,7 +176,20 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """A process that starts meanwhile does not import the main script, which would train again there."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
+    global _is_worker
+    _is_worker = True
     for number in _ASKING:  # the parent says when to stop
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
