@@ -161,13 +161,15 @@ def test_layers_that_cannot_be_used_are_left_out_and_named() -> None:
             assert list(monitor.compute()) == ["model.0"]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # nested tensors are experimental
 def test_if_no_layer_can_be_used_the_error_says_why() -> None:
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1).eval()
-    padding = torch.tensor([[False, False, True]])
-    with torch.no_grad(), sl.ActivationMonitor(encoder) as monitor:
-        encoder(x[None, :3], src_key_padding_mask=padding)  # torch takes a faster path through nested tensors
-    with pytest.raises(RuntimeError, match=r"layer 'layers\.0\.linear1' returned a nested"):
+    class Pair(nn.Conv2d):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, super().forward(x)
+
+    model = Pair(3, 4, 1)
+    with sl.ActivationMonitor(model) as monitor:
+        model(torch.randn(2, 3, 5, 5))
+    with pytest.raises(RuntimeError, match="no layer can be reported.*; layer '' returned tuple"):
         monitor.compute()
 
 
