@@ -169,7 +169,7 @@ def test_if_no_layer_can_be_used_the_error_says_why() -> None:
     model = Pair(3, 4, 1)
     with sl.ActivationMonitor(model) as monitor:
         model(torch.randn(2, 3, 5, 5))
-    with pytest.raises(RuntimeError, match="no layer can be reported.*; layer '' returned tuple"):
+    with pytest.raises(RuntimeError, match=r"no layer can be reported.*; layer '' returned tuple"):
         monitor.compute()
 
 
@@ -187,7 +187,7 @@ def test_a_model_of_nothing_but_its_output_has_no_layer_to_monitor() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 4))
     with sl.ActivationMonitor(model) as monitor:
         model[1](x)
-    with pytest.raises(RuntimeError, match="no layer can be reported but the model's output; 0 did not run"):
+    with pytest.raises(RuntimeError, match=r"no layer can be reported but the model's output; 0 did not run"):
         monitor.compute()
     assert monitored(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2)), x).keys() == {"0"}
     assert monitored(nn.Linear(4, 2), x, layers=[""]).keys() == {""}
