@@ -90,6 +90,19 @@ def test_other_cells_and_the_run_itself_are_no_peers():
     assert again["n"].tolist() == [19]
 
 
+def test_fresh_values_outside_are_counted_by_quantity():
+    fresh, published = published_and_fresh()
+    row = comparison.repeatability(fresh, published).loc["best_accuracy"]
+    assert (row["judged"], row["outside"], row["outside by chance"]) == (2, 1, pytest.approx(0.1))
+    assert not comparison.repeatability(fresh, None).to_numpy().any()
+
+
+def test_a_description_is_formatted_as_its_mean_and_interval():
+    found = comparison.describe([0.1, 0.3])
+    assert f"{found:+.1f}" == f"+0.2 (−1.1 to +{found.high:.1f})"
+    assert f"{comparison.describe([-0.3]):.1f}" == "−0.3"
+
+
 def test_papers_tables():
     assert paper.WIDTHS == WIDTHS
     everything = paper.accuracies()

@@ -32,6 +32,11 @@ class Description(NamedTuple):
     high: float
     missing: int
 
+    def __format__(self, spec: str) -> str:
+        """Mean and interval in the format of a number, as `f"{gain:+.3f}"`: `+0.018 (+0.010 to +0.027)`."""
+        mean, low, high = (format(value, spec).replace("-", "−") for value in (self.mean, self.low, self.high))
+        return mean if self.n == 1 else f"{mean} ({low} to {high})"
+
 
 def describe(values: ArrayLike) -> Description:
     """n, mean, SD and 95 % t interval; NaN (censored or absent) values are counted as missing."""
@@ -188,6 +193,24 @@ def against_published(
                 | {"by_chance": 1 - level if judged else np.nan}
             )
     return pd.DataFrame(rows).astype({"inside": "boolean"})
+
+
+def repeatability(
+    fresh: xr.Dataset | pd.DataFrame, published: xr.Dataset | pd.DataFrame | None
+) -> pd.DataFrame:
+    """Counts of fresh values outside the 95 % prediction intervals of the published runs, by quantity.
+
+    **Returns:** one row per accuracy or loss: `judged`, fresh values whose cell has at least two published
+    runs; `outside`, those of them outside the interval; `outside by chance`, the number expected if nothing
+    differs. Nothing is judged where `published` is None.
+    """
+    found = against_published(fresh, fresh if published is None else published)
+    of_quantity = found.groupby("quantity", sort=False)
+    judged = of_quantity["inside"].count()
+    outside = (judged - of_quantity["inside"].sum()).astype(int)
+    return pd.DataFrame(
+        {"judged": judged, "outside": outside, "outside by chance": of_quantity["by_chance"].sum()}
+    )
 
 
 def _table(runs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:

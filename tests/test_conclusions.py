@@ -1,0 +1,138 @@
+"""Conclusions of notebooks 01 to 04: what their words rest on, in the published results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from sparsity_lib import study
+from sparsity_lib.study.analysis import comparison, onset, questions
+from sparsity_lib.study.analysis import summary as analysis
+
+PLAIN, SR1, SR2, SR3, VAR = "vanillaNet", "sr1Net ×16", "sr2Net ×16", "sr3Net ×16", "varNet ×16"
+LATER = ("conv3", "conv4", "fc1")
+NOISY, CLEAN = 0.3, 0.0
+SEEDS = 20
+
+
+@pytest.fixture(scope="module")
+def curves() -> xr.Dataset:
+    """The published runs of the laptop's networks."""
+    published = study.published("laptop")
+    assert published is not None
+    labels = [PLAIN, "dropNet", "normNet", SR1, "sr2Net", SR2, SR3, VAR]
+    return analysis.only(published, label=labels, size="s", optimizer="sgd", epochs=100, others="")
+
+
+@pytest.fixture(scope="module")
+def table(curves: xr.Dataset) -> pd.DataFrame:
+    """Their summary."""
+    return analysis.summary(curves)
+
+
+@pytest.fixture(scope="module")
+def overfitting(curves: xr.Dataset) -> pd.Series:
+    """Runs that overfit, by label noise and network."""
+    return onset.onset_table(curves).groupby(["label_noise", "label"])["epoch"].count()
+
+
+def runs_of(table: pd.DataFrame, label: str, noise: float) -> pd.DataFrame:
+    found = table[(table["label"] == label) & (table["label_noise"] == noise)]
+    assert len(found) == SEEDS
+    return found
+
+
+def change(runs: pd.DataFrame, quantity: str, layer: str, since: str = "best") -> comparison.Description:
+    return comparison.describe(runs[f"{quantity}_end:{layer}"] - runs[f"{quantity}_{since}:{layer}"])
+
+
+def test_watching_entropy_falls_with_overfitting_in_the_plain_network(
+    table: pd.DataFrame, overfitting: pd.Series
+) -> None:
+    plain = runs_of(table, PLAIN, NOISY)
+    assert comparison.describe(plain["val_loss_rise"]).low > 0
+    assert overfitting[NOISY, PLAIN] > SEEDS / 2
+    for layer in LATER:
+        assert change(plain, "entropy", layer).high < -1
+        assert abs(change(plain, "scale_free_entropy", layer).mean) < 0.05
+    assert (plain["sd_end:conv3"] > 2 * plain["sd_best:conv3"]).all()
+
+
+def test_watching_entropy_and_overfitting_come_apart(table: pd.DataFrame, overfitting: pd.Series) -> None:
+    assert overfitting[NOISY, "normNet"] > SEEDS / 2
+    assert overfitting[NOISY, "dropNet"] == 0
+    for network in ("dropNet", "normNet"):
+        for layer in ("conv3", "conv4"):
+            assert abs(change(runs_of(table, network, NOISY), "entropy", layer).mean) < 0.05
+    assert overfitting[CLEAN, PLAIN] == 0
+    clean = runs_of(table, PLAIN, CLEAN)
+    assert change(clean, "entropy", "conv3", "start").high < -1
+    assert clean["val_loss_rise"].max() < onset.FLOOR
+
+
+def test_sr1_weakens_overfitting_and_does_not_stop_it(table: pd.DataFrame, overfitting: pd.Series) -> None:
+    assert 0 < overfitting[NOISY, SR1] < overfitting[NOISY, PLAIN]
+    assert comparison.compare(table, SR1, PLAIN, "val_loss_rise", label_noise=NOISY).high < 0
+    assert comparison.describe(runs_of(table, SR1, NOISY)["val_loss_rise"]).low > 0.1
+    assert abs(comparison.compare(table, SR1, PLAIN, "min_val_loss", label_noise=NOISY).mean) < 0.02
+    for noise in (NOISY, CLEAN):
+        assert comparison.compare(table, SR1, PLAIN, "chosen_accuracy", label_noise=noise).low > 0
+    assert comparison.compare(table, SR1, PLAIN, "entropy_end:conv3", label_noise=NOISY).low > 1
+    scale_free = comparison.compare(table, SR1, PLAIN, "scale_free_entropy_end:conv3", label_noise=NOISY)
+    assert -0.05 < scale_free.low < 0 < scale_free.high < 0.05
+
+
+def test_sr1_collapses_in_one_run_with_correct_labels(table: pd.DataFrame) -> None:
+    clean = table[table["label_noise"] == CLEAN]
+    collapsed = clean[clean["last_five_accuracy"] < 0.2]
+    assert collapsed["label"].tolist() == [SR1]
+    assert collapsed["last_val_loss"].iloc[0] == pytest.approx(np.log(10), abs=0.01)
+    assert collapsed["chosen_accuracy"].iloc[0] > 0.9
+    assert table[table["label_noise"] == NOISY]["last_five_accuracy"].min() > 0.5
+
+
+def test_sr2_overfits_less_than_sr1_and_is_not_more_accurate(
+    table: pd.DataFrame, overfitting: pd.Series
+) -> None:
+    counts = [overfitting[NOISY, name] for name in (SR2, SR1, PLAIN)]
+    assert counts == sorted(counts)
+    assert overfitting[NOISY, SR2] < overfitting[NOISY, "sr2Net"]
+    for other in (PLAIN, SR1):
+        assert comparison.compare(table, SR2, other, "val_loss_rise", label_noise=NOISY).high < 0
+        assert comparison.compare(table, SR2, other, "last_five_accuracy", label_noise=NOISY).low > 0
+    assert comparison.compare(table, SR2, PLAIN, "chosen_accuracy", label_noise=NOISY).low > 0
+    assert comparison.compare(table, SR2, SR1, "chosen_accuracy", label_noise=NOISY).high < 0
+    clean = comparison.compare(table, SR2, SR1, "chosen_accuracy", label_noise=CLEAN)
+    assert clean.low < 0 < clean.high
+
+
+def test_a_variance_penalty_does_as_well_as_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
+    for noise in (NOISY, CLEAN):
+        accuracy = comparison.compare(table, VAR, SR2, "chosen_accuracy", label_noise=noise)
+        assert -0.01 < accuracy.low < 0 < accuracy.high < 0.01
+    rise = comparison.compare(table, VAR, SR2, "val_loss_rise", label_noise=NOISY)
+    assert -0.05 < rise.low < 0 < rise.high < 0.05
+    assert abs(overfitting[NOISY, VAR] - overfitting[NOISY, SR2]) <= 2
+    assert comparison.compare(table, SR2, PLAIN, "sd_end:conv3", label_noise=NOISY).high < -1
+    scale_free = comparison.compare(table, SR2, PLAIN, "scale_free_entropy_end:conv3", label_noise=NOISY)
+    assert 0 < scale_free.low < scale_free.high < 0.05
+
+
+def test_sr3_does_not_differ_from_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
+    for quantity in ("chosen_accuracy", "min_val_loss", "val_loss_rise"):
+        for noise in (NOISY, CLEAN):
+            found = comparison.compare(table, SR3, SR2, quantity, label_noise=noise)
+            assert found.low < 0 < found.high
+    assert comparison.compare(table, SR3, PLAIN, "chosen_accuracy", label_noise=NOISY).low > 0
+    assert overfitting[NOISY, SR3] <= overfitting[NOISY, SR2] < overfitting[NOISY, PLAIN]
+
+
+def test_sr3_correlations_of_conv1_shrink_and_stay_near_those_of_random_filters(curves: xr.Dataset) -> None:
+    runs = analysis.only(curves, seed=100, label_noise=NOISY).set_index(run="label")["correlation"]
+    conv1 = runs.sel(layer="conv1", center="filters")
+    random = questions.random_correlation(16, 9)
+    assert conv1.sel(run=SR3, epoch=99) < conv1.sel(run=SR2, epoch=99)
+    assert conv1.sel(run=SR3, epoch=99) > 0.9 * random
+    assert conv1.sel(run=PLAIN, epoch=-1) < 1.2 * random
+    conv2 = runs.sel(layer="conv2", center="filters", run=PLAIN, epoch=-1)
+    assert float(conv2) == pytest.approx(questions.random_correlation(16, 144), rel=0.35)
