@@ -288,7 +288,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (results, language.publication):
         monkeypatch.setattr(module, "PROJECT", tmp_path)
     source = ROOT / "results"
-    some = [source / "laptop/curves.nc", *sorted((source / "laptop").glob("*-digits-*.nc"))[:2]]
+    some = [source / "laptop/adam.nc", *sorted((source / "laptop").glob("*-digits-*.nc"))[:2]]
     for path in [*some, source / "language/laptop.nc"]:
         target = tmp_path / "results" / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
@@ -303,7 +303,7 @@ def test_damaged_published_results_are_refused(
     published: Path, how_many: tuple[int, int], survived: Survived
 ) -> None:
     cases: dict[Path, Callable[[], object]] = {
-        published / "laptop/curves.nc": lambda: study.published("laptop"),
+        published / "laptop/adam.nc": lambda: study.published("laptop"),
         results.published_runs("laptop")[0]: lambda: results.published_runs("laptop"),
         published / "language/laptop.nc": lambda: language.published("laptop"),
     }
@@ -358,7 +358,7 @@ def test_all_that_reads_published_results_refuses_damaged_ones(
     assert "gpu: " not in told
     survived()
 
-    run, curves = results.published_runs("laptop")[0], published / "laptop/curves.nc"
+    run, curves = results.published_runs("laptop")[0], published / "laptop/adam.nc"
     everything: dict[Path, list[Callable[[], object]]] = {
         curves: [lambda: study.published("laptop"), lambda: study_facts.run_times(root)],
         run: [published_explorer.chosen, lambda: study_facts.run_times(root)],

@@ -16,8 +16,8 @@ from sparsity_lib.study import profiles
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.queue.scheduling import run_queue
+from sparsity_lib.study.runs import compact, publication, results
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.runs.provenance import NUMERICS
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
@@ -27,10 +27,8 @@ SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 def tiny_profile(monkeypatch, runs_folder, tmp_path):
     """A profile of two cells, with runs and results in folders of its own."""
     cells = ({"network": "vanillaNet", **SMALL}, {"network": "sr3Net", **SMALL})
-    grid = profiles.Profile(
-        "two cells", {"networks": profiles.Grid(cells, seeds=(0,), published_seeds=(100, 101))}
-    )
-    monkeypatch.setitem(profiles.PROFILES, "tiny", grid)
+    grid = profiles.Grid(cells, seeds=(0,), published_seeds=(100, 101), shown={})
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two cells", {"networks": grid}))
     monkeypatch.setattr(results, "PROJECT", tmp_path)
     return runs_folder
 
@@ -203,12 +201,11 @@ def test_bad_input_is_one_line(command, said, capsys, runs_folder):
 
 
 @pytest.mark.slow
-def test_a_grid_may_have_its_curves_in_a_file_of_its_own(tiny_profile, monkeypatch, capsys):
+def test_curves_of_deep_networks_are_a_data_set_of_their_own(tiny_profile, monkeypatch, capsys):
     monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     deep = ({"network": "vanillaNet", "rho": -1.0, **SMALL},)
-    both = {"deep": profiles.Grid(deep, (0,), (100,), published_files=0, file="deep.nc")}
-    both |= profiles.PROFILES["tiny"].grids
-    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two files", both))
+    both = {"deep": profiles.Grid(deep, (0,), (100,), deep=True)} | profiles.PROFILES["tiny"].grids
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two grids", both))
     for experiment in profiles.experiments("tiny", (100,)):
         study.train(experiment)
     assert publication.publish("tiny") == 3
@@ -235,7 +232,7 @@ def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_
     assert curves.sizes["run"] == 4
     assert sorted(set(curves.seed.values)) == [100, 101]
     run = study.load(results.published_runs("tiny")[0])
-    assert run.root.sizes["image"] == publication.PUBLISHED_IMAGES
+    assert run.root.sizes["image"] == compact.PUBLISHED_IMAGES
     with h5py.File(run.path) as file:  # as small as in the run's own file
         assert file["conv1/heatmap"].dtype == np.uint8
     assert main(["status", "tiny", "--seeds", "100-101"]) == 0
@@ -335,11 +332,14 @@ def test_runs_that_differ_in_more_than_the_seed_are_told_apart(tmp_path):
 
 
 def test_damaged_files_are_named(tiny_profile, tiny_run, tmp_path):
-    published = tmp_path / "results/tiny/curves.nc"
-    published.parent.mkdir(parents=True)
-    published.write_text("no netCDF")
-    with pytest.raises(study.StudyError, match=r"curves.nc is damaged"):
-        results.published("tiny")
+    for name in ("curves.nc", "networks.nc"):
+        published = tmp_path / "results/tiny" / name
+        published.parent.mkdir(parents=True, exist_ok=True)
+        published.write_text("no netCDF")
+        for read in (results.published, results.published_ids):
+            with pytest.raises(study.StudyError, match=rf"{name} is damaged"):
+                read("tiny")
+        published.unlink()
     content = bytearray(tiny_run.path.read_bytes())
     damaged = tmp_path / tiny_run.path.name
     for place in range(len(content) // 3, len(content), 997):

@@ -83,7 +83,7 @@ def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
 
 @pytest.mark.slow
 def test_short_runs_share_a_job_and_those_of_unknown_cost_do_not(project):
-    for name in ("curves.nc", "SHA256SUMS"):
+    for name in ("networks.nc", "SHA256SUMS"):
         (project / "results/laptop").mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "results/laptop" / name, project / "results/laptop")
 

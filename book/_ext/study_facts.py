@@ -68,8 +68,8 @@ def notebook_settings(root: Path) -> list[str]:
 
 def run_times(root: Path) -> list[str]:
     """What the runs cost, for `runs/` and for each folder of published runs."""
-    from sparsity_lib.study.profiles import PROFILES, profile
-    from sparsity_lib.study.runs.results import as_listed, load_curves
+    from sparsity_lib.study.profiles import PROFILES
+    from sparsity_lib.study.runs.results import published_parts, published_runs
 
     local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
     read, unreadable = _provenance(sorted(local.glob("*.nc")))
@@ -77,12 +77,10 @@ def run_times(root: Path) -> list[str]:
     if unreadable:
         lines += ["", f"Could not be read: {', '.join(map(as_text, unreadable))}.", ""]
     for name in PROFILES:
-        folder = root / "results" / name
-        files = [folder / file for file in profile(name).files()]
         all_runs: list[dict[str, Any]] = []
-        for together in filter(None, map(load_curves, files)):
+        for together in published_parts(name):
             all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
-        kept, _ = _provenance(as_listed(path) for path in sorted(folder.glob("*.nc")) if path not in files)
+        kept, _ = _provenance(published_runs(name))
         lines += _told(f"Published runs, `{name}`", all_runs, kept)
     return lines or ["No runs yet: `make study` trains them."]
 

@@ -17,6 +17,7 @@ from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.queue import costs
 from sparsity_lib.study.queue.scheduling import missing, run_queue
 from sparsity_lib.study.recipes import ALL_SIZES
+from sparsity_lib.study.repeatability import differences
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.selection import parse_seeds
@@ -157,26 +158,38 @@ def _status(args: argparse.Namespace) -> int:
         if not args.profile and not grids <= set(profile(name).grids):
             continue  # asked of all profiles: those that have it
         queue = _queue(args, name)
-        took = costs.measured(name, queue, args.out)
-        expected = costs.expected(name, queue, took)
+        took, begun = costs.measured(name, queue, args.out), costs.in_training(queue, args.out)
+        begun = {run: progress for run, progress in begun.items() if run not in took}
+        by_checkpoint = {
+            e.id: begun[e.id].seconds / begun[e.id].epochs * e.epochs
+            for e in queue
+            if e.id in begun and begun[e.id].epochs
+        }
+        expected = costs.expected(name, queue, took | by_checkpoint)
         absent = sum(experiment.id not in took for experiment in queue)
         print(f"{name}: {len(queue)} runs, {absent} missing")
         rest, unknown = 0.0, 0
         for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
-            members = list(group)
-            left = sum(e.id not in took for e in members)
-            cost = expected[members[0].id]
+            members = {e.id: e for e in group}
+            left = [run for run in members if run not in took]
+            cost = expected[next(iter(members))]
             if cost is None:
-                told = "cost unknown"
-            elif cost.others:
-                told = f"about {cost.seconds:.0f} s each, as others of this size"
+                told, unknown = "cost unknown", unknown + len(left)
             else:
-                told = f"{cost.seconds:.0f} s each"
-            print(f"  {cell}: {len(members) - left} done, {left} missing, {told}")
-            rest, unknown = rest + (left * cost.seconds if cost else 0), unknown + (0 if cost else left)
+                told = f"about {cost.seconds:.0f} s each, as others of this size"
+                told = told if cost.others else f"{cost.seconds:.0f} s each"
+                todo = [1 - begun[run].epochs / members[run].epochs if run in begun else 1.0 for run in left]
+                rest += cost.seconds * sum(todo)
+            underway = [
+                f"{begun[run].epochs} of {members[run].epochs} epochs" for run in left if run in begun
+            ]
+            at = f"{len(underway)} in training ({', '.join(underway)}), " if underway else ""
+            done, missing = len(members) - len(left), len(left) - len(underway)
+            print(f"  {cell}: {done} done, {at}{missing} missing, {told}")
         if absent:
+            hours = rest / 3600
             print(
-                f"  the rest costs about {rest / 60:.0f} min of one job, and {unknown} runs of unknown cost"
+                f"  left: {hours:.1f} h of one job, {hours / 2:.1f} h of two; {unknown} runs of unknown cost"
             )
     return 0
 
@@ -184,13 +197,30 @@ def _status(args: argparse.Namespace) -> int:
 def _publish(args: argparse.Namespace) -> int:
     count = publication.publish(args.profile, args.out, args.replace)
     print(f"{count} runs added to {results.folder_of(args.profile)}")
+    if args.weights:
+        count = publication.publish_networks(args.profile, args.weights.split(","), args.out)
+        print(f"{count} networks added")
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    wrong = publication.verify(args.profile)
-    print("\n".join(wrong) if wrong else f"{args.profile}: every published file is as listed")
+    if args.again:
+        wrong, sound = _repeated(args), f"{args.again}: its first epochs are the same again"
+    else:
+        wrong, sound = publication.verify(args.profile), f"{args.profile}: every published file is as listed"
+    print("\n".join(wrong) if wrong else sound)
     return 1 if wrong else 0
+
+
+def _repeated(args: argparse.Namespace) -> list[str]:
+    """What differs when the run, finished or else published, is trained again."""
+    (experiment,) = _alone(experiments(args.profile, published=True), [args.again], args.profile)
+    if run := runs.find(experiment, args.out, by_any_code=True):
+        return differences(experiment, results.curves([run]))
+    for part in results.published_parts(args.profile):
+        if experiment.id in part["run"]:
+            return differences(experiment, part.sel(run=[experiment.id]))
+    raise StudyError(f"{experiment.id} is neither finished nor published")
 
 
 def _cell(experiment: Experiment) -> str:
@@ -218,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, what: Any, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.set_defaults(command=what)
-        if what not in (_tensorboard, _verify):
+        if what is not _tensorboard:
             sub.add_argument(
                 "--out", metavar="FOLDER", help="the folder of runs (default: the project's runs/)"
             )
@@ -258,7 +288,10 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("profile")
     again = "also runs made anew, for published ones of other code"
     publish.add_argument("--replace", action="store_true", help=again)
-    command("verify", _verify, "check the published runs against their digests").add_argument("profile")
+    publish.add_argument("--weights", metavar="sr2Net,varNet", default="", help="also networks of shown runs")
+    verify = command("verify", _verify, "check the published runs against their digests")
+    verify.add_argument("profile")
+    verify.add_argument("--again", metavar="RUN", default="", help="train a run's first epochs again instead")
     return parser
 
 

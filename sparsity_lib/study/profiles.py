@@ -32,9 +32,6 @@ GRIDS = {
 }
 
 
-CURVES = "curves.nc"
-
-
 @dataclass(frozen=True)
 class Grid:
     """Cells (all fields of an experiment but its seed), and the seeds each is trained with."""
@@ -43,13 +40,20 @@ class Grid:
     seeds: tuple[int, ...]
     published_seeds: tuple[int, ...]
     trained: int | None = None  # so many of its first cells are trained with `seeds`; None is all
-    published_files: int = 1  # of so many seeds the whole file is published; of the others, the curves
-    # In which those are: networks of many layers would fill one file with what the others lack.
-    file: str = CURVES
+    # Cells with these fields: the first published seed's run file is published too; None is no cell.
+    shown: dict[str, Any] | None = None
+    deep: bool = False  # networks of many layers: their curves are joined with no other grid's
 
     def cells_for(self, seeds: object) -> tuple[dict[str, Any], ...]:
         """The cells that are trained with these seeds; those of its own, where none are said."""
         return self.cells if seeds else self.cells[: self.trained]
+
+    def shown_experiments(self) -> list[Experiment]:
+        """The experiments whose run files are published."""
+        if self.shown is None:
+            return []
+        cells = [cell for cell in self.cells if self.shown.items() <= cell.items()]
+        return [Experiment(**cell, seed=self.published_seeds[0]) for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,9 @@ class Profile:
     what: str
     grids: dict[str, Grid]
 
-    def files(self) -> dict[str, list[str]]:
-        """The files of its published curves, and the grids in each."""
-        found: dict[str, list[str]] = {}
-        for name, grid in self.grids.items():
-            found.setdefault(grid.file, []).append(name)
-        return found
+    def files(self) -> dict[str, str]:
+        """The names of the files of its published curves, and the grid in each."""
+        return {f"{name}.nc": name for name in self.grids}
 
 
 def _cells(networks: Iterable[str], **fields: Any) -> tuple[dict[str, Any], ...]:
@@ -202,7 +203,6 @@ _QUICK = {**_FEW_IMAGES, "size": "s", "lr": 0.05, "epochs": 60}
 # Confirmatory seeds start at 100; seeds below are for trying things.
 _FEW = tuple(range(100, 105))  # fewer than four cannot decide a claim about a share of runs
 _TEN = tuple(range(100, 110))
-_DEEP = "architectures.nc"
 
 
 def _on_the_subset(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
@@ -238,54 +238,48 @@ def _on_the_subset(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
     }
 
 
-def _registered(
-    name: str, cells: tuple[dict[str, Any], ...], seeds: tuple[int, ...] = _FEW, files: int = 1
-) -> tuple[str, Grid]:
-    return name, Grid(cells, seeds, seeds, published_files=files, file=f"{name}.nc")
+def _registered(cells: tuple[dict[str, Any], ...], seeds: tuple[int, ...] = _FEW, **fields: Any) -> Grid:
+    return Grid(cells, seeds, seeds, **fields)
 
 
 _THREE, _TWO, _TEN_MORE = _FEW[:3], _FEW[:2], tuple(range(105, 115))
-_REGISTERED = dict(
-    (
-        _registered("networks", _cells(SEVEN, **_SMALL)),
-        _registered(
-            "lenet-alexnet",
-            tuple(
-                cell
-                for dataset in ("cifar10", "cifar100")
-                for cell in _cells(_LENETS, dataset=dataset, size="full", compiled=False)
-            ),
+_REGISTERED = {
+    "networks": _registered(_cells(SEVEN, **_SMALL), shown={}),
+    "lenet-alexnet": _registered(
+        tuple(
+            cell
+            for dataset in ("cifar10", "cifar100")
+            for cell in _cells(_LENETS, dataset=dataset, size="full", compiled=False)
         ),
-        _registered(
-            "200-epochs", _cells(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200), _TWO
-        ),
-        _registered("adam", _cells(SIX, **_SMALL, optimizer="adam"), _TWO),
-        *(
-            _registered(name, cells, _THREE if name == "learning-rates" else _FEW, files=0)
-            for name, cells in _on_the_subset(**_QUICK_SUBSET).items()
-        ),
-        _registered("architectures", _architectures(**_SUBSET, size="quarter", epochs=40), _THREE, files=0),
-        _registered("lenet-tiny", _cells(_LENETS, dataset="tiny-imagenet", size="full", compiled=False)),
-        _registered(
-            "equivalence", _cells(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE, files=0
-        ),
-    )
-)
+        shown={},
+    ),
+    "200-epochs": _registered(
+        _cells(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200), _TWO, shown={}
+    ),
+    "adam": _registered(_cells(SIX, **_SMALL, optimizer="adam"), _TWO, shown={}),
+    **{
+        name: _registered(cells, _THREE if name == "learning-rates" else _FEW)
+        for name, cells in _on_the_subset(**_QUICK_SUBSET).items()
+    },
+    "architectures": _registered(_architectures(**_SUBSET, size="quarter", epochs=40), _THREE, deep=True),
+    "lenet-tiny": _registered(
+        _cells(_LENETS, dataset="tiny-imagenet", size="full", compiled=False), shown={}
+    ),
+    "equivalence": _registered(_cells(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE),
+}
 PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
         {
-            "networks": Grid(_LAPTOP, (0, 1), tuple(range(100, 120))),
+            "networks": Grid(_LAPTOP, (0, 1), tuple(range(100, 120)), shown={"label_noise": 0.3}),
             "200-epochs": Grid(_cells(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
             "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
             "adam": Grid(_cells(SIX, **_NOISY | {"lr": None}, optimizer="adam"), (0,), _FEW),
             # None fresh: so many cells would take minutes. T2's mean over positions is the literal sr2Net.
-            "readings": Grid(_readings(**_NOISY), (), _FEW, published_files=0),
-            "perplexity": Grid(_perplexity(**_PLAIN), (0,), _TEN, published_files=0, trained=3),
-            "perplexity-200": Grid(
-                _cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (), _FEW, published_files=0
-            ),
-            "sparseout": Grid(_sparseout("sparseoutNet", **_PLAIN), (0,), _TEN, published_files=0, trained=2),
+            "readings": Grid(_readings(**_NOISY), (), _FEW),
+            "perplexity": Grid(_perplexity(**_PLAIN), (0,), _TEN, trained=3),
+            "perplexity-200": Grid(_cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (), _FEW),
+            "sparseout": Grid(_sparseout("sparseoutNet", **_PLAIN), (0,), _TEN, trained=2),
             "coherent": Grid(
                 (
                     *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
@@ -293,7 +287,6 @@ PROFILES = {
                 ),
                 (0,),
                 _TEN,
-                published_files=0,
                 trained=4,  # without the delay, and what is not regularised
             ),
             "coherent-strengths": Grid(
@@ -303,7 +296,6 @@ PROFILES = {
                 ),
                 (),
                 _FEW,
-                published_files=0,
             ),
         },
     ),
@@ -319,6 +311,7 @@ PROFILES = {
                 ),
                 _FEW,
                 _FEW,
+                shown={"dataset": "cifar10-jpeg", "size": "s"},
             ),
             # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
             "readings": Grid(
@@ -331,15 +324,13 @@ PROFILES = {
                 ),
                 _FEW,
                 _FEW,
-                published_files=0,
             ),
             "perplexity": Grid(
                 (*_cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **_QUICK), *_perplexity(**_QUICK)),
                 _FEW,
                 _FEW,
-                published_files=0,
             ),
-            "sparseout": Grid(_sparseout("sparseoutNet", **_QUICK), _FEW, _FEW, published_files=0),
+            "sparseout": Grid(_sparseout("sparseoutNet", **_QUICK), _FEW, _FEW),
             "coherent": Grid(
                 (
                     *_cells(("vanillaNet",), **_QUICK, rho=-1.0),
@@ -347,14 +338,12 @@ PROFILES = {
                 ),
                 _FEW,
                 _FEW,
-                published_files=0,
             ),
             "architectures": Grid(
                 _architectures(**_FEW_IMAGES, size="quarter", epochs=40),
                 _FEW,
                 _FEW,
-                published_files=0,
-                file=_DEEP,
+                deep=True,
             ),
             "perplexity-200": Grid(
                 (
@@ -363,7 +352,6 @@ PROFILES = {
                 ),
                 _FEW,
                 _FEW,
-                published_files=0,
             ),
         },
     ),
@@ -388,8 +376,9 @@ PROFILES = {
                 ),
                 _FEW,
                 _FEW,
+                shown={},
             ),
-            "200-epochs": Grid(_cells(SIX, dataset="cifar100", size="xxl", epochs=200), _FEW, _FEW),
+            "200-epochs": Grid(_cells(SIX, dataset="cifar100", size="xxl", epochs=200), _FEW, _FEW, shown={}),
             "lenet-alexnet": Grid(
                 tuple(
                     cell
@@ -400,15 +389,15 @@ PROFILES = {
                 ),
                 _FEW,
                 _FEW,
+                shown={},
             ),
             "adam": Grid(
                 _cells(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
                 _FEW,
                 _FEW,
+                shown={},
             ),
-            "architectures": Grid(
-                _architectures(dataset="cifar10-jpeg", size="full"), _FEW, _FEW, published_files=0, file=_DEEP
-            ),
+            "architectures": Grid(_architectures(dataset="cifar10-jpeg", size="full"), _FEW, _FEW, deep=True),
         },
     ),
 }

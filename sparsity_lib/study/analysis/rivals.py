@@ -51,7 +51,7 @@ def stored(name: str, grid: str, beside: Sequence[str] = ()) -> xr.Dataset:
     Raises `StudyError` if none of the grid's are published.
     """
     there = profile(name).grids.get(grid)
-    curves = published(name, there.file) if there else None
+    curves = published(name, f"{grid}.nc" if there.deep else None) if there else None
     ids = [experiment.id for experiment in experiments(name, grids=[grid], published=True)] if there else []
     mine = None if curves is None else curves.isel(run=curves["run"].isin(ids).to_numpy())
     if mine is None or not mine.sizes["run"]:

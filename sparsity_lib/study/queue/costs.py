@@ -1,5 +1,6 @@
 """What runs took, and what those that are missing will take."""
 
+import contextlib
 import statistics
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from sparsity_lib.study import profiles
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.files import load_tensors
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import results
 
@@ -19,17 +21,38 @@ class Cost:
     others: bool
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What a run's checkpoint says: the epochs that are trained, and the seconds that they took."""
+
+    epochs: int
+    seconds: float
+
+
 def measured(name: str, queue: Sequence[Experiment], folder: str | Path | None = None) -> dict[str, float]:
     """Seconds that runs took, by their ids: the profile's published, and those of the queue that are here."""
-    took = {
-        run: float(seconds)
-        for part in results.published_parts(name)
-        for run, seconds in zip(part.run.values, part.seconds.values, strict=True)
-    }
-    for experiment in queue:
-        if experiment.id not in took and (run := runs.find(experiment, folder)):
-            took[experiment.id] = float(run.provenance["seconds"])
+    took = results.published_seconds(name)
+    for run, experiment in _with_file(queue, folder, ".nc").items():
+        if run not in took and (found := runs.find(experiment, folder)):
+            took[run] = float(found.provenance["seconds"])
     return took
+
+
+def in_training(queue: Sequence[Experiment], folder: str | Path | None = None) -> dict[str, Progress]:
+    """Those of the queue that have a checkpoint, by their ids."""
+    found = {}
+    for run, experiment in _with_file(queue, folder, ".ckpt").items():
+        with contextlib.suppress(Exception):  # damaged, or just gone: the run is missing
+            state = load_tensors(runs.path_of(experiment, folder).with_suffix(".ckpt"))
+            found[run] = Progress(int(state["epoch"]), float(state["seconds"]))
+    return found
+
+
+def _with_file(queue: Sequence[Experiment], folder: str | Path | None, ending: str) -> dict[str, Experiment]:
+    """Those of the queue with a file of that ending, by their ids."""
+    there = runs.path_of(queue[0], folder).parent.glob(f"*{ending}") if queue else []
+    digests = {path.stem.rpartition("-")[2] for path in there}
+    return {e.id: e for e in queue if e.digest in digests} if digests else {}
 
 
 def expected(name: str, queue: Sequence[Experiment], took: dict[str, float]) -> dict[str, Cost | None]:

@@ -36,6 +36,8 @@ MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it
 DIVERGED = ".diverged"  # the ending of a file in a run's place
 NETWORK = ".weights.pt"  # that of the trained network beside a run
 KIND, READER = "run's file", f"HDF5 {h5py.version.hdf5_version}"  # as errors name them
+PUBLISHED_NETWORK = ".weights.nc"  # that of the same in netCDF, beside a published run
+RUNS_A_CHUNK = 20  # of a variable of many runs
 
 
 class Run:
@@ -149,7 +151,7 @@ def save(tree: xr.DataTree, path: Path) -> Run:
 
 
 def write(tree: xr.DataTree, path: Path) -> None:
-    """Write netCDF whole and sealed, every variable compressed and with a checksum."""
+    """Write netCDF whole and sealed, every variable compressed, numbers with a checksum."""
     content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
     # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
     # each compressed variable, more than half of a run's file.
@@ -157,14 +159,26 @@ def write(tree: xr.DataTree, path: Path) -> None:
     with contextlib.closing(store):
         for node in tree.subtree:
             dataset = node.to_dataset(inherit=False)
-            encoding = {
-                name: {"zlib": True, "complevel": 9, "shuffle": True, "fletcher32": True}
-                for name, variable in dataset.variables.items()
-                if variable.ndim and variable.dtype.kind in "iuf"
-            }
+            encoding = {name: _encoding(variable) for name, variable in dataset.variables.items()}
             group = store if node.path == "/" else store.get_child_store(node.path)
             dataset.drop_encoding().dump_to_store(group, encoding=encoding)
     write_sealed(path, content.getbuffer())
+
+
+def _encoding(variable: xr.Variable) -> dict[str, Any]:
+    if not variable.ndim:
+        return {}
+    compressed: dict[str, Any] = {"zlib": True, "complevel": 9, "shuffle": True}
+    many_runs = variable.dims[0] == "run"
+    if variable.dtype.kind not in "iuf":
+        return compressed | {"dtype": "S1"} if many_runs else {}
+    if many_runs:
+        # A layer's numbers are alike; and a run that is added leaves most chunks as they are, so that the
+        # versions of a published file share them in git.
+        layer = (1,) if variable.ndim > 2 else ()
+        chunks = (min(RUNS_A_CHUNK, variable.shape[0]), *layer, *variable.shape[1 + len(layer) :])
+        compressed["chunksizes"] = chunks
+    return compressed | {"fletcher32": True}
 
 
 def load(path: str | Path) -> Run:

@@ -1,20 +1,25 @@
-"""A run's network: built anew, and as it was trained, kept in a file of its own beside the run's."""
+"""A run's network: built anew, and as it was trained, kept in a file of its own beside the run's.
+
+Trained here it is a file of tensors, `<run>.weights.pt`; published it is netCDF, `<run>.weights.nc`.
+"""
 
 import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import h5py
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import load_tensors, save_tensors
+from sparsity_lib.study.files import is_sealed, load_tensors, save_tensors
 from sparsity_lib.study.recipes import NETWORKS
-from sparsity_lib.study.runs.file import NETWORK, Run
+from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, Run, check_structure
+from sparsity_lib.study.training.moments import KEPT
 from sparsity_lib.study.training.preparation import Scaling
 
 
@@ -37,6 +42,48 @@ def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepar
     scaling = {"offset": prepare.offset.cpu(), "scale": prepare.scale.cpu()}
     networks = {"model": last, "lowest_loss": dict(lowest_loss)}
     save_tensors(path.with_suffix(NETWORK), {"run": path.stem, **networks, **scaling})
+
+
+def kept_networks(path: Path, run: str) -> dict[str, Any]:
+    """What `keep` wrote of the run: "model" and "lowest_loss", state dicts; "offset" and "scale", of inputs.
+
+    Reads netCDF where `path` has that ending. Raises one of several errors if the file is not the run's.
+    """
+    kept = _from_netcdf(path) if path.name.endswith(PUBLISHED_NETWORK) else load_tensors(path)
+    if kept["run"] != run:
+        raise ValueError(f"it is that of {kept['run']}")
+    return kept
+
+
+def networks_dataset(kept: Mapping[str, Any]) -> xr.Dataset:
+    """The kept networks as arrays, to the bit: each parameter by its name, (kept_moment, *shape).
+
+    `offset` and `scale` are those of the inputs, (uint8 image - offset) / scale.
+    """
+    networks = {"lowest_loss": kept["lowest_loss"], "last": kept["model"]}
+    variables = {}
+    for name in kept["model"]:
+        array = torch.stack([networks[moment][name] for moment in KEPT])
+        variables[name] = (("kept_moment", *_axes(name, array[0])), array.numpy())
+    for name in ("offset", "scale"):
+        variables[name] = (_axes(name, kept[name]), kept[name].numpy())
+    return xr.Dataset(variables, {"kept_moment": list(KEPT)}, {"run": kept["run"]})
+
+
+def _axes(name: str, array: Tensor) -> tuple[str, ...]:
+    return tuple(f"{name}_{axis}" for axis in range(array.dim()))
+
+
+def _from_netcdf(path: Path) -> dict[str, Any]:
+    is_sealed(path)
+    with h5py.File(path) as file:
+        check_structure(file)
+    there = xr.load_dataset(path, engine="h5netcdf")
+    tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in there.items()}
+    kept: dict[str, Any] = {name: tensors.pop(name) for name in ("offset", "scale")}
+    for key, moment in (("lowest_loss", "lowest_loss"), ("model", "last")):
+        kept[key] = {name: values[KEPT.index(moment)] for name, values in tensors.items()}
+    return kept | {"run": there.attrs["run"]}
 
 
 def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
@@ -77,20 +124,20 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
     logits = model(prepare(images))  # uint8 (N, C, H, W), of the run's own size
     ```
 
-    Raises `StudyError` where the network was not kept (published runs have none), its file is damaged, or it
-    is one of somebody's own that `built` refuses.
+    Raises `StudyError` where the network was not kept (few published runs have one), its file is damaged, or
+    it is one of somebody's own that `built` refuses.
     """
-    path = run.path.with_suffix(NETWORK)
-    if not path.exists():
+    places = [run.path.with_suffix(ending) for ending in (NETWORK, PUBLISHED_NETWORK)]
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
         raise StudyError(
-            f"the network of {run.id} was not kept: there is no {path.name} beside the run; published runs "
-            "have none, and a run gets one where it is trained"
+            f"the network of {run.id} was not kept: there is no {places[0].name} beside the run; few "
+            "published runs have one, and a run gets one where it is trained"
         )
     model = built(run)
     kept = load_tensors(path)
     try:
-        if kept["run"] != run.id:
-            raise ValueError(f"it is that of {kept['run']}")
+        kept = kept_networks(path, run.id)
         model.load_state_dict(kept["model" if moment == "last" else moment])
         prepare = Scaling(kept["offset"], kept["scale"])
     except Exception as error:  # whatever a foreign file makes torch raise

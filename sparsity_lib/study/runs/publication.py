@@ -1,4 +1,8 @@
-"""Publishing: a profile's finished runs go to `results/`, where they are part of the project."""
+"""Publishing: a profile's finished runs go to `results/`, where they are part of the project.
+
+Each grid's runs are in one file, `results/<profile>/<grid>.nc`: their curves, and in its group `outcomes`
+each validation image at a few moments. A few run files are kept as well, for their maps, and a few networks.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,11 +12,22 @@ from typing import Any
 import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import sha256, written_whole
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs.compact import (
+    outcomes_by_run,
+    outcomes_dataset,
+    outcomes_of_run,
+    rounded_dataset,
+    trimmed,
+)
+from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, Run
+from sparsity_lib.study.runs.networks import kept_networks, networks_dataset
 from sparsity_lib.study.runs.provenance import code, is_current
 from sparsity_lib.study.runs.results import (
+    OUTCOMES,
     SUMS,
     curves,
     diverged,
@@ -21,44 +36,31 @@ from sparsity_lib.study.runs.results import (
     listed_sums,
     published,
     published_ids,
-    published_parts,
+    published_outcomes,
 )
-
-PUBLISHED_IMAGES = 8  # a published run's file has the maps of this many images
 
 
 def publish(name: str, source: str | Path | None = None, replace: bool = False) -> int:
     """Put the profile's finished confirmatory runs into `results/<name>/`; return how many are new.
 
-    The curves of all go into their grid's file and one row of each into `summary.csv`; the files of a grid's
-    first `published_files` seeds are kept too, with the maps of their first PUBLISHED_IMAGES images. Runs
-    made from uncommitted code are refused; a run made without git at hand takes the commit that is checked
-    out here if its numerics are the same. With `replace`, published runs of other code give way to
-    those that were made anew by the code as it is.
+    Numbers are rounded to five significant digits. Run files that a grid shows are kept too, as
+    `compact.trimmed` leaves them. The file of a grid of which nothing is new stays as it is. Runs made from
+    uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
+    its numerics are the same. With `replace`, published runs of other code give way to those that were made
+    anew by the code as it is.
     """
-    import pandas as pd  # here: the training path has to run without these
-
-    from sparsity_lib.study.analysis.summary import summary
-
-    target = folder_of(name)
-    count = sum(_publish(name, file, source, replace) for file in profile(name).files())
-    if together := published_parts(name):
-        with written_whole(target / "summary.csv") as partial:
-            table = pd.concat([summary(part) for part in together])
-            table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-        write_sums(target, _listed(target))
-    return count
+    return sum(_publish(name, file, source, replace) for file in profile(name).files())
 
 
 def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> int:
-    """Publish the grids whose curves are kept in this file."""
-    target, before = folder_of(name), published(name, file)
+    """Publish the runs of one grid."""
+    grid = profile(name).files()[file]
+    planned, before = experiments(name, grids=[grid], published=True), published(name, file)
     stale = _of_other_code(before) if replace and before is not None else set()
     known = published_ids(name) - stale
-    grids = profile(name).files()[file]
     new = [
         run
-        for experiment in experiments(name, grids=grids, published=True)
+        for experiment in planned
         if experiment.id not in known
         and (run := runs.find(experiment, source, by_any_code=True))
         and run.id not in known  # the same training may go by two names
@@ -66,28 +68,27 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     ]
     for run in new:
         require_committed(run.id, run.provenance, by_this_code=not run.by_other_code)
-    if not new and before is None:
+    together = _together(before, new, planned)
+    if together is None:
         return 0  # notes of divergence alone have no curves to be written with
-    if before is not None:
-        before = before.isel(run=~before["run"].isin([run.id for run in new]).to_numpy())
-    parts = [
-        part for part in (before, curves(new) if new else None) if part is not None and part.sizes["run"]
-    ]
-    together = joined(parts)
-    together.attrs["diverged"] = json.dumps(_diverged(name, grids, together, before, source))
-    with_files = {
-        experiment.id
-        for each in grids
-        if (grid := profile(name).grids[each]).published_files
-        for experiment in experiments(name, grid.published_seeds[: grid.published_files], [each])
-    }
+    lost = (diverged(before) if before is not None else {}) | _noted(planned, source)
+    finished = together["run"].to_numpy().tolist()
+    together.attrs["diverged"] = json.dumps({run: lost[run] for run in sorted(lost.keys() - set(finished))})
+    if before is not None and not new and diverged(together) == diverged(before):
+        return 0
+    target = folder_of(name)
+    shown = {experiment.id for experiment in profile(name).grids[grid].shown_experiments()}
     for run in new:
-        if run.id in with_files:
+        if run.id in shown:
             with xr.open_datatree(run.path, engine="h5netcdf", mask_and_scale=False) as tree:  # bytes stay so
-                shown = tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").load()
-                shown.attrs["commit"] = run.provenance["commit"]
-                runs.write(shown, target / run.path.name)
-    runs.write(xr.DataTree(together), target / file)
+                kept = trimmed(tree.load())
+            kept.attrs["commit"] = run.provenance["commit"]
+            runs.write(kept, target / run.path.name)
+    outcomes = outcomes_by_run(published_outcomes(name, file)) | {run.id: outcomes_of_run(run) for run in new}
+    tree = xr.DataTree(together)
+    if (images := outcomes_dataset(outcomes, finished)) is not None:
+        tree[OUTCOMES] = xr.DataTree(images)
+    runs.write(tree, target / file)
     write_sums(target, _listed(target))  # what is written next reads this file
     return len(new)
 
@@ -97,25 +98,63 @@ def _of_other_code(published: xr.Dataset) -> set[str]:
     return set(published["run"].to_numpy()[older])
 
 
-def _diverged(
-    name: str,
-    grids: Sequence[str],
-    together: xr.Dataset,
-    before: xr.Dataset | None,
-    source: str | Path | None,
-) -> dict[str, str]:
-    """What is known and noted of divergence, but of runs that were finished after all."""
-    found = {} if before is None else diverged(before)
-    for experiment in experiments(name, grids=grids, published=True):
-        noted = runs.divergence(experiment, source)
-        if noted and not noted["dirty"] and noted["commit"] != "unknown":  # as runs, by committed code
-            found[experiment.id] = f"{noted['told']} (commit {noted['commit']})"
-    finished = set(together["run"].to_numpy())
-    return {run: told for run, told in found.items() if run not in finished}
+def _together(
+    before: xr.Dataset | None, new: Sequence[Run], planned: Sequence[Experiment]
+) -> xr.Dataset | None:
+    """Published and new runs in the order of the grid, new ones rounded; None if there are none."""
+    parts = [rounded_dataset(curves(new))] if new else []
+    if before is not None:
+        parts.append(before.isel(run=~before["run"].isin([run.id for run in new]).to_numpy()))
+    # The longest network has its layers in order.
+    parts = sorted((part for part in parts if part.sizes["run"]), key=lambda part: -part.sizes["layer"])
+    if not parts:
+        return None
+    together = joined(parts)
+    there = together["run"].to_numpy().tolist()
+    order = dict.fromkeys(run for run in (*(e.id for e in planned), *sorted(there)) if run in there)
+    ordered = together.sel(run=list(order))
+    data, coords = (
+        {name: ordered.variables[name] for name in sorted(names, key=str)}
+        for names in (ordered.data_vars, ordered.coords)
+    )
+    return xr.Dataset(data, coords, ordered.attrs)  # in the same order, whatever was published first
+
+
+def _noted(planned: Sequence[Experiment], source: str | Path | None) -> dict[str, str]:
+    """The notes of divergence by committed code."""
+    notes = {experiment.id: runs.divergence(experiment, source) for experiment in planned}
+    return {
+        run: f"{noted['told']} (commit {noted['commit']})"
+        for run, noted in notes.items()
+        if noted and not noted["dirty"] and noted["commit"] != "unknown"
+    }
+
+
+def publish_networks(name: str, which: Iterable[str], source: str | Path | None = None) -> int:
+    """Put the networks of published run files into `results/<name>/`, in netCDF; return how many are new.
+
+    `which` are names of networks, such as sr2Net. Raises `StudyError` for one of which no run file is shown.
+    """
+    shown = [e for grid in profile(name).grids.values() for e in grid.shown_experiments()]
+    if absent := [network for network in which if network not in {e.network for e in shown}]:
+        there = ", ".join(dict.fromkeys(e.network for e in shown)) or "none"
+        raise StudyError(f"no run file of {absent[0]} is published in {name}; there are those of {there}")
+    target, count = folder_of(name), 0
+    for experiment in shown:
+        run = runs.find(experiment, source, by_any_code=True)
+        path = target / f"{experiment.id}{PUBLISHED_NETWORK}"
+        its_run = path.with_name(f"{experiment.id}.nc")
+        if experiment.network in which and run and its_run.exists() and not path.exists():
+            kept = kept_networks(run.path.with_suffix(NETWORK), run.id)
+            runs.write(xr.DataTree(networks_dataset(kept)), path)
+            count += 1
+    if count:
+        write_sums(target, _listed(target))
+    return count
 
 
 def _listed(target: Path) -> list[Path]:
-    return [*sorted(target.glob("*.nc")), *target.glob("summary.csv")]
+    return sorted(target.glob("*.nc"))
 
 
 def verify(name: str) -> list[str]:

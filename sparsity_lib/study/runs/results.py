@@ -1,8 +1,9 @@
 """Many runs at once: their curves as one data set, and the published ones in `results/<profile>/`."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import xarray as xr
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, sha256
-from sparsity_lib.study.profiles import CURVES, profile
-from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.profiles import profile
+from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run
 from sparsity_lib.study.runs.provenance import numerics_of_fingerprint
 from sparsity_lib.study.training.moments import KEPT, MOMENTS
 from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT, SPLITS
 
 SUMS = "SHA256SUMS"
+CURVES = "curves.nc"  # of all grids together, in older folders
+OUTCOMES = "outcomes"  # the group of a published file with each validation image
 _BY_EPOCH = (
     "train_loss",
     "train_accuracy",
@@ -203,17 +206,56 @@ def folder_of(name: str) -> Path:
     return PROJECT / "results" / name
 
 
-def published(name: str, file: str = CURVES) -> xr.Dataset | None:
-    """The curves of a profile's published runs, or None if there are none; a grid may have its own `file`."""
-    return load_curves(folder_of(name) / file)
+def published(name: str, file: str | None = None) -> xr.Dataset | None:
+    """The curves of a profile's published runs, or None if there are none.
+
+    `file` is one of `profile(name).files()`. By default the curves of all grids are joined, but for those
+    of deep networks.
+    """
+    if file is not None:
+        return load_curves(folder_of(name) / file)
+    grids = profile(name).grids
+    files = [CURVES, *(file for file, grid in profile(name).files().items() if not grids[grid].deep)]
+    parts = [part for file in files if (part := published(name, file)) is not None]
+    return joined(parts) if parts else None
 
 
-def load_curves(path: Path) -> xr.Dataset | None:
-    """A published file of curves, or None if there is none; `StudyError` if it is damaged."""
+def published_outcomes(name: str, file: str) -> xr.Dataset | None:
+    """Each validation image in the runs of one of a profile's published files; None where there is none.
+
+    **Returns:** `image_correct`, int8 (run, moment, validation_image): 1 or 0, and -1 where it was not kept;
+    `image_loss`, float32 (run, kept_moment, validation_image): nats to two digits, NaN where it was not
+    kept.
+    """
+    curves, outcomes = (load_curves(folder_of(name) / file, group) for group in (None, OUTCOMES))
+    if curves is None or outcomes is None:
+        return None
+    return outcomes.assign_coords({axis: curves[axis] for axis in ("run", "moment", "kept_moment")})
+
+
+def load_curves(path: Path, group: str | None = None) -> xr.Dataset | None:
+    """A published file's curves, or a group of it; None if it is not there, `StudyError` if it is damaged."""
     if not path.exists():
         return None
+    with _damage_named(path):
+        found = as_listed(path).stat()
+        read = _read_published(path, group, found.st_size, found.st_mtime_ns)
+    return None if read is None else read.copy()
+
+
+@functools.lru_cache(maxsize=64)
+def _read_published(path: Path, group: str | None, size: int, changed_ns: int) -> xr.Dataset | None:
+    """The file's content, read once for as long as its size and its time of change stay."""
+    with h5py.File(path) as file:
+        if group is not None and group not in file:
+            return None
+    return _with_numerics(xr.load_dataset(path, engine="h5netcdf", group=group))
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
     try:
-        return _with_numerics(xr.load_dataset(as_listed(path), engine="h5netcdf"))
+        yield
     except StudyError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
@@ -264,23 +306,36 @@ def _damaged(path: Path, why: str) -> StudyError:
 
 
 def published_parts(name: str) -> list[xr.Dataset]:
-    """The curves of all of a profile's published runs, from each of its files; may be none."""
-    together = [published(name, file) for file in profile(name).files()]
+    """The curves of all of a profile's published runs: `published(name)`, and the grids of deep networks."""
+    grids = profile(name).grids
+    deep = [file for file, grid in profile(name).files().items() if grids[grid].deep]
+    together = [published(name), *(published(name, file) for file in deep)]
     return [part for part in together if part is not None]
 
 
 def published_runs(name: str) -> list[Path]:
-    """The files of a profile's published runs: those of its first seeds, whose maps are shown.
+    """The run files that are published: those of first seeds, whose maps are shown.
 
     Raises `StudyError` naming one that is damaged.
     """
-    kept = (path for path in folder_of(name).glob("*.nc") if path.name not in profile(name).files())
-    return sorted(map(as_listed, kept))
+    files = {CURVES, *profile(name).files()}
+    kept = (path for path in folder_of(name).glob("*.nc") if path.name not in files)
+    return sorted(as_listed(path) for path in kept if not path.name.endswith(PUBLISHED_NETWORK))
+
+
+def published_seconds(name: str) -> dict[str, float]:
+    """Seconds that each of a profile's published runs took, by id."""
+    found: dict[str, float] = {}
+    for path in (folder_of(name) / file for file in (CURVES, *profile(name).files())):
+        if path.exists():
+            with _damage_named(path), xr.open_dataset(as_listed(path), engine="h5netcdf") as there:
+                found |= zip(there["run"].to_numpy(), there["seconds"].to_numpy().tolist(), strict=True)
+    return found
 
 
 def published_ids(name: str) -> set[str]:
     """The ids of all of a profile's published runs."""
-    return {run for part in published_parts(name) for run in part["run"].to_numpy()}
+    return set(published_seconds(name))
 
 
 def diverged(published: xr.Dataset) -> dict[str, str]:
@@ -300,4 +355,6 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         part if "compiled" in part.coords else part.assign_coords(compiled=zeros)
         for part, zeros in zip(parts, uncompiled, strict=True)
     ]
-    return xr.concat(told, "run", join="outer").sel(layer=list(layers))  # the outer join sorts the names
+    together = xr.concat(told, "run", join="outer").sel(layer=list(layers))  # the outer join sorts the names
+    lost = {run: where for part in parts for run, where in diverged(part).items()}
+    return together.assign_attrs(diverged=json.dumps(lost))

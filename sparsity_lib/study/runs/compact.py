@@ -1,0 +1,99 @@
+"""Runs as they are published: numbers rounded, run files trimmed, each validation image at a few moments."""
+
+from collections.abc import Mapping, Sequence
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.training.moments import KEPT, MOMENTS
+
+DIGITS = 5  # significant digits of published numbers
+LOSS_DIGITS = 2  # of one image's loss
+PUBLISHED_IMAGES = 4  # a published run file has the maps of this many images
+LEVEL = 5  # published maps have every fifth of 256 levels, the lowest and the highest among them
+# Epochs are chosen by these, and rounding would make ties: they stay as they are.
+EXACT = frozenset({"val_loss", "val_loss_calibrated", "val_accuracy", "monitor_loss", "monitor_accuracy"})
+_LEFT_OUT = ("activations", "image_correct", "image_loss")  # weights, and the grid's file, have these
+
+Outcomes = tuple[np.ndarray, np.ndarray]  # correct, (MOMENTS, images), and loss, (KEPT, images), of one run
+
+
+def rounded(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
+    """Floating-point values rounded to so many significant decimal digits, in a form that compresses well.
+
+    Each becomes the nearest multiple of the largest power of two that is at most one unit of the last digit:
+    the error is at most half a unit of that digit, as after decimal rounding, and the last bits are 0 (Digit
+    Rounding, Delaunay et al. 2019, Geosci. Model Dev. 12, 4099). Zeros, infinities and NaN stay.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        unit = 10 ** (np.floor(np.log10(np.abs(values.astype("float64")))) - (digits - 1))
+        step = np.exp2(np.floor(np.log2(unit)))
+        near = (np.round(values / step) * step).astype(values.dtype)
+    return np.where(np.isfinite(near), near, values)
+
+
+def rounded_dataset(dataset: xr.Dataset) -> xr.Dataset:
+    """The data set with its floating-point variables rounded, but for EXACT; coordinates stay."""
+    return dataset.assign(
+        {
+            name: values.copy(data=rounded(values.to_numpy()))
+            for name, values in dataset.data_vars.items()
+            if values.dtype.kind == "f" and name not in EXACT
+        }
+    )
+
+
+def trimmed(tree: xr.DataTree) -> xr.DataTree:
+    """A run file's contents, read without decoding its bytes, as they are published.
+
+    Maps are of the first PUBLISHED_IMAGES images, in steps of LEVEL; numbers are rounded; activations, which
+    the weights give, and what the grid's file has of each validation image are left out.
+    """
+
+    def trim(dataset: xr.Dataset) -> xr.Dataset:
+        dataset = rounded_dataset(dataset.drop_vars(_LEFT_OUT, errors="ignore"))
+        for name in {"heatmap", "scale_free_heatmap"} & dataset.keys():
+            levels = (dataset[name].to_numpy().astype("int16") + LEVEL // 2) // LEVEL * LEVEL
+            dataset[name] = dataset[name].copy(data=levels.astype("uint8"))
+        return dataset
+
+    return tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").map_over_datasets(trim)
+
+
+def outcomes_of_run(run: Run) -> Outcomes | None:
+    """Whether each validation image is classified correctly, and its loss, rounded; None in older runs."""
+    with h5py.File(run.path) as file:  # much quicker than as labelled data
+        if "image_correct" not in file:
+            return None
+        at_kept = file["image_loss"][...][[MOMENTS.index(moment) for moment in KEPT]]
+        return file["image_correct"][...], rounded(at_kept, LOSS_DIGITS)
+
+
+def outcomes_by_run(published: xr.Dataset | None) -> dict[str, Outcomes]:
+    """The same of published runs, by id."""
+    if published is None:
+        return {}
+    correct, loss = published["image_correct"].to_numpy(), published["image_loss"].to_numpy()
+    return dict(zip(published["run"].to_numpy(), zip(correct, loss, strict=True), strict=True))
+
+
+def outcomes_dataset(of: Mapping[str, Outcomes | None], order: Sequence[str]) -> xr.Dataset | None:
+    """The outcomes of the runs in this order as one data set; -1 and NaN where there are none."""
+    there = [found for run in order if (found := of.get(run)) is not None]
+    if not there:
+        return None
+    images = max(correct.shape[1] for correct, _ in there)
+    all_correct = np.full((len(order), len(MOMENTS), images), -1, "int8")
+    all_losses = np.full((len(order), len(KEPT), images), np.nan, "float32")
+    for i, run in enumerate(order):
+        if (found := of.get(run)) is not None:
+            correct, loss = found
+            all_correct[i, :, : correct.shape[1]], all_losses[i, :, : loss.shape[1]] = correct, loss
+    return xr.Dataset(
+        {
+            "image_correct": (("run", "moment", "validation_image"), all_correct),
+            "image_loss": (("run", "kept_moment", "validation_image"), all_losses, {"units": "nats"}),
+        }
+    )

@@ -1,0 +1,260 @@
+"""Published results: rounded, one file a grid, the same bytes each time, and repeatable."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsity_lib import study
+from sparsity_lib.study import profiles, repeatability
+from sparsity_lib.study.__main__ import main
+from sparsity_lib.study.queue import costs
+from sparsity_lib.study.runs import compact, publication, results
+from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.training.moments import KEPT, MOMENTS
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
+CELLS = tuple({"network": network, **SMALL} for network in ("vanillaNet", "normNet"))
+FIRST = {"networks": profiles.Grid(CELLS, (0,), (100,), shown={"network": "vanillaNet"})}
+BOTH = FIRST | {"adam": profiles.Grid(({**CELLS[0], "optimizer": "adam"}, CELLS[0]), (0,), (100,))}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished runs of BOTH."""
+    folder = tmp_path_factory.mktemp("trained")
+    for cell in (*CELLS, BOTH["adam"].cells[0]):
+        study.train(study.Experiment(**cell, seed=100), folder=folder)
+    return folder
+
+
+def use(monkeypatch: pytest.MonkeyPatch, project: Path, grids: dict[str, profiles.Grid]) -> Path:
+    """Make the grids the profile `tiny` of a project; the folder of its published runs."""
+    monkeypatch.setattr(publication, "require_committed", lambda *_, **__: None)
+    monkeypatch.setattr(results, "PROJECT", project)
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("a few cells", grids))
+    return results.folder_of("tiny")
+
+
+@pytest.fixture(scope="session")
+def first_published(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which FIRST is published."""
+    project = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use(monkeypatch, project, FIRST)
+        assert publication.publish("tiny", trained) == 2
+    return project
+
+
+Profiled = Callable[[dict[str, profiles.Grid]], Path]
+
+
+@pytest.fixture
+def profiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Profiled:
+    """`profiled(grids)` makes them the profile `tiny`; the folder of its published runs, which is empty."""
+    return lambda grids: use(monkeypatch, tmp_path, grids)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first_published: Path) -> Path:
+    """The folder of published runs of the profile `tiny`, in which FIRST is published."""
+    shutil.copytree(first_published, tmp_path, dirs_exist_ok=True)
+    return use(monkeypatch, tmp_path, FIRST)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(
+    st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False),
+    st.integers(min_value=2, max_value=5),
+)
+def test_rounding_errs_by_half_a_unit_of_the_last_digit(value: float, digits: int) -> None:
+    near = float(compact.rounded(np.array([value], "float32"), digits)[0])
+    _, _, exponent = f"{abs(value):.17e}".partition("e")
+    assert abs(near - value) <= 0.5 * 10.0 ** (int(exponent) - digits + 1)
+    assert np.sign(near) == np.sign(value)
+
+
+def test_rounding_leaves_what_is_no_number_and_empties_the_last_bits() -> None:
+    special = np.array([0, -0.0, np.nan, np.inf, -np.inf, 1], "float32")
+    np.testing.assert_array_equal(compact.rounded(special), special)
+    values = np.random.default_rng(0).lognormal(sigma=5, size=10_000).astype("float32")
+    near = compact.rounded(values)
+    assert not (near.view("uint32") & 0b111111).any()
+    assert (np.diff(near[np.argsort(values)]) >= 0).all()
+
+
+def test_a_grid_is_a_file_and_another_one_leaves_it_alone(
+    trained: Path, profiled: Profiled, folder: Path
+) -> None:
+    first = content(folder)
+    shown = study.Experiment(**CELLS[0], seed=100).id
+    assert first.keys() == {"networks.nc", f"{shown}.nc", results.SUMS}
+    assert publication.publish("tiny", trained) == 0
+    assert content(folder) == first
+    profiled(BOTH)
+    assert publication.publish("tiny", trained) == 1  # a run of two grids is in the first
+    second = content(folder)
+    assert second.keys() - first.keys() == {"adam.nc"}
+    assert {name for name in first if second[name] != first[name]} == {results.SUMS}
+    assert publication.verify("tiny") == []
+    together = study.published("tiny")
+    assert together.sizes["run"] == len(results.published_ids("tiny")) == 3
+    assert together["layer"].to_numpy().tolist()[:3] == ["conv1", "conv2", "norm1"]
+    shutil.rmtree(folder)
+    assert publication.publish("tiny", trained) == 3
+    assert content(folder) == second
+
+
+def test_runs_published_one_by_one_make_the_same_file(trained: Path, folder: Path, tmp_path: Path) -> None:
+    whole = content(folder)
+    shutil.rmtree(folder)
+    for cell in reversed(CELLS):
+        (tmp_path / "part").mkdir(exist_ok=True)
+        shutil.copy(runs.path_of(study.Experiment(**cell, seed=100), trained), tmp_path / "part")
+        assert publication.publish("tiny", tmp_path / "part") == 1
+    assert content(folder) == whole
+
+
+@pytest.mark.usefixtures("folder")
+def test_published_numbers_are_the_runs(trained: Path) -> None:
+    run = study.load(runs.path_of(study.Experiment(**CELLS[1], seed=100), trained))
+    its, of_all = results.curves([run]).squeeze("run"), study.published("tiny").sel(run=run.id)
+    for name, values in its.data_vars.items():
+        published = of_all[name].sel({dim: its[dim] for dim in values.dims})
+        tolerance = 0 if name in compact.EXACT else 5e-5
+        np.testing.assert_allclose(published, values, rtol=tolerance, err_msg=str(name))
+    assert of_all["seconds"] == run.provenance["seconds"]
+    outcomes = results.published_outcomes("tiny", "networks.nc").sel(run=run.id)
+    np.testing.assert_array_equal(outcomes["image_correct"], run.root["image_correct"])
+    accuracy = outcomes["image_correct"].mean("validation_image")
+    expected = [run.root["val_accuracy"].sel(epoch=epoch) for epoch in run.root["moment_epoch"]]
+    np.testing.assert_allclose(accuracy, expected, rtol=1e-6)
+    losses = run.root["image_loss"].isel(moment=[MOMENTS.index(moment) for moment in KEPT])
+    np.testing.assert_allclose(outcomes["image_loss"], losses, rtol=0.05)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_published_run_file_is_trimmed(trained: Path) -> None:
+    run = study.load(runs.path_of(study.Experiment(**CELLS[0], seed=100), trained))
+    (shown,) = map(study.load, results.published_runs("tiny"))
+    assert shown.experiment == run.experiment
+    assert "image_loss" not in shown.root
+    for layer in run.layers:
+        kept, whole = shown.layer(layer), run.layer(layer)
+        assert "activations" not in kept
+        assert kept.sizes["image"] == compact.PUBLISHED_IMAGES
+        for name in ("heatmap", "scale_free_heatmap"):
+            step = whole[name].encoding["scale_factor"]
+            here = whole[name].isel(image=slice(compact.PUBLISHED_IMAGES))
+            assert float(abs(kept[name] - here).max()) <= compact.LEVEL / 2 * step
+    assert shown.path.stat().st_size < run.path.stat().st_size
+
+
+def test_older_folders_stay_readable(trained: Path, profiled: Profiled) -> None:
+    folder = profiled(BOTH)
+    of_networks = [study.load(runs.path_of(study.Experiment(**cell, seed=100), trained)) for cell in CELLS]
+    curves = results.curves(of_networks)
+    older = curves.drop_vars("numerics").assign_coords(code_fingerprint=("run", ["3c812a3f", "01234567"]))
+    runs.write(xr.DataTree(older), folder / results.CURVES)
+    publication.write_sums(folder, [folder / results.CURVES])
+    assert study.published("tiny")["numerics"].to_numpy().tolist() == ["core 1", "core 0"]
+    assert publication.publish("tiny", trained) == 1
+    assert results.published_ids("tiny") == {*study.published("tiny")["run"].to_numpy()}
+    assert study.published("tiny").sizes["run"] == 3
+    assert results.published_outcomes("tiny", results.CURVES) is None
+
+
+def test_published_networks_are_the_same_to_the_bit(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["publish", "tiny", "--out", str(trained), "--weights"]
+    for count in (1, 0):
+        assert main([*told, "vanillaNet"]) == 0
+        assert f"{count} networks added" in capsys.readouterr().out
+    assert publication.verify("tiny") == []
+    (path,) = results.published_runs("tiny")
+    published, original = study.load(path), study.load(trained / path.name)
+    for moment in ("last", "lowest_loss"):
+        (ours, scaled), (theirs, _) = (study.trained_network(r, moment) for r in (published, original))
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+        for name, values in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], values)
+        assert torch.equal(scaled.scale, torch.tensor(255.0))
+    assert main([*told, "sr9Net"]) == 2
+    assert "no run file of sr9Net is published in tiny; there are those of vanillaNet" in (
+        capsys.readouterr().err
+    )
+    network = folder / f"{path.stem}{runs.PUBLISHED_NETWORK}"
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
+    with pytest.raises(study.StudyError, match=r"weights\.nc is damaged"):
+        study.trained_network(published)
+    assert len(publication.verify("tiny")) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_run_is_trained_again_and_compared(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = study.Experiment(**CELLS[0], seed=100)
+    again = ["verify", "tiny", "--again", experiment.id, "--out"]
+    for finished in (trained, tmp_path):  # in the latter it is not: the published one
+        assert main([*again, str(finished)]) == 0
+    assert main(["verify", "tiny", "--again", "deadbeef"]) == 2
+    curves = study.published("tiny").sel(run=[experiment.id])
+    changed = curves.assign(entropy=curves["entropy"] * (1 + 3e-4))
+    found = repeatability.differences(experiment, changed)
+    assert found
+    assert all("entropy" in line for line in found)
+    assert len(repeatability.differences(experiment.model_copy(update={"seed": 101}), curves)) > 5
+    shutil.rmtree(tmp_path / "results")
+    capsys.readouterr()
+    assert main([*again, str(tmp_path)]) == 2
+    assert "neither finished nor published" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_status_tells_what_is_in_training_and_the_hours_left(
+    profiled: Profiled, runs_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profiled(FIRST)
+    experiment = study.Experiment(**CELLS[0], seed=100)
+    asked = ["status", "tiny", "--published"]
+    assert main(asked) == 0
+    assert "2 runs of unknown cost" in capsys.readouterr().out
+    with pytest.raises(study.errors.Stopped):
+        study.train(experiment, stop=iter([False, True]).__next__)
+    ((run, progress),) = costs.in_training([experiment]).items()
+    assert (run, progress.epochs) == (experiment.id, 1)
+    assert progress.seconds > 0
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert "0 done, 1 in training (1 of 2 epochs), 0 missing" in told
+    assert "0 runs of unknown cost" in told  # the other one is of the same size
+    study.train(experiment)
+    assert main(asked) == 0
+    assert "1 done, 0 missing" in capsys.readouterr().out
+    checkpoint = runs.path_of(experiment).with_suffix(".ckpt")
+    checkpoint.write_bytes(b"damaged")
+    assert costs.in_training([experiment]) == {}
+
+
+def test_published_results_are_small_and_rounded() -> None:
+    files = list((ROOT / "results").rglob("*"))
+    assert sum(path.stat().st_size for path in files) < 35e6
+    for profile in profiles.PROFILES:
+        for part in results.published_parts(profile):
+            for name, values in part.data_vars.items():
+                if name not in compact.EXACT:
+                    bits = values.to_numpy().view("uint32")[values.notnull()]
+                    assert not (bits & 0b111111).any(), name
+        assert profile not in ("laptop", "desktop") or publication.verify(profile) == []
