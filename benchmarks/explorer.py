@@ -13,11 +13,11 @@ import numpy as np
 import xarray as xr
 from playwright.sync_api import Page, sync_playwright
 
-from sparsity_lib.explorer.explored import explored_runs
 from sparsity_lib.explorer.page import page as to_html
 from sparsity_lib.explorer.payload import payload
 from sparsity_lib.explorer.still import Still
 from sparsity_lib.study import Experiment
+from sparsity_lib.study.explorers import recordings_of
 from sparsity_lib.study.training.observation import BINS
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -100,7 +100,7 @@ class MadeUp:
 
 def measured(page: Page, folder: Path, moves: int = 60) -> dict[str, float]:
     """Bytes of the page; milliseconds from its start to the first drawing, and to redraw after a move."""
-    data = payload(*explored_runs([MadeUp("vanillaNet", 0), MadeUp("sr2Net", 0)], images=16))
+    data = payload(*recordings_of([MadeUp("vanillaNet", 0), MadeUp("sr2Net", 0)], images=16))
     shown = {"run": 0, "beside": 1, "layer": "conv2", "image": 3, "measure": "entropy", "epoch": 98}
     html = to_html({"data": data, "playing": False, **shown}, Still(b"", "none"))
     path = folder / "explorer.html"

@@ -36,9 +36,9 @@ __all__ = [
     "LayerStats",
     "PerplexityReg",
     "ReceptiveField",
+    "Recording",
     "Sparseout",
     "SparsityReg",
-    "TrainingExplorer",
     "VarianceReg",
     "compression",
     "functional",
@@ -48,7 +48,13 @@ __all__ = [
 ]
 __version__ = "0.2.0"
 
-_EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "TrainingExplorer")
+_EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "Recording")
+# Until version 0.3: name -> name in sparsity_lib.study.explorers, warning, frames up to the caller.
+_OF_STUDY = {
+    "TrainingExplorer": ("TrainingExplorer", "sl.TrainingExplorer is now study.TrainingExplorer", 2),
+    "_recordings_of": ("recordings_of", "sl.HeatmapExplorer(runs) is now study.explore(runs)", 3),
+    "_of_run": ("of_run", "sl.ImageExplorer(run) is now study.image_explorer(run)", 3),
+}
 
 
 # Names of version 0.1, which warn for one release.
@@ -63,4 +69,10 @@ def __getattr__(name: str) -> Any:
         from sparsity_lib import explorer
 
         return getattr(explorer, name)
+    if name in _OF_STUDY:
+        from sparsity_lib.study import explorers
+
+        there, warning, frames = _OF_STUDY[name]
+        warnings.warn(warning, DeprecationWarning, stacklevel=frames)
+        return getattr(explorers, there)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

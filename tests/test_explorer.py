@@ -43,7 +43,7 @@ def page_of(explorer: sl.HeatmapExplorer) -> str:
 
 
 def test_maps_are_the_bytes_of_the_run_files(tiny_runs: list[study.Run]) -> None:
-    data = sl.HeatmapExplorer(tiny_runs, images=16).data
+    data = study.explore(tiny_runs, images=16).data
     for run, entry in zip(tiny_runs, data["runs"], strict=True):
         assert [layer["name"] for layer in entry["layers"]] == run.layers
         assert entry["saved"] == run.root["saved_epoch"].to_numpy().tolist()
@@ -56,7 +56,7 @@ def test_maps_are_the_bytes_of_the_run_files(tiny_runs: list[study.Run]) -> None
 
 
 def test_scale_free_maps_are_the_runs_to_half_a_level(tiny_runs: list[study.Run]) -> None:
-    for run, entry in zip(tiny_runs, sl.HeatmapExplorer(tiny_runs, images=16).data["runs"], strict=True):
+    for run, entry in zip(tiny_runs, study.explore(tiny_runs, images=16).data["runs"], strict=True):
         for layer in entry["layers"]:
             values = run.layer(layer["name"])["scale_free_heatmap"].to_numpy()
             maps = layer["maps"]["scale_free_entropy"]
@@ -66,7 +66,7 @@ def test_scale_free_maps_are_the_runs_to_half_a_level(tiny_runs: list[study.Run]
 
 
 def test_what_is_seen_is_outlined_in_shares(tiny_run: study.Run) -> None:
-    first, *_, last = sl.HeatmapExplorer(tiny_run).data["runs"][0]["layers"]
+    first, *_, last = study.explore(tiny_run).data["runs"][0]["layers"]
     for seen in first["seen"].values():  # 3 x 3 of 8 x 8 pixels, padded
         assert seen == [[[max(i - 1, 0) / 8, min(i + 2, 8) / 8] for i in range(8)]] * 2
     assert last["seen"] == {"image": [[[0, 1]]] * 2, "input": [[[0, 1]]] * 2}
@@ -75,18 +75,18 @@ def test_what_is_seen_is_outlined_in_shares(tiny_run: study.Run) -> None:
 def test_a_network_that_cannot_be_built_is_shown_without_outlines(tiny_run: study.Run) -> None:
     elsewhere = copy.copy(tiny_run)
     elsewhere.experiment = tiny_run.experiment.model_copy(update={"network": "nobody:has_it"})
-    assert {layer["seen"] for layer in sl.HeatmapExplorer(elsewhere).data["runs"][0]["layers"]} == {None}
+    assert {layer["seen"] for layer in study.explore(elsewhere).data["runs"][0]["layers"]} == {None}
 
 
 def test_the_moment_of_overfitting_is_the_studys(tiny_runs: list[study.Run]) -> None:
     moments = analysis.moment_of_overfitting(study.curves(tiny_runs)).to_numpy()
-    shown = [run["onset"] for run in sl.HeatmapExplorer(tiny_runs).data["runs"]]
+    shown = [run["onset"] for run in study.explore(tiny_runs).data["runs"]]
     assert shown == [None if np.isnan(moment) else moment for moment in moments]
 
 
 def test_correlations_are_those_of_the_run(tiny_runs: list[study.Run]) -> None:
     norm_net = next(run for run in tiny_runs if "norm1" in run.layers)
-    for layer in sl.HeatmapExplorer(norm_net).data["runs"][0]["layers"]:
+    for layer in study.explore(norm_net).data["runs"][0]["layers"]:
         group = norm_net.layer(layer["name"])
         if "correlation_histogram" not in group:
             assert layer["correlation"] is None
@@ -104,12 +104,12 @@ def test_correlations_are_those_of_the_run(tiny_runs: list[study.Run]) -> None:
 def test_runs_of_before_scale_free_maps_are_shown_without(tiny_run: study.Run) -> None:
     older = copy.copy(tiny_run)
     older.layer = lambda name: tiny_run.layer(name).drop_vars("scale_free_heatmap")  # type: ignore[method-assign]
-    assert [*sl.HeatmapExplorer(older).data["measures"]] == ["entropy"]
-    assert [*sl.HeatmapExplorer(tiny_run).data["measures"]] == ["entropy", "scale_free_entropy"]
+    assert [*study.explore(older).data["measures"]] == ["entropy"]
+    assert [*study.explore(tiny_run).data["measures"]] == ["entropy", "scale_free_entropy"]
 
 
 def test_equal_images_are_stored_once(tiny_runs: list[study.Run]) -> None:
-    data = sl.HeatmapExplorer([*tiny_runs[:2], with_images(tiny_runs[0], 1)], images=3).data
+    data = study.explore([*tiny_runs[:2], with_images(tiny_runs[0], 1)], images=3).data
     assert [run["images"] for run in data["runs"]] == [0, 0, 1]
     pixels = tiny_runs[0].root["images"].to_numpy()[:3]
     for images, change in zip(data["images"], (0, 1), strict=True):
@@ -117,7 +117,7 @@ def test_equal_images_are_stored_once(tiny_runs: list[study.Run]) -> None:
 
 
 def test_a_layer_has_one_scale_in_all_runs(tiny_runs: list[study.Run]) -> None:
-    runs = sl.HeatmapExplorer(tiny_runs).data["runs"]
+    runs = study.explore(tiny_runs).data["runs"]
     for measure in ("entropy", "scale_free_entropy"):
         scales = {(layer["name"], *layer["scales"][measure]) for run in runs for layer in run["layers"]}
         assert len(scales) == len({name for name, *_ in scales})
@@ -125,7 +125,7 @@ def test_a_layer_has_one_scale_in_all_runs(tiny_runs: list[study.Run]) -> None:
 
 
 def test_curves_are_those_of_the_run(tiny_run: study.Run) -> None:
-    entry = sl.HeatmapExplorer(tiny_run).data["runs"][0]
+    entry = study.explore(tiny_run).data["runs"][0]
     np.testing.assert_allclose(entry["loss"], tiny_run.root["val_loss"], atol=6e-5)
     expected = tiny_run.layer("conv2")["entropy"].sel(split="monitor")
     np.testing.assert_allclose(entry["layers"][1]["means"]["entropy"], expected, atol=6e-5)
@@ -134,7 +134,7 @@ def test_curves_are_those_of_the_run(tiny_run: study.Run) -> None:
 def test_values_that_are_missing_are_null(tiny_run: study.Run) -> None:
     broken = copy.copy(tiny_run)
     broken.__dict__["root"] = tiny_run.root.assign(val_loss=tiny_run.root["val_loss"] * np.nan)
-    data = sl.HeatmapExplorer(broken).data
+    data = study.explore(broken).data
     assert set(data["runs"][0]["loss"]) == {None}
     json.dumps(data, allow_nan=False)
 
@@ -148,7 +148,7 @@ def test_labels_tell_runs_apart(tiny_runs: list[study.Run]) -> None:
         ({"size": "m"}, "vanillaNet, size s, seed 1", f"digits, {noisy}, {common}"),
     ):
         other.experiment = tiny_runs[0].experiment.model_copy(update=changed)
-        data = sl.HeatmapExplorer([*tiny_runs, other]).data
+        data = study.explore([*tiny_runs, other]).data
         labels = [run["label"] for run in data["runs"]]
         assert (labels[1], data["setting"]) == (first, setting)
         assert len(set(labels)) == len(labels)
@@ -156,7 +156,7 @@ def test_labels_tell_runs_apart(tiny_runs: list[study.Run]) -> None:
 
 def test_equal_runs_give_equal_bytes(tiny_runs: list[study.Run]) -> None:
     bundles = [
-        sl.HeatmapExplorer([study.load(run.path) for run in tiny_runs[:3]])._repr_mimebundle_()[0]
+        study.explore([study.load(run.path) for run in tiny_runs[:3]])._repr_mimebundle_()[0]
         for _ in range(2)
     ]
     for kind in ("text/html", "text/plain"):
@@ -165,7 +165,7 @@ def test_equal_runs_give_equal_bytes(tiny_runs: list[study.Run]) -> None:
 
 
 def test_page_holds_all_it_needs(tiny_run: study.Run) -> None:
-    html = page_of(sl.HeatmapExplorer(tiny_run))
+    html = page_of(study.explore(tiny_run))
     assert not re.search(r"""(src|href|url|import)\s*[=(]?\s*["']?(https?:)?//""", html)
     picture = re.search(r'alt="([^"]+)" src="data:image/png;base64,([^"]+)"', html)
     assert picture
@@ -179,7 +179,7 @@ def test_page_holds_all_it_needs(tiny_run: study.Run) -> None:
 
 
 def test_what_is_shown_can_be_set(tiny_run: study.Run) -> None:
-    explorer = sl.HeatmapExplorer(tiny_run)
+    explorer = study.explore(tiny_run)
     assert (explorer.run, explorer.layer, explorer.image, explorer.epoch) == (0, "conv1", 0, 11)
     assert (explorer.beside, explorer.measure) == (None, "entropy")
     explorer.layer, explorer.image, explorer.epoch = "fc1", 2, -1
@@ -187,12 +187,12 @@ def test_what_is_shown_can_be_set(tiny_run: study.Run) -> None:
     state = json.loads(re.findall(r'json">(.*?)</script>', page_of(explorer), flags=re.DOTALL)[0])["state"]
     assert (state["layer"], state["image"], state["epoch"]) == ("fc1", 2, -1)
     assert state["measure"] == "scale_free_entropy"
-    same = sl.HeatmapExplorer(tiny_run, layer="fc1", image=2, measure="scale_free_entropy", epoch=-1)
+    same = study.explore(tiny_run, layer="fc1", image=2, measure="scale_free_entropy", epoch=-1)
     assert page_of(explorer) == page_of(same)
 
 
 def test_what_was_refused_is_not_kept(tiny_runs: list[study.Run]) -> None:
-    explorer = sl.HeatmapExplorer(tiny_runs[:2])
+    explorer = study.explore(tiny_runs[:2])
     before = explorer.as_html()
     for wish in ({"layer": "nope"}, {"run": 5}, {"run": 1, "layer": "nope"}):  # as a page sends them
         with pytest.raises(ValueError, match="there is no "):
@@ -202,7 +202,7 @@ def test_what_was_refused_is_not_kept(tiny_runs: list[study.Run]) -> None:
 
 
 def test_only_runs_of_the_same_images_stand_side_by_side(tiny_runs: list[study.Run]) -> None:
-    explorer = sl.HeatmapExplorer([*tiny_runs[:2], with_images(tiny_runs[0], 1)], beside=1)
+    explorer = study.explore([*tiny_runs[:2], with_images(tiny_runs[0], 1)], beside=1)
     with pytest.raises(ValueError, match=r"there is no beside 2 to show; there are 0, 1$"):
         explorer.beside = 2
     explorer.run = 2
@@ -213,7 +213,7 @@ def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:
     shorter = copy.copy(tiny_runs[0])
     shorter.__dict__["root"] = tiny_runs[0].root.assign_coords(saved_epoch=np.arange(-14, -1))
     norm_net = next(run for run in tiny_runs if "norm1" in run.layers)
-    explorer = sl.HeatmapExplorer([norm_net, tiny_runs[0], shorter], layer="norm1", image=3)
+    explorer = study.explore([norm_net, tiny_runs[0], shorter], layer="norm1", image=3)
     explorer.run = 1
     assert (explorer.layer, explorer.image, explorer.epoch) == ("conv1", 3, 11)
     explorer.run = 2
@@ -233,9 +233,9 @@ def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:
 )
 def test_what_does_not_exist_is_refused(tiny_runs: list[study.Run], shown: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said) as refusal:
-        sl.HeatmapExplorer(tiny_runs[:2], **shown)
+        study.explore(tiny_runs[:2], **shown)
     assert "\n" not in str(refusal.value)
-    explorer = sl.HeatmapExplorer(tiny_runs[:2])
+    explorer = study.explore(tiny_runs[:2])
     with pytest.raises(ValueError, match=said):
         explorer.set_trait(*next(iter(shown.items())))
     assert (explorer.run, explorer.layer, explorer.image, explorer.epoch) == (0, "conv1", 0, 11)
@@ -243,11 +243,11 @@ def test_what_does_not_exist_is_refused(tiny_runs: list[study.Run], shown: dict[
 
 def test_runs_are_needed(tiny_run: study.Run) -> None:
     with pytest.raises(ValueError, match=r"^there are no runs to explore; give at least one study.Run$"):
-        sl.HeatmapExplorer([])
+        study.explore([])
     with pytest.raises(ValueError, match=r"^images = 0: show at least one$"):
-        sl.HeatmapExplorer(tiny_run, images=0)
+        study.explore(tiny_run, images=0)
     with pytest.raises(TypeError, match=r"^runs are study.Run objects, not str; study.load opens a file$"):
-        sl.HeatmapExplorer([tiny_run, "a.nc"])
+        study.explore([tiny_run, "a.nc"])
 
 
 @pytest.mark.parametrize("missing", ["anywidget", "matplotlib"])
@@ -264,7 +264,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, missing: st
 
 def test_python_and_page_keep_in_step(tiny_runs: list[study.Run]) -> None:
     norm_net = next(run for run in tiny_runs if "norm1" in run.layers)
-    explorer = sl.HeatmapExplorer([tiny_runs[0], norm_net])
+    explorer = study.explore([tiny_runs[0], norm_net])
     explorer.comm = comm = Mock(comm_id="a-front-end")
     explorer.epoch = 3
     assert comm.send.call_args.kwargs["data"]["state"] == {"epoch": 3}

@@ -45,13 +45,13 @@ def records(training: tuple[study.Run, list[EpochRecord]]) -> list[EpochRecord]:
     return training[1]
 
 
-def saved(explorer: sl.TrainingExplorer) -> list[int]:
+def saved(explorer: study.TrainingExplorer) -> list[int]:
     return explorer.data["runs"][0]["saved"]
 
 
-def watched(records: list[EpochRecord]) -> sl.TrainingExplorer:
+def watched(records: list[EpochRecord]) -> study.TrainingExplorer:
     """An explorer that was drawn after every epoch."""
-    explorer = sl.TrainingExplorer(EXPERIMENT, every_seconds=0)
+    explorer = study.TrainingExplorer(EXPERIMENT, every_seconds=0)
     for record in records:
         explorer._due = 0
         explorer.on_epoch(record)
@@ -60,7 +60,7 @@ def watched(records: list[EpochRecord]) -> sl.TrainingExplorer:
 
 def test_after_the_last_epoch_it_is_the_runs(training: tuple[study.Run, list[EpochRecord]]) -> None:
     run, records = training
-    expected = sl.HeatmapExplorer(run, images=16)
+    expected = study.explore(run, images=16)
     explorer = watched(records)
     expected.data["runs"][0] |= {"onset": None, "judged": False}  # which needs each image's loss
     assert explorer.data == expected.data
@@ -86,7 +86,7 @@ def test_what_begins_later_or_anew_is_shown_from_there(records: list[EpochRecord
 
 
 def test_before_the_first_epoch_nothing_can_be_set() -> None:
-    explorer = sl.TrainingExplorer(EXPERIMENT)
+    explorer = study.TrainingExplorer(EXPERIMENT)
     assert "<p>Waiting for the first epoch.</p>" in page_of(explorer)
     for name, value in {"run": 0, "layer": "conv1", "image": 0, "epoch": -1, "measure": "entropy"}.items():
         with pytest.raises(
@@ -120,7 +120,7 @@ def test_what_was_the_last_epoch_may_be_asked_for_later(records: list[EpochRecor
 def test_it_is_drawn_no_more_often_than_asked(
     records: list[EpochRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explorer = sl.TrainingExplorer(EXPERIMENT, every_seconds=10)
+    explorer = study.TrainingExplorer(EXPERIMENT, every_seconds=10)
     clock = iter(range(100))
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -129,7 +129,7 @@ def test_it_is_drawn_no_more_often_than_asked(
         explorer.on_epoch(record)
         drawn.append(saved(explorer)[-1])
     assert drawn == [-1] * 10 + [9] * 4 + [13]  # by the second: at 0, at 10, and at the end
-    slow = sl.TrainingExplorer(EXPERIMENT, every_seconds=0)
+    slow = study.TrainingExplorer(EXPERIMENT, every_seconds=0)
     monkeypatch.setattr(slow, "_redraw", lambda: now.__setitem__(0, now[0] + 5))
     slow.on_epoch(records[0])
     assert slow._due - now[0] == 95  # what takes long is done seldom
@@ -160,7 +160,7 @@ def test_the_page_grows_and_its_reader_stays(
     records: list[EpochRecord], tmp_path: Path, visit: Visit
 ) -> None:
     (tmp_path / "page.html").write_text("<!doctype html><title>Page</title><main></main>")
-    explorer = sl.TrainingExplorer(EXPERIMENT, every_seconds=0)
+    explorer = study.TrainingExplorer(EXPERIMENT, every_seconds=0)
     explorer.comm = comm = Mock(comm_id="front-end")
     unheard: list[dict[str, Any]] = []  # a process that trains does not listen
     page = visit(
@@ -263,7 +263,7 @@ def test_a_runs_network_is_the_same_as_one_that_is_given(tiny_run: study.Run) ->
     model, prepare = study.trained_network(tiny_run)
     pixels = tiny_run.root["images"].to_numpy()[3]
     given = sl.ImageExplorer(model, size=(8, 8), channels=1, prepare=prepare, classes=tiny_run.classes)
-    kept = sl.ImageExplorer(tiny_run)
+    kept = study.image_explorer(tiny_run)
     for explorer in (given, kept):
         explorer.show(pixels)
     assert given.explorer.data["images"] == kept.explorer.data["images"]
@@ -419,13 +419,11 @@ def test_what_a_module_needs_is_asked_for(given: dict[str, Any], said: str) -> N
         of_network(**given)
 
 
-def test_a_run_needs_its_network_and_nothing_else(tiny_run: study.Run, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^a run has its own size, channels, prepare and classes"):
-        sl.ImageExplorer(tiny_run, size=(8, 8))
+def test_a_run_needs_its_network(tiny_run: study.Run, tmp_path: Path) -> None:
     alone = tmp_path / tiny_run.path.name
     alone.write_bytes(tiny_run.path.read_bytes())
     with pytest.raises(study.StudyError, match="was not kept"):
-        sl.ImageExplorer(study.load(alone))
+        study.image_explorer(study.load(alone))
 
 
 def test_a_module_that_fails_says_why_in_the_widget() -> None:

@@ -98,9 +98,9 @@ def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def in_levels(group: xr.Dataset, maps: str) -> xr.DataArray:
     """Scale-free maps in the levels of a page, in nats."""
-    step, low = (group[maps].encoding[name] for name in ("scale_factor", "add_offset"))
-    levels = np.rint(np.rint((group[maps] - low) / step) * ((LEVELS - 1) / 255))
-    return low + levels * (step * (255 / (LEVELS - 1)))
+    low, high = (float(end) for end in (group[maps][:, :8].min(), group[maps][:, :8].max()))
+    step = (high - low) / (LEVELS - 1)
+    return low + np.rint((group[maps] - low) / step) * step
 
 
 def to_epoch(page: Page, epoch: int) -> None:
@@ -117,7 +117,7 @@ def test_pixels_are_the_runs(
     visit: Visit,
     served: Callable[[Path], str],
 ) -> None:
-    path = written(sl.HeatmapExplorer(three))
+    path = written(study.explore(three))
     page = ready(visit(f"{served(path.parent)}/page.html" if over_http else path.as_uri()))
     for run, layer, image, epoch, measure in (
         (0, "conv1", 0, 11, "Entropy"),
@@ -144,7 +144,7 @@ def test_pixels_are_the_runs(
 
 def test_every_map_is_the_runs(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     """Layers, images and epochs of two networks side by side, pixel by pixel."""
-    page = ready(visit(written(sl.HeatmapExplorer(three, run=0, beside=2)).as_uri()))
+    page = ready(visit(written(study.explore(three, run=0, beside=2)).as_uri()))
     for layer in three[0].layers:
         page.get_by_role("radio", name=layer).check()
         for image in range(0, 8, 3):
@@ -158,7 +158,7 @@ def test_every_map_is_the_runs(three: list[study.Run], written: Callable[..., Pa
 
 
 def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three, epoch=5)).as_uri()))
+    page = ready(visit(written(study.explore(three, epoch=5)).as_uri()))
     keys = page.keyboard
     keys.press("Tab")
     keys.press("ArrowDown")  # network: normNet
@@ -212,7 +212,7 @@ def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], vi
 
 
 def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three, layer="conv3")).as_uri()))
+    page = ready(visit(written(study.explore(three, layer="conv3")).as_uri()))
     heat = page.get_by_role("application", name="Entropy of conv3, vanillaNet")
     box = heat.bounding_box()
     assert box
@@ -227,7 +227,7 @@ def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Pa
 def test_the_epoch_is_marked_on_the_curves(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri()))
+    page = ready(visit(written(study.explore(three)).as_uri()))
     marks = []
     for epoch in (-1, 5, 11):
         to_epoch(page, epoch)
@@ -246,7 +246,7 @@ def test_the_epoch_is_marked_on_the_curves(
 def test_play_goes_to_the_end(
     motion: Any, pause: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    path = written(sl.HeatmapExplorer(three, epoch=9))
+    path = written(study.explore(three, epoch=9))
     page = ready(visit(path.as_uri(), prepare=lambda page: page.clock.install(time=0), reduced_motion=motion))
     page.clock.pause_at(60)
     said = page.get_by_role("slider")
@@ -265,7 +265,7 @@ def test_play_goes_to_the_end(
 def test_a_layer_that_the_next_network_lacks(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three, run=1, layer="norm2")).as_uri()))
+    page = ready(visit(written(study.explore(three, run=1, layer="norm2")).as_uri()))
     assert page.get_by_role("radio", name="norm2").is_checked()
     page.get_by_role("combobox", name="Network").select_option(index=0)
     redrawn(page)
@@ -277,7 +277,7 @@ def test_a_layer_that_the_next_network_lacks(
 def test_two_networks_share_the_spot_and_the_colours(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three[:2], layer="conv3", epoch=4)).as_uri()))
+    page = ready(visit(written(study.explore(three[:2], layer="conv3", epoch=4)).as_uri()))
     page.get_by_role("combobox", name="Beside").select_option("normNet, seed 0")
     second = page.get_by_role("application", name="normNet")
     box = second.bounding_box()
@@ -300,7 +300,7 @@ def test_two_networks_share_the_spot_and_the_colours(
 
 def test_maps_of_two_sizes(visit: Visit, written: Callable[..., Path], older: list[study.Run]) -> None:
     """LeNet's conv2 has other positions and channels than AlexNet's: each is read in its own."""
-    page = ready(visit(written(sl.HeatmapExplorer(older, beside=1, layer="conv2")).as_uri()))
+    page = ready(visit(written(study.explore(older, beside=1, layer="conv2")).as_uri()))
     sizes = [run.layer("conv2")["heatmap"].shape[2] for run in older]
     assert sizes[0] != sizes[1]
     for kind, size in zip(("first", "second"), sizes, strict=True):
@@ -320,7 +320,7 @@ def test_maps_of_two_sizes(visit: Visit, written: Callable[..., Path], older: li
 def test_a_click_keeps_the_position_and_lets_go(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri(), has_touch=True))
+    page = ready(visit(written(study.explore(three)).as_uri(), has_touch=True))
     heat, told = page.locator(".map.first canvas"), page.get_by_role("status")
     for press in (heat.click, heat.tap):
         box = heat.bounding_box()
@@ -340,7 +340,7 @@ def test_a_click_keeps_the_position_and_lets_go(
 def test_what_a_position_sees_is_outlined(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three, layer="conv2")).as_uri()))
+    page = ready(visit(written(study.explore(three, layer="conv2")).as_uri()))
     heat = page.get_by_role("application", name="Entropy of conv2")
     box, image = heat.bounding_box(), page.locator(".input canvas").bounding_box()
     assert box
@@ -359,7 +359,7 @@ def test_what_a_position_sees_is_outlined(
 def test_a_click_on_a_curve_goes_to_its_epoch(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three)).as_uri()))
+    page = ready(visit(written(study.explore(three)).as_uri()))
     for part, epoch in ((".loss > svg", 3), (".entropy > svg", 8)):
         box = page.locator(part).bounding_box()
         assert box
@@ -372,7 +372,7 @@ def test_a_click_on_a_curve_goes_to_its_epoch(
 def test_the_moment_of_overfitting_is_told(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    explorer = sl.HeatmapExplorer(three, beside=1)
+    explorer = study.explore(three, beside=1)
     explorer.data["runs"][0]["onset"], explorer.data["runs"][1]["onset"] = 5, None
     page = ready(visit(written(explorer).as_uri()))
     told = page.locator(".moments").inner_text()
@@ -387,7 +387,7 @@ def test_the_moment_of_overfitting_is_told(
 def test_the_histogram_is_of_the_epoch_shown(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three, run=1, layer="conv2")).as_uri()))
+    page = ready(visit(written(study.explore(three, run=1, layer="conv2")).as_uri()))
     for epoch in (-1, 11):
         to_epoch(page, epoch)
         counts = three[1].layer("conv2")["correlation_histogram"].sel(center="filters", epoch=epoch)
@@ -402,7 +402,7 @@ def test_the_histogram_is_of_the_epoch_shown(
 def test_explorers_do_not_interfere(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    first, second = sl.HeatmapExplorer(three), sl.HeatmapExplorer(three[:1], layer="conv2", epoch=3)
+    first, second = study.explore(three), study.explore(three[:1], layer="conv2", epoch=3)
     page = ready(visit(written(first, second, first).as_uri()), count=3)
     to_epoch(page, 7)
     page.get_by_role("radio", name="conv4").first.check()
@@ -423,7 +423,7 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
     hostile.experiment = tiny_run.experiment.model_copy(update={"network": name, "dataset": name})
     dialogs: list[str] = []
     listen = lambda page: page.on("dialog", lambda dialog: dialogs.append(dialog.message))  # noqa: E731
-    page = ready(visit(written(sl.HeatmapExplorer(hostile)).as_uri(), prepare=listen))
+    page = ready(visit(written(study.explore(hostile)).as_uri(), prepare=listen))
     assert not dialogs
     assert page.locator("img, b").count() == 0
     assert page.get_by_text(f"Class {name}", exact=True).is_visible()
@@ -434,7 +434,7 @@ def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visi
 
 def test_phone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
     size: Any = {"width": 360, "height": 740}
-    page = ready(visit(written(sl.HeatmapExplorer(three, run=1, beside=0)).as_uri(), viewport=size))
+    page = ready(visit(written(study.explore(three, run=1, beside=0)).as_uri(), viewport=size))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     for part in page.locator(".explorer *:visible").all():
         if not (box := part.bounding_box()):  # a part of a picture that has no extent
@@ -451,7 +451,7 @@ def test_phone(three: list[study.Run], written: Callable[..., Path], visit: Visi
 def test_light_and_dark(
     scheme: Any, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(sl.HeatmapExplorer(three, beside=1)).as_uri(), color_scheme=scheme))
+    page = ready(visit(written(study.explore(three, beside=1)).as_uri(), color_scheme=scheme))
     style = "(part, name) => getComputedStyle(part)[name]"
 
     def ground(part: str = ".explorer") -> str:
@@ -483,7 +483,7 @@ def test_nothing_is_inaccessible(
     scheme: Any, width: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     size: Any = {"width": width, "height": 800}
-    explorer = sl.HeatmapExplorer(three, beside=1)
+    explorer = study.explore(three, beside=1)
     page = ready(visit(written(explorer).as_uri(), viewport=size, color_scheme=scheme))
     assert not violations(page)
     page.get_by_role("slider").evaluate("(part) => part.after(document.createElement('button'))")
@@ -491,7 +491,7 @@ def test_nothing_is_inaccessible(
 
 
 def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = visit(written(sl.HeatmapExplorer(three)).as_uri(), java_script_enabled=False)
+    page = visit(written(study.explore(three)).as_uri(), java_script_enabled=False)
     still = page.get_by_role(
         "img", name=re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
     )
@@ -529,7 +529,7 @@ LIVE = """async ([source, state]) => {
 def test_python_and_page_move_each_other(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    explorer = sl.HeatmapExplorer(three[:2])
+    explorer = study.explore(three[:2])
     explorer.comm = comm = Mock(comm_id="front-end")
     page = visit(written().as_uri(), prepare=lambda page: page.expose_function("send", explorer.set_state))
     names = ["data", "run", "beside", "layer", "image", "measure", "epoch", "playing"]

@@ -13,7 +13,6 @@ from browser import Visit
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
-import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.page import Shown
@@ -68,7 +67,7 @@ def harmless(text: str, *, own_scripts: int = 0) -> BeautifulSoup:
 
 
 def test_an_explorer_shows_it_as_text(hostile: study.Run) -> None:
-    explorer = sl.HeatmapExplorer(hostile, images=16)
+    explorer = study.explore(hostile, images=16)
     labels = hostile.root["image_label"].to_numpy().tolist()
     for image, index in [(labels.index(index), index) for index in sorted(set(labels))][::2]:
         explorer.image = image
@@ -90,7 +89,7 @@ def test_nothing_of_it_runs(
     hostile: study.Run, visit: Visit, served: Callable[[Path], str], tmp_path: Path
 ) -> None:
     head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title></head><body>'
-    explorer = sl.HeatmapExplorer(hostile, images=16)
+    explorer = study.explore(hostile, images=16)
     (tmp_path / "page.html").write_text(head + explorer.as_html(), encoding="utf-8")
     page = visit(f"{served(tmp_path)}/page.html")
     page.get_by_role("slider", name="Epoch").wait_for()

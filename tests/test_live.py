@@ -99,7 +99,7 @@ def notebook(lab: Lab, tiny_runs: list[study.Run]) -> str:
     code = f"""import sparsity_lib as sl
 from sparsity_lib import study
 
-explorer = sl.HeatmapExplorer([study.load(path) for path in {[str(run.path) for run in tiny_runs[:2]]}])
+explorer = study.explore([study.load(path) for path in {[str(run.path) for run in tiny_runs[:2]]}])
 explorer"""
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": spec})

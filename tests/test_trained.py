@@ -84,8 +84,8 @@ def test_a_file_imports_nothing(renamed: Renamed, tmp_path: Path, monkeypatch: p
     run = renamed("stranger:make")
     assert run.root["images"].size
     assert run.layer(run.layers[0])["heatmap"].size
-    sl.HeatmapExplorer(run).as_html()
-    for of_run in (study.trained_network, sl.ImageExplorer, built):
+    study.explore(run).as_html()
+    for of_run in (study.trained_network, study.image_explorer, built):
         with pytest.raises(study.StudyError, match=r"stranger:make.*trust that code, import stranger first$"):
             of_run(run)
     assert "stranger" not in sys.modules

@@ -7,8 +7,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sparsity_lib import HeatmapExplorer
-from sparsity_lib.study import Run, StudyError, load
+from sparsity_lib.study import Run, StudyError, explore, load
 from sparsity_lib.study.runs import results
 
 NETWORKS = ("vanillaNet", "sr2Net")
@@ -44,7 +43,7 @@ class PublishedExplorer(SphinxDirective):
             self.env.note_dependency(str(Path(run.path).resolve()))
         if not runs:
             return [nodes.paragraph("", "There are no published runs to explore.")]
-        explorer = HeatmapExplorer(runs, beside=1, layer="conv3")
+        explorer = explore(runs, beside=1, layer="conv3")
         html = explorer.as_html()
         explorer.close()
         return [nodes.raw("", html, format="html")]

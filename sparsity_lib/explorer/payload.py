@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparsity_lib._viridis import VIRIDIS
-from sparsity_lib.explorer.explored import BINS, MEASURES, Correlation, Explored, ExploredLayer, Maps
+from sparsity_lib.explorer.recording import MEASURES, Correlation, RecordedLayer, Recording
 
 TITLES = {"entropy": "Entropy", "scale_free_entropy": "Scale-free entropy"}
 ENDS = (1, 99)  # percentiles of a layer's values at which its colours end: one outlier must not take them all
@@ -22,7 +22,7 @@ NARROWEST = 0.05  # colours, of ln D
 LEVELS = 48  # of scale-free maps: theirs vary in every bit, and a page is to be small
 
 
-def payload(shown: Sequence[Explored], setting: str, waiting: str = "") -> dict[str, Any]:
+def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict[str, Any]:
     """The networks as the explorer's module reads them.
 
     They are `{runs, images, measures, setting, colours, waiting}`. `images` holds each set of images once,
@@ -46,7 +46,8 @@ def payload(shown: Sequence[Explored], setting: str, waiting: str = "") -> dict[
                 "onset": one.onset,
                 "judged": one.judged,
                 "layers": [
-                    _layer(name, layer, scales[name, layer.channels]) for name, layer in one.layers.items()
+                    _layer(name, layer, scales[name, layer.channels], _seen(one, name))
+                    for name, layer in one.layers.items()
                 ],
             }
         )
@@ -60,7 +61,7 @@ def payload(shown: Sequence[Explored], setting: str, waiting: str = "") -> dict[
     }
 
 
-def _scales(shown: Sequence[Explored], measures: Sequence[str]) -> dict[tuple[str, int], dict[str, Any]]:
+def _scales(shown: Sequence[Recording], measures: Sequence[str]) -> dict[tuple[str, int], dict[str, Any]]:
     """The colour scale's two ends in nats, by layer and measure; the upper one of entropy is ln D."""
     together = defaultdict(list)
     for one in shown:
@@ -70,7 +71,7 @@ def _scales(shown: Sequence[Explored], measures: Sequence[str]) -> dict[tuple[st
     for kind, layers in together.items():
         scales[kind] = {}
         for measure in measures:
-            values = np.concatenate([layer.maps[measure].nats.ravel() for layer in layers])
+            values = np.concatenate([layer.maps[measure].ravel() for layer in layers])
             low, high = np.percentile(values, ENDS, method="lower").tolist()
             most = math.log(kind[1])
             if measure == "entropy":
@@ -80,29 +81,46 @@ def _scales(shown: Sequence[Explored], measures: Sequence[str]) -> dict[tuple[st
     return scales
 
 
-def _layer(name: str, layer: ExploredLayer, scales: dict[str, Any]) -> dict[str, Any]:
-    _, _, height, width = layer.maps["entropy"].nats.shape
+def _layer(
+    name: str, layer: RecordedLayer, scales: dict[str, Any], seen: dict[str, Any] | None
+) -> dict[str, Any]:
+    _, _, height, width = layer.maps["entropy"].shape
     return {
         "name": name,
         "channels": layer.channels,
         "height": height,
         "width": width,
         "scales": scales,
-        "maps": {measure: _maps(layer.maps[measure], measure) for measure in scales},
+        "maps": {measure: _maps(layer, measure) for measure in scales},
         "means": {measure: _curve(layer.means[measure]) for measure in scales},
         "correlation": _correlation(layer.correlation),
-        "seen": layer.seen,
+        "seen": seen,
     }
 
 
-def _maps(maps: Maps, measure: str) -> dict[str, Any]:
-    step = maps.step
-    levels = ((maps.nats - maps.low) / step).round().clip(0, 255).astype(np.uint8)
-    if measure == "scale_free_entropy":
-        levels = np.rint(levels * ((LEVELS - 1) / 255)).astype(np.uint8)
-        step *= 255 / (LEVELS - 1)
+def _maps(layer: RecordedLayer, measure: str) -> dict[str, Any]:
+    maps = layer.maps[measure]
+    if measure == "entropy":
+        low, step = 0.0, (math.log(layer.channels) or 255.0) / 255  # all are 0 with one channel
+    else:  # it varies little: the levels are for that
+        low, step = float(maps.min()), float(maps.max() - maps.min()) / (LEVELS - 1) or 1.0
+    levels = ((maps - low) / step).round().clip(0, 255).astype(np.uint8)
     differences = np.diff(levels, axis=0, prepend=np.zeros_like(levels[:1]))  # modulo 256
-    return {"low": maps.low, "step": step, "bytes": _packed(differences)}
+    return {"low": low, "step": step, "bytes": _packed(differences)}
+
+
+def _seen(one: Recording, name: str) -> dict[str, Any] | None:
+    """What each row and each column of positions sees, first and last, in shares of image and of input."""
+    if not (field := one.fields.get(name)):
+        return None
+
+    def shares(spans: tuple[np.ndarray, np.ndarray], size: tuple[int, ...]) -> list[list[list[float]]]:
+        return [(span / n).round(4).tolist() for span, n in zip(spans, size, strict=True)]
+
+    return {
+        "image": shares((field.rows, field.columns), one.images.shape[1:3]),
+        "input": shares((field.input_rows, field.input_columns), field.input_size),
+    }
 
 
 def _correlation(correlation: Correlation | None) -> dict[str, Any] | None:
@@ -110,13 +128,18 @@ def _correlation(correlation: Correlation | None) -> dict[str, Any] | None:
         return None
     top = float(correlation.shares.max()) or 1.0
     words = np.rint(correlation.shares * (65535 / top)).astype("<u2")
-    return {"bins": BINS, "top": round(top, 6), "mean": _curve(correlation.mean), "shares": _packed(words)}
+    return {
+        "bins": correlation.shares.shape[1],
+        "top": round(top, 6),
+        "mean": _curve(correlation.mean),
+        "shares": _packed(words),
+    }
 
 
-def _images(one: Explored) -> dict[str, Any]:
-    _, height, width, channels = one.pixels.shape
+def _images(one: Recording) -> dict[str, Any]:
+    _, height, width, channels = one.images.shape
     size = {"height": height, "width": width, "channels": channels}
-    return {"captions": one.captions, "pixels": _packed(one.pixels), **size}
+    return {"captions": list(one.captions), "pixels": _packed(one.images), **size}
 
 
 def _curve(values: np.ndarray) -> list[float | None]:

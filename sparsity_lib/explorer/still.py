@@ -9,8 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sparsity_lib.explorer.explored import Explored
 from sparsity_lib.explorer.payload import TITLES
+from sparsity_lib.explorer.recording import Recording
 
 MAPS = 4  # of evenly spaced saved epochs, from before training to the last
 
@@ -22,9 +22,9 @@ class Still(NamedTuple):
     described: str
 
 
-def still(shown: Explored, layer: str, measure: str, image: int, scale: tuple[float, float]) -> Still:
+def still(shown: Recording, layer: str, measure: str, image: int, scale: tuple[float, float]) -> Still:
     """An image and a layer's maps of it over epochs, in colours from one end of the scale to the other."""
-    maps = shown.layers[layer].maps[measure].nats[:, image]
+    maps = shown.layers[layer].maps[measure][:, image]
     steps = np.unique(np.linspace(0, len(maps) - 1, MAPS).round().astype(int))
     epochs = [str(shown.saved[step]).replace("-", "−") for step in steps]
     over_epochs = len(shown.saved) > 1
@@ -34,7 +34,7 @@ def still(shown: Explored, layer: str, measure: str, image: int, scale: tuple[fl
     title = f"{TITLES[measure]} of {layer}{' over epochs' if over_epochs else ''}: {shown.label}"
     figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(1, 1 + len(steps))
-    pixels = shown.pixels[image]
+    pixels = shown.images[image]
     axes[0].imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
     axes[0].set_title("image", fontsize=10)
     for axis, step, epoch in zip(axes[1:], steps, epochs, strict=True):

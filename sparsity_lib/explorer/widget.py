@@ -7,9 +7,9 @@ from typing import Any
 import anywidget
 import traitlets
 
-from sparsity_lib.explorer.explored import Explored
 from sparsity_lib.explorer.page import module, page
 from sparsity_lib.explorer.payload import payload
+from sparsity_lib.explorer.recording import Recording
 from sparsity_lib.explorer.still import still
 
 SHOWN = ("run", "beside", "layer", "image", "measure", "epoch")
@@ -46,9 +46,9 @@ class Explorer(anywidget.AnyWidget):
     playing = traitlets.Bool().tag(sync=True)
 
     def __init__(
-        self, explored: Sequence[Explored] = (), setting: str = "", waiting: str = "", **shown: Any
+        self, recordings: Sequence[Recording] = (), setting: str = "", waiting: str = "", **shown: Any
     ) -> None:
-        self._explore(explored, setting, waiting)
+        self._explore(recordings, setting, waiting)
         # In SHOWN's order, as each is checked against those before it; and before the widget opens, so that
         # refusing one leaves nothing behind.
         for name in SHOWN:
@@ -56,10 +56,10 @@ class Explorer(anywidget.AnyWidget):
                 setattr(self, name, shown[name])
         super().__init__()
 
-    def _explore(self, explored: Sequence[Explored], setting: str, waiting: str = "") -> None:
+    def _explore(self, recordings: Sequence[Recording], setting: str, waiting: str = "") -> None:
         """Show these from now on."""
-        self._explored = explored
-        self.data = payload(explored, setting, waiting)
+        self._recordings = recordings
+        self.data = payload(recordings, setting, waiting)
 
     @property
     def _entry(self) -> dict[str, Any]:
@@ -125,6 +125,6 @@ class Explorer(anywidget.AnyWidget):
             return f"<p>{html.escape(self.data['waiting'])}</p>"
         layer = next(layer for layer in self._entry["layers"] if layer["name"] == self.layer)
         low, high = layer["scales"][self.measure]
-        picture = still(self._explored[self.run], self.layer, self.measure, self.image, (low, high))
+        picture = still(self._recordings[self.run], self.layer, self.measure, self.image, (low, high))
         state = {key: getattr(self, key) for key in ("data", *SHOWN)}
         return page(state | {"playing": False}, picture)  # no page starts to move by itself

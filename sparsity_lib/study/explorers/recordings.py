@@ -1,70 +1,22 @@
-"""What is explored: of each network its maps, curves and images, whatever they were read from."""
+"""Recordings of runs, for the library's explorers, and their labels."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
-from torch import nn
 
-from sparsity_lib.receptive import ReceptiveField, receptive_fields
-from sparsity_lib.study import StudyError
+from sparsity_lib.explorer.recording import Correlation, RecordedLayer, Recording, known_fields
+from sparsity_lib.receptive import ReceptiveField
 from sparsity_lib.study.analysis.summary import moment_of_overfitting
+from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs.networks import built
 from sparsity_lib.study.runs.results import label
 
-MEASURES = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # by their names in a run
+MAPS = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # names in a run, by measure
 BINS = 67  # of correlations: 201 in the run, in threes
-
-Seen = dict[str, Any]  # what the positions of a layer see, see `shares_seen`
-
-
-class Maps(NamedTuple):
-    """Maps `(saved_epoch, image, y, x)` in nats, which are stored as bytes: `low + step * byte`."""
-
-    nats: np.ndarray
-    low: float
-    step: float
-
-
-class Correlation(NamedTuple):
-    """Shares of filter pairs by correlation, `(saved_epoch, BINS)` from -1 to 1, and their mean |c|."""
-
-    shares: np.ndarray
-    mean: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class ExploredLayer:
-    """A layer's maps, and their means over all monitor images `(epoch,)` in nats, by measure."""
-
-    channels: int
-    maps: dict[str, Maps]
-    means: dict[str, np.ndarray]
-    correlation: Correlation | None = None
-    seen: Seen | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Explored:
-    """One network: the images shown, uint8 `(image, y, x, channel)`, and what was seen of it over epochs.
-
-    `loss` is of each of `epochs`, `saved` are the epochs with maps; a network that is seen once has no
-    epochs, and 0 as the one with maps.
-    """
-
-    label: str
-    pixels: np.ndarray
-    captions: list[str]
-    layers: dict[str, ExploredLayer]
-    epochs: list[int]
-    saved: list[int]
-    loss: np.ndarray
-    onset: int | None = None
-    judged: bool = False  # whether it can be told that there is no moment of overfitting
 
 
 class Source(Protocol):
@@ -80,23 +32,26 @@ class Source(Protocol):
     def layer(self, name: str) -> xr.Dataset: ...
 
 
-def explored_runs(runs: Sequence[Source], images: int) -> tuple[list[Explored], str]:
-    """The runs, each with so many of its images, and what their settings have in common."""
+def recordings_of(runs: Sequence[Source], images: int = 8) -> tuple[list[Recording], str]:
+    """A recording of each run with its first `images` images, and what their settings have in common."""
+    if images < 1:
+        raise ValueError(f"images = {images}: show at least one")
     labels, setting = run_labels([run.experiment for run in runs])
-    shown = [explored(run, name, _seen(run), images) for run, name in zip(runs, labels, strict=True)]
+    shown = [recording(run, name, _fields(run), images) for run, name in zip(runs, labels, strict=True)]
     return shown, setting
 
 
-def explored(run: Source, label: str, seen: Mapping[str, Seen], images: int) -> Explored:
-    """One run, with so many of its images, the first, and what its layers' positions see."""
+def recording(run: Source, label: str, fields: Mapping[str, ReceptiveField], images: int) -> Recording:
+    """A recording of one run with its first `images` images."""
     first = {"image": slice(images)}
     root = run.root.isel(first)
     onset, judged = _onset(run)
-    return Explored(
+    return Recording(
+        images=root["images"].to_numpy(),
         label=label,
-        pixels=root["images"].to_numpy(),
         captions=[f"class {run.classes[index]}" for index in root["image_label"].to_numpy()],
-        layers={name: _layer(run.layer(name).isel(first), seen.get(name)) for name in run.layers},
+        fields=fields,
+        layers={name: _layer(run.layer(name).isel(first)) for name in run.layers},
         epochs=root["epoch"].to_numpy().tolist(),
         saved=root["saved_epoch"].to_numpy().tolist(),
         loss=root["val_loss"].to_numpy(),
@@ -133,41 +88,14 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
     return told, ", ".join(columns[name][0] for name in common)
 
 
-def seen_in(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Seen]:
-    """What positions see of an image `(channels, height, width)`, by layer; empty if it cannot be found."""
-    try:
-        fields = receptive_fields(model, shape)
-    except ValueError:
-        return {}
-    return {name: shares_seen(field, shape[1:]) for name, field in fields.items()}
-
-
-def shares_seen(field: ReceptiveField, image_size: tuple[int, int]) -> Seen:
-    """What each row and each column of positions sees, first and last, in shares of image and of input."""
-
-    def shares(spans: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> list[list[list[float]]]:
-        return [(span / n).round(4).tolist() for span, n in zip(spans, size, strict=True)]
-
-    return {
-        "image": shares((field.rows, field.columns), image_size),
-        "input": shares((field.input_rows, field.input_columns), field.input_size),
-    }
-
-
-def _layer(layer: xr.Dataset, seen: Seen | None) -> ExploredLayer:
-    there = {measure: maps for measure, maps in MEASURES.items() if maps in layer}
-    return ExploredLayer(
+def _layer(layer: xr.Dataset) -> RecordedLayer:
+    there = {measure: maps for measure, maps in MAPS.items() if maps in layer}
+    return RecordedLayer(
         channels=int(layer.attrs["channels"]),
-        maps={measure: _maps(layer[maps]) for measure, maps in there.items()},
+        maps={measure: layer[maps].to_numpy() for measure, maps in there.items()},
         means={measure: layer[measure].sel(split="monitor").to_numpy() for measure in there},
         correlation=_correlation(layer),
-        seen=seen,
     )
-
-
-def _maps(maps: xr.DataArray) -> Maps:
-    low, step = float(maps.encoding.get("add_offset", 0.0)), float(maps.encoding["scale_factor"])
-    return Maps(maps.to_numpy(), low, step)
 
 
 def _correlation(layer: xr.Dataset) -> Correlation | None:
@@ -182,13 +110,13 @@ def _correlation(layer: xr.Dataset) -> Correlation | None:
     return Correlation(shares, mean.to_numpy())
 
 
-def _seen(run: Source) -> dict[str, Seen]:
+def _fields(run: Source) -> dict[str, ReceptiveField]:
     _, height, width, channels = run.root["images"].shape
     try:
         model = built(run)
-    except (StudyError, ValueError):  # a network of somebody's own, not imported or changed since
+    except (StudyError, ValueError):  # a network of the user's own, not imported or changed since
         return {}
-    return seen_in(model, (channels, height, width))
+    return known_fields(model, (channels, height, width))
 
 
 def _onset(run: Source) -> tuple[int | None, bool]:

@@ -1,4 +1,4 @@
-"""The explorer of a training while it runs."""
+"""TrainingExplorer: maps and curves of a training while it runs."""
 
 import time
 from typing import Any
@@ -7,12 +7,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sparsity_lib import ActivationMonitor
 from sparsity_lib._layers import named_layers
-from sparsity_lib.explorer.explored import explored, run_labels, seen_in
+from sparsity_lib.explorer.recording import known_fields
 from sparsity_lib.explorer.widget import Explorer
+from sparsity_lib.monitor import ActivationMonitor
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.explorers.recordings import recording, run_labels
 from sparsity_lib.study.runs.recording import Log, as_tree, is_saved
 from sparsity_lib.study.training.loop import MAPS as IMAGES
 from sparsity_lib.study.training.loop import EpochRecord
@@ -26,7 +27,7 @@ class TrainingExplorer(Explorer):
     """Entropy maps and curves of a training, which grow while it runs.
 
     ```python
-    explorer = sl.TrainingExplorer(experiment)
+    explorer = study.TrainingExplorer(experiment)
     explorer  # waits for the first epoch
     ```
 
@@ -36,7 +37,7 @@ class TrainingExplorer(Explorer):
 
     Who looks at the last epoch sees the new last one as it comes; who looks at another stays there. Besides
     the maps that a run's file keeps there are those of the last epoch. Of a training that is resumed, what
-    was before is not shown; one that is finished already has no epochs to call for: `HeatmapExplorer(run)`
+    was before is not shown; one that is finished already has no epochs to call for: `study.explore(run)`
     shows it, with its moment of overfitting.
 
     What is shown is an attribute each, as of `HeatmapExplorer`; none can be set before the first epoch.
@@ -60,7 +61,7 @@ class TrainingExplorer(Explorer):
             model = experiment.build(channels, (height, width), len(self._classes))
         modules = named_layers(model)
         self._modules = {name: modules[name] for name in ActivationMonitor(model).layers}
-        self._seen = seen_in(model, (channels, height, width))
+        self._fields = known_fields(model, (channels, height, width))
         self._records: dict[int, dict[str, Tensor]] = {}
         self._due = 0.0  # on the clock of time.monotonic
         super().__init__(waiting="Waiting for the first epoch.")
@@ -98,7 +99,7 @@ class TrainingExplorer(Explorer):
         at_end = begins or self.epoch == self._entry["saved"][-1]
         (label,), setting = run_labels([self._experiment])
         with self.hold_sync():
-            self._explore([explored(self._watched(), label, self._seen, IMAGES)], setting)
+            self._explore([recording(self._watched(), label, self._fields, IMAGES)], setting)
             if begins:
                 self.layer = self._first_layer()
         epoch = self._last_epoch() if at_end else self._nearest(self.epoch)
@@ -124,7 +125,7 @@ class TrainingExplorer(Explorer):
 
 
 class _Watched:
-    """What `explored` reads of a run, from the tree that would be written to its file."""
+    """What `recording` reads of a run, from the tree that would be written to its file."""
 
     def __init__(self, experiment: Experiment, classes: list[str], tree: xr.DataTree) -> None:
         self.experiment, self.classes, self._tree = experiment, classes, tree

@@ -1,0 +1,80 @@
+"""HeatmapExplorer: recordings of one or several networks' training."""
+
+from collections.abc import Sequence
+
+import sparsity_lib
+from sparsity_lib.explorer.recording import Recording
+from sparsity_lib.explorer.widget import Explorer
+
+
+class HeatmapExplorer(Explorer):
+    """Entropy maps of recordings, with the curves of validation loss and mean entropy under them.
+
+    ```python
+    sl.HeatmapExplorer([first, second], beside=1)  # each a sl.Recording
+    ```
+
+    What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
+
+    - `run`: the recording's place in `recordings`; `beside`: that of the one shown beside it, or None
+    - `layer`: one of the network's layers, by name
+    - `image`: the image's place among the recording's images
+    - `measure`: `"entropy"`, or `"scale_free_entropy"` of the vectors at unit variance
+    - `epoch`: one with maps; -1 is before training
+    - `playing`: whether the epochs are stepped through
+
+    With another recording, what it lacks becomes its first layer, its last image, its nearest epoch; one of
+    other images cannot be beside it. Maps of a layer have one colour scale in all recordings in which it has
+    as many channels, for all images and epochs. What a position sees of the image is outlined there if
+    `Recording.fields` is given; the moment of overfitting is marked on the curves if `Recording.onset` is.
+
+    Args:
+        recordings: a `Recording` or several; those with the same images share them on the page.
+        setting: a line about what the recordings have in common, shown next to their labels.
+        run, beside, layer, image, measure, epoch: what is shown first; by default the first recording alone,
+            its first layer and its last epoch with maps.
+        images: deprecated, for runs of the study alone: how many of their images.
+
+    Raises:
+        ValueError: no recordings, or one without epochs; no such run, layer, image, measure or epoch (the
+            line says which there are).
+        TypeError: something in `recordings` is not a `Recording`.
+    """
+
+    def __init__(
+        self,
+        recordings: Recording | Sequence[Recording],
+        *,
+        setting: str = "",
+        run: int = 0,
+        beside: int | None = None,
+        layer: str | None = None,
+        image: int = 0,
+        measure: str = "entropy",
+        epoch: int | None = None,
+        images: int = 8,
+    ) -> None:
+        given = list(recordings) if isinstance(recordings, Sequence) else [recordings]
+        if not given:
+            raise ValueError("there is nothing to explore; give at least one Recording")
+        if all(type(each).__module__.startswith("sparsity_lib.study.") for each in given):
+            given, setting = sparsity_lib._recordings_of(given, images)  # until version 0.3
+        if others := [type(other).__name__ for other in given if not isinstance(other, Recording)]:
+            raise TypeError(
+                f"recordings are Recording objects, not {others[0]}; study.explore(runs) shows runs"
+            )
+        if empty := [each.label for each in given if not each.saved]:
+            raise ValueError(f"recording {empty[0]!r} has no epoch with maps; Recording.add appends one")
+        super().__init__(
+            given,
+            setting,
+            run=run,
+            beside=beside,
+            layer=layer,
+            image=image,
+            measure=measure,
+            epoch=epoch,
+        )
+
+    def __repr__(self) -> str:
+        return f"HeatmapExplorer({'; '.join(recording.label for recording in self._recordings)})"

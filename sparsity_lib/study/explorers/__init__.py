@@ -1,0 +1,66 @@
+"""Explorers of the study: of runs, of a training while it runs, of images of your own in a run's network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from sparsity_lib.explorer import HeatmapExplorer, ImageExplorer
+from sparsity_lib.study.explorers.recordings import recordings_of, run_labels
+from sparsity_lib.study.explorers.training import TrainingExplorer
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.networks import trained_network
+
+__all__ = ["TrainingExplorer", "explore", "image_explorer", "of_run", "recordings_of"]
+
+
+def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> HeatmapExplorer:
+    """Entropy maps of runs, with the curves of validation loss and mean entropy under them.
+
+    ```python
+    study.explore(runs, beside=1, layer="conv3")
+    ```
+
+    Receptive fields are outlined where the run's network can be built; the moment of overfitting by
+    validation loss (T10) is marked on the curves.
+
+    Args:
+        runs: a `study.Run` or several; those with the same images share them on the page.
+        images: how many of the runs' images, from the first on; a page grows with them.
+        shown: `run`, `beside`, `layer`, `image`, `measure`, `epoch`: what is shown first, as for
+            `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
+
+    Raises:
+        ValueError: no runs, or no images; no such run, layer, image, measure or epoch (the line says which
+            there are).
+        TypeError: something in `runs` is not a run.
+    """
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    if not runs:
+        raise ValueError("there are no runs to explore; give at least one study.Run")
+    if others := [type(other).__name__ for other in runs if not isinstance(other, Run)]:
+        raise TypeError(f"runs are study.Run objects, not {others[0]}; study.load opens a file")
+    recordings, setting = recordings_of(runs, images)
+    return HeatmapExplorer(recordings, setting=setting, **shown)
+
+
+def image_explorer(run: Run, *, layers: Sequence[str | nn.Module] | None = None) -> ImageExplorer:
+    """Entropy maps of images of your own in a run's network, by default in the run's layers.
+
+    ```python
+    study.image_explorer(run)  # of the class sl.ImageExplorer
+    ```
+
+    Raises `StudyError` where the run's network was not kept (published runs have none) or cannot be built,
+    and `ValueError` for an unknown layer.
+    """
+    return ImageExplorer(**of_run(run) | ({"layers": layers} if layers else {}))
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """The arguments of `ImageExplorer` for a run's network."""
+    model, prepare = trained_network(run)
+    _, height, width, channels = run.root["images"].shape
+    (label,), setting = run_labels([run.experiment])
+    described = {"label": label, "setting": setting, "classes": run.classes, "layers": run.layers}
+    return {"model": model, "prepare": prepare, "size": (height, width), "channels": channels, **described}

@@ -1,0 +1,176 @@
+"""Recordings of one's own training loop, from the docstring's example to the page."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from browser import Visit
+from small_network import SmallNetwork
+from test_explorer import levels, page_of
+from torch.nn.functional import cross_entropy
+
+import sparsity_lib as sl
+from sparsity_lib import study
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
+INPUTS = torch.from_numpy(IMAGES).movedim(-1, 1) / 255
+LABELS = torch.tensor([0, 1, 2, 3])
+
+
+def stats_of(model: torch.nn.Module, maps: int = len(IMAGES)) -> dict[str, sl.LayerStats]:
+    with torch.no_grad(), sl.ActivationMonitor(model.eval(), maps=maps) as monitor:
+        model(INPUTS)
+    return monitor.compute()
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    """The names that the docstring's example defines, after three epochs of a real training."""
+    code = re.search(r"```python\n(.*?)```", inspect.getdoc(sl.Recording) or "", flags=re.DOTALL)
+    assert code
+    model = SmallNetwork()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train_one_epoch(model: torch.nn.Module) -> None:
+        optimizer.zero_grad()
+        cross_entropy(model.train()(INPUTS), LABELS).backward()
+        optimizer.step()
+
+    names = {"sl": sl, "torch": torch, "cross_entropy": cross_entropy, "model": model, "images": IMAGES}
+    names |= {"x": INPUTS, "y": LABELS, "epochs": 3, "train_one_epoch": train_one_epoch}
+    *lines, last = code[1].strip().splitlines()
+    exec("\n".join([*lines, f"explorer = {last}"]), names)
+    return names
+
+
+def test_the_docstrings_loop_fills_a_recording_that_is_drawn(example: dict[str, Any]) -> None:
+    recording, data, model = example["recording"], example["explorer"].data, example["model"]
+    (run,) = data["runs"]
+    assert (run["label"], run["epochs"], run["saved"]) == ("my network", [0, 1, 2], [0, 1, 2])
+    assert (run["onset"], run["judged"]) == (None, False)
+    expected = stats_of(model)
+    assert [layer["name"] for layer in run["layers"]] == [*expected] == [*recording.layers]
+    np.testing.assert_allclose(run["loss"][-1], cross_entropy(model(INPUTS), LABELS).item(), atol=6e-5)
+    for layer in run["layers"]:
+        stats = expected[layer["name"]]
+        np.testing.assert_allclose(layer["means"]["entropy"][-1], stats.entropy, atol=6e-5)
+        for measure, maps in (("entropy", stats.maps), ("scale_free_entropy", stats.scale_free_maps)):
+            shape = (3, len(IMAGES), layer["height"], layer["width"])
+            packed = layer["maps"][measure]
+            shown = packed["low"] + packed["step"] * levels(packed, shape)[-1]
+            assert maps is not None
+            np.testing.assert_allclose(shown, maps.reshape(shape[1:]), atol=0.51 * packed["step"])
+    json.dumps(data, allow_nan=False)
+    assert "my network" in page_of(example["explorer"])
+
+
+def test_epochs_without_maps_have_curves_alone() -> None:
+    model = SmallNetwork()
+    recording = sl.Recording(IMAGES)
+    for epoch in range(4):
+        recording.add(epoch, stats_of(model, maps=0 if epoch % 2 else len(IMAGES)))
+    (run,) = sl.HeatmapExplorer(recording).data["runs"]
+    assert (run["epochs"], run["saved"]) == ([0, 1, 2, 3], [0, 2])
+    assert {len(layer["means"]["entropy"]) for layer in run["layers"]} == {4}
+    assert run["loss"] == [None] * 4
+
+
+def test_receptive_fields_captions_and_a_moment_are_drawn() -> None:
+    model = SmallNetwork().eval()
+    recording = sl.Recording(IMAGES, "net", list("abcd"), sl.receptive_fields(model, (3, 6, 6)))
+    recording.add(-1, stats_of(model), 1.5)
+    recording.onset = -1
+    data = sl.HeatmapExplorer([recording, recording], beside=1, setting="two of one").data
+    conv1 = data["runs"][0]["layers"][0]
+    assert conv1["seen"]["image"] == [[[round(i / 6, 4), round((i + 3) / 6, 4)] for i in range(4)]] * 2
+    assert (data["images"][0]["captions"], data["runs"][0]["onset"]) == (list("abcd"), -1)
+    assert (len(data["images"]), data["setting"]) == (1, "two of one")
+
+
+def test_what_does_not_fit_is_refused_and_leaves_the_recording_as_it_was() -> None:
+    model = SmallNetwork()
+    recording = sl.Recording(IMAGES)
+    stats = stats_of(model)
+    with pytest.raises(ValueError, match="no layer has maps"):
+        recording.add(0, stats_of(model, maps=0))
+    recording.add(0, stats)
+    with torch.no_grad():
+        model.conv2.weight[0, 0, 0, 0] = torch.nan
+    for given, said in (
+        ((0, stats), "epoch 0 does not follow epoch 0"),
+        ((1, {"conv1": stats["conv1"]}), "no statistics of norm1, conv2, fc1 at epoch 1"),
+        ((1, stats_of(SmallNetwork(), maps=3)), "'conv1' has maps of 3 images, the recording shows 4"),
+        ((1, stats | {"conv2": stats["conv1"]}), "'conv2' has maps of"),
+        ((1, stats_of(model)), "'conv2' puts out NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=said) as refusal:
+            recording.add(*given)
+        assert "\n" not in str(refusal.value)
+        assert (recording.epochs, recording.saved, len(recording.loss)) == ([0], [0], 1)
+        assert {layer.maps["entropy"].shape[0] for layer in recording.layers.values()} == {1}
+
+
+@pytest.mark.parametrize("images", [IMAGES / 255, IMAGES[0], IMAGES[..., :2], IMAGES[:0]])
+def test_images_are_bytes_of_images(images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"^images are uint8 \(N, H, W, C\) with C = 1 or 3, not "):
+        sl.Recording(images)
+
+
+def test_an_explorer_takes_filled_recordings() -> None:
+    with pytest.raises(ValueError, match="there is nothing to explore"):
+        sl.HeatmapExplorer([])
+    with pytest.raises(ValueError, match="'mine' has no epoch with maps"):
+        sl.HeatmapExplorer(sl.Recording(IMAGES, "mine"))
+    with pytest.raises(TypeError, match=r"^recordings are Recording objects, not str"):
+        sl.HeatmapExplorer(["a.nc"])
+    with pytest.raises(ValueError, match="2 captions for 4 images"):
+        sl.Recording(IMAGES, "mine", ["a", "b"])
+
+
+def test_names_of_before_warn_and_show_the_same(tiny_runs: list[study.Run]) -> None:
+    with pytest.warns(DeprecationWarning, match=r"study\.explore") as caught:
+        explorer = sl.HeatmapExplorer(tiny_runs[:2], images=3, beside=1)  # type: ignore[arg-type]
+    assert Path(caught[0].filename) == Path(__file__)
+    assert explorer.as_html() == study.explore(tiny_runs[:2], images=3, beside=1).as_html()
+    with pytest.warns(DeprecationWarning, match=r"study\.image_explorer") as caught:
+        of_run = sl.ImageExplorer(tiny_runs[0], layers=["conv1"])
+    assert Path(caught[0].filename) == Path(__file__)
+    pixels = tiny_runs[0].root["images"].to_numpy()[0]
+    same = study.image_explorer(tiny_runs[0], layers=["conv1"])
+    for each in (of_run, same):
+        each.show(pixels)
+    assert of_run.explorer.data == same.explorer.data
+    with pytest.warns(DeprecationWarning, match=r"study\.TrainingExplorer"):
+        assert sl.TrainingExplorer is study.TrainingExplorer
+
+
+def test_the_explorer_imports_nothing_of_the_study() -> None:
+    code = "import sys, sparsity_lib.explorer; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert not imported & {"sparsity_lib.study", "xarray", "h5py"}
+
+
+@pytest.mark.browser
+def test_a_page_draws_a_recording(example: dict[str, Any], tmp_path: Path, visit: Visit) -> None:
+    without_loss = sl.Recording(IMAGES, "without loss")
+    for epoch in (0, 1):
+        without_loss.add(epoch, stats_of(SmallNetwork()))
+    explorer = sl.HeatmapExplorer([example["recording"], without_loss], beside=1)
+    html = f'<!doctype html><meta charset="utf-8"><title>Page</title>{explorer.as_html()}'
+    (tmp_path / "page.html").write_text(html)
+    page = visit((tmp_path / "page.html").as_uri())
+    page.get_by_role("slider", name="Epoch").wait_for()
+    for name in ("my network", "without loss"):
+        assert page.get_by_role("application", name=f"Entropy of conv1, {name}").is_visible()
+    assert page.get_by_text("Unlabelled", exact=True).first.is_visible()
+    page.get_by_role("combobox", name="Network").select_option(index=1)
+    page.get_by_role("slider", name="Epoch").fill("0")
+    page.get_by_text("Epoch 0 of 1").last.wait_for()
