@@ -113,15 +113,16 @@ TRANSFORMS = {
 }
 
 
+@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.VarianceReg, sl.PerplexityReg])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms_are_not_monitored_and_do_not_leak_into_the_next_penalty(
-    name: str, model: nn.Module
+    name: str, kind: type[sl.SparsityReg], model: nn.Module
 ) -> None:
     def run(parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
         return functional_call(model, parameters, rows)
 
     expected = TRANSFORMS[name](run, model)
-    with sl.ActivationMonitor(model, ["0"]) as monitor, sl.VarianceReg(model, {"0": 1.0}) as reg:
+    with sl.ActivationMonitor(model, ["0"]) as monitor, kind(model, {"0": 1.0}) as reg:
         torch.testing.assert_close(TRANSFORMS[name](run, model), expected)
         with pytest.raises(RuntimeError, match="nothing was collected"):
             reg()
@@ -135,13 +136,16 @@ def test_transforms_are_not_monitored_and_do_not_leak_into_the_next_penalty(
     assert_is_reference(monitor.compute()["0"], expected_of(model[0], x, x))
 
 
-def test_a_penalty_that_is_read_inside_a_transform_is_differentiated(model: nn.Module) -> None:
+@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.VarianceReg, sl.PerplexityReg])
+def test_a_penalty_that_is_read_inside_a_transform_is_differentiated(
+    kind: type[sl.SparsityReg], model: nn.Module
+) -> None:
     parameters = dict(model.named_parameters())
 
     def loss(parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
         return functional_call(model, parameters, rows).square().mean() + reg()
 
-    with sl.VarianceReg(model, {"0": 1.0}) as reg:
+    with kind(model, {"0": 1.0}) as reg:
         gradients = grad(loss)(parameters, x)
         expected = torch.autograd.grad(loss(parameters, x), list(parameters.values()))
         torch.testing.assert_close(list(gradients.values()), list(expected))
