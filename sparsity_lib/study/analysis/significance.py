@@ -2,17 +2,25 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, t
 
-from sparsity_lib.study.claims import Criterion
-
 ALPHA, POWER = 0.05, 0.80
 
 
-def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
+class Expectation(Protocol):
+    """The part of a claim's criterion that decides: its kind, and the sign expected, 0 for no effect."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def expected(self) -> int: ...
+
+
+def direction(test: Expectation, values: np.ndarray, margin: float) -> str:
     """The first rule of the ledgers that applies: negligible, supported, opposite or inconclusive."""
     if test.kind == "share":
         low, high, hits = *wilson(values), int(values.sum())
@@ -40,7 +48,7 @@ def interval(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def p_value(test: Criterion, values: np.ndarray, margin: float) -> float:
+def p_value(test: Expectation, values: np.ndarray, margin: float) -> float:
     """Of a two-sided t test against 0, or the larger of the two one-sided ones against the margins.
 
     NaN for shares and for fewer than two values.

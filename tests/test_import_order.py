@@ -1,0 +1,119 @@
+"""Imports go one way: the library knows no study, and in the study each package imports lower ones alone."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).resolve().parent.parent / "sparsity_lib"
+STUDY = "sparsity_lib.study"
+
+# The study's modules and packages from the lowest to the highest.
+ORDER = [
+    *("errors", "paper", "files", "described", "recipes", "data", "experiment", "profiles", "selection"),
+    *(
+        "training",
+        "runs",
+        "repeatability",
+        "queue",
+        "sentences",
+        "analysis",
+        "claims",
+        "answers",
+        "leads",
+        "page",
+    ),
+    *("language", "figures", "tensorboard", "explorers", "", "__main__"),  # "" is the study's __init__.py
+]
+
+# Imports of something higher that are left, by module of the study; the list may only get shorter.
+UPWARD = {
+    "analysis.readings.rules": {"claims", "claims.verdicts"},
+    "analysis.readings.told": {"claims.ledger", "claims.verdicts"},
+    "runs.publication": {"analysis.summary"},
+    "sentences": {"analysis.comparison", "analysis.summary"},
+    "training.loop": {"runs.file", "runs.networks", "runs.provenance", "runs.recording"},
+}
+
+
+class Import(NamedTuple):
+    """An import of one module of the package by another, by full names; `function` is "" at top level."""
+
+    module: str
+    imported: str
+    function: str
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(module: str) -> Iterator[Import]:
+    """All imports from the package, those in functions too, but for those that only a type checker sees."""
+
+    def walk(node: ast.AST, function: str) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            names = []
+            if isinstance(child, ast.Import):
+                names = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom):
+                assert not child.level, f"{module} imports relatively"
+                within = [f"{child.module}.{alias.name}" for alias in child.names]
+                names = [name if name in PATHS else str(child.module) for name in within]
+            yield from (
+                Import(module, name, function) for name in names if name.split(".")[0] == PACKAGE.name
+            )
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                child = ast.Module(child.orelse, [])
+            inside = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else ""
+            yield from walk(child, function or inside)
+
+    yield from walk(ast.parse(PATHS[module].read_text(encoding="utf-8")), "")
+
+
+IMPORTS = [each for module in PATHS for each in imports_of(module)]
+
+
+def in_study(module: str) -> bool:
+    return f"{module}.".startswith(f"{STUDY}.")
+
+
+def part(module: str) -> str:
+    """The module or package right inside the study."""
+    return module.removeprefix(STUDY).lstrip(".").partition(".")[0]
+
+
+def test_nothing_outside_the_study_imports_it() -> None:
+    found = {each for each in IMPORTS if in_study(each.imported) and not in_study(each.module)}
+    names_of_before = Import(PACKAGE.name, f"{STUDY}.explorers", "__getattr__")
+    assert found == {names_of_before}
+
+
+def test_every_part_of_the_study_has_its_place() -> None:
+    assert {part(module) for module in PATHS if in_study(module)} <= set(ORDER)
+    assert len(ORDER) == len(set(ORDER))
+
+
+def test_parts_of_the_study_import_lower_ones_alone() -> None:
+    upward: dict[str, set[str]] = {}
+    for module, imported, _ in IMPORTS:
+        if not (in_study(module) and in_study(imported)):
+            continue
+        if ORDER.index(part(imported)) > ORDER.index(part(module)):
+            name = module.removeprefix(f"{STUDY}.")
+            upward.setdefault(name, set()).add(imported.removeprefix(f"{STUDY}."))
+    assert upward == UPWARD  # one that is no longer there leaves the list
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {module: set() for module in PATHS}
+    for module, imported, function in IMPORTS:
+        # A package's __init__ may import its own modules, and they one another.
+        if not function and not f"{module}.".startswith(f"{imported}."):
+            graph[module].add(imported)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
