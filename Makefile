@@ -9,8 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-LIBRARY := attaching coherence decorrelation default_layers entropy_drop extremes functional fusion import \
-	monitor noise_entropy outputs receptive regularizers sparseout tracing transforms
+LIBRARY := attaching coherence decorrelation default_layers derivatives entropy_drop extremes functional fusion \
+	import models monitor noise_entropy outputs receptive regularizers sparseout tracing transforms weights
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help

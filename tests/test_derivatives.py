@@ -204,6 +204,8 @@ def test_a_regularizer_keeps_no_activations() -> None:
     del activations
     assert seen() is not None
     entropy.backward()
+    if not hasattr(torch._C._autograd, "_get_current_graph_task_keep_graph"):
+        del entropy  # torch 2.4 cannot tell that the graph is not used again
     assert seen() is None
 
 
