@@ -17,7 +17,7 @@ from PIL import Image
 from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import _fusion, study
-from sparsity_lib.study import profiles
+from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.errors import Stopped
 from sparsity_lib.study.recipes import layers_of
 from sparsity_lib.study.runs import file as runs
@@ -525,7 +525,7 @@ def test_deep_networks_train_and_are_monitored(network, tmp_path):
 
 
 @pytest.mark.slow
-def test_published_runs_can_be_made_again(tmp_path):
+def test_published_runs_can_be_made_again():
     published = study.published("laptop")
     mine = [
         experiment
@@ -537,8 +537,4 @@ def test_published_runs_can_be_made_again(tmp_path):
     by_network = {experiment.network: experiment for experiment in mine}
     assert len(by_network) >= 7
     for experiment in by_network.values():
-        began = study.train(experiment.model_copy(update={"epochs": 2}), folder=tmp_path)
-        theirs = published.sel(run=experiment.id)
-        for name in ("train_loss", "val_loss"):
-            expected = theirs[name].sel(epoch=[0, 1])
-            np.testing.assert_allclose(began.root[name].sel(epoch=[0, 1]), expected, rtol=1e-3)
+        assert repeatability.differences(experiment, published.sel(run=[experiment.id])) == []

@@ -4,7 +4,6 @@ import itertools
 import math
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from sparsity_lib.study.experiment import Experiment
@@ -33,12 +32,15 @@ def differences(experiment: Experiment, curves: xr.Dataset) -> list[str]:
         for epoch in range(-1, min(EPOCHS, experiment.epochs)):
             record: dict[str, Any] = training.next_epoch()
             then = run.sel(epoch=epoch)
-            pairs = {name: (record[name], then[name]) for name in _BY_EPOCH if name in record}
+            again = {name: record[name] for name in _BY_EPOCH if name in record}
             for layer, name in itertools.product(training.layers, _BY_LAYER):
-                of_layer = then[name].sel(layer=layer, split=SPLITS[0])
-                pairs[f"{layer}/{name}"] = record[f"{layer}/{name}"][0], of_layer
-            for name, (again, value) in pairs.items():
-                known = not np.isnan(value)  # older runs lack some
-                if known and not math.isclose(again, value, rel_tol=tolerance, abs_tol=1e-6):
-                    found.append(f"{name} at epoch {epoch}: {again:.6g} again, {float(value):.6g} in the run")
+                again[f"{layer}/{name}"] = record[f"{layer}/{name}"][0]
+            for full_name, value in again.items():
+                layer, _, name = full_name.rpartition("/")
+                if name not in then:
+                    continue  # older runs lack some
+                of_run = then[name].sel(layer=layer, split=SPLITS[0]) if layer else then[name]
+                known = float(of_run)
+                if not (math.isnan(known) or math.isclose(value, known, rel_tol=tolerance, abs_tol=1e-6)):
+                    found.append(f"{full_name} at epoch {epoch}: {value:.6g} again, {known:.6g} in the run")
     return found
