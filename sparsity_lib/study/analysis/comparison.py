@@ -34,9 +34,8 @@ class Description(NamedTuple):
 
     def __format__(self, spec: str) -> str:
         """Mean and interval in the format of a number, as `f"{gain:+.3f}"`: `+0.018 (+0.010 to +0.027)`."""
-        mean, low, high = (
-            format(value, spec).replace("-", "−") for value in (self.mean, self.low, self.high)
-        )
+        values = (self.mean, self.low, self.high)
+        mean, low, high = (format(value, spec).replace("-", "−") for value in values)
         return mean if self.n == 1 else f"{mean} ({low} to {high})"
 
 
