@@ -31,7 +31,6 @@ ORDER = [
 UPWARD = {
     "analysis.readings.rules": {"claims", "claims.verdicts"},
     "analysis.readings.told": {"claims.ledger", "claims.verdicts"},
-    "runs.publication": {"analysis.summary"},
     "sentences": {"analysis.comparison", "analysis.summary"},
     "training.loop": {"runs.file", "runs.networks", "runs.provenance", "runs.recording"},
 }

@@ -135,11 +135,12 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
             "published runs have one, and a run gets one where it is trained"
         )
     model = built(run)
-    kept = load_tensors(path)
     try:
         kept = kept_networks(path, run.id)
         model.load_state_dict(kept["model" if moment == "last" else moment])
         prepare = Scaling(kept["offset"], kept["scale"])
+    except StudyError:
+        raise
     except Exception as error:  # whatever a foreign file makes torch raise
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(
