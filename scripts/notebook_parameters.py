@@ -15,11 +15,10 @@ KINDS = {"bool": bool, "int": int, "float": float, "str": str}
 
 @dataclass(frozen=True)
 class Parameter:
-    """A default, the name of its type, and whether None is allowed (`epochs: int | None = None`)."""
+    """A default and the name of its type."""
 
     value: Any
     kind: str
-    optional: bool = False
 
 
 def read(notebook: Path) -> dict[str, Parameter]:
@@ -57,16 +56,13 @@ def convert(name: str, text: str, defaults: dict[str, Parameter], notebook: Path
             f"{notebook.name} has no parameter {name!r}; it has: {', '.join(defaults) or 'none'}"
         )
     parameter = defaults[name]
-    if parameter.optional and text.lower() == "none":
-        return None
     try:
         if parameter.kind == "bool":
             return {"true": True, "false": False}[text.lower()]
         return KINDS[parameter.kind](text)
     except (ValueError, KeyError):
-        none = " or None" if parameter.optional else ""
         raise ValueError(
-            f"{notebook.name}: parameter '{name}' is of type {parameter.kind}{none} "
+            f"{notebook.name}: parameter '{name}' is of type {parameter.kind} "
             f"(default {parameter.value!r}), not {text!r}"
         ) from None
 
@@ -74,9 +70,7 @@ def convert(name: str, text: str, defaults: dict[str, Parameter], notebook: Path
 def _parameter(statement: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)], value=node):
-            annotation = ""
-        case ast.AnnAssign(target=ast.Name(id=name), annotation=said, value=ast.expr() as node):
-            annotation = ast.unparse(said)
+            pass
         case _:
             raise ValueError(
                 f"{notebook.name}: the parameters cell, line {statement.lineno}: not NAME = VALUE"
@@ -85,11 +79,10 @@ def _parameter(statement: ast.stmt, notebook: Path) -> tuple[str, Parameter]:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         value = ...
-    kind = annotation.removesuffix(" | None") or type(value).__name__
-    optional = annotation.endswith(" | None")
-    if kind not in KINDS or not (isinstance(value, KINDS[kind]) or (optional and value is None)):
+    kind = type(value).__name__
+    if kind not in KINDS:
         raise ValueError(
             f"{notebook.name}: the default of '{name}' must be written out as a bool, int, float or string "
-            "(lists as 'a,b'; None only as NAME: TYPE | None = None)"
+            "(lists as 'a,b')"
         )
-    return name, Parameter(value, kind, optional)
+    return name, Parameter(value, kind)

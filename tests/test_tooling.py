@@ -1,5 +1,6 @@
 """What stands around the code says the same everywhere: commands, lock, citation, notebooks, book."""
 
+import ast
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import papermill
 import pytest
 import yaml
 
@@ -192,6 +194,22 @@ def test_a_notebook_has_parameters_no_outputs_and_folds_long_cells(path: Path) -
     for cell in code:
         long = len("".join(cell["source"]).splitlines()) > 25
         assert not long or "hide-input" in cell["metadata"].get("tags", []), cell["id"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_papermill_lists_each_parameter_with_a_plain_default(path: Path) -> None:
+    (cell,) = (
+        cell
+        for cell in json.loads(path.read_text())["cells"]
+        if "parameters" in cell["metadata"].get("tags", [])
+    )
+    defaults = {
+        node.targets[0].id: ast.literal_eval(node.value)  # type: ignore[attr-defined]
+        for node in ast.parse("".join(cell["source"])).body
+    }
+    found = papermill.inspect_notebook(str(path))
+    assert {name: ast.literal_eval(each["default"]) for name, each in found.items()} == defaults
+    assert all(isinstance(default, bool | int | float | str) for default in defaults.values())
 
 
 @pytest.mark.slow

@@ -17,17 +17,17 @@ def select(
     networks: Listed | None = "",
     *,
     grid: str = "networks",
-    dataset: str = "",
+    dataset: str | None = "",
     sizes: Listed | None = "",
     seeds: Listed | None = "",
     label_noise: Listed | None = "",
-    optimizer: str = "",
-    epochs: int | None = None,
-    limit: int | None = None,
-    image_size: int | None = None,
+    optimizer: Listed | None = "",
+    epochs: int | None = 0,
+    limit: int | None = 0,
+    image_size: int | None = 0,
     device: str = "auto",
 ) -> list[Experiment]:
-    """The experiments of a profile's grid, narrowed or changed by what is said; empty or None is its own.
+    """The experiments of a profile's grid, narrowed or changed by these values; empty, 0 or None is its own.
 
     Lists are comma-separated text, as papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
     `seeds="0,1"`, or `seeds="100-104"`. A value that the profile has selects its cells; one that it has not
@@ -35,7 +35,7 @@ def select(
 
     Raises `StudyError` (one line) for what is unknown or of the wrong type.
     """
-    for name, text in (("grid", grid), ("dataset", dataset)):
+    for name, text in (("grid", grid), ("dataset", dataset or "")):
         if not isinstance(text, str):
             raise StudyError(f"{name} = {text!r}: give a name")
     chosen = grid_of(grid, profile)
@@ -49,9 +49,9 @@ def select(
         "optimizer": listed("optimizer", optimizer, str),
     }
     for field, value in (("epochs", epochs), ("limit", limit), ("image_size", image_size)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise StudyError(f"{field} = {value!r}: give a whole number above 0; None is the profile's own")
-        wanted[field] = [] if value is None else [value]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise StudyError(f"{field} = {value!r}: give a whole number above 0; 0 is the profile's own")
+        wanted[field] = [value] if value else []
     for field, values in wanted.items():
         if values:
             cells = _narrow(cells, field, values)

@@ -57,7 +57,7 @@ def select(
     profile_of(profile)
     if profile not in GRIDS:
         raise StudyError(f"the profile {profile} has no language models; {', '.join(GRIDS)} have")
-    told = {name: value for name, value in fields.items() if value is not None}
+    told = {name: value for name, value in fields.items() if value}
     shared = GRIDS[profile] | told | ({"text": text} if text else {})
     noises = [_noise(each) for each in listed("q", q, str) or (QS if published else FRESH_QS)]
     found = {
