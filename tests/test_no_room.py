@@ -19,6 +19,7 @@ from sparsity_lib import study
 from sparsity_lib.study import data, files
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.training import loop
 
 EARLIER = study.Experiment(network="normNet", **SMALL)
 # Its checkpoints are of 170, 338 and 402 KiB, its two files of 205 and 164.
@@ -127,7 +128,7 @@ def test_a_training_without_room_leaves_what_was_there_and_goes_on(
         return study.train(WANTED, epochs.append, disk.path, seconds_between_checkpoints)
 
     earlier, wanted = undisturbed
-    epochs: list[study.training.EpochRecord] = []
+    epochs: list[loop.EpochRecord] = []
     for name in of(earlier):
         shutil.copy(earlier.path.with_name(name), disk.path)
     before = disk.digests()

@@ -18,6 +18,7 @@ from sparsity_lib import study
 from sparsity_lib.study import StudyError, answers, data, figures, profiles
 from sparsity_lib.study.analysis import gap, questions
 from sparsity_lib.study.analysis.summary import only
+from sparsity_lib.study.runs import results
 from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks/13-questions.ipynb"
@@ -451,7 +452,7 @@ def test_the_page_executes_with_older_runs(monkeypatch):
         "laptop",
         "networks",
         [*range(100, 105)],
-        lambda e: one(study.results.label(e), e.seed, label_noise=0.3),
+        lambda e: one(results.label(e), e.seed, label_noise=0.3),
     )
     monkeypatch.setattr(study, "published", lambda name: many(older))
     shown = page("laptop")

@@ -27,6 +27,7 @@ from sparsity_lib.study import data, files, language, profiles
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.data import official
 from sparsity_lib.study.errors import StudyError, Unreadable
+from sparsity_lib.study.queue import scheduling
 from sparsity_lib.study.runs import file as runs
 
 TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}
@@ -189,8 +190,8 @@ def test_a_note_of_divergence_counts_as_one(
 ) -> None:
     runs.note_divergence(WANTED, tmp_path, "it did")
     path = runs.path_of(WANTED, tmp_path).with_suffix(runs.DIVERGED)
-    is_left_alone(path, why, lambda: study.grid.missing([WANTED], tmp_path), monkeypatch)
-    assert study.grid.missing([WANTED], tmp_path) == []
+    is_left_alone(path, why, lambda: scheduling.missing([WANTED], tmp_path), monkeypatch)
+    assert scheduling.missing([WANTED], tmp_path) == []
 
 
 @pytest.mark.parametrize("why", ["no permission", "Stale file handle"])
@@ -204,7 +205,7 @@ def test_a_folder_that_cannot_be_read_is_not_empty(
 
     monkeypatch.setattr(files.os, "listdir", listed)
     with pytest.raises(Unreadable, match=why):
-        study.grid.missing([finished.experiment], finished.path.parent)
+        scheduling.missing([finished.experiment], finished.path.parent)
 
 
 @pytest.mark.parametrize("command", [["train", *FIELDS], ["run", "laptop", "--list"], ["status", "laptop"]])

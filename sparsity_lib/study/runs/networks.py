@@ -144,6 +144,6 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
     except Exception as error:  # whatever a foreign file makes torch raise
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(
-            f"{path} is of another network: {told}; training the run again makes both anew"
+            f"{path} is damaged or of another network: {told}; training the run again makes both anew"
         ) from None
     return model.eval(), prepare
