@@ -454,7 +454,8 @@ def test_the_page_executes_with_older_runs(monkeypatch):
         [*range(100, 105)],
         lambda e: one(results.label(e), e.seed, label_noise=0.3),
     )
-    monkeypatch.setattr(study, "published", lambda name: many(older))
+    published = many(older).assign_coords(numerics=("run", ["core 0"] * len(older)))
+    monkeypatch.setattr(study, "published", lambda name: published)
     shown = page("laptop")
     assert sum(isinstance(each, Figure) for each in shown) >= 7
     assert sum(isinstance(each, HTML | pd.DataFrame) for each in shown) == 3
