@@ -333,7 +333,7 @@ NOTEBOOK = {
         {
             "cell_type": "code",
             "metadata": {"tags": ["parameters"]},
-            "source": ["a = 1\n", "b: int | None = None"],
+            "source": ["a = 1\n", "b = 0"],
         }
     ],
     "metadata": {},

@@ -172,7 +172,9 @@ def overfitting(curves: xr.Dataset) -> pd.DataFrame:
             row |= {"overfit": int(mine.notnull().sum()), "level": np.nan} | describe(np.nan)._asdict()
             if label != PLAIN and PLAIN in labels(group):
                 pairs = at_lowest_common(matched(group, label, PLAIN))
-                row |= {"level": pairs["level"].median()} | describe(pairs["difference"])._asdict()
+                row |= {"level": pairs["level"].median()} | describe(
+                    pairs["difference"] if len(pairs) else np.nan
+                )._asdict()
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -130,8 +130,9 @@ def strength_sweep(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Fi
     for row, words in zip(axes, rows.values(), strict=True):
         row[0].set_ylabel(words)
     axes[0, 0].set_ylim(0, 1)
-    axes[1, 0].set_yscale("log")
-    _plain_numbers(axes[1, 0].yaxis)
+    if any(runs["log_compression"].notna().any() for runs in (table, fresh) if runs is not None):
+        axes[1, 0].set_yscale("log")
+        _plain_numbers(axes[1, 0].yaxis)
     others = [
         (Line2D([], [], color="0.5", linewidth=5, alpha=0.5), "no regulariser"),
         (Line2D([], [], color="0.4", linestyle="--", linewidth=1), "tolerance level"),

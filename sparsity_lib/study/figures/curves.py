@@ -149,7 +149,8 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
 
 def _top(curves: xr.Dataset) -> float:
     # The first fifth of the epochs may leave the panel: what it starts from is not what is compared.
-    late = curves["epoch"] >= curves["epochs"].max() / 5
+    epochs = curves["epochs"].max()
+    late = curves["epoch"] >= min(epochs / 5, epochs - 1)
     return 1.08 * float(smoothed(trained(curves)["val_loss"]).where(late).max())
 
 

@@ -70,11 +70,13 @@ def matched_losses(curves: xr.Dataset) -> Figure:
     """Validation loss less vanillaNet's at the same training loss, by network; bands are 95 % t intervals.
 
     Pairs of the same seed; drawn down to the lowest training loss that both of every pair reach. Time plays
-    no part: below zero, a network generalises better at the same fit.
+    no part: below zero, a network generalises better at the same fit. Pairs that reach none, as runs of one
+    epoch, leave their panel empty, and it says so.
     """
     panels = settings(curves)
     fig, axes = panel_grid(len(panels), share=False)
     for ax, (title, group) in zip(axes, panels, strict=True):
+        met = False
         for label in (name for name in labels(group) if name != questions.PLAIN):
             pairs = questions.matched(group, label, questions.PLAIN)
             told = [describe(column) for column in pairs.to_numpy().T]
@@ -82,6 +84,7 @@ def matched_losses(curves: xr.Dataset) -> Figure:
                 np.array([getattr(t, name) if not t.missing else np.nan for t in told])
                 for name in ("mean", "low", "high")
             )
+            met |= bool(np.isfinite(mean).any())
             ax.plot(pairs["level"], mean, **line_style(label))
             ax.fill_between(
                 pairs["level"], low, high, color=line_style(label)["color"], alpha=0.13, linewidth=0
@@ -90,7 +93,10 @@ def matched_losses(curves: xr.Dataset) -> Figure:
             of = {"setting": title, "network": label, "quantity": quantity}
             tell(ax, INTERVAL, **of, training_loss_nats=pairs["level"], value=mean, low=low, high=high)
         ax.axhline(0, **ZERO)
-        falling_log(ax)
+        if met:
+            falling_log(ax)
+        else:
+            ax.text(0.5, 0.6, "no training loss in common", ha="center", transform=ax.transAxes)
         ax.set_title(title)
     fig.supxlabel("training loss (nats), falling to the right")
     fig.supylabel(f"validation loss less {questions.PLAIN}'s (nats)")

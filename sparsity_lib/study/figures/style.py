@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -62,7 +63,10 @@ P = ParamSpec("P")
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the book's style and offer the data; taken from pyplot, so that a notebook shows it once."""
+    """Draw in the book's style and offer the data; taken from pyplot, so that a notebook shows it once.
+
+    A curve of one point, as a run of one epoch has, is drawn as a dot.
+    """
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -73,6 +77,9 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             finally:
                 for number in set(plt.get_fignums()) - before:
                     plt.close(number)
+        for line in (line for ax in made.axes for line in ax.lines):
+            if line.get_marker() == "None" and np.isfinite(line.get_xydata()).all(1).sum() == 1:
+                line.set(marker="o", markersize=4)
         data.offer(made)
         return made
 

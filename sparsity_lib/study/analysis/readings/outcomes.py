@@ -53,7 +53,7 @@ def experiments(profile: str, seeds: Listed | None = "", **asked: Any) -> list[E
     grids = profile_of(profile).grids
     if "readings" not in grids:
         return []
-    theirs = {name: seeds or grids[name].published_seeds for name in ("networks", "readings")}
+    theirs = {name: parse_seeds(seeds) or grids[name].published_seeds for name in ("networks", "readings")}
     changed = select(profile, grid="readings", seeds=theirs["readings"], **asked)
     unchanged = select(profile, NETWORKS, seeds=theirs["networks"], **asked)
     settings = {_setting(experiment) for experiment in changed}

@@ -1,0 +1,160 @@
+"""Every figure and table is made of runs of one and of two epochs: with one point where there is one."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from synthetic import language_models, many, shrunk
+from test_figure_data import detail
+from test_figures import png
+
+from sparsity_lib import study
+from sparsity_lib.study import claims, figures
+from sparsity_lib.study.analysis import coherent, gap, questions, readings, rivals, warning
+from sparsity_lib.study.analysis.warning import detection
+from sparsity_lib.study.claims import verdicts
+from sparsity_lib.study.language import told as of_language
+
+NETWORKS = ("vanillaNet", "normNet", "sr2Net", "sr3Net")
+
+
+@cache
+def made(epochs: int) -> list[study.Run]:
+    """Real runs, two seeds of each network."""
+    return [
+        study.train(study.Experiment(network=network, seed=seed, epochs=epochs, limit=60, held_out=40))
+        for network in NETWORKS
+        for seed in (0, 1)
+    ]
+
+
+@cache
+def runs(epochs: int) -> xr.Dataset:
+    return study.curves(made(epochs))
+
+
+def cut(curves: xr.Dataset, epochs: int) -> xr.Dataset:
+    """The curves as if training had ended then."""
+    short = curves.isel(epoch=slice(epochs + 1))
+    return (
+        short.assign_coords(epochs=("run", [epochs] * curves.sizes["run"]))
+        if "epochs" in curves.coords
+        else short
+    )
+
+
+@cache
+def shrinking(epochs: int) -> xr.Dataset:
+    which = coherent.experiments("laptop", "0-2")
+    made_up = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
+    return cut(coherent.gathered(many(made_up), which), epochs)
+
+
+@cache
+def outcomes(epochs: int) -> pd.DataFrame:
+    return readings.outcomes(cut(study.published("laptop"), epochs), readings.experiments("laptop"))
+
+
+@cache
+def models(epochs: int) -> xr.Dataset:
+    return cut(language_models(), epochs)
+
+
+def judged(epochs: int) -> list[warning.Transfer]:
+    return [warning.Transfer("these", 1, detection.judge(runs(epochs), warning.AS_IT_COMES))]
+
+
+RULES, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
+# By figure or table, for so many epochs.
+MADE: dict[str, Callable[[int], object]] = {
+    "accuracies": lambda n: figures.accuracies(runs(n), runs(n)),
+    "accuracy_table": lambda n: figures.accuracy_table(runs(n), runs(n)),
+    "accuracy_against_compression": lambda n: figures.accuracy_against_compression(
+        coherent.outcomes(shrinking(n))
+    ),
+    "architectures": lambda n: figures.architectures(made(n)[0]),
+    "around_the_moment": lambda n: figures.around_the_moment(warning.speeds(runs(n))),
+    "beside_the_paper": lambda n: figures.beside_the_paper(runs(n), "Table 2"),
+    "coherence_curves": lambda n: figures.coherence_curves(shrinking(n), shrinking(n)),
+    "correlation_histograms": lambda n: figures.correlation_histograms(made(n)[0]),
+    "effective_ranks": lambda n: figures.effective_ranks(runs(n)),
+    "entropy_against_sd": lambda n: figures.entropy_against_sd(runs(n)),
+    "entropy_curves": lambda n: figures.entropy_curves(runs(n), runs(n)),
+    "entropy_table": lambda n: figures.entropy_table(runs(n)),
+    "gap_curves": lambda n: figures.gap_curves(runs(n)),
+    "gap_or_level": lambda n: figures.gap_or_level(gap.told_by(cut(detail(), n), resamples=20)),
+    "growth": lambda n: figures.growth(runs(n)),
+    "heatmap_strip": lambda n: figures.heatmap_strip(made(n)[0]),
+    "knockouts": lambda n: figures.knockouts(runs(n)),
+    "language_curves": lambda n: figures.language_curves(models(n)),
+    "language_differences": lambda n: figures.language_differences(*[of_language.outcomes(models(n))] * 2),
+    "language_sparsity": lambda n: figures.language_sparsity(of_language.outcomes(models(n))),
+    "likeness": lambda n: figures.likeness(runs(n)),
+    "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
+    "matched_losses": lambda n: figures.matched_losses(runs(n)),
+    "optimism": lambda n: figures.optimism(runs(n)),
+    "other_papers_claims": lambda n: figures.other_papers_claims(
+        OTHERS, [], verdicts.on_the_laptop(OTHERS, runs(n))
+    ),
+    "overfitting_table": lambda n: figures.overfitting_table(questions.overfitting(runs(n))),
+    "paired_differences": lambda n: figures.paired_differences(
+        rivals.differences(rivals.outcomes(runs(n)), "vanillaNet"), "vanillaNet"
+    ),
+    "paired_ways": lambda n: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking(n)))),
+    "primary_claims": lambda n: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs(n))),
+    "pulls": lambda n: figures.pulls(coherent.outcomes(shrinking(n))),
+    "reading_effects": lambda n: figures.reading_effects(readings.effects(outcomes(n))),
+    "receptive_field": lambda n: figures.receptive_field(made(n)[0]),
+    "response_curve": lambda n: figures.response_curve(outcomes(n)),
+    "rise_table": lambda n: figures.rise_table(warning.rise_table(warning.rises(runs(n)))),
+    "sparsity_and_loss": lambda n: figures.sparsity_and_loss(runs(n).isel(run=slice(3))),
+    "strength_sweep": lambda n: figures.strength_sweep(*[coherent.outcomes(shrinking(n))] * 2),
+    "timing_table": lambda n: figures.timing_table(gap.timing(runs(n))),
+    "trained_correlations": lambda n: figures.trained_correlations(
+        readings.correlations(
+            outcomes(n).assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
+        )
+    ),
+    "tuned_baselines": lambda n: figures.tuned_baselines(readings.tuned(outcomes(n))),
+    "validation_against_training": lambda n: figures.validation_against_training(runs(n)),
+    "warning_leads": lambda n: figures.warning_leads(judged(n)[0].judged),
+    "warning_outcomes": lambda n: figures.warning_outcomes(judged(n)),
+    "warning_table": lambda n: figures.warning_table(judged(n)),
+}
+# Made of no run's epochs.
+OTHERS_MADE = {"decorrelating", "noise_variances", "penalty_ratios", "strengths", "widths_table"}
+# Runs that short have nothing of which these are made, which is one line.
+NOTHING = {
+    "accuracy_against_compression": "learned anything",
+    "around_the_moment": "moment of overfitting",
+    "other_papers_claims": "no published runs",
+    "primary_claims": "no published runs",
+    "timing_table": "moment of overfitting",
+}
+
+
+def test_every_figure_and_table_is_tried() -> None:
+    assert MADE.keys() | OTHERS_MADE == set(figures.__all__)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("name", MADE)
+def test_short_runs_are_drawn(name: str, epochs: int) -> None:
+    if name in NOTHING:
+        with pytest.raises(study.StudyError, match=NOTHING[name]):
+            MADE[name](epochs)
+        return
+    shown = MADE[name](epochs)
+    if isinstance(shown, Figure):
+        assert png(shown).startswith(b"\x89PNG")
+        lines = [
+            line for ax in shown.axes for line in ax.lines if np.isfinite(line.get_xydata()).all(1).sum() == 1
+        ]
+        assert all(line.get_marker() != "None" for line in lines), "a line of one point cannot be seen"
+    else:
+        assert isinstance(shown, pd.DataFrame)
+        assert len(shown)
