@@ -134,7 +134,7 @@ def test_published_numbers_are_the_runs(trained: Path) -> None:
         tolerance = 0 if name in compact.EXACT else 5e-5
         np.testing.assert_allclose(published, values, rtol=tolerance, err_msg=str(name))
     assert of_all["seconds"] == run.provenance["seconds"]
-    outcomes = results.published_outcomes("tiny", "networks.nc").sel(run=run.id)
+    outcomes = compact.published_outcomes("tiny", "networks.nc").sel(run=run.id)
     np.testing.assert_array_equal(outcomes["image_correct"], run.root["image_correct"])
     accuracy = outcomes["image_correct"].mean("validation_image")
     expected = [run.root["val_accuracy"].sel(epoch=epoch) for epoch in run.root["moment_epoch"]]
@@ -171,7 +171,7 @@ def test_older_folders_stay_readable(trained: Path, profiled: Profiled) -> None:
     assert publication.publish("tiny", trained) == 1
     assert results.published_ids("tiny") == {*study.published("tiny")["run"].to_numpy()}
     assert study.published("tiny").sizes["run"] == 3
-    assert results.published_outcomes("tiny", results.CURVES) is None
+    assert compact.published_outcomes("tiny", results.CURVES) is None
 
 
 def test_published_networks_are_the_same_to_the_bit(

@@ -9,8 +9,8 @@ import torch
 import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.study import profiles, repeatability
+from sparsity_lib.study.runs import compact, publication, results
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.training.moments import KEPT, MOMENTS
 
 DATA = Path(__file__).with_name("data")
@@ -71,7 +71,7 @@ def test_it_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     (shown,) = map(study.load, results.published_runs("tiny"))
     assert shown.experiment == EXPERIMENT
     assert study.trained_network(shown)
-    assert results.published_outcomes("tiny", "networks.nc")["image_correct"].min() == 0
+    assert compact.published_outcomes("tiny", "networks.nc")["image_correct"].min() == 0
     assert study.published("tiny")["commit"].item() == COMMIT
 
 

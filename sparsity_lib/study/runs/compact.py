@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from sparsity_lib.study.runs import results
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.training.moments import KEPT, MOMENTS
 
@@ -15,6 +16,7 @@ PUBLISHED_IMAGES = 4  # a published run file has the maps of this many images
 LEVEL = 5  # published maps have every fifth of 256 levels, the lowest and the highest among them
 # Epochs are chosen by these, and rounding would make ties: they stay as they are.
 EXACT = frozenset({"val_loss", "val_loss_calibrated", "val_accuracy", "monitor_loss", "monitor_accuracy"})
+OUTCOMES = "outcomes"  # the group of a published file with each validation image
 _LEFT_OUT = ("activations", "image_correct", "image_loss")  # weights, and the grid's file, have these
 
 Outcomes = tuple[np.ndarray, np.ndarray]  # correct, (MOMENTS, images), and loss, (KEPT, images), of one run
@@ -77,6 +79,21 @@ def outcomes_by_run(published: xr.Dataset | None) -> dict[str, Outcomes]:
         return {}
     correct, loss = published["image_correct"].to_numpy(), published["image_loss"].to_numpy()
     return dict(zip(published["run"].to_numpy(), zip(correct, loss, strict=True), strict=True))
+
+
+def published_outcomes(name: str, file: str) -> xr.Dataset | None:
+    """Each validation image in the runs of one of a profile's published files; None where there is none.
+
+    **Returns:** `image_correct`, int8 (run, moment, validation_image): 1 or 0, and -1 where it was not kept;
+    `image_loss`, float32 (run, kept_moment, validation_image): nats to two digits, NaN where it was not
+    kept.
+    """
+    curves, outcomes = (
+        results.load_curves(results.folder_of(name) / file, part) for part in (None, OUTCOMES)
+    )
+    if curves is None or outcomes is None:
+        return None
+    return outcomes.assign_coords({axis: curves[axis] for axis in ("run", "moment", "kept_moment")})
 
 
 def outcomes_dataset(of: Mapping[str, Outcomes | None], order: Sequence[str]) -> xr.Dataset | None:

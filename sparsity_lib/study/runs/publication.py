@@ -17,9 +17,11 @@ from sparsity_lib.study.files import sha256, written_whole
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.compact import (
+    OUTCOMES,
     outcomes_by_run,
     outcomes_dataset,
     outcomes_of_run,
+    published_outcomes,
     rounded_dataset,
     trimmed,
 )
@@ -27,7 +29,6 @@ from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, Run
 from sparsity_lib.study.runs.networks import kept_networks, networks_dataset
 from sparsity_lib.study.runs.provenance import code, is_current
 from sparsity_lib.study.runs.results import (
-    OUTCOMES,
     SUMS,
     curves,
     diverged,
@@ -36,7 +37,6 @@ from sparsity_lib.study.runs.results import (
     listed_sums,
     published,
     published_ids,
-    published_outcomes,
 )
 
 
