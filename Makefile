@@ -9,8 +9,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-LIBRARY := attaching coherence decorrelation default_layers derivatives entropy_drop extremes functional fusion \
-	import models monitor noise_entropy outputs receptive regularizers sparseout tracing transforms weights
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
@@ -44,7 +42,7 @@ test-floor: .venv/.installed ## run the library's tests under the oldest torch i
 	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .cache/floor
 	$(BIN)/uv pip install --quiet --python .cache/floor/bin/python -r pyproject.toml --extra study --extra dev \
 		"torch==2.4.*" "torchvision==0.19.*"
-	PYTHONPATH=. .cache/floor/bin/python -m pytest -m "not slow" -W ignore::FutureWarning $(LIBRARY:%=tests/test_%.py)
+	PYTHONPATH=. .cache/floor/bin/python -m pytest -m "not slow" -W ignore::FutureWarning tests/library
 
 faults: .venv/.installed ## break things on purpose, and count losses for the book's page
 	$(PYTEST) -m fault --fault-report=benchmarks/faults.json

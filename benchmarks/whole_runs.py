@@ -138,6 +138,7 @@ def monitor_parts(device: torch.device, rounds: int = 5) -> list[dict[str, Any]]
 
 def _writing(one: Training, path: Path) -> Work:
     record = one.observe() | {name: torch.zeros(()) for name in ("train_loss", "train_accuracy")}
+    one.weights_kept = {name: value.clone() for name, value in one.model.state_dict().items()}
 
     def write() -> runs.Run:
         one.log = Log()

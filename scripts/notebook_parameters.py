@@ -28,8 +28,7 @@ def read(notebook: Path) -> dict[str, Parameter]:
         ValueError: the file is no notebook, has not exactly one `parameters` cell, or that cell holds
             something other than assignments of a bool, int, float or string.
     """
-    cells = load(notebook)["cells"]
-    cells = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    cells = [cell for cell in load(notebook)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f"{notebook.name} has {len(cells)} cells tagged 'parameters'; it needs one")
     try:
@@ -43,8 +42,9 @@ def load(notebook: Path) -> dict[str, Any]:
     """The notebook's JSON. Raises `ValueError` where it is none."""
     try:
         content = json.loads(notebook.read_text(encoding="utf-8"))
-        content["cells"][0]["cell_type"]
-    except (ValueError, KeyError, TypeError, IndexError):
+        for cell in content["cells"]:
+            "".join(cell["source"]), "parameters" in cell["metadata"].get("tags", [])
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise ValueError(f"{notebook.name} is not a notebook of format 4") from None
     return content
 

@@ -17,10 +17,10 @@ import warnings
 from typing import Any
 
 from sparsity_lib import functional, models
-from sparsity_lib.coherence import Compression, GradientCoherent, compression
+from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
 from sparsity_lib.entropy_drop import EntropyDropDetector
+from sparsity_lib.gradient_coherence import Compression, GradientCoherent, compression
 from sparsity_lib.monitor import ActivationMonitor, LayerStats
-from sparsity_lib.receptive import ReceptiveField, receptive_fields
 from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
 from sparsity_lib.sparseout import Sparseout
 from sparsity_lib.tensorboard import write_to_tensorboard

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
+from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
 from sparsity_lib.monitor import LayerStats
-from sparsity_lib.receptive import ReceptiveField, receptive_fields
 
 MEASURES = {"entropy": "maps", "scale_free_entropy": "scale_free_maps"}  # by their names in LayerStats
 

@@ -15,7 +15,7 @@ from sparsity_lib.study.training.observation import SPLITS
 from sparsity_lib.study.training.preparation import device_of, load_on
 
 EPOCHS = 2
-TOLERANCE = 1e-4  # relative, as in tests/test_golden.py
+TOLERANCE = 1e-4  # relative, as in tests/study/test_golden.py
 DECORRELATED = 2e-2  # where filters are decorrelated: rounding of their mean grows quickly
 _BY_EPOCH = ("train_loss", "val_loss", "val_loss_calibrated")
 _BY_LAYER = ("entropy", "scale_free_entropy", "noise_entropy", "sd")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import os
+import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -173,6 +174,8 @@ def _fingerprint(source: Source) -> str:
     try:
         for name in source.paths:
             found = os.stat(f"{folder}/{name}")
+            if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for a writer
+                raise StudyError(f"cannot read {folder}/{name}: it is not a regular file")
             lines.append(f"{name}\t{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}")
     except FileNotFoundError as error:
         raise StudyError(f"{source.name}: {error.filename} is missing; unpack the data set again") from None

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import xarray as xr
 
+from sparsity_lib._receptive_fields import ReceptiveField
 from sparsity_lib.explorer.recording import Correlation, RecordedLayer, Recording, known_fields
-from sparsity_lib.receptive import ReceptiveField
 from sparsity_lib.study.analysis.summary import moment_of_overfitting
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment

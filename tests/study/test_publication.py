@@ -19,7 +19,7 @@ from sparsity_lib.study.runs import compact, publication, results
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.training.moments import KEPT, MOMENTS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 CELLS = tuple({"network": network, **SMALL} for network in ("vanillaNet", "normNet"))
 FIRST = {"networks": profiles.Grid(CELLS, (0,), (100,), shown={"network": "vanillaNet"})}

@@ -17,7 +17,7 @@ from sparsity_lib.study.analysis.summary import moment_of_overfitting, only, sum
 from sparsity_lib.study.experiment import ONLY_OF
 from sparsity_lib.study.recipes import WIDTHS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 
 

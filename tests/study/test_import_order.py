@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = Path(__file__).resolve().parent.parent / "sparsity_lib"
+PACKAGE = Path(__file__).resolve().parents[2] / "sparsity_lib"
 STUDY = "sparsity_lib.study"
 
 # The study's modules and packages from the lowest to the highest.

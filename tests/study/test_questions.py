@@ -21,7 +21,7 @@ from sparsity_lib.study.analysis.summary import only
 from sparsity_lib.study.runs import results
 from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks/13-questions.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/13-questions.ipynb"
 EPOCHS = np.arange(-1, 41)
 
 

@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import resource
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import notebook_parameters
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -26,9 +26,6 @@ from sparsity_lib.study import StudyError, files
 from sparsity_lib.study.__main__ import _field
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.selection import parse_seeds, select
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-import notebook_parameters
 
 pytestmark = pytest.mark.slow
 

@@ -102,6 +102,7 @@ def to_two_forms(folder: Path) -> None:
         (lambda folder: (folder / "train/l").symlink_to(folder / "train/l"), "train/l"),
         (lambda folder: (folder / "val/bee/x.png").symlink_to(folder / "nowhere.png"), r"bee/x\.png"),
         (lambda folder: (folder / "val/bee/x.png").mkdir(), r"bee/x\.png"),
+        (lambda folder: os.mkfifo(folder / "val/bee/x.png"), r"bee/x\.png"),
     ],
 )
 def test_a_name_or_link_that_cannot_be_used_is_one_clear_line(

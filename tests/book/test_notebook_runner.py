@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PARAMETERS = "profile = 'laptop'\nepochs = 0\nseeds = '0,1'\nlr = 0.1\nn = 3\nquick = False"
 GOOD = [
     "print(profile, n, quick, epochs)",

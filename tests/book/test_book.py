@@ -28,7 +28,7 @@ from faults import FAULTS
 
 from sparsity_lib import study
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 PHONE, DESK = 360, 1280  # pixels
 DATA = 'drawn,setting,value\nmean,"digits, s ×16",0.5\n'
@@ -277,7 +277,7 @@ def test_the_page_of_faults_shows_what_every_such_test_tried(book: Path) -> None
         assert f"{row['where'].strip('`')} {row['trials']} {row['losses']}" in text
         assert row["trials"] > 0
         assert row["losses"] == 0
-    sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py"))
     marked = re.findall(r'pytest\.mark\.fault\(\s*"([^"]+)",\s*"([^"]+)"', sources)
     assert {fault for fault, _ in marked} | {"killed"} == FAULTS.keys()
     tried = {(row["fault"], row["where"]) for row in told}

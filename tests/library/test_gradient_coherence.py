@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sparsity_lib as sl
-from sparsity_lib.coherence import soft_threshold_
+from sparsity_lib.gradient_coherence import soft_threshold_
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05),

@@ -11,7 +11,7 @@ from image_folders import make_folder
 
 from sparsity_lib import study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 THERE = ("torch", "torchvision", "numpy", "xarray", "h5py")
 CARRIED = ("h5netcdf", "filelock", "pydantic", "tqdm")
 

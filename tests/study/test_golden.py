@@ -1,6 +1,6 @@
 """The numerics stay as they are: losses and entropies of two epochs, one network for each part of NUMERICS.
 
-`python tests/test_golden.py` writes golden.json anew, when a part of NUMERICS has risen on purpose.
+`python tests/study/test_golden.py` writes golden.json anew, when a part of NUMERICS has risen on purpose.
 """
 
 import json

@@ -24,7 +24,7 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import publication, results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}
 # Changed bits and lost ends.
 HOW_MANY = [(6, 2), pytest.param((40, 10), marks=pytest.mark.slow)]

@@ -12,7 +12,7 @@ import pytest
 
 from sparsity_lib.study import StudyError, profiles
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 _OWN = ("08-perplexity", "09-sparseout", "10-gradient-coherent", "12-explorer")
 PERPLEXITY, SPARSEOUT, COHERENT, EXPLORER = (path for path in NOTEBOOKS if path.stem in _OWN)
 TRAINING = [

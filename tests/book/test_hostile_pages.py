@@ -17,7 +17,7 @@ from sparsity_lib import study
 from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.page import Shown
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPRUNG = "window.sprung=1"
 HOSTILE = [
     f"<script>{SPRUNG}</script>",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = [
     path for part in ("sparsity_lib", "scripts", "book", "benchmarks") for path in (ROOT / part).rglob("*.py")
 ]

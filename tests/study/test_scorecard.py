@@ -22,7 +22,7 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.results import label, load_curves
 
 LEDGER = claims.load(claims.REGISTRATION)
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "recompute.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "recompute.py"
 S = np.array(SPREAD)
 FOUR = ("sr2Net", "varNet", "dropNet", "normNet")
 
