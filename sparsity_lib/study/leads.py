@@ -10,7 +10,7 @@ from scipy.stats import f as f_distribution
 
 from sparsity_lib.study.analysis import timing
 from sparsity_lib.study.claims.ledger import markdown
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.text import number
 
 
 def in_words(published: Sequence[xr.Dataset], margin: float) -> str:

@@ -5,23 +5,27 @@ single run the difference is given, and that it is one run.
 """
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import Description, describe, paired
-from sparsity_lib.study.analysis.summary import LAST, alike, labels, only, settings, summary, trained
+from sparsity_lib.study.analysis.summary import (
+    ACTIVATION_WORDS,
+    LAST,
+    alike,
+    labels,
+    only,
+    settings,
+    summary,
+    trained,
+)
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import TARGETED
 from sparsity_lib.study.runs.provenance import is_current
+from sparsity_lib.study.text import number
 
-QUANTITIES = {
-    "entropy": "entropy",
-    "scale_free_entropy": "scale-free entropy",
-    "sd": "the SD of the activations",
-}
 NAMES = {
     "best_accuracy": "best accuracy",
     "chosen_accuracy": "accuracy at the chosen epoch",
@@ -144,7 +148,7 @@ def entropy_changes(curves: xr.Dataset, layers: Sequence[str] = TARGETED, since:
         for layer in layers:
             parts = [
                 f"{words} {_change(table[f'{quantity}_{since}:{layer}'], table[f'{quantity}_end:{layer}'])}"
-                for quantity, words in QUANTITIES.items()
+                for quantity, words in ACTIVATION_WORDS.items()
             ]
             sentences.append(f"{name}, {layer}, from {when[since]} to the end: {'; '.join(parts)}.")
     return sentences
@@ -155,7 +159,7 @@ def _change(first: pd.Series, last: pd.Series) -> str:
     told = describe(last - first)
     if not told.n:
         return "was not measured"
-    verb = {1: "rises", -1: "falls", 0: "shows no clear change," if told.n > 1 else "goes"}[direction(told)]
+    verb = {1: "rises", -1: "falls", 0: "shows no clear change," if told.n > 1 else "goes"}[told.direction]
     values = f"from {number(float(first[known].mean()))} to {number(float(last[known].mean()))}"
     return f"{verb} {values} ({_interval(told)})"
 
@@ -185,7 +189,7 @@ def difference(told: Description) -> str:
     """Whether a difference is higher or lower, where its interval says so; its mean, interval and n."""
     if not told.n:
         return "no pair of runs to compare"
-    verdict = {1: "higher", -1: "lower", 0: "no clear difference"}[direction(told)]
+    verdict = {1: "higher", -1: "lower", 0: "no clear difference"}[told.direction]
     return f"{verdict}, {_interval(told, 3)}" if told.n > 1 else _interval(told, 3)
 
 
@@ -218,30 +222,14 @@ def provenance(published: xr.Dataset) -> str:
     return f"All {len(made_by)} published runs were made by the numerical code as it is now ({versions})."
 
 
-def number(value: float, decimals: int = 2, sign: bool = False) -> str:
-    """The value with a true minus, and with more digits where rounding would leave nothing of it."""
-    plus = "+" if sign and value else ""
-    told = f"{value:{plus}.{decimals}f}"
-    if value and not round(value, decimals):
-        told = f"{value:{plus}.1g}"
-        if abs(value) > 1e-6:  # 0.00003 is easier read than 3e-05
-            told = f"{Decimal(told):{plus}f}"
-    return told.replace("-", "−")
-
-
-def unbroken(text: str) -> str:
-    """The text on one line, however narrow its table's column is."""
-    return text.replace(" ", "\u00a0")
-
-
-def direction(told: Description) -> int:
-    """On which side of zero the 95 % interval lies: 1, -1, or 0 if it holds zero or there is none."""
-    return int(told.low > 0) - int(told.high < 0)
-
-
 def _interval(told: Description, decimals: int = 2) -> str:
     mean = number(told.mean, decimals, sign=True)
     if told.n == 1:
         return f"{mean}, one run"
     low, high = number(told.low, decimals, sign=True), number(told.high, decimals, sign=True)
     return f"{mean}, 95 % interval {low} to {high}, n = {told.n}"
+
+
+def direction(told: Description) -> int:
+    """The side of zero of an interval."""
+    return told.direction

@@ -11,7 +11,18 @@ STUDY = "sparsity_lib.study"
 
 # The study's modules and packages from the lowest to the highest.
 ORDER = [
-    *("errors", "paper", "files", "described", "recipes", "data", "experiment", "profiles", "selection"),
+    *(
+        "errors",
+        "text",
+        "paper",
+        "files",
+        "described",
+        "recipes",
+        "data",
+        "experiment",
+        "profiles",
+        "selection",
+    ),
     *(
         "training",
         "runs",

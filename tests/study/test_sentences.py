@@ -8,6 +8,7 @@ from synthetic import curve, many, one, published_and_fresh, valley, with_accura
 from sparsity_lib.study import StudyError, sentences
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.runs import provenance
+from sparsity_lib.study.text import number
 
 FALLING = curve(3.0, 2.0, 1.0, at=20)
 
@@ -106,7 +107,7 @@ def test_sentences_on_agreement():
     ],
 )
 def test_numbers_never_round_to_nothing(value, text):
-    assert sentences.number(value) == text
+    assert number(value) == text
 
 
 def test_captions_name_the_data_and_the_seeds():

@@ -32,6 +32,11 @@ class Description(NamedTuple):
     high: float
     missing: int
 
+    @property
+    def direction(self) -> int:
+        """Side of zero on which the interval lies: 1, -1, or 0 if it holds zero or there is none."""
+        return int(self.low > 0) - int(self.high < 0)
+
     def __format__(self, spec: str) -> str:
         """Mean and interval in the format of a number, as `f"{gain:+.3f}"`: `+0.018 (+0.010 to +0.027)`."""
         values = (self.mean, self.low, self.high)

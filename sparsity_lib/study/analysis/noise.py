@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from sparsity_lib.functional import sparseout
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.text import number
 
 QS = (1.0, 1.5, 2.0, 2.5, 3.0)
 P = 0.25

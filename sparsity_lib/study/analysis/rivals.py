@@ -15,7 +15,7 @@ from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import NETWORKS, layers_of
 from sparsity_lib.study.runs.results import joined, published
 from sparsity_lib.study.selection import Listed, select
-from sparsity_lib.study.sentences import direction, number
+from sparsity_lib.study.text import number
 
 # Columns of `outcomes`, in words. The last two tell sparsity from scale, which moves the fourth as well.
 QUANTITIES = {
@@ -157,7 +157,7 @@ def told(found: pd.DataFrame, reference: str, quantities: Sequence[str] = tuple(
         words: dict[int, list[str]] = {1: [], -1: [], 0: []}
         for row in group.itertuples():
             of = Description(row.n, row.mean, row.sd, row.low, row.high, row.dropped)
-            words[direction(of)].append(f"{row.label} ({_interval(of)})")
+            words[of.direction].append(f"{row.label} ({_interval(of)})")
         parts = [f"higher with {', '.join(words[1])}"] if words[1] else []
         parts += [f"lower with {', '.join(words[-1])}"] if words[-1] else []
         parts += [f"not clearly different with {', '.join(words[0])}"] if words[0] else []

@@ -19,6 +19,11 @@ from sparsity_lib.study.recipes import ALL_SIZES, NETWORKS
 LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
 LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
+ACTIVATION_WORDS = {
+    "entropy": "entropy",
+    "scale_free_entropy": "scale-free entropy",
+    "sd": "SD of the activations",
+}
 
 # What networks must share to be set side by side; a network's own strengths and seed come on top. A limit of
 # 0 is all images.

@@ -16,7 +16,8 @@ from sparsity_lib.study.claims import (
     papers_value,
 )
 from sparsity_lib.study.claims.verdicts import Judgement
-from sparsity_lib.study.sentences import number, provenance
+from sparsity_lib.study.sentences import provenance
+from sparsity_lib.study.text import number
 
 UNITS = {
     "accuracy": ("", 3),

@@ -13,7 +13,7 @@ from sparsity_lib.study.analysis.summary import labels
 from sparsity_lib.study.figures.data import tell
 from sparsity_lib.study.figures.panels import ZERO, dot
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.text import number
 
 
 def timing_table(table: pd.DataFrame) -> pd.DataFrame:

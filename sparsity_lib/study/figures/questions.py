@@ -18,7 +18,7 @@ from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, falling_log, panel_grid
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 from sparsity_lib.study.figures.tables import KINDS
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.text import number
 
 
 def _dots(ax: Axes, rows: pd.DataFrame, factor: bool = False, **of: str) -> None:

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from sparsity_lib.study import paper
 from sparsity_lib.study.analysis.comparison import describe, prediction_interval
 from sparsity_lib.study.analysis.summary import (
+    ACTIVATION_WORDS,
     labels,
     layers_of,
     matching,
@@ -25,7 +26,7 @@ from sparsity_lib.study.analysis.summary import (
 )
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.sentences import QUANTITIES, unbroken
+from sparsity_lib.study.text import unbroken
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
@@ -182,10 +183,10 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
             mine = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
                 cells = {
-                    words.removeprefix("the "): unbroken(
+                    words: unbroken(
                         " → ".join(f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end"))
                     )
-                    for name, words in QUANTITIES.items()
+                    for name, words in ACTIVATION_WORDS.items()
                 }
                 rows.append({"setting": title, "network": label, "layer": layer, "n": len(mine)} | cells)
     return pd.DataFrame(rows).set_index(["setting", "network", "layer"])

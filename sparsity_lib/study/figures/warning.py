@@ -21,7 +21,7 @@ from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 from sparsity_lib.study.figures.tables import unbroken
-from sparsity_lib.study.sentences import number
+from sparsity_lib.study.text import number
 
 # What is right comes first, so that a bar's left part is what a rule is worth.
 OUTCOMES = {

@@ -13,7 +13,8 @@ import xarray as xr
 from sparsity_lib.study.analysis.comparison import Description, against_published, describe, paired
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE, LanguageExperiment
-from sparsity_lib.study.sentences import agreement, difference, direction, number, unbroken
+from sparsity_lib.study.sentences import agreement, difference, direction, number
+from sparsity_lib.study.text import unbroken
 
 BITS = {"lowest_bits": "lowest bits per character", "last_bits": "last bits per character"}
 OF_ANSWERS = {

@@ -22,7 +22,8 @@ from sparsity_lib.study.analysis.coherent.outcomes import (
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import LAST, trained
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.sentences import difference, direction, listed, number, unbroken
+from sparsity_lib.study.sentences import difference, direction, listed, number
+from sparsity_lib.study.text import unbroken
 
 _SIDES = {1: "above zero", -1: "below zero", 0: "not clearly on either side of zero"}
 _MORE = {1: "clearly higher", -1: "clearly lower", 0: "not clearly different"}

@@ -10,7 +10,6 @@ from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.readings.outcomes import WITHOUT_FC1, measured
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import TARGETED
-from sparsity_lib.study.sentences import direction
 
 # What each network is set against, to say what its penalty or layers do.
 REFERENCE = {"sr2Net": "vanillaNet", "normNet": "vanillaNet", "dropNet": "vanillaNet", "sr3Net": "sr2Net"}
@@ -80,7 +79,7 @@ def statements(table: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {"reading": change, "network": network, "quantity": quantity}
                 | told
-                | {f"direction_{name}": direction(each) for name, each in told.items()}
+                | {f"direction_{name}": each.direction for name, each in told.items()}
             )
     if not rows:
         raise StudyError("a statement needs two seeds of a reading")
@@ -146,7 +145,7 @@ def unit_variance(table: pd.DataFrame, since: str = "best") -> pd.DataFrame:
                 name: describe(mine[f"{name}_end:{layer}"] - mine[f"{name}_{since}:{layer}"])
                 for name in ("entropy", "scale_free_entropy")
             }
-            falls = direction(told["entropy"]) < 0
+            falls = told["entropy"].direction < 0
             share = told["scale_free_entropy"].mean / told["entropy"].mean if falls else np.nan
             rows.append({"label": label, "layer": layer} | told | {"share": share})
     return pd.DataFrame(rows)

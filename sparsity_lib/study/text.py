@@ -1,0 +1,19 @@
+"""Numbers as text, for tables and labels."""
+
+from decimal import Decimal
+
+
+def number(value: float, decimals: int = 2, sign: bool = False) -> str:
+    """The value with a true minus, and with more digits where rounding would leave nothing of it."""
+    plus = "+" if sign and value else ""
+    text = f"{value:{plus}.{decimals}f}"
+    if value and not round(value, decimals):
+        text = f"{value:{plus}.1g}"
+        if abs(value) > 1e-6:  # 0.00003 is easier read than 3e-05
+            text = f"{Decimal(text):{plus}f}"
+    return text.replace("-", "−")
+
+
+def unbroken(text: str) -> str:
+    """The text on one line, however narrow its table's column is."""
+    return text.replace(" ", "\u00a0")
