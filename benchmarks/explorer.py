@@ -18,7 +18,7 @@ from sparsity_lib.explorer.payload import payload
 from sparsity_lib.explorer.still import Still
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.explorers import recordings_of
-from sparsity_lib.study.training.observation import BINS
+from sparsity_lib.study.runs.layout import BINS
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

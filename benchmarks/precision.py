@@ -10,8 +10,9 @@ from benchmarks.trainings import BATCH, random_data, training
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.training import observation
-from sparsity_lib.study.training.loop import Training, reproducible
+from sparsity_lib.study.training.loop import Training
 from sparsity_lib.study.training.preparation import load_on
+from sparsity_lib.study.training.random_streams import reproducible
 
 
 def precisions(size: str, device: torch.device, rounds: int) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def inputs() -> str:
     tables += [*ROOT.glob("benchmarks/*.json"), *ROOT.glob("benchmarks/results/*.json")]
     paths = [*folders, *files, *tables, Path(__file__).resolve()]
     digests = origins.digests(path for path in paths if "__pycache__" not in path.parts)
-    return origins.combined({**digests, **origins.runs()})
+    return origins.combined(digests)
 
 
 if __name__ == "__main__":

@@ -52,13 +52,13 @@ def execute(title: str, source: Path, page: Path, values: dict[str, Any]) -> str
         print(f"{title}: {text}, {time.monotonic() - start:.0f} s", flush=True)
 
     partial = PARTIAL / source.name
-    runs = origins.runs()
-    origin = origins.origin(source, values, origins.surroundings(), runs)
+    origin = origins.origin(source, values, origins.surroundings())
     try:
-        if problem := _run(source, partial, values, say):
-            return problem
-        # A run that the notebook trained counts as it is now, one that was there as the notebook found it.
-        origin["runs"] = origins.combined({**origins.runs(), **runs})
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as notes:
+            os.environ["SPARSITY_READS"] = notes.name  # of the kernel, too
+            if problem := _run(source, partial, values, say):
+                return problem
+            origin["read"] = origins.read(notes.read().splitlines())
         _write(partial, page, origin)
         partial.unlink()
     except OSError as error:

@@ -87,14 +87,14 @@ def chosen(names: Sequence[str]) -> list[Path]:
 
 def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
     """What there is to do, with the reasons. Raises `ValueError` for a parameter of a wrong name or type."""
-    around, runs = origins.surroundings(), origins.runs()
+    around = origins.surroundings()
     stale = []
     for source in sources:
         defaults = notebook_parameters.read(source)
         values = {name: notebook_parameters.convert(name, text, defaults, source) for name, text in texts}
         values = {name: value for name, value in values.items() if value != defaults[name].value}
         page = out / source.name
-        if reason := origins.staleness(page, origins.origin(source, values, around, runs)):
+        if reason := origins.staleness(page, origins.origin(source, values, around)):
             stale.append(Work(source, page, values, reason))
     return stale
 

@@ -1,13 +1,11 @@
 """What a page was made from: digests kept in the page's metadata, so that a stale page is seen.
 
-A page depends on its notebook, the parameters, the code (library and runner), the locked environment, the
-published results, the claims and the run files. Which runs a notebook opens is not known from outside: any
-counts.
+A page depends on its notebook, the parameters, the code (library and runner), the locked environment, and the
+runs and published results that it reads, which the library writes to the file that SPARSITY_READS names.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,36 +18,22 @@ REASONS = {
     "parameters": "other parameters",
     "code": "the code changed",
     "environment": "the locked environment changed",
-    "results": "the published results or the claims changed",
-    "runs": "the runs changed",
+    "read": "a run or published results that it reads changed",
 }
 
 
 def surroundings() -> dict[str, str]:
-    """Digests of what every page depends on, but for the runs."""
+    """Digests of what every page depends on."""
     code = [*(ROOT / "sparsity_lib").rglob("*"), *(ROOT / "scripts").glob("*.py")]
     return {
         "code": combined(digests(path for path in code if "__pycache__" not in path.parts)),
         "environment": combined(digests([ROOT / "requirements.lock"])),
-        "results": combined(digests((ROOT / "results").glob("*/SHA256SUMS"))),
     }
 
 
-def runs() -> dict[str, str]:
-    """Digest of each run file, by path."""
-    return digests(Path(os.environ.get("SPARSITY_RUNS") or ROOT / "runs").rglob("*.nc"))
-
-
-def origin(
-    source: Path, values: dict[str, Any], around: dict[str, str], runs: dict[str, str]
-) -> dict[str, Any]:
+def origin(source: Path, values: dict[str, Any], around: dict[str, str]) -> dict[str, Any]:
     """The record for a page made from the notebook `source` with the parameters `values`."""
-    return {
-        "notebook": next(iter(digests([source]).values()))[:16],
-        "parameters": values,
-        **around,
-        "runs": combined(runs),
-    }
+    return {"notebook": next(iter(digests([source]).values()))[:16], "parameters": values, **around}
 
 
 def staleness(page: Path, now: dict[str, Any]) -> str | None:
@@ -59,7 +43,15 @@ def staleness(page: Path, now: dict[str, Any]) -> str | None:
     if is_damaged(page):
         return DAMAGED
     then = json.loads(page.read_text(encoding="utf-8"))["metadata"][KEY]
+    now = now | {"read": read(then["read"])}
     return next((why for part, why in REASONS.items() if then.get(part) != now[part]), None)
+
+
+def read(paths: Iterable[str]) -> dict[str, str]:
+    """Digest of each file by its path from the project's root; empty for one that is not there."""
+    absolute = sorted({ROOT / path for path in paths})
+    there = digests(absolute)
+    return {name: there.get(name, "") for name in map(_name, absolute)}
 
 
 def is_damaged(page: Path) -> bool:
@@ -85,9 +77,12 @@ def digests(paths: Iterable[Path]) -> dict[str, str]:
     for path in sorted(paths):
         if path.is_file():
             with path.open("rb") as file:
-                key = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
-                found[str(key)] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[_name(path)] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def combined(parts: dict[str, str]) -> str:

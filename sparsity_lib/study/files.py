@@ -42,6 +42,13 @@ def folder(name: str, variable: str) -> Path:
     return Path(os.environ.get(variable) or PROJECT / name)
 
 
+def note_read(path: Path) -> None:
+    """Append the path to the file that SPARSITY_READS names, from which a page knows what it was made of."""
+    if notes := os.environ.get("SPARSITY_READS"):
+        with Path(notes).open("a", encoding="utf-8") as file:
+            file.write(f"{path.resolve()}\n")
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; moved into place at the end, removed if anything fails.

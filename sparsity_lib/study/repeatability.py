@@ -10,9 +10,10 @@ import torch
 import xarray as xr
 
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.training.loop import Training, reproducible
-from sparsity_lib.study.training.observation import SPLITS
+from sparsity_lib.study.runs.layout import SPLITS
+from sparsity_lib.study.training.loop import Training
 from sparsity_lib.study.training.preparation import device_of, load_on
+from sparsity_lib.study.training.random_streams import reproducible
 
 EPOCHS = 2
 TOLERANCE = 1e-4  # relative, as in tests/study/test_golden.py

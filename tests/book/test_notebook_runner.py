@@ -27,6 +27,8 @@ GOOD = [
     "view = {'application/vnd.jupyter.widget-view+json': {'model_id': 'm'}, 'text/html': '<b>still</b>'}\n"
     "display(view, raw=True)",
     "import pathlib\npathlib.Path('notebooks').exists()",
+    "import os\nwith open(os.environ['SPARSITY_READS'], 'a') as notes:\n"
+    "    notes.write(str(pathlib.Path('runs/a.nc').resolve()) + '\\n')",
 ]
 
 
@@ -118,7 +120,7 @@ def test_a_failure_names_notebook_cell_and_error(first: subprocess.CompletedProc
 
 
 def test_progress_is_visible(first: subprocess.CompletedProcess[str]) -> None:
-    assert "[1 of 4] 01-good: code cell 2 of 6, " in first.stdout
+    assert "[1 of 4] 01-good: code cell 2 of 7, " in first.stdout
 
 
 def test_a_page_holds_no_time_no_path_and_no_widget(good: Path, project: Path) -> None:
@@ -158,7 +160,7 @@ def test_what_is_up_to_date_is_left_alone(good: Path, project: Path) -> None:
         ("notebooks/01-good.ipynb", "the notebook changed"),
         ("sparsity_lib/functional.py", "the code changed"),
         ("requirements.lock", "the locked environment changed"),
-        ("runs/a.nc", "the runs changed"),
+        ("runs/a.nc", "a run or published results that it reads changed"),
     ],
 )
 def test_a_stale_page_is_seen(good: Path, project: Path, name: str, reason: str) -> None:
@@ -166,6 +168,11 @@ def test_a_stale_page_is_seen(good: Path, project: Path, name: str, reason: str)
     (project / name).write_bytes((project / name).read_bytes() + b"\n")
     checked = runner(project, "01", "--check")
     assert (checked.returncode, checked.stdout) == (1, f"stale: 01-good: {reason}\n")
+
+
+def test_a_page_does_not_depend_on_runs_that_it_does_not_read(good: Path, project: Path) -> None:
+    (project / "runs/b.nc").write_text("another")
+    assert runner(project, "01", "--check").returncode == 0
 
 
 def test_a_damaged_page_is_stale(good: Path, project: Path, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ ORDER = [
         "selection",
     ),
     *(
-        "training",
         "runs",
+        "training",
         "repeatability",
         "queue",
         "sentences",
@@ -43,7 +43,6 @@ UPWARD = {
     "analysis.readings.rules": {"claims", "claims.verdicts"},
     "analysis.readings.told": {"claims.ledger", "claims.verdicts"},
     "sentences": {"analysis.comparison", "analysis.summary"},
-    "training.loop": {"runs.file", "runs.networks", "runs.provenance", "runs.recording"},
 }
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sparsity_lib.study.data import Split
-from sparsity_lib.study.training.observation import KNOCKED_OUT, knock_out
+from sparsity_lib.study.runs.layout import KNOCKED_OUT
+from sparsity_lib.study.training.observation import knock_out
 
 
 def accuracies(model, images, labels, layers):

@@ -19,7 +19,7 @@ from sparsity_lib.study import StudyError, answers, data, figures, profiles
 from sparsity_lib.study.analysis import gap, questions
 from sparsity_lib.study.analysis.summary import only
 from sparsity_lib.study.runs import results
-from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT
+from sparsity_lib.study.runs.layout import CENTERS, KNOCKED_OUT
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/13-questions.ipynb"
 EPOCHS = np.arange(-1, 41)

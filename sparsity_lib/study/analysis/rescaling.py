@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsity_lib import functional
+from sparsity_lib.study.data.scaling import Prepare
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.training.preparation import Prepare
 
 COMMUTING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
 BATCH = 512  # images

@@ -14,10 +14,10 @@ from sparsity_lib.monitor import ActivationMonitor
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.explorers.recordings import recording, run_labels
+from sparsity_lib.study.runs.layout import MAPS
 from sparsity_lib.study.runs.recording import Log, as_tree, is_saved
 from sparsity_lib.study.training.loop import MAPS as IMAGES
 from sparsity_lib.study.training.loop import EpochRecord
-from sparsity_lib.study.training.observation import MAPS
 from sparsity_lib.study.training.preparation import load_on
 
 REST = 19  # times what a redrawing took, before the next: in long trainings it is at most a twentieth

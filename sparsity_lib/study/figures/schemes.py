@@ -25,7 +25,7 @@ from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import built
 from sparsity_lib.study.runs.results import label
-from sparsity_lib.study.training.loop import random_stream
+from sparsity_lib.study.training.random_streams import random_stream
 
 # Kinds of modules: what the legend calls them, their colour, and a block's width.
 _KINDS: dict[type[nn.Module], tuple[str, str, float]] = {

@@ -22,8 +22,9 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.files import lock
 from sparsity_lib.study.language import runs, texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
-from sparsity_lib.study.training.loop import NonFiniteLoss, random_stream
+from sparsity_lib.study.training.loop import NonFiniteLoss
 from sparsity_lib.study.training.preparation import device_of, keep_freed_memory
+from sparsity_lib.study.training.random_streams import random_stream
 
 Record = dict[str, float | np.ndarray]  # an epoch's values by their name in the run's file
 State = list[tuple[Tensor, Tensor]]  # of each layer, (1, N, H) twice

@@ -25,6 +25,7 @@ from sparsity_lib.study.files import (
     folder,
     is_sealed,
     names_in,
+    note_read,
     reading,
     set_aside,
     write_sealed,
@@ -45,6 +46,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        note_read(path)
         with h5py.File(path) as file:
             attrs = {
                 name: getattr(value, "item", lambda v=value: v)()

@@ -14,13 +14,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from sparsity_lib.study.data.scaling import Scaling
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import is_sealed, load_tensors, save_tensors
 from sparsity_lib.study.recipes import NETWORKS
 from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, Run, check_structure
-from sparsity_lib.study.training.moments import KEPT
-from sparsity_lib.study.training.preparation import Scaling
+from sparsity_lib.study.runs.layout import KEPT
 
 
 class WithNetwork(Protocol):

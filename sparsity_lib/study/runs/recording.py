@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.training.moments import KEPT, MOMENTS
-from sparsity_lib.study.training.observation import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES, SPLITS
+from sparsity_lib.study.runs.layout import BINS, CENTERS, KEPT, KNOCKED_OUT, MAPS, MOMENTS, QUANTILES, SPLITS
 
 
 class Log:

@@ -13,12 +13,11 @@ import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
-from sparsity_lib.study.files import PROJECT, sha256
+from sparsity_lib.study.files import PROJECT, note_read, sha256
 from sparsity_lib.study.profiles import profile
 from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run
+from sparsity_lib.study.runs.layout import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
 from sparsity_lib.study.runs.provenance import numerics_of_fingerprint
-from sparsity_lib.study.training.moments import KEPT, MOMENTS
-from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT, SPLITS
 
 SUMS = "SHA256SUMS"
 CURVES = "curves.nc"  # of all grids together, in older folders
@@ -202,7 +201,9 @@ def _unusual(experiment: Experiment, names: Sequence[str]) -> list[str]:
 def folder_of(name: str) -> Path:
     """The folder of a profile's published runs."""
     profile(name)
-    return PROJECT / "results" / name
+    found = PROJECT / "results" / name
+    note_read(found / SUMS)
+    return found
 
 
 def published(name: str, file: str | None = None) -> xr.Dataset | None:

@@ -7,9 +7,7 @@ random choice of an epoch is drawn from a stream named by the seed and the epoch
 """
 
 import contextlib
-import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,14 +23,14 @@ from sparsity_lib._layers import named_layers
 from sparsity_lib.gradient_coherence import compression
 from sparsity_lib.study import recipes
 from sparsity_lib.study.data import Data, Split
-from sparsity_lib.study.errors import Stopped, StudyError, Unusable
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import load_tensors, lock, save_tensors, set_aside
+from sparsity_lib.study.files import lock
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import networks as trained
-from sparsity_lib.study.runs.provenance import code, numerics, surroundings
+from sparsity_lib.study.runs.provenance import code, surroundings
 from sparsity_lib.study.runs.recording import Log, as_tree
-from sparsity_lib.study.training import calibration, moments, observation
+from sparsity_lib.study.training import calibration, checkpoint, moments, observation
 from sparsity_lib.study.training.preparation import (
     compiling_pays,
     device_of,
@@ -41,6 +39,7 @@ from sparsity_lib.study.training.preparation import (
     penalties,
     scaling,
 )
+from sparsity_lib.study.training.random_streams import random_stream, reproducible
 
 MAPS = 16  # images whose entropy maps are kept
 CHECKPOINT_SECONDS = 120.0  # at most one checkpoint in this time, and at most one an epoch
@@ -85,7 +84,7 @@ def train(
         keep_freed_memory()
         with reproducible(experiment, device):
             training = Training(experiment, device, load_on(device, experiment))
-            training.restore(path.with_suffix(".ckpt"))
+            checkpoint.restore(training, path.with_suffix(".ckpt"))
             saved_at = time.monotonic()
             while training.epoch < experiment.epochs:
                 record = training.next_epoch()
@@ -95,7 +94,7 @@ def train(
                 if training.epoch < experiment.epochs and (
                     stopped or time.monotonic() - saved_at >= checkpoint_seconds
                 ):
-                    training.save(path.with_suffix(".ckpt"))
+                    checkpoint.save(training, path.with_suffix(".ckpt"))
                     saved_at = time.monotonic()
                     if stopped:
                         raise Stopped(
@@ -135,14 +134,14 @@ class Training:
         self.monitored = recipes.monitored_layers(experiment.architecture, self.model)
 
         try:
-            regularised = self._listen(compiled=False)
+            regularised = self.listen(compiled=False)
         except ValueError as error:
             raise StudyError(f"{experiment.network}: {error}") from None
         compiled = experiment.compiled
         if compiled is None:
             compiled = compiling_pays(self.model, experiment, data, self.prepare)
         if compiled:
-            self._listen(compiled)
+            self.listen(compiled)
         modules = named_layers(self.model)
         self.layers = {name: modules[name] for name in self.monitors[0].layers}
         self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -155,7 +154,7 @@ class Training:
         )
         self.coherent = self._coherent()
 
-    def _listen(self, compiled: bool) -> list[str]:
+    def listen(self, compiled: bool) -> list[str]:
         """Make the penalties and monitors, compiled if asked for and possible; the penalties' layers."""
         self.compiled = compiled and compiles(self.device)
         self.penalties, regularised = penalties(self.model, self.experiment, self.compiled)
@@ -207,9 +206,8 @@ class Training:
 
         smoothing = self.experiment.label_smoothing
         names = ["loss", *self.penalties, *(["label_smoothing"] if smoothing else [])]
-        terms = torch.empty(
-            len(order), len(names), device=self.device
-        )  # read once an epoch: no wait per step
+        # Read once an epoch: no wait per step.
+        terms = torch.empty(len(order), len(names), device=self.device)
         correct = torch.zeros((), device=self.device)
         coherence = torch.full((len(order), 2), torch.nan, device=self.device)  # and whether l1, l2 acted
         self.model.train()
@@ -309,51 +307,6 @@ class Training:
         """The precision in which the network computes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16")
 
-    def save(self, path: Path) -> None:
-        """Write the state after the last finished epoch; whole, or not at all."""
-        state = {
-            "fingerprint": self._fingerprint(),
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "compiled": self.compiled,
-            "lowest_loss": self.lowest_loss,
-            "weights_kept": self.weights_kept,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "coherent": self.coherent.state_dict() if self.coherent else {},
-            "log": self.log.state(),
-        }
-        save_tensors(path, state)
-
-    def restore(self, path: Path) -> None:
-        """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside.
-
-        Raises `Unreadable` for one that cannot be read here and now.
-        """
-        if not os.path.lexists(path):
-            return
-        try:
-            state = load_tensors(path)  # on the CPU, where the log stays
-            if state.get("fingerprint") != self._fingerprint():
-                raise Unusable("it was written by other code, for another experiment or other data")
-            if state["compiled"] and not compiles(self.device):
-                raise Unusable("its entropies were compiled, and torch.compile does not work here")
-        except Unusable as error:
-            set_aside(path, error)
-            return
-        if state["compiled"] != self.compiled:  # a run keeps to one way
-            self._listen(state["compiled"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.coherent:
-            self.coherent.load_state_dict(state["coherent"])
-        self.log = Log(state["log"])
-        self.epoch, self.seconds = state["epoch"], state["seconds"]
-        self.lowest_loss, self.weights_kept = state["lowest_loss"], state["weights_kept"]
-
-    def _fingerprint(self) -> str:
-        return f"{self.experiment.digest}/{numerics(self.experiment.numerical_parts)}/{self.data.digest}"
-
     def _knock_out(self) -> dict[str, Tensor]:
         if (
             self.experiment.architecture == "ResNet18"
@@ -395,21 +348,3 @@ class Training:
         tree.attrs["compiled"] = int(self.compiled)
         trained.keep(path, self.model, self.weights_kept, self.prepare)
         return runs.save(tree, path)
-
-
-def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
-    """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
-
-
-@contextlib.contextmanager
-def reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
-    """Leave the caller's random state and torch's settings as they were."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.use_deterministic_algorithms(experiment.deterministic or deterministic)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(deterministic)

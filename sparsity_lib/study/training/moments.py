@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from sparsity_lib import functional
 from sparsity_lib._layers import channel_axis
 from sparsity_lib.study.data import Split
+from sparsity_lib.study.data.scaling import Prepare
 from sparsity_lib.study.training.observation import Record, batches
-from sparsity_lib.study.training.preparation import Prepare
 
-MOMENTS = ("lowest_loss", "best_accuracy", "chosen", "last")  # on validation images; chosen on monitor images
-KEPT = ("lowest_loss", "last")  # moments whose weights are kept
 SHOWN = 2  # images whose activations are kept
 SHOWN_ELEMENTS = 2**16  # of a layer and an image at most
 _BATCH = 256

@@ -11,14 +11,10 @@ from torch import Tensor, nn
 from sparsity_lib import ActivationMonitor, LayerStats, functional
 from sparsity_lib._layers import named_layers
 from sparsity_lib.study.data import Split
-from sparsity_lib.study.training.preparation import Prepare
+from sparsity_lib.study.data.scaling import Prepare
+from sparsity_lib.study.runs.layout import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES
 
-SPLITS = ("monitor", "train")  # held-out images, and as many training images
-KNOCKED_OUT = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)  # shares of a layer's channels
 DRAWS = 3  # random choices of channels, over which an accuracy is averaged
-CENTERS = ("filters", "components")  # T19: Figure 7 is drawn for both readings of Eq. 6
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-BINS = 201  # correlations rounded to two decimals, from -1.00 to 1.00 (TSR, Figure 7)
 STATISTICS = (
     "entropy",
     "scale_free_entropy",
@@ -31,7 +27,6 @@ STATISTICS = (
     "dead_channels",
     "effective_rank",
 )
-MAPS = ("maps", "scale_free_maps")
 assert {*STATISTICS, *MAPS} <= {field.name for field in fields(LayerStats)}
 
 _PIECE = 100  # resamples at once, to spare memory

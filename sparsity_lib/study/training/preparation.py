@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, DecorrReg, PerplexityReg, SparsityReg, VarianceReg
 from sparsity_lib.study import data
+from sparsity_lib.study.data.scaling import Prepare, Scaling
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 
-Prepare = Callable[[Tensor], Tensor]  # uint8 images to what the network takes
 Penalty = SparsityReg | VarianceReg | PerplexityReg | DecorrReg
 
 # Roughly, on a CPU: compiling takes seconds, and saves nanoseconds an activation whose entropy is taken.
@@ -99,18 +99,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(never_map, 0)
         mallopt(trim_threshold, 2**31 - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-    """From uint8 images to (image - offset) / scale, float32; both broadcast over (N, C, H, W)."""
-
-    offset: Tensor
-    scale: Tensor
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """What the network takes, channels last in memory."""
-        return ((images.float() - self.offset) / self.scale).contiguous(memory_format=torch.channels_last)
 
 
 def scaling(experiment: Experiment, images: Tensor) -> Scaling:

@@ -1,0 +1,27 @@
+"""Random numbers of a training: one stream for each seed, purpose and epoch."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+from sparsity_lib.study.experiment import Experiment
+
+
+def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
+    """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
+
+
+@contextlib.contextmanager
+def reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
+    """Leave the caller's random state and torch's settings as they were."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.use_deterministic_algorithms(experiment.deterministic or deterministic)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic)
