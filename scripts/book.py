@@ -1,6 +1,6 @@
 """Build the book into _build/html, unless nothing it is made from changed; print the path of its first page.
 
-It is built beside and moved into place, so a book that was there stays whole when a build fails.
+It is built in a folder of its own and moved into place: an older book stays whole when a build fails.
 """
 
 import os
@@ -13,13 +13,13 @@ import origins
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "book/experiments"
-BOOK, BESIDE = ROOT / "_build/html", ROOT / "_build/partial"
+BOOK, PARTIAL = ROOT / "_build/html", ROOT / "_build/partial"
 DIGEST = ROOT / "_build/book.digest"
 COMMAND = "jupyter-book build book --config _config.yml --path-output _build/partial -q -W -n --keep-going"
 
 
 def main() -> int:
-    """Build or skip; return 0, or 1 with the pages that are damaged or everything that jupyter-book said."""
+    """Build or skip; return 0, or 1 with the pages that are damaged or the output of jupyter-book."""
     if damaged := [path for path in sorted(PAGES.glob("*.ipynb")) if origins.is_damaged(path)]:
         for path in damaged:
             print(f"error: {path} is damaged; make it again: python scripts/notebooks.py", file=sys.stderr)
@@ -29,7 +29,7 @@ def main() -> int:
         print("book: up to date")
     else:
         print("book: building", flush=True)
-        shutil.rmtree(BESIDE, ignore_errors=True)
+        shutil.rmtree(PARTIAL, ignore_errors=True)
         program, *arguments = COMMAND.split()
         path = Path(sys.executable).with_name(program)
         build = subprocess.run(
@@ -40,8 +40,8 @@ def main() -> int:
             return 1
         DIGEST.unlink(missing_ok=True)
         shutil.rmtree(BOOK, ignore_errors=True)
-        os.replace(BESIDE / "_build/html", BOOK)
-        shutil.rmtree(BESIDE)
+        os.replace(PARTIAL / "_build/html", BOOK)
+        shutil.rmtree(PARTIAL)
         DIGEST.write_text(digest)
     print(f"the book's first page: {page}")
     return 0

@@ -26,7 +26,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 class _Channel(AsyncZMQSocketChannel):
     """Looks for a message each second, however long it is to wait for one.
 
-    nbclient answers an output widget (`ipywidgets.interact`) on the socket on which it waits for the cell's
+    nbclient serves an output widget (`ipywidgets.interact`) on the socket on which it waits for the cell's
     reply, and what it sends can swallow the sign that the reply is there: https://github.com/jupyter/nbclient/issues/312
     """
 
@@ -138,12 +138,12 @@ def _write(executed: Path, page: Path, origin: dict[str, Any]) -> None:
     notebook.metadata[origins.KEY] = origin
     own = origins.own_digest(json.loads(nbformat.writes(notebook)))
     notebook.metadata[origins.KEY] = origin | {origins.OWN: own}
-    beside = page.with_name(f".{page.name}.partial")
+    partial = page.with_name(f".{page.name}.partial")
     try:
-        beside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-        os.replace(beside, page)
+        partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        os.replace(partial, page)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _code_cells(notebook: Any) -> list[Any]:

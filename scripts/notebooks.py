@@ -86,7 +86,7 @@ def chosen(names: Sequence[str]) -> list[Path]:
 
 
 def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
-    """What there is to do, with the reasons. Raises `ValueError` for a parameter of a wrong name or type."""
+    """Return the pages to execute, with reasons; `ValueError` for a parameter of a wrong name or type."""
     around = origins.surroundings()
     stale = []
     for source in sources:

@@ -1,4 +1,4 @@
-"""What a page was made from: digests kept in the page's metadata, so that a stale page is seen.
+"""Origins of a page: digests kept in the page's metadata, so that a stale page is seen.
 
 A page depends on its notebook, the parameters, the code (library and runner), the locked environment, and the
 runs and published results that it reads, which the library writes to the file that SPARSITY_READS names.
@@ -55,7 +55,7 @@ def read(paths: Iterable[str]) -> dict[str, str]:
 
 
 def is_damaged(page: Path) -> bool:
-    """Whether the page is not what its own digest says."""
+    """Whether the page differs from its own digest."""
     try:
         content = json.loads(page.read_text(encoding="utf-8"))
         return content["metadata"][KEY][OWN] != own_digest(content)

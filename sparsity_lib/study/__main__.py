@@ -112,8 +112,8 @@ def _run(args: argparse.Namespace) -> int:
         f"{len(outcome.stopped)} to go on with, {len(outcome.diverged)} diverged, "
         f"{len(outcome.failed)} failed"
     )
-    for told in outcome.diverged.values():
-        print(f"diverged: {told}")
+    for reason in outcome.diverged.values():
+        print(f"diverged: {reason}")
     for experiment in queue:
         if experiment.id in outcome.failed:
             print(f"failed: {experiment.id}: {outcome.failed[experiment.id]}")
@@ -127,16 +127,16 @@ def _run(args: argparse.Namespace) -> int:
 
 def _again(args: argparse.Namespace, experiment: Experiment) -> str:
     """The command that trains this one of the queue."""
-    told = ["python", "-m", "sparsity_lib.study", "run", args.profile, "--only", experiment.digest]
-    told += ["--seeds", args.seeds] if args.seeds else []
-    told += ["--published"] if args.published else []
-    told += ["--out", args.out] if args.out else []
-    return shlex.join(told)
+    command = ["python", "-m", "sparsity_lib.study", "run", args.profile, "--only", experiment.digest]
+    command += ["--seeds", args.seeds] if args.seeds else []
+    command += ["--published"] if args.published else []
+    command += ["--out", args.out] if args.out else []
+    return shlex.join(command)
 
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM asked to stop after the epoch; asked again, Python's own handler answers."""
+    """Whether Ctrl-C or SIGTERM asked to stop after the epoch; a second one goes to Python's own handler."""
     asked = []
 
     def note(number: int, frame: object) -> None:
@@ -174,10 +174,10 @@ def _status(args: argparse.Namespace) -> int:
             left = [run for run in members if run not in took]
             cost = expected[next(iter(members))]
             if cost is None:
-                told, unknown = "cost unknown", unknown + len(left)
+                price, unknown = "cost unknown", unknown + len(left)
             else:
-                told = f"about {cost.seconds:.0f} s each, as others of this size"
-                told = told if cost.others else f"{cost.seconds:.0f} s each"
+                price = f"about {cost.seconds:.0f} s each, as others of this size"
+                price = price if cost.others else f"{cost.seconds:.0f} s each"
                 todo = [1 - begun[run].epochs / members[run].epochs if run in begun else 1.0 for run in left]
                 rest += cost.seconds * sum(todo)
             underway = [
@@ -185,7 +185,7 @@ def _status(args: argparse.Namespace) -> int:
             ]
             at = f"{len(underway)} in training ({', '.join(underway)}), " if underway else ""
             done, missing = len(members) - len(left), len(left) - len(underway)
-            print(f"  {cell}: {done} done, {at}{missing} missing, {told}")
+            print(f"  {cell}: {done} done, {at}{missing} missing, {price}")
         if absent:
             hours = rest / 3600
             print(
@@ -213,7 +213,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _repeated(args: argparse.Namespace) -> list[str]:
-    """What differs when the run, finished or else published, is trained again."""
+    """Train the run, finished or published, again and list the differences."""
     (experiment,) = _alone(experiments(args.profile, published=True), [args.again], args.profile)
     if run := runs.find(experiment, args.out, by_any_code=True):
         return differences(experiment, results.curves([run]))

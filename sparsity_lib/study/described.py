@@ -1,4 +1,4 @@
-"""What experiments have in common: frozen records with checked fields, and one line for what is wrong."""
+"""Frozen records with checked fields, and one-line messages for wrong values."""
 
 import difflib
 import re
@@ -46,7 +46,7 @@ def is_plain(name: str) -> bool:
 
 
 def as_text(value: object) -> str:
-    """Markdown, on one line, that shows whatever a file says as it is: no markup, HTML, role or link."""
+    """Return one line of Markdown that shows the text of a file literally: no markup, HTML, role or link."""
     return re.sub(r"([\\`*_{}\[\]<>$|!&~^#])", r"\\\1", " ".join(str(value).split()))
 
 

@@ -2,10 +2,10 @@
 
 
 class StudyError(ValueError):
-    """A wrong input or a damaged file, told in one line that names what was wrong and what would be right."""
+    """A wrong input or a damaged file, in one line that names the fault and the remedy."""
 
     def __str__(self) -> str:
-        """The line; what a stranger put into it to break it or to steer a terminal is written out."""
+        """The line; control characters in it are written out, so that it cannot steer a terminal."""
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 

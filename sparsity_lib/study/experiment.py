@@ -19,10 +19,10 @@ from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
 
 Strengths = dict[str, float]
 
-# What says where and how fast a run is computed, not what is computed: left out of the run's identity.
+# Fields that set where and how fast a run is computed, not its numbers: left out of the run's identity.
 MACHINE_FIELDS = frozenset({"device", "deterministic", "compiled"})
 
-# What only some networks have, by field.
+# Fields that only some networks have.
 _WITH_SPARSEOUT = tuple(name for name in NETWORKS if name.startswith("sparseout"))
 _WITH_DROPOUT = (*(name for name in NETWORKS if name.startswith("drop")), *_WITH_SPARSEOUT)
 ONLY_OF = {
@@ -272,8 +272,8 @@ class Experiment(Described):
             resolved.pop(inert)
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         defaults |= {"lr": 0.01, **{kind: {} for kind in self.strengths()}}
-        told = {k: v for k, v in resolved.items() if k not in MACHINE_FIELDS and v != defaults[k]}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        given = {k: v for k, v in resolved.items() if k not in MACHINE_FIELDS and v != defaults[k]}
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def id(self) -> str:

@@ -51,7 +51,7 @@ def note_read(path: Path) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; moved into place at the end, removed if anything fails.
+    """A path next to `path` to write to; moved into place at the end, removed if anything fails.
 
     Raises `StudyError` when there is no room or no permission.
     """
@@ -99,14 +99,14 @@ def reading(path: Path, what: str, reader: str, as_written: bool = False) -> Ite
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # libraries' own errors have none
             raise unreadable(path, error) from None
-        told = _first_line(error)
-        # Without a seal, what HDF5 says of what is newer.
-        if as_written or _is_as_written(path) or "version number" in told:
+        reason = _first_line(error)
+        # Without a seal, HDF5's message names a newer format.
+        if as_written or _is_as_written(path) or "version number" in reason:
             raise Unreadable(
                 f"{path} is not damaged, but {reader} cannot read it; it may have been written by a newer "
-                f"version ({told}); nothing was changed"
+                f"version ({reason}); nothing was changed"
             ) from None
-        raise Unusable(f"{path} is damaged or no {what}: {told}") from None
+        raise Unusable(f"{path} is damaged or no {what}: {reason}") from None
 
 
 def content_of(path: Path) -> bytes:
@@ -135,7 +135,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
-    """What the system says of a file or folder that it does not give: `Unusable` where there is none."""
+    """Return the system's reason for not opening a file or folder; `Unusable` where there is none."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return Unusable(f"there is no {path}")
     reason = _REASONS.get(error.errno or 0, error.strerror)
@@ -191,7 +191,7 @@ def check_tensors(path: Path) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """What `save_tensors` wrote, on the CPU. Raises as `check_tensors` does."""
+    """Return the tensors that `save_tensors` wrote, on the CPU. Raises as `check_tensors` does."""
     check_tensors(path)
     with reading(path, *_TENSORS, as_written=True):
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -200,7 +200,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = None) -> Iterator[None]:
-    """Hold the right to write `path`; a second process says what is being done, and waits.
+    """Hold the right to write `path`; a second process prints the reason, and waits.
 
     The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits, and
     `StudyError` where it would wait for its own caller.

@@ -1,4 +1,4 @@
-"""Numbers of the paper, typed from its tables so that ours can be set beside them.
+"""Numbers of the paper, typed from its tables for comparison with ours.
 
 Source: Huesmann, Klemm, Linsen, Risse, "Exploiting the Full Capacity of Deep Neural Networks while Avoiding
 Overfitting by Targeted Sparsity Regularization" (TSR), arXiv 2002.09237. The paper gives no seeds, deviations
@@ -38,7 +38,7 @@ _OLDER_ACCURACIES = {
     "srAlexNet": (0.7509, 0.4682, 0.3739),
 }
 _LONG = ("sr3Net", "cifar100", "xxl", "sgd", 200, 0.5513)  # section 4.2: the best of all, over 200 epochs
-EPOCHS = 100  # section 4, and Table 2's caption; Table 3's says nothing
+EPOCHS = 100  # section 4, and Table 2's caption; Table 3's gives none
 LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}  # section 4; Adam's is our reading (T13)
 
 

@@ -10,7 +10,7 @@ from sparsity_lib.study.recipes import TARGETED
 
 SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
 SEVEN = (*SIX, "varNet")
-# As regularisers beside others. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
+# L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
 
@@ -20,7 +20,7 @@ GRIDS = {
     "lenet-alexnet": "LeNet and AlexNet, with and without SparsityReg (Table 3)",
     "adam": "the six networks with Adam (Table 2)",
     "readings": "the readings T1 to T7, strengths of penalties, tuned baselines",
-    "perplexity": "a penalty on perplexity sparsity beside other regularisers (arXiv 2104.06153)",
+    "perplexity": "a penalty on perplexity sparsity and other regularisers (arXiv 2104.06153)",
     "perplexity-200": "the same penalty for 200 epochs",
     "sparseout": "Sparseout in dropout's place, over q (arXiv 1904.08050)",
     "coherent": "strong L1 always on, delayed, and while gradients cohere (arXiv 1811.08056)",
@@ -45,7 +45,7 @@ class Grid:
     deep: bool = False  # networks of many layers: their curves are joined with no other grid's
 
     def cells_for(self, seeds: object) -> tuple[dict[str, Any], ...]:
-        """The cells that are trained with these seeds; those of its own, where none are said."""
+        """The cells that are trained with these seeds; those of its own, where none are given."""
         return self.cells if seeds else self.cells[: self.trained]
 
     def shown_experiments(self) -> list[Experiment]:
@@ -170,7 +170,7 @@ def _architectures(**fields: Any) -> tuple[dict[str, Any], ...]:
 
 
 # Eq. 5 sums over positions, so lambda is 16 times weaker on 8 x 8 digits than on the paper's 32 x 32
-# images: conv layers get 16 times the paper's, and sr2Net's literal value is trained beside it. At the
+# images: conv layers get 16 times the paper's, and sr2Net's literal value is trained too. At the
 # paper's learning rate of 0.01 nothing overfits in 100 epochs of 1,000 digits; at 0.1 it does.
 _DIGITS = {"dataset": "digits", "lr": 0.1}
 _NOISY = {**_DIGITS, "label_noise": 0.3, "lambda_conv_scale": 16.0}
@@ -196,7 +196,7 @@ _SUBSET = {"dataset": "cifar10", "limit": 2000, "held_out": 2000, "compiled": Fa
 _QUICK_SUBSET = {**_SUBSET, "size": "s", "lr": 0.05, "epochs": 60}
 
 _STAND_INS = ("cifar10-jpeg", "tiny32-100")
-# What minutes on a CPU allow: fewer images, a larger step, and a validation that costs no more than training.
+# For minutes on a CPU: fewer images, a larger step, and a validation that costs no more than training.
 _FEW_IMAGES = {"dataset": "cifar10-jpeg", "limit": 2000, "held_out": 2000}
 _QUICK = {**_FEW_IMAGES, "size": "s", "lr": 0.05, "epochs": 60}
 

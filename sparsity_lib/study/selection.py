@@ -1,4 +1,4 @@
-"""What a notebook's parameters ask for, as experiments: a profile's cells, with the values that are said."""
+"""Experiments that a notebook's parameters select: a profile's cells, with the given values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,8 +39,8 @@ def select(
         if not isinstance(text, str):
             raise StudyError(f"{name} = {text!r}: give a name")
     chosen = grid_of(grid, profile)
-    said = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
-    cells = [dict(cell) for cell in chosen.cells_for(said)]
+    given = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
+    cells = [dict(cell) for cell in chosen.cells_for(given)]
     wanted: dict[str, list[Any]] = {
         "network": listed("networks", networks, str),
         "dataset": [dataset] if dataset else [],
@@ -55,7 +55,7 @@ def select(
     for field, values in wanted.items():
         if values:
             cells = _narrow(cells, field, values)
-    chosen_seeds = said or list(chosen.seeds)
+    chosen_seeds = given or list(chosen.seeds)
     found = {
         (experiment := Experiment(**cell, seed=seed, device=device)).digest: experiment
         for seed in chosen_seeds
@@ -103,7 +103,7 @@ def listed(name: str, value: Listed | None, kind: type) -> list[Any]:
 
 
 def parse_seeds(value: Listed | None) -> list[int]:
-    """Seeds said as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
+    """Return the seeds given as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
     if not isinstance(value, str):
         return listed("seeds", value, int)
     seeds: list[int] = []

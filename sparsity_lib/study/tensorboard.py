@@ -110,7 +110,7 @@ def export(run: Run, folder: str | Path) -> Path:
 
 
 def _records(run: Run) -> Iterator[dict[str, Any]]:
-    """What `train` gave to `on_epoch`, as far as the file keeps it."""
+    """Return the record that `train` gave to `on_epoch`, as far as the file keeps it."""
     layers = {layer: run.layer(layer) for layer in run.layers}
     for epoch in run.root["epoch"].to_numpy().tolist():
         here = run.root.sel(epoch=epoch)

@@ -251,7 +251,7 @@ def test_a_sealed_run_file_with_a_huge_coordinate(small: bytes, tmp_path: Path) 
     with h5py.File(path, "r+") as file:
         file.create_dataset("more", (10**13,), np.uint8, chunks=(2**20,)).make_scale("more")
     files.write_sealed(path, path.read_bytes())
-    with pytest.raises(StudyError, match="/more says that it holds 10,000,000,000,000 bytes"):
+    with pytest.raises(StudyError, match="/more declares 10,000,000,000,000 bytes"):
         study.load(path)
 
 

@@ -221,7 +221,7 @@ def test_a_strangers_file_leads_nowhere_and_fills_no_memory(
     runs.load(path)
     with h5py.File(path, "r+") as file:
         change(file)
-    with pytest.raises(StudyError, match=r"has a link|in another file|more says that it holds"):
+    with pytest.raises(StudyError, match=r"has a link|in another file|more declares"):
         runs.load(path)
 
 

@@ -102,7 +102,7 @@ def test_a_file_imports_nothing(renamed: Renamed, tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_file_calls_nothing_but_networks(network: str, renamed: Renamed) -> None:
-    with pytest.raises(study.StudyError, match=r"names a network of somebody's own|unknown network"):
+    with pytest.raises(study.StudyError, match=r"names a user's own network|unknown network"):
         study.trained_network(renamed(network))
 
 

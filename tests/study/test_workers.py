@@ -51,7 +51,7 @@ def work(task, tell, stop):
 def test_one_that_dies_takes_no_other_with_it(jobs, survived):
     told = []
     tasks = ["a", "dies", "b", "fails", "leaves", "c", "is particular", "d"]
-    outcome = dict(side_by_side(work, tasks, jobs, 1, told=told.append))
+    outcome = dict(side_by_side(work, tasks, jobs, 1, received=told.append))
     assert sorted(told) == ["a", "b", "c", "d"]
     assert all(outcome[task] is None for task in told)
     assert isinstance(outcome["dies"], Killed)
@@ -65,7 +65,7 @@ def test_one_that_dies_takes_no_other_with_it(jobs, survived):
 
 def test_asked_to_stop_works_end_as_they_do_and_the_others_never_begin():
     told = []
-    outcome = list(side_by_side(work, ["waits", "a"], 1, 1, stop=lambda: bool(told), told=told.append))
+    outcome = list(side_by_side(work, ["waits", "a"], 1, 1, stop=lambda: bool(told), received=told.append))
     assert [(task, str(error)) for task, error in outcome] == [("a", "not started"), ("waits", "as asked")]
 
 
@@ -77,7 +77,7 @@ def test_whoever_leaves_waits_for_the_processes():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(side_by_side(work, ["waits"], 1, 1, told=interrupted))
+        list(side_by_side(work, ["waits"], 1, 1, received=interrupted))
     (process,) = told
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
@@ -97,7 +97,7 @@ def test_whoever_is_interrupted_again_waits_no_longer():
     told, before = [], signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(side_by_side(work, ["is deaf"], 1, 1, stop=stop, told=told.append))
+            list(side_by_side(work, ["is deaf"], 1, 1, stop=stop, received=told.append))
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -118,7 +118,7 @@ def test_a_process_that_is_just_starting_is_not_interrupted(number):
 
     told, thread = [], Thread(target=interrupt_all)
     thread.start()
-    assert list(side_by_side(work, ["a"], 1, 1, told=told.append)) == [("a", None)]
+    assert list(side_by_side(work, ["a"], 1, 1, received=told.append)) == [("a", None)]
     assert told == ["a"]
     thread.join()
 
@@ -144,7 +144,7 @@ def test_a_worker_has_no_workers():
 def test_one_after_the_other_in_this_process():
     told = []
     tasks = ["is process", "fails", "a"]
-    outcome = dict(side_by_side(tell_process, tasks, 2, 1, told=told.append, here=True))
+    outcome = dict(side_by_side(tell_process, tasks, 2, 1, received=told.append, here=True))
     assert told == [os.getpid(), os.getpid()]
     assert outcome["is process"] is outcome["a"] is None
     assert str(outcome["fails"]) == "no good"

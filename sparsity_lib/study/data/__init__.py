@@ -58,7 +58,7 @@ def load(
     never touched); `data_seed` settles all these choices. Data lie in `root`: by default the folder that
     the environment variable SPARSITY_DATA names, or else the project's `data`.
 
-    Monitor and validation images are divided as T8 says. Raises `StudyError` for a name, number or file
+    Monitor and validation images are divided by reading T8. Raises `StudyError` for a name, number or file
     that cannot be used.
     """
     if data_seed < 0:

@@ -1,6 +1,6 @@
 """Decode a data set once: uint8 arrays on disk, named by the digest of the data set.
 
-A record (JSON) beside each array holds labels, classes and the array's CRC-32. It is written last, so an
+A record (JSON) next to each array holds labels, classes and the array's CRC-32. It is written last, so an
 array without a record was cut off and is made again.
 """
 
@@ -28,7 +28,7 @@ _DECODING = 2  # increased when the same files decode to other arrays: earlier c
 
 @dataclass(frozen=True)
 class Content:
-    """What a data set holds: images uint8 (N, C, H, W), labels int64 (N,), indices into `classes`."""
+    """Contents of a data set: images uint8 (N, C, H, W), labels int64 (N,), indices into `classes`."""
 
     images: Tensor
     labels: np.ndarray
@@ -78,7 +78,7 @@ def digest_of(source: Source, folder: Path) -> str:
 def _write(path: Path, content: Content) -> None:
     images = np.ascontiguousarray(content.images.numpy())
     with files.written_whole(path) as partial, partial.open("wb") as file:
-        # As np.save does, but that a disk without room is told by what the system says.
+        # As np.save does, but a full disk raises the system's own error.
         header = np.lib.format.header_data_from_array_1_0(images)
         np.lib.format.write_array_header_1_0(file, header)
         file.write(images.data)
@@ -91,7 +91,7 @@ def _write(path: Path, content: Content) -> None:
 
 
 def _read_sound(path: Path) -> Content | None:
-    """What is stored at `path`; None if nothing is. What is damaged is set aside.
+    """Return the content stored at `path`, or None; a damaged file is set aside.
 
     Raises `Unreadable` for what cannot be read here and now.
     """

@@ -75,7 +75,7 @@ def _read(path: Path, mode: str) -> Tensor:
 
 
 def _upright(image: "Image.Image") -> "Image.Image":
-    """The image turned as the orientation in its EXIF data says; as it is where these are damaged."""
+    """The image turned by the orientation in its EXIF data; unchanged where these are damaged."""
     from PIL import ImageOps
 
     with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):

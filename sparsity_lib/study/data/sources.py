@@ -44,7 +44,7 @@ def read(dataset: str, image_size: int | None, root: Path | str | None) -> tuple
 
 
 def folder_digest(dataset: str) -> str | None:
-    """The digest of a folder's images, which its name does not tell; None for the data sets with a name."""
+    """The digest of a folder's images, which its name does not identify; None for named data sets."""
     if not dataset.startswith(_FOLDER):
         return None
     source = folders.own_folder(dataset.removeprefix(_FOLDER))

@@ -31,7 +31,7 @@ def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Heat
             `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
 
     Raises:
-        ValueError: no runs, or no images; no such run, layer, image, measure or epoch (the line says which
+        ValueError: no runs, or no images; no such run, layer, image, measure or epoch (the line names it
             there are).
         TypeError: something in `runs` is not a run.
     """

@@ -61,7 +61,7 @@ def recording(run: Source, label: str, fields: Mapping[str, ReceptiveField], ima
 
 
 def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
-    """One label per run, such as "sr1Net, seed 0", with whatever else tells it apart, and what all share."""
+    """One label per run, such as "sr1Net, seed 0", with what else distinguishes it, and what all share."""
     columns = {
         "size": [f"size {e.size}" for e in described],
         "data": [e.dataset_name for e in described],
@@ -80,12 +80,12 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
         for i, e in enumerate(described)
     ]
     count = Counter(labels)
-    told = [
+    names = [
         name if count[name] == 1 else f"{name} ({e.digest})"
         for name, e in zip(labels, described, strict=True)
     ]
     common = [name for name in columns if name not in different and usual.get(name, True)]
-    return told, ", ".join(columns[name][0] for name in common)
+    return names, ", ".join(columns[name][0] for name in common)
 
 
 def _layer(layer: xr.Dataset) -> RecordedLayer:
@@ -120,7 +120,7 @@ def _fields(run: Source) -> dict[str, ReceptiveField]:
 
 
 def _onset(run: Source) -> tuple[int | None, bool]:
-    """The moment of overfitting by validation loss (T10), if there is one; and whether that can be told."""
+    """The moment of overfitting by validation loss (T10), if there is one; and whether it can be computed."""
     curves = run.root[[name for name in run.root if str(name).startswith("val_loss")]].expand_dims("run")
     if "val_loss_rise_low" not in curves or not np.isfinite(curves["val_loss"]).all():
         return None, False  # a training that goes on has no end to compare with

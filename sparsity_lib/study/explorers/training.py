@@ -35,9 +35,9 @@ class TrainingExplorer(Explorer):
     run = study.train(experiment, on_epoch=explorer.on_epoch)  # in the next cell
     ```
 
-    Who looks at the last epoch sees the new last one as it comes; who looks at another stays there. Besides
-    the maps that a run's file keeps there are those of the last epoch. Of a training that is resumed, what
-    was before is not shown; one that is finished already has no epochs to call for: `study.explore(run)`
+    Who looks at the last epoch sees the new last one as it comes; who looks at another stays there. Maps of
+    the last epoch are shown with those that a run's file keeps. Epochs before a training was resumed are
+    not shown; one that is finished already has no epochs to call for: `study.explore(run)`
     shows it, with its moment of overfitting.
 
     What is shown is an attribute each, as of `HeatmapExplorer`; none can be set before the first epoch.
@@ -125,7 +125,7 @@ class TrainingExplorer(Explorer):
 
 
 class _Watched:
-    """What `recording` reads of a run, from the tree that would be written to its file."""
+    """Return what `recording` reads of a run, from the tree that would be written to its file."""
 
     def __init__(self, experiment: Experiment, classes: list[str], tree: xr.DataTree) -> None:
         self.experiment, self.classes, self._tree = experiment, classes, tree

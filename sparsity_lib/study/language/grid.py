@@ -15,7 +15,7 @@ from sparsity_lib.study.language.runs import LanguageRun
 from sparsity_lib.study.language.training import streams, train_language
 from sparsity_lib.study.profiles import profile as profile_of
 from sparsity_lib.study.queue import scheduling as grid
-from sparsity_lib.study.queue.workers import Stop, Tell, side_by_side
+from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
 from sparsity_lib.study.selection import Listed, listed, parse_seeds
 
 QS = ("none", "1", "1.5", "2", "2.5", "3")  # no noise; sparser than dropout; dropout; denser
@@ -106,7 +106,7 @@ def run_all(
     return [run for experiment in experiments if (run := runs.find(experiment, folder))]
 
 
-def _train_one(experiment: LanguageExperiment, tell: Tell, stop: Stop, folder: str | Path | None) -> None:
+def _train_one(experiment: LanguageExperiment, tell: Report, stop: Stop, folder: str | Path | None) -> None:
     def stop_if_asked(record: object) -> None:
         if stop():
             raise Stopped(f"{experiment.id}: stopped; nothing of it is kept")

@@ -1,4 +1,4 @@
-"""What runs took, and what those that are missing will take."""
+"""Measured costs of runs, and expected costs of missing ones."""
 
 import contextlib
 import statistics
@@ -23,7 +23,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run's checkpoint says: the epochs that are trained, and the seconds that they took."""
+    """Progress of a run by its checkpoint: epochs trained, and the seconds that they took."""
 
     epochs: int
     seconds: float
@@ -39,7 +39,7 @@ def measured(name: str, queue: Sequence[Experiment], folder: str | Path | None =
 
 
 def in_training(queue: Sequence[Experiment], folder: str | Path | None = None) -> dict[str, Progress]:
-    """Those of the queue that have a checkpoint, by their ids."""
+    """Return the runs of the queue that have a checkpoint, by their ids."""
     found = {}
     for run, experiment in _with_file(queue, folder, ".ckpt").items():
         with contextlib.suppress(Exception):  # damaged, or just gone: the run is missing
@@ -49,16 +49,16 @@ def in_training(queue: Sequence[Experiment], folder: str | Path | None = None) -
 
 
 def _with_file(queue: Sequence[Experiment], folder: str | Path | None, ending: str) -> dict[str, Experiment]:
-    """Those of the queue with a file of that ending, by their ids."""
+    """Return the runs of the queue with a file of that ending, by their ids."""
     there = runs.path_of(queue[0], folder).parent.glob(f"*{ending}") if queue else []
     digests = {path.stem.rpartition("-")[2] for path in there}
     return {e.id: e for e in queue if e.digest in digests} if digests else {}
 
 
 def expected(name: str, queue: Sequence[Experiment], took: dict[str, float]) -> dict[str, Cost | None]:
-    """What each run of the queue costs, going by those that were `measured`; None where none is like it.
+    """Return the expected cost of each run of the queue by the `measured` ones; None where none is alike.
 
-    Medians: a run beside other work on its machine takes many times longer.
+    Medians: a run on a busy machine takes many times longer.
     """
     same: dict[Hashable, list[float]] = {}
     an_epoch: dict[Hashable, list[float]] = {}
@@ -85,5 +85,5 @@ def _settings(experiment: Experiment) -> Hashable:
 
 
 def _alike(experiment: Experiment) -> Hashable:
-    """What makes networks cost alike."""
+    """Return the properties by which networks cost alike."""
     return experiment.dataset_name, experiment.size, experiment.limit, experiment.image_size

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import require_writable, written_whole
-from sparsity_lib.study.queue.workers import Stop, Tell, side_by_side
+from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
@@ -26,7 +26,7 @@ from sparsity_lib.study.training.loop import NonFiniteLoss, train
 
 @dataclass
 class Outcome:
-    """What became of a queue: ids of the runs, where some diverged, and the errors of those that failed."""
+    """The outcome of a queue: ids of the runs, where some diverged, and the errors of those that failed."""
 
     already: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def default_jobs() -> int:
-    """Runs side by side if none is said: one a core, or one where a GPU is used."""
+    """Default number of runs side by side: one a core, or one where a GPU is used."""
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
@@ -49,9 +49,9 @@ def run_queue(
 ) -> Outcome:
     """Train those experiments that have no run yet, `jobs` at a time, with progress on standard error.
 
-    When `seconds` are over, or `stop` says so, runs in training write a checkpoint after their epoch and
+    When `seconds` are over, or `stop` returns true, runs in training write a checkpoint after their epoch and
     stop; the same call goes on from there. A run that fails does not stop the others; its traceback is kept
-    beside its place, in `runs.log_of`, until it succeeds. Returns what became of each.
+    in `runs.log_of` until it succeeds. Returns the outcome of each.
     """
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 1 or (seconds is not None and seconds <= 0):
@@ -79,14 +79,14 @@ def run_queue(
 
 
 def missing(experiments: Sequence[Experiment], folder: str | Path | None = None) -> list[Experiment]:
-    """Those that `run_queue` would train: without a sound run by this code, and not known to diverge."""
+    """Return the experiments that `run_queue` would train: no sound run by this code, no known divergence."""
     return _sorted_out(experiments, folder, Outcome())
 
 
 def _sorted_out(
     experiments: Sequence[Experiment], folder: str | Path | None, outcome: Outcome
 ) -> list[Experiment]:
-    """What is missing; of the others the outcome is told."""
+    """Return the missing experiments; the others are noted in the outcome."""
     found: list[Experiment] = []
     for experiment in experiments:
         if runs.find(experiment, folder):
@@ -105,8 +105,8 @@ def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None
     how many did, or where all diverged.
     """
     outcome = run_queue(experiments, jobs)
-    for told in outcome.diverged.values():
-        print(f"left out: {told}")
+    for reason in outcome.diverged.values():
+        print(f"left out: {reason}")
     if outcome.diverged and len(outcome.diverged) == len(experiments):
         raise StudyError("all of the runs diverged; try a smaller learning rate or weaker penalties")
     if outcome.failed:
@@ -148,9 +148,9 @@ def _train_side_by_side(
             yield experiment, error
 
 
-def _train_one(experiment: Experiment, tell: Tell, stop: Stop, folder: str | Path | None) -> None:
+def _train_one(experiment: Experiment, report_epoch: Report, stop: Stop, folder: str | Path | None) -> None:
     def report(record: dict[str, Any]) -> None:
-        tell((experiment.id, record["epoch"], float(record["val_loss"])))
+        report_epoch((experiment.id, record["epoch"], float(record["val_loss"])))
 
     try:
         train(experiment, report, folder, stop=stop)

@@ -26,7 +26,7 @@ from sparsity_lib.study.files import MAIN_GUARD
 
 Task = TypeVar("Task")
 _ASKING = (signal.SIGINT, signal.SIGTERM)
-Tell: TypeAlias = Callable[[Any], None]
+Report: TypeAlias = Callable[[Any], None]
 Stop: TypeAlias = Callable[[], bool]
 
 _is_worker = False  # whether this process is one of those that `side_by_side` starts
@@ -37,18 +37,18 @@ class Killed(StudyError):
 
 
 def side_by_side(
-    work: Callable[[Task, Tell, Stop], None],
+    work: Callable[[Task, Report, Stop], None],
     tasks: Sequence[Task],
     jobs: int,
     threads: int,
     stop: Stop = lambda: False,
-    told: Tell = lambda message: None,
+    received: Report = lambda message: None,
     here: bool = False,
 ) -> Iterator[tuple[Task, BaseException | None]]:
-    """Yield each task as it ends, with what `work(task, tell, stop)` raised, or None.
+    """Yield each task as it ends, with what `work(task, report, stop)` raised, or None.
 
-    `work`, a function of a module, is called in one of `jobs` processes with `threads` each; what it tells
-    is given to `told` here. When `stop` is true, so is that of the works; tasks that were not begun end
+    `work`, a function of a module, is called in one of `jobs` processes with `threads` each; what it reports
+    is given to `received` here. When `stop` is true, so is that of the works; tasks that were not begun end
     with `Stopped`. The works are asked to stop on leaving, too, so that an interrupted notebook leaves
     checkpoints, and waited for; whoever is interrupted again, or while they stop, kills them. Errors carry
     the traceback of their process as a note.
@@ -62,7 +62,7 @@ def side_by_side(
             f"a training imports this module, which trains as it is imported: put that below {MAIN_GUARD}"
         )
     if here or multiprocessing.current_process().daemon:
-        yield from _one_after_the_other(work, tasks, stop, told)
+        yield from _one_after_the_other(work, tasks, stop, received)
         return
     waiting, asked = deque(tasks), False
     idle: list[_Worker] = []
@@ -82,9 +82,9 @@ def side_by_side(
                 worker.give(task)
             for pipe in wait(list(running), timeout=0.5):
                 worker, task = running[pipe]
-                what, content = worker.answer()
-                if what == "told":
-                    told(content)
+                what, content = worker.receive()
+                if what == "report":
+                    received(content)
                     continue
                 del running[pipe]
                 if what == "ended":
@@ -107,14 +107,14 @@ def side_by_side(
 
 
 def _one_after_the_other(
-    work: Callable[[Task, Tell, Stop], None], tasks: Sequence[Task], stop: Stop, told: Tell
+    work: Callable[[Task, Report, Stop], None], tasks: Sequence[Task], stop: Stop, received: Report
 ) -> Iterator[tuple[Task, BaseException | None]]:
     for task in tasks:
         error = None
         try:
             if stop():
                 raise Stopped("not started")
-            work(task, told, stop)
+            work(task, received, stop)
         except Exception as raised:
             error = raised
         yield task, error
@@ -139,7 +139,7 @@ class _Worker:
 
     def give(self, task: Any) -> None:
         """Let the process begin with the task, or end for None."""
-        with contextlib.suppress(BrokenPipeError):  # the process is no more: `answer` tells
+        with contextlib.suppress(BrokenPipeError):  # the process is no more: `receive` reports it
             self.pipe.send(task)
 
     def ask_to_stop(self) -> None:
@@ -154,8 +154,8 @@ class _Worker:
                     self.pipe.recv()
             self.process.join(0.1)
 
-    def answer(self) -> tuple[str, Any]:
-        """What the process sent: "told" or "ended", and what; "gone" and the error if it is no more."""
+    def receive(self) -> tuple[str, Any]:
+        """Return the process's message: "report" or "ended" and its content, or "gone" and the error."""
         try:
             what, content = self.pipe.recv()
             return what, content
@@ -190,14 +190,14 @@ def _main_hidden() -> Iterator[None]:
 def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
     global _is_worker
     _is_worker = True
-    for number in _ASKING:  # the parent says when to stop
+    for number in _ASKING:  # the parent asks it to stop
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
     torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
     while (task := pipe.recv()) is not None:
         try:
-            work(task, lambda message: pipe.send(("told", message)), pipe.poll)
+            work(task, lambda message: pipe.send(("report", message)), pipe.poll)
             pipe.send(("ended", None))
         except Exception as error:
             _send(pipe, error)

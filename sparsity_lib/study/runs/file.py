@@ -35,9 +35,9 @@ from sparsity_lib.study.runs.provenance import code, is_current, numerics_of
 
 MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
-NETWORK = ".weights.pt"  # that of the trained network beside a run
+NETWORK = ".weights.pt"  # ending of a run's trained network
 KIND, READER = "run's file", f"HDF5 {h5py.version.hdf5_version}"  # as errors name them
-PUBLISHED_NETWORK = ".weights.nc"  # that of the same in netCDF, beside a published run
+PUBLISHED_NETWORK = ".weights.nc"  # ending of the same in netCDF, of a published run
 RUNS_A_CHUNK = 20  # of a variable of many runs
 
 
@@ -83,7 +83,7 @@ class Run:
             return loaded(self._tree.to_dataset())
 
     def layer(self, name: str) -> xr.Dataset:
-        """What was observed in one layer; `StudyError` naming the run's layers for any other."""
+        """Return the quantities of one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
         with reading(self.path, KIND, READER):
@@ -126,14 +126,14 @@ def check_structure(file: h5py.File) -> None:
 
 
 def loaded(dataset: xr.Dataset) -> xr.Dataset:
-    """The data set, in memory; `ValueError` if it says that it is larger than any run's."""
+    """The data set, in memory; `ValueError` if its size is larger than any run's."""
     if dataset.nbytes > MOST_BYTES:
         raise _too_large("it", dataset.nbytes)
     return dataset.load()
 
 
 def _too_large(what: str, size: int) -> ValueError:
-    return ValueError(f"{what} says that it holds {size:,} bytes, more than {MOST_BYTES:,}")
+    return ValueError(f"{what} declares {size:,} bytes, more than {MOST_BYTES:,}")
 
 
 def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
@@ -155,7 +155,7 @@ def save(tree: xr.DataTree, path: Path) -> Run:
 def write(tree: xr.DataTree, path: Path) -> None:
     """Write netCDF whole and sealed, every variable compressed, numbers with a checksum."""
     content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
-    # What `DataTree.to_netcdf` opens too, in the newer file format: the older spends 2.6 kB on the index of
+    # `DataTree.to_netcdf` opens the same, in the newer file format: the older spends 2.6 kB on the index of
     # each compressed variable, more than half of a run's file.
     store = H5NetCDFStore.open(content, mode="w", driver_kwds={"libver": ("v110", "v110")})
     with contextlib.closing(store):
@@ -237,11 +237,11 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
                 set_aside(file, reason)
 
 
-def note_divergence(experiment: Experiment, where: str | Path | None, told: str) -> None:
-    """Leave a file beside the runs that says where the experiment's loss became infinite or NaN."""
+def note_divergence(experiment: Experiment, where: str | Path | None, reason: str) -> None:
+    """Write a file, next to the runs, on where the experiment's loss became infinite or NaN."""
     path = path_of(experiment, where).with_suffix(DIVERGED)
     with written_whole(path) as partial:
-        partial.write_text(json.dumps({"told": told} | code(experiment.numerical_parts)), encoding="utf-8")
+        partial.write_text(json.dumps({"told": reason} | code(experiment.numerical_parts)), encoding="utf-8")
 
 
 def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A run's network: built anew, and as it was trained, kept in a file of its own beside the run's.
+"""A run's network: built anew, and as it was trained, kept in a file next to the run's.
 
 Trained here it is a file of tensors, `<run>.weights.pt`; published it is netCDF, `<run>.weights.nc`.
 """
@@ -45,7 +45,7 @@ def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepar
 
 
 def kept_networks(path: Path, run: str) -> dict[str, Any]:
-    """What `keep` wrote of the run: "model" and "lowest_loss", state dicts; "offset" and "scale", of inputs.
+    """Return the tensors that `keep` wrote: state dicts "model", "lowest_loss"; inputs' "offset", "scale".
 
     Reads netCDF where `path` has that ending. Raises one of several errors if the file is not the run's.
     """
@@ -89,7 +89,7 @@ def _from_netcdf(path: Path) -> dict[str, Any]:
 def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
     """The run's network with initial weights: those that a seed of torch's gives, or any.
 
-    Raises `StudyError` where it cannot be built, and where it is one of somebody's own whose module was not
+    Raises `StudyError` where it cannot be built, and where it is a user's own whose module was not
     imported: opening a file must not run what the file names.
     """
     _check_imported(run.experiment)
@@ -109,7 +109,7 @@ def _check_imported(experiment: Experiment) -> None:
     own = inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, nn.Module))
     if not own or found.__module__ != module or module.split(".")[0] in sys.stdlib_module_names:
         raise StudyError(
-            f"the run names a network of somebody's own, {experiment.network}, which is not built unless its "
+            f"the run names a user's own network, {experiment.network}, which is not built unless its "
             f"module was imported: if you trust that code, import {module} first"
         )
 
@@ -125,13 +125,13 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
     ```
 
     Raises `StudyError` where the network was not kept (few published runs have one), its file is damaged, or
-    it is one of somebody's own that `built` refuses.
+    it is a user's own that `built` refuses.
     """
     places = [run.path.with_suffix(ending) for ending in (NETWORK, PUBLISHED_NETWORK)]
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise StudyError(
-            f"the network of {run.id} was not kept: there is no {places[0].name} beside the run; few "
+            f"the network of {run.id} was not kept: there is no {places[0].name} next to the run; few "
             "published runs have one, and a run gets one where it is trained"
         )
     model = built(run)
@@ -142,8 +142,8 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
     except StudyError:
         raise
     except Exception as error:  # whatever a foreign file makes torch raise
-        told = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(
-            f"{path} is damaged or of another network: {told}; training the run again makes both anew"
+            f"{path} is damaged or of another network: {reason}; training the run again makes both anew"
         ) from None
     return model.eval(), prepare

@@ -59,7 +59,7 @@ def is_current(recorded: str) -> bool:
 
 
 def surroundings(data_digest: str, device: torch.device, seconds: float) -> dict[str, Any]:
-    """What a run was made from and on: data, versions, machine."""
+    """Return what a run was made from and on: data, versions, machine."""
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -92,10 +92,10 @@ def registration() -> str:
 @functools.cache
 def _commit() -> tuple[str, bool]:
     def git(*command: str) -> str:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(PROJECT), *command], capture_output=True, text=True, check=True
         )
-        return answer.stdout.strip()
+        return result.stdout.strip()
 
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))

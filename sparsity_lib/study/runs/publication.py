@@ -158,7 +158,7 @@ def _listed(target: Path) -> list[Path]:
 
 
 def verify(name: str) -> list[str]:
-    """What is wrong with `results/<name>/`, one line each: files missing, changed or unlisted."""
+    """List the faults of `results/<name>/`, one line each: files missing, changed or unlisted."""
     target = folder_of(name)
     return wrong_sums(target, _listed(target), f"published runs of '{name}'")
 
@@ -181,7 +181,7 @@ def write_sums(target: Path, files: Iterable[Path]) -> None:
 
 
 def wrong_sums(target: Path, files: Iterable[Path], what: str) -> list[str]:
-    """What is wrong with the files of a folder, one line each: missing, changed or unlisted."""
+    """List the faults of a folder's files, one line each: missing, changed or unlisted."""
     expected = listed_sums(target)
     if expected is None:
         return [f"{target / SUMS}: missing; there are no {what}"]

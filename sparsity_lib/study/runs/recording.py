@@ -16,7 +16,7 @@ from sparsity_lib.study.runs.layout import BINS, CENTERS, KEPT, KNOCKED_OUT, MAP
 
 
 class Log:
-    """What was observed, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs.
+    """Observations, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs.
 
     It begins before training, or at the epoch `first`.
     """

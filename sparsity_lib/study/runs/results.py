@@ -67,8 +67,8 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     Eq. 6; `weight_norm` is the length of all of its weights; `knockout_accuracy` is that on the monitor
     images after the last epoch, with a share `knocked_out` of the layer's channels set to 0. A network that
     lacks a layer, and a run that is shorter, have NaN there.
-    The coordinates of `run` say what was trained and by what code; `label` tells the cells of a comparison
-    apart.
+    The coordinates of `run` name the experiment and its code; `label` distinguishes the cells of a
+    comparison.
     """
     if not which:
         raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
@@ -151,9 +151,9 @@ def label(experiment: Experiment) -> str:
     """
     strengths = experiment.strengths()
     scaled = [*strengths["sparsity"], *strengths["variance"]]  # by lambda_conv_scale, on conv layers
-    told = [experiment.network]
+    parts = [experiment.network]
     if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in scaled):
-        told.append(f"×{experiment.lambda_conv_scale:g}")
+        parts.append(f"×{experiment.lambda_conv_scale:g}")
     relevant = {
         _OF_ACTIVATION_PENALTIES: bool(scaled or strengths["perplexity"]),
         _OF_DECORRELATION: bool(strengths["decorrelation"]),
@@ -161,12 +161,12 @@ def label(experiment: Experiment) -> str:
         _OF_NOISY_NET: experiment.architecture.startswith(("drop", "sparseout")),
         _OF_WEIGHTS: True,
     }
-    told += _unusual(experiment, [name for names, is_on in relevant.items() if is_on for name in names])
-    return " ".join(told)
+    parts += _unusual(experiment, [name for names, is_on in relevant.items() if is_on for name in names])
+    return " ".join(parts)
 
 
 def others(experiment: Experiment) -> str:
-    """What else is not the default, as `batch_size=128 init=pytorch`: runs that differ in it are no pair."""
+    """Values that are no defaults, as `batch_size=128 init=pytorch`: runs that differ in them are no pair."""
     own = {"lr", "dataset", "limit", *MACHINE_FIELDS}
     own |= {
         *_IDENTITY,
@@ -339,10 +339,12 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """
     layers = dict.fromkeys(str(name) for part in parts for name in part["layer"].to_numpy())
     uncompiled = [("run", np.zeros(part.sizes["run"], int)) for part in parts]
-    told = [
+    padded = [
         part if "compiled" in part.coords else part.assign_coords(compiled=zeros)
         for part, zeros in zip(parts, uncompiled, strict=True)
     ]
-    together = xr.concat(told, "run", join="outer").sel(layer=list(layers))  # the outer join sorts the names
+    together = xr.concat(padded, "run", join="outer").sel(
+        layer=list(layers)
+    )  # the outer join sorts the names
     lost = {run: where for part in parts for run, where in diverged(part).items()}
     return together.assign_attrs(diverged=json.dumps(lost))

@@ -165,7 +165,7 @@ class Training:
         return regularised
 
     def _coherent(self) -> GradientCoherent | None:
-        """What applies L1 and L2, and measures gradient coherence, where either is asked for."""
+        """Return the object that applies L1 and L2 and measures gradient coherence, where either is used."""
         experiment = self.experiment
         if not (experiment.l1 or experiment.l2 or experiment.rho is not None):
             return None

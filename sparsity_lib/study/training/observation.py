@@ -1,4 +1,4 @@
-"""What is looked at after each epoch: losses, layer statistics, filters, the penalties' pull."""
+"""Observations after each epoch: losses, layer statistics, filters, the penalties' pull."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence

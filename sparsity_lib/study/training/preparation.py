@@ -1,4 +1,4 @@
-"""What a training starts from: the device, the data on it, the scaling of inputs, and the penalties."""
+"""The start of a training: the device, the data on it, the scaling of inputs, and the penalties."""
 
 import contextlib
 import ctypes
@@ -89,7 +89,7 @@ def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory that a step frees, for the next step; glibc can be told to.
+    """Have the C library keep the memory that a step frees, for the next step; glibc has a setting for it.
 
     By default it returns large blocks to the system, which clears every page of them when they are asked
     for again, which takes a good part of a small network's time. Holds for the whole process.
