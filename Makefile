@@ -17,15 +17,15 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
-	@echo "  PROFILE=laptop chooses what study and book use; PYTHON=python3 is what .venv is made with"
+	@echo "  PROFILE=laptop and SEEDS=0-2 choose the runs of study and book; PYTHON=python3 is what .venv is made with"
 
 study: .venv/.installed ## set up, train PROFILE's experiments, execute the notebooks, build the book
-	$(BIN)/python -m sparsity_lib.study run $(PROFILE)
-	$(BIN)/python scripts/notebooks.py -p profile $(PROFILE)
+	$(BIN)/python -m sparsity_lib.study run $(PROFILE) $(SEEDS:%=--seeds %)
+	$(BIN)/python scripts/notebooks.py -p profile $(PROFILE) $(SEEDS:%=-p seeds %)
 	@$(BIN)/python scripts/book.py
 
 book: .venv/.installed ## build the book alone, from pages that are up to date
-	@$(BIN)/python scripts/notebooks.py --check -p profile $(PROFILE) || \
+	@$(BIN)/python scripts/notebooks.py --check -p profile $(PROFILE) $(SEEDS:%=-p seeds %) || \
 		{ echo "error: the pages above are not what the book would need: make study" >&2; exit 1; }
 	@$(BIN)/python scripts/book.py
 

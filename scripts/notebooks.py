@@ -88,10 +88,15 @@ def chosen(names: Sequence[str]) -> list[Path]:
 def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
     """Return the pages to execute, with reasons; `ValueError` for a parameter of a wrong name or type."""
     around = origins.surroundings()
+    defaults_of = {source: notebook_parameters.read(source) for source in sources}
+    known = {name for defaults in defaults_of.values() for name in defaults}
     stale = []
-    for source in sources:
-        defaults = notebook_parameters.read(source)
-        values = {name: notebook_parameters.convert(name, text, defaults, source) for name, text in texts}
+    for source, defaults in defaults_of.items():
+        values = {
+            name: notebook_parameters.convert(name, text, defaults, source)
+            for name, text in texts
+            if name in defaults or name not in known  # one that a single notebook has is for it alone
+        }
         values = {name: value for name, value in values.items() if value != defaults[name].value}
         page = out / source.name
         if reason := origins.staleness(page, origins.origin(source, values, around)):
@@ -173,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("PARAMETER", "VALUE"),
-        help="set a parameter of every notebook named; lists as a,b",
+        help="set a parameter of the notebooks named that have it; lists as a,b",
     )
     parser.add_argument(
         "--out", type=Path, default=PAGES, metavar="FOLDER", help="where pages go (default: into the book)"

@@ -4,15 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sparsity_lib.study import cells
+from sparsity_lib.study.cells import SEVEN, SIX, Cells
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.recipes import TARGETED
-
-SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
-SEVEN = (*SIX, "varNet")
-# L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
-L1, L2 = 1e-3, 1e-2
-L1_ADAM, L2_ADAM = 5e-2, 5e-1
 
 GRIDS = {
     "networks": "the networks of the paper's Table 2, and varNet",
@@ -36,17 +31,13 @@ GRIDS = {
 class Grid:
     """Cells (all fields of an experiment but its seed), and the seeds each is trained with."""
 
-    cells: tuple[dict[str, Any], ...]
+    cells: Cells
     seeds: tuple[int, ...]
     published_seeds: tuple[int, ...]
-    trained: int | None = None  # so many of its first cells are trained with `seeds`; None is all
+    few: Cells | None = None  # cells that `run PROFILE` trains; None is all
     # Cells with these fields: the first published seed's run file is published too; None is no cell.
     shown: dict[str, Any] | None = None
     deep: bool = False  # networks of many layers: their curves are joined with no other grid's
-
-    def cells_for(self, seeds: object) -> tuple[dict[str, Any], ...]:
-        """The cells that are trained with these seeds; those of its own, where none are given."""
-        return self.cells if seeds else self.cells[: self.trained]
 
     def shown_experiments(self) -> list[Experiment]:
         """The experiments whose run files are published."""
@@ -68,107 +59,6 @@ class Profile:
         return {f"{name}.nc": name for name in self.grids}
 
 
-def _cells(networks: Iterable[str], **fields: Any) -> tuple[dict[str, Any], ...]:
-    return tuple({"network": network, **fields} for network in networks)
-
-
-def _readings(**fields: Any) -> tuple[dict[str, Any], ...]:
-    """One cell for each thing that is changed, everything else as in the networks' grid."""
-    sr2: tuple[dict[str, Any], ...] = (
-        {"include_bias": False},  # T1
-        {"activation": "after"},  # T1
-        {"init": "pytorch"},  # T6
-        {"input_scaling": "standardize"},  # T7
-    )
-    vanilla: tuple[dict[str, Any], ...] = ({"init": "pytorch"}, {"input_scaling": "standardize"})
-    return (
-        *_strengths(**fields),
-        *(cell for change in sr2 for cell in _cells(("sr2Net",), **fields | change)),
-        *(cell for change in vanilla for cell in _cells(("vanillaNet",), **fields | change)),
-        *_baselines(**fields),
-        *_placements(**fields),
-        *_correlations(**fields),
-    )
-
-
-def _strengths(**fields: Any) -> tuple[dict[str, Any], ...]:
-    """sr2Net at lambdas other than the paper's, and at the paper's without fc1."""
-    conv_scale = fields.get("lambda_conv_scale", 1.0)
-
-    def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
-        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
-
-    changes = [targeted(strength) for strength in (1e-5, 1e-4, 1e-2, 1e-1)]
-    changes.append(targeted(1e-3, TARGETED[:-1]))
-    return tuple(cell for change in changes for cell in _cells(("sr2Net",), **fields, sparsity=change))
-
-
-def _baselines(**fields: Any) -> tuple[dict[str, Any], ...]:
-    """Older regularisers, each at strengths of which one may suit it best."""
-    decays: tuple[dict[str, Any], ...] = tuple({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2))
-    smoothings = tuple({"label_smoothing": share} for share in (0.05, 0.1, 0.2))
-    return (
-        *(cell for change in (*decays, *smoothings) for cell in _cells(("vanillaNet",), **fields | change)),
-        *(cell for rate in (0.1, 0.5) for cell in _cells(("dropNet",), **fields, dropout=rate)),
-    )
-
-
-def _placements(**fields: Any) -> tuple[dict[str, Any], ...]:  # T5
-    return (
-        *_cells(("normNet",), **fields, norm_placement="convolution"),
-        *_cells(("dropNet",), **fields, dropout_placement="convolution"),
-    )
-
-
-def _correlations(**fields: Any) -> tuple[dict[str, Any], ...]:  # T3 x T4
-    return tuple(
-        cell
-        for center in ("filters", "components", "none")
-        for penalty in ("signed", "absolute", "squared", "local")
-        if (center, penalty) != ("filters", "signed")  # sr3Net itself
-        for cell in _cells(("sr3Net",), **fields, center=center, decorrelation_penalty=penalty)
-    )
-
-
-def _perplexity(**fields: Any) -> tuple[dict[str, Any], ...]:
-    """The penalty at both of its strengths, and L1 and L2; dropout, norm and SparsityReg are networks."""
-    return (
-        *_cells(("prNet",), **fields, lambda_=1.0),
-        *_cells(("vanillaNet",), **fields, l1=L1),
-        *_cells(("vanillaNet",), **fields, l2=L2),
-        *_cells(("prNet",), **fields, lambda_=0.1),
-    )
-
-
-def _sparseout(network: str, **fields: Any) -> tuple[dict[str, Any], ...]:
-    """All values of q but 2, which is dropout."""
-    return tuple(cell for q in (1.0, 3.0, 1.5, 2.5) for cell in _cells((network,), **fields, q=q))
-
-
-def _coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> tuple[dict[str, Any], ...]:
-    """Each strength always on, while gradients cohere, and delayed by a fifth of the training."""
-    ways: tuple[dict[str, Any], ...] = ({}, {"rho": 0.0}, {"delay": fields.get("epochs", 100) // 5})
-    return tuple(
-        {"network": "vanillaNet", "rho": -1.0, **fields, **strength, **way}
-        for way in ways
-        for strength in strengths
-    )
-
-
-def _architectures(**fields: Any) -> tuple[dict[str, Any], ...]:
-    """VGG-11 and ResNet-18, by Adam: without norms and by plain SGD, VGG-11 hardly begins to learn."""
-    fields = {"optimizer": "adam", **fields}
-    return (
-        *_cells(("VGG11", "dropVGG11", "normVGG11", "srVGG11"), **fields),
-        *_cells(("prVGG11",), **fields, lambda_=1.0),
-        *_cells(("ResNet18", "srResNet18"), **fields),
-        *_cells(("prResNet18",), **fields, lambda_=1.0),
-        *(cell for network in ("VGG11", "ResNet18") for cell in _cells((network,), **fields, l1=L1_ADAM)),
-        *(cell for network in ("VGG11", "ResNet18") for cell in _cells((network,), **fields, l2=L2_ADAM)),
-        *_sparseout("sparseoutVGG11", **fields),
-    )
-
-
 # Eq. 5 sums over positions, so lambda is 16 times weaker on 8 x 8 digits than on the paper's 32 x 32
 # images: conv layers get 16 times the paper's, and sr2Net's literal value is trained too. At the
 # paper's learning rate of 0.01 nothing overfits in 100 epochs of 1,000 digits; at 0.1 it does.
@@ -179,19 +69,28 @@ _LAPTOP = tuple(
     cell
     for noise in (0.0, 0.3)
     for cell in (
-        *_cells(SEVEN, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
-        *_cells(("sr2Net",), **_DIGITS, label_noise=noise),
+        *cells.for_networks(SEVEN, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
+        *cells.for_networks(("sr2Net",), **_DIGITS, label_noise=noise),
     )
 )
+_LENETS = ("LeNet", "srLeNet")
 # LeNet's convolutions have 100 positions on 32 x 32 images where it has 4 on 16 x 16; AlexNet's 64 and 4.
 _LAPTOP_OLDER = (
-    *_cells(("LeNet", "srLeNet"), **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
-    *_cells(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
+    *cells.for_networks(
+        ("LeNet", "srLeNet"), **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16
+    ),
+    *cells.for_networks(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
+)
+_ADAM = _NOISY | {"lr": None, "optimizer": "adam"}
+# Cells that a reader trains in minutes: plain, with SparsityReg, and with the variance penalised.
+_PAIR = ("vanillaNet", "sr2Net")
+_SHOWN = (
+    *cells.for_networks((*_PAIR, "varNet"), **_DIGITS, label_noise=0.0, lambda_conv_scale=16.0),
+    *cells.for_networks((*_PAIR, "varNet", "sr1Net", "sr3Net"), **_NOISY),
 )
 # On the paper's own data, of what two cores can do: registered in claims/registration.yaml before the runs.
 # Interpreted, so that a machine without a compiler makes the same numbers.
 _SMALL = {"dataset": "cifar100", "size": "s", "compiled": False}
-_LENETS = ("LeNet", "srLeNet")
 _SUBSET = {"dataset": "cifar10", "limit": 2000, "held_out": 2000, "compiled": False}
 _QUICK_SUBSET = {**_SUBSET, "size": "s", "lr": 0.05, "epochs": 60}
 
@@ -205,97 +104,78 @@ _FEW = tuple(range(100, 105))  # fewer than four cannot decide a claim about a s
 _TEN = tuple(range(100, 110))
 
 
-def _on_the_subset(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
-    """Cells on a few images: the readings, the learning rates and the other papers."""
-    return {
-        "readings": (
-            *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **fields),
-            *_placements(**fields),
-            *_correlations(**fields),
-            *_strengths(**fields),
-            # 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
-            *_cells(("sr2Net",), **fields, sparsity=dict.fromkeys(TARGETED, 1.8e-3)),
-            *_baselines(**fields),
-        ),
-        "perplexity": (
-            *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields),
-            *_perplexity(**fields),
-        ),
-        "perplexity-200": (
-            *_cells(("vanillaNet",), **fields | {"epochs": 200}),
-            *_cells(("prNet",), **fields | {"epochs": 200}, lambda_=1.0),
-        ),
-        "sparseout": _sparseout("sparseoutNet", **fields),
-        "coherent": (
-            *_cells(("vanillaNet",), **fields, rho=-1.0),
-            *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **fields),
-        ),
-        "learning-rates": tuple(
-            cell
-            for rate in (0.003, 0.01, 0.03, 0.1)
-            for cell in _cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields | {"lr": rate})
-        ),
-    }
-
-
-def _registered(cells: tuple[dict[str, Any], ...], seeds: tuple[int, ...] = _FEW, **fields: Any) -> Grid:
-    return Grid(cells, seeds, seeds, **fields)
+def _registered(of_grid: Cells, seeds: tuple[int, ...] = _FEW, **fields: Any) -> Grid:
+    return Grid(of_grid, seeds, seeds, **fields)
 
 
 _THREE, _TWO, _TEN_MORE = _FEW[:3], _FEW[:2], tuple(range(105, 115))
 _REGISTERED = {
-    "networks": _registered(_cells(SEVEN, **_SMALL), shown={}),
+    "networks": _registered(cells.for_networks(SEVEN, **_SMALL), shown={}),
     "lenet-alexnet": _registered(
         tuple(
             cell
             for dataset in ("cifar10", "cifar100")
-            for cell in _cells(_LENETS, dataset=dataset, size="full", compiled=False)
+            for cell in cells.for_networks(_LENETS, dataset=dataset, size="full", compiled=False)
         ),
         shown={},
     ),
     "200-epochs": _registered(
-        _cells(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200), _TWO, shown={}
+        cells.for_networks(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200),
+        _TWO,
+        shown={},
     ),
-    "adam": _registered(_cells(SIX, **_SMALL, optimizer="adam"), _TWO, shown={}),
+    "adam": _registered(cells.for_networks(SIX, **_SMALL, optimizer="adam"), _TWO, shown={}),
     **{
-        name: _registered(cells, _THREE if name == "learning-rates" else _FEW)
-        for name, cells in _on_the_subset(**_QUICK_SUBSET).items()
+        name: _registered(of_grid, _THREE if name == "learning-rates" else _FEW)
+        for name, of_grid in cells.on_few_images(**_QUICK_SUBSET).items()
     },
-    "architectures": _registered(_architectures(**_SUBSET, size="quarter", epochs=40), _THREE, deep=True),
-    "lenet-tiny": _registered(
-        _cells(_LENETS, dataset="tiny-imagenet", size="full", compiled=False), shown={}
+    "architectures": _registered(
+        cells.architectures(**_SUBSET, size="quarter", epochs=40), _THREE, deep=True
     ),
-    "equivalence": _registered(_cells(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE),
+    "lenet-tiny": _registered(
+        cells.for_networks(_LENETS, dataset="tiny-imagenet", size="full", compiled=False), shown={}
+    ),
+    "equivalence": _registered(
+        cells.for_networks(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE
+    ),
 }
 PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
         {
-            "networks": Grid(_LAPTOP, (0, 1), tuple(range(100, 120)), shown={"label_noise": 0.3}),
-            "200-epochs": Grid(_cells(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
-            "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
-            "adam": Grid(_cells(SIX, **_NOISY | {"lr": None}, optimizer="adam"), (0,), _FEW),
-            # None fresh: so many cells would take minutes. T2's mean over positions is the literal sr2Net.
-            "readings": Grid(_readings(**_NOISY), (), _FEW),
-            "perplexity": Grid(_perplexity(**_PLAIN), (0,), _TEN, trained=3),
-            "perplexity-200": Grid(_cells(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (), _FEW),
-            "sparseout": Grid(_sparseout("sparseoutNet", **_PLAIN), (0,), _TEN, trained=2),
+            "networks": Grid(_LAPTOP, (0,), tuple(range(100, 120)), _SHOWN, {"label_noise": 0.3}),
+            "200-epochs": Grid(
+                cells.for_networks(SEVEN, **_NOISY, epochs=200),
+                (0,),
+                _FEW,
+                cells.for_networks(_PAIR, **_NOISY, epochs=200),
+            ),
+            "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW, _LAPTOP_OLDER[:2]),
+            "adam": Grid(cells.for_networks(SIX, **_ADAM), (0,), _FEW, cells.for_networks(_PAIR, **_ADAM)),
+            # The others come from published runs. T2's mean over positions is the literal sr2Net.
+            "readings": Grid(cells.readings(**_NOISY), (0,), _FEW, ()),
+            "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN, ()),
+            "perplexity-200": Grid(
+                cells.for_networks(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW, ()
+            ),
+            "sparseout": Grid(cells.sparseout("sparseoutNet", **_PLAIN), (0,), _TEN, ()),
             "coherent": Grid(
                 (
-                    *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
-                    *_cells(("vanillaNet",), **_PLAIN, rho=-1.0),
+                    *cells.coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
+                    *cells.for_networks(("vanillaNet",), **_PLAIN, rho=-1.0),
                 ),
                 (0,),
                 _TEN,
-                trained=4,  # without the delay, and what is not regularised
+                (),
             ),
             "coherent-strengths": Grid(
-                _coherent(
+                cells.coherent(
                     (*({"l1": l1} for l1 in (3e-4, 1e-2, 3e-2)), *({"l2": l2} for l2 in (1e-2, 1e-1, 1.0))),
                     **_PLAIN,
                 ),
-                (),
+                (0,),
                 _FEW,
+                (),
             ),
         },
     ),
@@ -307,7 +187,7 @@ PROFILES = {
                     cell
                     for size in ("s", "m")
                     for dataset in _STAND_INS
-                    for cell in _cells(SEVEN, dataset=dataset, size=size, limit=10_000)
+                    for cell in cells.for_networks(SEVEN, dataset=dataset, size=size, limit=10_000)
                 ),
                 _FEW,
                 _FEW,
@@ -316,39 +196,44 @@ PROFILES = {
             # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
             "readings": Grid(
                 (
-                    *_cells(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **_QUICK),
-                    *_placements(**_QUICK),
-                    *_correlations(**_QUICK),
-                    *_strengths(**_QUICK),
-                    *_baselines(**_QUICK),
+                    *cells.for_networks(
+                        ("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **_QUICK
+                    ),
+                    *cells.placements(**_QUICK),
+                    *cells.correlations(**_QUICK),
+                    *cells.strengths(**_QUICK),
+                    *cells.baselines(**_QUICK),
                 ),
                 _FEW,
                 _FEW,
             ),
             "perplexity": Grid(
-                (*_cells(("vanillaNet", "dropNet", "normNet", "sr2Net"), **_QUICK), *_perplexity(**_QUICK)),
+                (
+                    *cells.for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net"), **_QUICK),
+                    *cells.perplexity(**_QUICK),
+                ),
                 _FEW,
                 _FEW,
             ),
-            "sparseout": Grid(_sparseout("sparseoutNet", **_QUICK), _FEW, _FEW),
+            "sparseout": Grid(cells.sparseout("sparseoutNet", **_QUICK), _FEW, _FEW),
             "coherent": Grid(
                 (
-                    *_cells(("vanillaNet",), **_QUICK, rho=-1.0),
-                    *_coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_QUICK),
+                    *cells.for_networks(("vanillaNet",), **_QUICK, rho=-1.0),
+                    *cells.coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_QUICK),
                 ),
                 _FEW,
                 _FEW,
             ),
             "architectures": Grid(
-                _architectures(**_FEW_IMAGES, size="quarter", epochs=40),
+                cells.architectures(**_FEW_IMAGES, size="quarter", epochs=40),
                 _FEW,
                 _FEW,
                 deep=True,
             ),
             "perplexity-200": Grid(
                 (
-                    *_cells(("vanillaNet",), **_QUICK | {"epochs": 200}),
-                    *_cells(("prNet",), **_QUICK | {"epochs": 200}, lambda_=1.0),
+                    *cells.for_networks(("vanillaNet",), **_QUICK | {"epochs": 200}),
+                    *cells.for_networks(("prNet",), **_QUICK | {"epochs": 200}, lambda_=1.0),
                 ),
                 _FEW,
                 _FEW,
@@ -365,25 +250,27 @@ PROFILES = {
             "networks": Grid(
                 (
                     # First what needs no download: a stand-in for CIFAR-10.
-                    *_cells(SEVEN, dataset="cifar10-jpeg", size="xxl"),
-                    *_cells(SEVEN, dataset="cifar10", size="xxl"),
+                    *cells.for_networks(SEVEN, dataset="cifar10-jpeg", size="xxl"),
+                    *cells.for_networks(SEVEN, dataset="cifar10", size="xxl"),
                     *(
                         cell
                         for size in ("s", "m", "xxl")
-                        for cell in _cells(SEVEN, dataset="cifar100", size=size)
+                        for cell in cells.for_networks(SEVEN, dataset="cifar100", size=size)
                     ),
-                    *_cells(SEVEN, dataset="tiny-imagenet", size="xxl"),
+                    *cells.for_networks(SEVEN, dataset="tiny-imagenet", size="xxl"),
                 ),
                 _FEW,
                 _FEW,
                 shown={},
             ),
-            "200-epochs": Grid(_cells(SIX, dataset="cifar100", size="xxl", epochs=200), _FEW, _FEW, shown={}),
+            "200-epochs": Grid(
+                cells.for_networks(SIX, dataset="cifar100", size="xxl", epochs=200), _FEW, _FEW, shown={}
+            ),
             "lenet-alexnet": Grid(
                 tuple(
                     cell
                     for dataset in ("cifar10-jpeg", "cifar10", "cifar100", "tiny-imagenet")
-                    for cell in _cells(
+                    for cell in cells.for_networks(
                         ("LeNet", "srLeNet", "AlexNet", "srAlexNet"), dataset=dataset, size="full"
                     )
                 ),
@@ -392,12 +279,14 @@ PROFILES = {
                 shown={},
             ),
             "adam": Grid(
-                _cells(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
+                cells.for_networks(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
                 _FEW,
                 _FEW,
                 shown={},
             ),
-            "architectures": Grid(_architectures(dataset="cifar10-jpeg", size="full"), _FEW, _FEW, deep=True),
+            "architectures": Grid(
+                cells.architectures(dataset="cifar10-jpeg", size="full"), _FEW, _FEW, deep=True
+            ),
         },
     ),
 }
@@ -428,13 +317,14 @@ def experiments(
 ) -> list[Experiment]:
     """The profile's queue, grid by grid: every cell at the first seed, then every cell at the next.
 
-    What two grids have is there once. `grids` (none: all) narrows it; `seeds` are in place of each grid's
-    own, or of its `published` ones.
+    An experiment of two grids is there once. Fresh runs without named `grids` are of each grid's few cells.
+    `seeds` are in place of each grid's own, or of its `published` ones.
     """
     queue = []
     for each in grids or profile(name).grids:
         chosen = grid(each, name)
-        cells = [Experiment(**cell) for cell in chosen.cells_for(seeds or published)]
+        few = None if grids or published else chosen.few
+        trained = [Experiment(**cell) for cell in (chosen.cells if few is None else few)]
         own = chosen.published_seeds if published else chosen.seeds
-        queue += [cell.model_copy(update={"seed": seed}) for seed in (seeds or own) for cell in cells]
+        queue += [each.model_copy(update={"seed": seed}) for seed in (seeds or own) for each in trained]
     return list({experiment.id: experiment for experiment in queue}.values())

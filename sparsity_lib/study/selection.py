@@ -40,7 +40,7 @@ def select(
             raise StudyError(f"{name} = {text!r}: give a name")
     chosen = grid_of(grid, profile)
     given = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
-    cells = [dict(cell) for cell in chosen.cells_for(given)]
+    cells = [dict(cell) for cell in chosen.cells]
     wanted: dict[str, list[Any]] = {
         "network": listed("networks", networks, str),
         "dataset": [dataset] if dataset else [],

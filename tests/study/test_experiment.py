@@ -97,7 +97,22 @@ def test_the_laptop_has_every_network_with_and_without_noise():
     cells = {(e.network, e.label_noise) for e in experiments("laptop", grids=["networks"])}
     assert cells == {(network, noise) for network in SEVEN for noise in (0.0, 0.3)}
     hours = {name for name in NETWORKS if "VGG11" in name or "ResNet18" in name}
-    assert {e.network for e in experiments("laptop")} == set(NETWORKS) - hours
+    assert {e.network for e in experiments("laptop", published=True)} == set(NETWORKS) - hours
+
+
+def test_few_cells_are_trained_unless_grids_or_published_seeds_are_asked_for():
+    few, all_of = experiments("laptop"), experiments("laptop", grids=PROFILES["laptop"].grids)
+    assert {e.id for e in few} < {e.id for e in all_of}
+    assert {e.seed for e in few} == {0}
+    assert {("sr2Net", 0.0), ("sr2Net", 0.3), ("varNet", 0.3)} <= {(e.network, e.label_noise) for e in few}
+    assert len(experiments("laptop", seeds=[0, 1, 2])) == 3 * len(few)
+    published = experiments("laptop", published=True)
+    assert {e.digest for e in published} == {
+        e.model_copy(update={"seed": seed}).digest
+        for grid in PROFILES["laptop"].grids
+        for e in experiments("laptop", grids=[grid])
+        for seed in PROFILES["laptop"].grids[grid].published_seeds
+    }
 
 
 def test_unknown_profile_names_the_known():

@@ -18,6 +18,7 @@ ORDER = [
         "files",
         "described",
         "recipes",
+        "cells",
         "data",
         "experiment",
         "profiles",

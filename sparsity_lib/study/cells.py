@@ -1,0 +1,161 @@
+"""Cells of the grids: all fields of an experiment but its seed, as dictionaries."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sparsity_lib.study.recipes import TARGETED
+
+Cells = tuple[dict[str, Any], ...]
+
+SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
+SEVEN = (*SIX, "varNet")
+# L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
+L1, L2 = 1e-3, 1e-2
+L1_ADAM, L2_ADAM = 5e-2, 5e-1
+
+
+def for_networks(networks: Iterable[str], **fields: Any) -> Cells:
+    """One cell for each network, with the same other fields."""
+    return tuple({"network": network, **fields} for network in networks)
+
+
+def readings(**fields: Any) -> Cells:
+    """One cell for each thing that is changed, everything else as in the networks' grid."""
+    sr2: Cells = (
+        {"include_bias": False},  # T1
+        {"activation": "after"},  # T1
+        {"init": "pytorch"},  # T6
+        {"input_scaling": "standardize"},  # T7
+    )
+    vanilla: Cells = ({"init": "pytorch"}, {"input_scaling": "standardize"})
+    return (
+        *strengths(**fields),
+        *(cell for change in sr2 for cell in for_networks(("sr2Net",), **fields | change)),
+        *(cell for change in vanilla for cell in for_networks(("vanillaNet",), **fields | change)),
+        *baselines(**fields),
+        *placements(**fields),
+        *correlations(**fields),
+    )
+
+
+def strengths(**fields: Any) -> Cells:
+    """sr2Net at lambdas other than the paper's, and at the paper's without fc1."""
+    conv_scale = fields.get("lambda_conv_scale", 1.0)
+
+    def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
+        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
+
+    changes = [targeted(strength) for strength in (1e-5, 1e-4, 1e-2, 1e-1)]
+    changes.append(targeted(1e-3, TARGETED[:-1]))
+    return tuple(cell for change in changes for cell in for_networks(("sr2Net",), **fields, sparsity=change))
+
+
+def baselines(**fields: Any) -> Cells:
+    """Older regularisers, each at strengths of which one may suit it best."""
+    decays: Cells = tuple({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2))
+    smoothings = tuple({"label_smoothing": share} for share in (0.05, 0.1, 0.2))
+    return (
+        *(
+            cell
+            for change in (*decays, *smoothings)
+            for cell in for_networks(("vanillaNet",), **fields | change)
+        ),
+        *(cell for rate in (0.1, 0.5) for cell in for_networks(("dropNet",), **fields, dropout=rate)),
+    )
+
+
+def placements(**fields: Any) -> Cells:  # T5
+    return (
+        *for_networks(("normNet",), **fields, norm_placement="convolution"),
+        *for_networks(("dropNet",), **fields, dropout_placement="convolution"),
+    )
+
+
+def correlations(**fields: Any) -> Cells:  # T3 x T4
+    return tuple(
+        cell
+        for center in ("filters", "components", "none")
+        for penalty in ("signed", "absolute", "squared", "local")
+        if (center, penalty) != ("filters", "signed")  # sr3Net itself
+        for cell in for_networks(("sr3Net",), **fields, center=center, decorrelation_penalty=penalty)
+    )
+
+
+def perplexity(**fields: Any) -> Cells:
+    """The penalty at both of its strengths, and L1 and L2; dropout, norm and SparsityReg are networks."""
+    return (
+        *for_networks(("prNet",), **fields, lambda_=1.0),
+        *for_networks(("vanillaNet",), **fields, l1=L1),
+        *for_networks(("vanillaNet",), **fields, l2=L2),
+        *for_networks(("prNet",), **fields, lambda_=0.1),
+    )
+
+
+def sparseout(network: str, **fields: Any) -> Cells:
+    """All values of q but 2, which is dropout."""
+    return tuple(cell for q in (1.0, 3.0, 1.5, 2.5) for cell in for_networks((network,), **fields, q=q))
+
+
+def coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> Cells:
+    """Each strength always on, while gradients cohere, and delayed by a fifth of the training."""
+    ways: Cells = ({}, {"rho": 0.0}, {"delay": fields.get("epochs", 100) // 5})
+    return tuple(
+        {"network": "vanillaNet", "rho": -1.0, **fields, **strength, **way}
+        for way in ways
+        for strength in strengths
+    )
+
+
+def architectures(**fields: Any) -> Cells:
+    """VGG-11 and ResNet-18, by Adam: without norms and by plain SGD, VGG-11 hardly begins to learn."""
+    fields = {"optimizer": "adam", **fields}
+    return (
+        *for_networks(("VGG11", "dropVGG11", "normVGG11", "srVGG11"), **fields),
+        *for_networks(("prVGG11",), **fields, lambda_=1.0),
+        *for_networks(("ResNet18", "srResNet18"), **fields),
+        *for_networks(("prResNet18",), **fields, lambda_=1.0),
+        *(
+            cell
+            for network in ("VGG11", "ResNet18")
+            for cell in for_networks((network,), **fields, l1=L1_ADAM)
+        ),
+        *(
+            cell
+            for network in ("VGG11", "ResNet18")
+            for cell in for_networks((network,), **fields, l2=L2_ADAM)
+        ),
+        *sparseout("sparseoutVGG11", **fields),
+    )
+
+
+def on_few_images(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
+    """Cells on a few images: the readings, the learning rates and the other papers."""
+    return {
+        "readings": (
+            *for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **fields),
+            *placements(**fields),
+            *correlations(**fields),
+            *strengths(**fields),
+            # 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
+            *for_networks(("sr2Net",), **fields, sparsity=dict.fromkeys(TARGETED, 1.8e-3)),
+            *baselines(**fields),
+        ),
+        "perplexity": (
+            *for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields),
+            *perplexity(**fields),
+        ),
+        "perplexity-200": (
+            *for_networks(("vanillaNet",), **fields | {"epochs": 200}),
+            *for_networks(("prNet",), **fields | {"epochs": 200}, lambda_=1.0),
+        ),
+        "sparseout": sparseout("sparseoutNet", **fields),
+        "coherent": (
+            *for_networks(("vanillaNet",), **fields, rho=-1.0),
+            *coherent(({"l1": 1e-3}, {"l1": 3e-3}), **fields),
+        ),
+        "learning-rates": tuple(
+            cell
+            for rate in (0.003, 0.01, 0.03, 0.1)
+            for cell in for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields | {"lr": rate})
+        ),
+    }
