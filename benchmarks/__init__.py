@@ -1,1 +1,1 @@
-"""What the study's code costs beside plain training and beside what one would write without it."""
+"""Costs of the study's code against plain training and against code written without it."""

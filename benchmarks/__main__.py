@@ -1,6 +1,6 @@
 """python -m benchmarks: measure, and write benchmarks/results/<device>.json, which the book shows.
 
-Every time is a median over rounds in which the candidates take turns; what is said of them are ratios. Images
+Every time is a median over rounds in which the candidates take turns; the results are ratios. Images
 are random bytes of 3 x 32 x 32: what they show does not change what they cost.
 """
 
@@ -46,27 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in to_measure]:
         parser.error(f"--only {unknown[0]}: on {device.type} there are {', '.join(to_measure)}")
     path = RESULTS / f"{device.type}.json"
-    told: dict[str, Any] = {"machine": machine(device), "sections": {}}
+    record: dict[str, Any] = {"machine": machine(device), "sections": {}}
     if args.only and path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["machine"] != told["machine"]:
+        if kept["machine"] != record["machine"]:
             parser.error(f"--only: {path} was measured on another machine or torch; leave it out")
-        told = kept
+        record = kept
     made_by = provenance.code()  # before measuring: files may change meanwhile
     for name in names:
         rows = [row for case in to_measure[name] for row in case()]
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        told["sections"][name] = {"date": today, **made_by, "rows": rows}
+        record["sections"][name] = {"date": today, **made_by, "rows": rows}
         for row in rows:
             print(f"{name}: {row}", flush=True)
         with written_whole(path) as partial:
-            partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+            partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         targets.write(RESULTS)
     return 0
 
 
 def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
-    """What there is to measure on the device, section by section."""
+    """Return the measurements for the device, section by section."""
     on_cpu = device.type == "cpu"
     sizes = ("s", "m") if on_cpu else ("s", "m", "xxl")
     common: dict[str, list[Case]] = {
@@ -94,7 +94,7 @@ def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What was measured on; absolute times are for a GPU alone."""
+    """The machine of a measurement; absolute times are for a GPU alone."""
     of_cpu = processor()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else of_cpu["model name"]
     there = of_cpu["flags"].split()
@@ -108,13 +108,13 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> dict[str, str]:
-    """Name and instructions of the processor, as Linux tells them; elsewhere its architecture alone."""
-    told = {"model name": platform.machine(), "flags": ""}
+    """Name and instructions of the processor, as Linux names them; elsewhere its architecture alone."""
+    record = {"model name": platform.machine(), "flags": ""}
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         pairs = (line.partition(":") for line in lines)
-        told |= {key.strip(): value.strip() for key, _, value in pairs if key.strip() in told}
-    return told
+        record |= {key.strip(): value.strip() for key, _, value in pairs if key.strip() in record}
+    return record
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:
     """
     rows = []
     for size in sizes:
-        told: dict[str, list[dict[str, float]]] = {"empty": [], "filled": []}
+        record: dict[str, list[dict[str, float]]] = {"empty": [], "filled": []}
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as cache:
-                for state in told:
-                    told[state].append(fresh_process("benchmarks.compiling", size, cache=cache))
-        for state, runs in told.items():
+                for state in record:
+                    record[state].append(fresh_process("benchmarks.compiling", size, cache=cache))
+        for state, runs in record.items():
             seen = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
             once, saved = seen["once"], seen["plain"] - seen["compiled"]
             batches = once / saved * seen["steps"] if saved > 0 else float("inf")
@@ -66,9 +66,9 @@ def main(size: str, steps: int = 4) -> None:
     plain, _ = begun(False)  # what torch does once in a process is not compiling
     (_, first), (compiled, again) = begun(True), begun(True)
     work = {"plain": plain.train_epoch, "compiled": compiled.train_epoch}
-    told = {name: statistics.median(times) for name, times in interleaved(work, 9, 0.1).items()}
-    told |= {"once": first - again, "steps": steps, "activations": regularised_bytes(plain) / 4}
-    print(json.dumps(told))
+    record = {name: statistics.median(times) for name, times in interleaved(work, 9, 0.1).items()}
+    record |= {"once": first - again, "steps": steps, "activations": regularised_bytes(plain) / 4}
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class MadeUp:
         )
 
     def layer(self, name: str) -> xr.Dataset:
-        """What a run's file has of a layer, as far as it is shown."""
+        """The shown content of a layer in a run's file."""
         channels, side = LAYERS[name]
         dims, top = ("saved_epoch", "image", "y", "x"), np.log(channels)
         maps = {}

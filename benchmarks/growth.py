@@ -24,7 +24,7 @@ SIGNED, ADDITIONS = "decorrelation, signed, with filters", "16 additions of as m
 def growth(device: torch.device, rounds: int = 5, small: bool = False) -> list[dict[str, Any]]:
     """The exponents of time, by round, and of peak memory over the size; 1 is linear.
 
-    `small` leaves out the larger sizes: it shows that this works, and says little of growth.
+    `small` leaves out the larger sizes: it shows that this works, and little of growth.
     """
 
     def entropy(samples: int, channels: int) -> Work:
@@ -55,7 +55,7 @@ def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int
         asked = json.dumps(sizes)
         found = [fresh_process("benchmarks.growth", str(device), asked) for _ in range(rounds)]
         by_what: dict[str, list[dict[int, float]]] = {
-            what: [{size: told[what][str(size)] for size in sizes} for told in found] for what in found[0]
+            what: [{size: record[what][str(size)] for size in sizes} for record in found] for what in found[0]
         }
         for what, work in of_filters(device, sizes).items():
             rows.append(_row(what, sizes, by_what[what], _peaks(work, device)))
@@ -68,7 +68,7 @@ def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int
 
 
 def of_filters(device: torch.device, sizes: Sequence[int]) -> dict[str, dict[int, Work]]:
-    """Decorrelation with its gradient, as ours and as all pairs, and the additions that it is set beside."""
+    """Decorrelation with its gradient, as ours and as all pairs, and the additions for comparison."""
 
     def penalty(of: Callable[[torch.Tensor], torch.Tensor], filters: int) -> Work:
         weight = torch.randn(filters, 576, device=device, requires_grad=True)
@@ -95,11 +95,11 @@ def of_filters(device: torch.device, sizes: Sequence[int]) -> dict[str, dict[int
 def main(device: torch.device, sizes: Sequence[int]) -> None:
     """Measure in this process, and print."""
     keep_freed_memory()
-    told = {}
+    record = {}
     for what, work in of_filters(device, sizes).items():
         times = interleaved({str(size): one for size, one in work.items()}, 5, 0.05)
-        told[what] = {size: statistics.median(seconds) for size, seconds in times.items()}
-    print(json.dumps(told))
+        record[what] = {size: statistics.median(seconds) for size, seconds in times.items()}
+    print(json.dumps(record))
 
 
 def _row(

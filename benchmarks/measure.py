@@ -16,7 +16,7 @@ Work = Callable[[], object]
 
 
 class Ratio(NamedTuple):
-    """Of rounds, as of a candidate's time over the reference's: the median, and the quartiles."""
+    """The median and quartiles of rounds, as of a candidate's time over the reference's."""
 
     median: float
     low: float
@@ -90,13 +90,13 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
 
 
 def fresh_process(module: str, *arguments: str, cache: str | None = None) -> Any:
-    """What the module prints as JSON, run by itself; its compiled code is kept in `cache`, or nowhere."""
+    """Run the module and return the JSON that it prints; compiled code is kept in `cache`, or nowhere."""
     with tempfile.TemporaryDirectory() as empty:
-        answer = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             check=True,
             env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache or empty},
             stdout=subprocess.PIPE,
             text=True,
         )
-    return json.loads(answer.stdout)
+    return json.loads(result.stdout)

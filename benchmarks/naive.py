@@ -1,4 +1,4 @@
-"""What one writes without the library: hooks, softmax and logarithm, a matrix of all pairs, `.item()`."""
+"""The same without the library: hooks, softmax and logarithm, a matrix of all pairs, `.item()`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A training step: what penalties cost beside plain training and beside the naive form, and why."""
+"""Costs of penalties in a training step, against plain training and the naive form, with causes."""
 
 import gc
 import statistics
@@ -83,7 +83,7 @@ def matrix_products(device: torch.device, precision: str) -> tuple[dict[str, Wor
 
 
 def parts(size: str, device: torch.device, rounds: int = 31) -> list[dict[str, Any]]:
-    """What compiled penalties add to a step, by profile: shares of vanillaNet's step under the profiler.
+    """Return the cost of compiled penalties in a step, by profile: shares of vanillaNet's profiled step.
 
     `all` is the whole of it, by the clock; `the rest` what has none of the names in PARTS, and Python's own
     time: hooks and the loop, and of sr3Net DecorrReg.

@@ -1,4 +1,4 @@
-"""What was aimed at before it was measured, and what of it is met.
+"""Targets set before measuring, and whether each is met.
 
 A target is met by the median over rounds, as it was measured and not as it is rounded.
 """
@@ -34,10 +34,10 @@ class Target:
         if row is None or self.field not in row:
             return {}
         value = row[self.field] * self.times
-        told = {"value": value, "met": value <= self.bound if self.high else value >= self.bound}
+        record = {"value": value, "met": value <= self.bound if self.high else value >= self.bound}
         if self.field == "median" and "low" in row:
-            told |= {"low": row["low"] * self.times, "upper": row["high"] * self.times}
-        return told
+            record |= {"low": row["low"] * self.times, "upper": row["high"] * self.times}
+        return record
 
 
 def _row(section: str, **fields: Any) -> Callable[[Sections], Row | None]:
@@ -150,7 +150,7 @@ def judge(folder: Path) -> list[dict[str, Any]]:
         of_device = None
         if path.exists():
             sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
-            of_device = {section: told["rows"] for section, told in sections.items()}
+            of_device = {section: record["rows"] for section, record in sections.items()}
         for target in aimed:
             row: dict[str, Any] = {"device": device, "what": target.what, "bound": target.bound}
             row |= {"high": target.high, "unit": target.unit}

@@ -30,7 +30,7 @@ from sparsity_lib.study.training.preparation import keep_freed_memory
 def epoch_parts(
     size: str, device: torch.device, compiled: bool, images: int = 10_000, rounds: int = 7
 ) -> list[dict[str, Any]]:
-    """What observing and writing cost beside training an epoch of sr3Net: shares of its time, by round.
+    """Costs of observing and writing against training an epoch of sr3Net: shares of its time, by round.
 
     - `monitor`: the statistics of 1,000 held-out and 1,000 training images in every layer;
     - `passing`: of that, what a plain pass of these images through the network takes;
@@ -78,8 +78,8 @@ def whole(
     starting Python and decoding images are not.
     """
     row = {"network": network, "size": size, "epochs": epochs, "images": images} | fields
-    told: dict[str, float] = fresh_process("benchmarks.whole_runs", json.dumps(row), str(device))
-    return row | told
+    record: dict[str, float] = fresh_process("benchmarks.whole_runs", json.dumps(row), str(device))
+    return row | record
 
 
 def main(network: str, size: str, device: torch.device, images: int, **fields: Any) -> None:
@@ -102,7 +102,7 @@ MONITORING = {
     "entropies and sums, compiled": ("## Call CompiledFxGraph",),
     "calling the compiled code": ("Torch-Compiled Region", "TorchDynamo"),
     "products of channels": ("aten::mm",),
-    "sums and the channels that answer": ("aten::sum", "aten::relu", "aten::clamp_min", "aten::sub"),
+    "sums and the active channels": ("aten::sum", "aten::relu", "aten::clamp_min", "aten::sub"),
     "histogram": ("aten::index_add_", "aten::_to_copy", "aten::copy_", "aten::clamp", "aten::div"),
 }
 

@@ -1,8 +1,8 @@
-"""python -m benchmarks.workflow: what a job of the workflow costs beside its runs.
+"""python -m benchmarks.workflow: the cost of a workflow's job in addition to its runs.
 
 A hundred jobs of one short run each go through Snakemake, once on this machine's cores and once, where it is
-installed, through a Slurm started here. What they took beyond the training itself, shared among them, is
-told in trainings of a run of the laptop's main grid, beside how many of these a job holds.
+installed, through a Slurm started here. Their time beyond the training itself, shared among
+them, is given in trainings of a run of the laptop's main grid, with how many of these a job holds.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from sparsity_lib.study.files import written_whole
 from sparsity_lib.study.queue.scheduling import run_queue
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # the copy of the project and the Slurm are the tests' own
+sys.path.insert(0, str(ROOT / "tests/support"))  # the copy of the project and the Slurm are the tests' own
 
 from copied_project import copied_project, finish, start  # noqa: E402
 from slurm_cluster import SITE, is_installed, slurm  # noqa: E402
@@ -51,28 +51,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         {"how": how, "jobs": args.jobs, "runs_per_job": runs, "cost": each / of_a_run}
         for how, each in seconds.items()
     ]
-    told = {"machine": machine(torch.device("cpu")), "rows": rows}
+    record = {"machine": machine(torch.device("cpu")), "rows": rows}
     with written_whole(RESULTS.parent / "workflow.json") as partial:
-        partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     for row in rows:
         print(row)
     return 0
 
 
 def training_seconds(folder: Path) -> float:
-    """Of a run of the laptop's main grid, with one thread, as many side by side as there are cores."""
+    """Time of a run of the laptop's main grid, with one thread, as many side by side as there are cores."""
     wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])
     run_queue(wanted, CORES, folder=folder)
     return statistics.mean(_seconds(folder))
 
 
 def on_cores(folder: Path, jobs: int) -> float:
-    """What a job costs on this machine, in seconds of a core."""
+    """Return the cost of a job on this machine, in seconds of a core."""
     return _cost(copied_project(folder, epochs=1), jobs, {}, "--cores", str(CORES))
 
 
 def through_slurm(folder: Path, jobs: int) -> float:
-    """What a job costs through Slurm, in seconds of a core."""
+    """Return the cost of a job through Slurm, in seconds of a core."""
     with slurm(folder / "slurm", CORES) as environment:
         project = copied_project(folder / "project", epochs=1)
         return _cost(project, jobs, environment, "--workflow-profile", "slurm", *SITE)

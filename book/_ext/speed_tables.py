@@ -21,9 +21,9 @@ def benchmarks(root: Path) -> list[str]:
     return lines
 
 
-def _targets(told: Measured) -> list[str]:
+def _targets(cells: Measured) -> list[str]:
     lines: list[str] = []
-    for device, rows in itertools.groupby(told["rows"], lambda row: row["device"]):
+    for device, rows in itertools.groupby(cells["rows"], lambda row: row["device"]):
         shown = [
             (row["what"], f"{'≤' if row['high'] else '≥'} {row['bound']:g}{row['unit']}", *_judged(row))
             for row in rows
@@ -40,15 +40,15 @@ def _judged(row: Measured) -> tuple[str, str, str]:
     return f"{row['value']:.3f}{row['unit']}", between, "met" if row["met"] else "**missed**"
 
 
-def _of_device(told: Measured) -> list[str]:
-    machine = told["machine"]
+def _of_device(cells: Measured) -> list[str]:
+    machine = cells["machine"]
     instructions = f" with {', '.join(machine['instructions'])}" if machine["instructions"] else ""
     on = f"{machine['device']}{instructions}, {machine['threads']} threads, torch {machine['torch']}"
     lines = ["", f"**{on}.**", ""]
-    for name, section in told["sections"].items():
+    for name, section in cells["sections"].items():
         lines += SECTIONS[name](section["rows"])
     made: list[Row] = [
-        (name, section["date"], _commit(section)) for name, section in told["sections"].items()
+        (name, section["date"], _commit(section)) for name, section in cells["sections"].items()
     ]
     return lines + table("When each part was measured, and of which code.", ("part", "day", "commit"), made)
 
@@ -64,8 +64,8 @@ def _quartiles(row: Measured, decimals: int = 2) -> str:
 def _steps(rows: Sequence[Measured]) -> list[str]:
     lines: list[str] = []
     for precision, group in itertools.groupby(rows, lambda row: row["precision"]):
-        told = list(group)
-        on_gpu = "milliseconds" in told[0]
+        cells = list(group)
+        on_gpu = "milliseconds" in cells[0]
         shown = [
             (
                 row["size"],
@@ -75,13 +75,13 @@ def _steps(rows: Sequence[Measured]) -> list[str]:
                 f"{row['extra_memory']:+.2f}",
                 *([f"{row['milliseconds']:.2f}"] if on_gpu else []),
             )
-            for row in told
+            for row in cells
         ]
         head = ["size", "network", "time over vanillaNet's", "quartiles", "memory beyond vanillaNet's"]
         head += ["ms a step"] if on_gpu else []
         caption = f"A training step in {precision}; memory in copies of sr1Net's regularised activations."
         lines += table(caption, head, shown)
-        for row in told:
+        for row in cells:
             if "share_of_matrix_rate" in row:
                 rate = f" ({row['teraflops']:.0f} TFLOP/s)" if "teraflops" in row else ""
                 lines += [
@@ -94,9 +94,9 @@ def _steps(rows: Sequence[Measured]) -> list[str]:
 
 
 def _counterparts(rows: Sequence[Measured]) -> list[str]:
-    told = [(row["size"], row["step"], row["over"], f"{row['median']:.2f}", _quartiles(row)) for row in rows]
+    cells = [(row["size"], row["step"], row["over"], f"{row['median']:.2f}", _quartiles(row)) for row in rows]
     head = ("size", "a step with", "over one with", "time", "quartiles")
-    return table("What the other three papers add to a step.", head, told)
+    return table("What the other three papers add to a step.", head, cells)
 
 
 def _parts(rows: Sequence[Measured]) -> list[str]:
@@ -151,7 +151,7 @@ _OF_AN_EPOCH = {
 
 
 def _epoch(rows: Sequence[Measured]) -> list[str]:
-    told = [
+    cells = [
         (
             row["size"],
             "yes" if row["compiled"] else "no",
@@ -174,13 +174,13 @@ def _epoch(rows: Sequence[Measured]) -> list[str]:
         "What follows an epoch of sr3Net, in shares of its training time. The last column is a fifth of the "
         "first, which was measured: training time is linear in images."
     )
-    return table(caption, head, told)
+    return table(caption, head, cells)
 
 
 def _monitor_parts(rows: Sequence[Measured]) -> list[str]:
-    told = [(row["part"], percent(row["median"])) for row in rows]
+    cells = [(row["part"], percent(row["median"])) for row in rows]
     caption = "By profile: on what the statistics of 1,000 + 1,000 images go, compiled, sr3Net of size s."
-    return table(caption, ("what", "share"), told)
+    return table(caption, ("what", "share"), cells)
 
 
 _RUNS = {"first": "the first, which decodes the files", "again": "a later one, which finds them decoded"}
@@ -215,23 +215,23 @@ def _growth(rows: Sequence[Measured]) -> list[str]:
 
 
 def _channels(rows: Sequence[Measured]) -> list[str]:
-    told = [
+    cells = [
         (row["channels"], "yes" if row["compiled"] else "no", f"{row['median']:.1f}", _quartiles(row))
         for row in rows
     ]
     caption = "An entropy with its gradient, per activation, in times of one exponential."
-    return table(caption, ("channels", "compiled", "time", "quartiles"), told)
+    return table(caption, ("channels", "compiled", "time", "quartiles"), cells)
 
 
 def _compiling(rows: Sequence[Measured]) -> list[str]:
-    told = [(row["size"], row["cache"], f"{row['steps']:,.0f}", _billions(row["pays_from"])) for row in rows]
+    cells = [(row["size"], row["cache"], f"{row['steps']:,.0f}", _billions(row["pays_from"])) for row in rows]
     caption = (
         "What compiling the entropies takes in a new process, in steps of sr1Net that is not compiled, and "
         "after how many activations as much is saved. The study compiles from "
         f"{_billions(rows[0]['compiled_from'])} activations on."
     )
     return table(
-        caption, ("size", "torch's cache", "takes as long as steps", "has paid after activations"), told
+        caption, ("size", "torch's cache", "takes as long as steps", "has paid after activations"), cells
     )
 
 
@@ -240,7 +240,7 @@ def _billions(count: float) -> str:
 
 
 def _whole(rows: Sequence[Measured]) -> list[str]:
-    told = [
+    cells = [
         (row["network"], row["size"], f"{row['seconds']:.0f} s", f"{row['teraflops']:.0f} TFLOP/s")
         for row in rows
     ]
@@ -248,7 +248,7 @@ def _whole(rows: Sequence[Measured]) -> list[str]:
         f"Whole monitored trainings in {rows[0]['precision']}: {rows[0]['epochs']} epochs of "
         f"{rows[0]['images']:,} images that are on the device, compiling included."
     )
-    return table(caption, ("network", "size", "time", "while training"), told)
+    return table(caption, ("network", "size", "time", "while training"), cells)
 
 
 SECTIONS: dict[str, Callable[[Sequence[Measured]], list[str]]] = {
