@@ -1,5 +1,12 @@
 """The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
 
+from sparsity_lib.study.figures.choices import (
+    decorrelation_descents,
+    reading_effects,
+    response_curve,
+    trained_correlations,
+    tuned_baselines,
+)
 from sparsity_lib.study.figures.claims import other_papers_claims, primary_claims
 from sparsity_lib.study.figures.coherence import (
     accuracy_against_compression,
@@ -20,14 +27,6 @@ from sparsity_lib.study.figures.questions import (
     optimism,
     overfitting_table,
     strengths,
-)
-from sparsity_lib.study.figures.readings import (
-    decorrelating,
-    entropy_against_sd,
-    reading_effects,
-    response_curve,
-    trained_correlations,
-    tuned_baselines,
 )
 from sparsity_lib.study.figures.rivals import paired_differences
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
@@ -57,9 +56,8 @@ __all__ = [
     "beside_the_paper",
     "coherence_curves",
     "correlation_histograms",
-    "decorrelating",
+    "decorrelation_descents",
     "effective_ranks",
-    "entropy_against_sd",
     "entropy_curves",
     "entropy_table",
     "gap_curves",

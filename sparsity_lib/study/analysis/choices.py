@@ -1,0 +1,291 @@
+"""Choices that the paper leaves open, changed one at a time: readings, strengths of lambda, tuned baselines.
+
+The runs of a profile's grid "readings" are compared with the unchanged networks of the same setting and
+seeds. `outcomes` makes the table that the other functions take; its labels, such as `sr2Net T1: after the
+ReLU`, can be given to `comparison.compare`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.onset import onset
+from sparsity_lib.study.analysis.significance import holm, one_sided
+from sparsity_lib.study.analysis.summary import (
+    SMOOTHING,
+    labels,
+    moment_of_overfitting,
+    only,
+    summary,
+    trained,
+)
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.profiles import grid
+from sparsity_lib.study.recipes import TARGETED
+from sparsity_lib.study.selection import Listed, parse_seeds, select
+
+NETWORKS = "vanillaNet,dropNet,normNet,sr2Net,sr3Net,varNet"  # in the default reading, to compare with
+READINGS: dict[str, tuple[str, dict[object, str]]] = {
+    "include_bias": ("T1", {False: "without the bias"}),
+    "activation": ("T1", {"after": "after the ReLU"}),
+    "reduction": ("T2", {"mean": "mean over positions"}),
+    "center": ("T3", {"components": "own mean", "none": "no mean"}),
+    "decorrelation_penalty": ("T4", {name: name for name in ("absolute", "squared", "local")}),
+    "norm_placement": ("T5", {"convolution": "a norm per convolution"}),
+    "dropout_placement": ("T5", {"convolution": "dropout per convolution"}),
+    "init": ("T6", {"pytorch": "PyTorch's initialisation"}),
+    "input_scaling": ("T7", {"standardize": "standardised inputs"}),
+}
+# The network whose penalty or layers a finding is about, and the one that it is compared with.
+REFERENCE = {"sr2Net": "vanillaNet", "normNet": "vanillaNet", "dropNet": "vanillaNet", "sr3Net": "sr2Net"}
+QUANTITIES = ("chosen_accuracy", "val_loss_rise", "entropy_drop")
+# Regularisers with as many tries each; SparsityReg's are the paper's lambda and its neighbours.
+TRIED = {
+    "dropout": (0.1, 0.25, 0.5),
+    "SparsityReg": (1e-4, 1e-3, 1e-2),
+    "weight decay": (1e-4, 1e-3, 1e-2),
+    "label smoothing": (0.05, 0.1, 0.2),
+}
+WITHOUT_FC1 = "without fc1"
+
+
+def experiments(profile: str, seeds: Listed | None = "", **asked: Any) -> list[Experiment]:
+    """The experiments of the profile's grid "readings", and the unchanged networks in the same setting.
+
+    `seeds`: none are those of the published runs. `asked`: what else `study.select` takes. Raises
+    `StudyError` for a profile without that grid.
+    """
+    own = {
+        name: parse_seeds(seeds) or grid(name, profile).published_seeds for name in ("networks", "readings")
+    }
+    changed = select(profile, grid="readings", seeds=own["readings"], **asked)
+    unchanged = select(profile, NETWORKS, seeds=own["networks"], **asked)
+    settings = {_setting(experiment) for experiment in changed}
+    return [*(e for e in unchanged if _setting(e) in settings), *changed]
+
+
+def _setting(experiment: Experiment) -> tuple[object, ...]:
+    fields = ("dataset", "size", "limit", "label_noise", "optimizer", "epochs", "data_seed")
+    return (experiment.learning_rate(), *(getattr(experiment, field) for field in fields))
+
+
+def change_of(experiment: Experiment, conv_scale: float = 1.0) -> str:
+    """The choices that the experiment changes, as `T1: after the ReLU`; empty if it changes none.
+
+    `conv_scale` is the factor on conv layers' lambda that is unchanged. Without it, entropy is averaged over
+    as many positions (T2).
+    """
+    parts = [
+        f"{number}: {words[value]}"
+        for field, (number, words) in READINGS.items()
+        if (value := getattr(experiment, field)) in words
+    ]
+    family, strength = _tuned(experiment)
+    if family in ("weight decay", "label smoothing"):
+        parts.append(f"{family} {strength:g}")
+    if family == "dropout" and strength != Experiment.model_fields["dropout"].default:
+        parts.append(f"dropout {strength:g}")
+    if experiment.sparsity:
+        parts.append(WITHOUT_FC1 if np.isnan(strength) else f"λ = {strength:g}")
+    elif experiment.strengths()["sparsity"] and experiment.lambda_conv_scale != conv_scale:
+        parts.append("T2: mean over positions")
+    return ", ".join(parts)
+
+
+def _tuned(experiment: Experiment) -> tuple[str, float]:
+    """Family of regularisers whose strength can be tuned, and the strength; "" and NaN for none."""
+    for field in ("weight_decay", "label_smoothing"):
+        if strength := getattr(experiment, field):
+            return field.replace("_", " "), strength
+    if experiment.network == "dropNet":
+        return "dropout", experiment.dropout
+    if experiment.network == "sr2Net":
+        return "SparsityReg", experiment.strengths()["sparsity"].get("fc1", np.nan)
+    return "", np.nan
+
+
+def outcomes(curves: xr.Dataset | None, described: Sequence[Experiment]) -> pd.DataFrame:
+    """One row per run of `curves` that is one of the experiments.
+
+    **Returns:** the columns of `analysis.summary` but `others`, so that runs of one seed can be paired, and
+
+    - `label`: network and `change` (see `change_of`); `family` and `strength`: which regulariser is tuned,
+      and its strength, unless a reading is changed;
+    - `center` and `penalty`: the readings T3 and T4;
+    - `monitor_accuracy`: at the chosen epoch, on the images by which it is chosen;
+    - `entropy_end`, and `entropy_drop` from the best epoch to the end: mean over conv3, conv4 and fc1, in
+      shares of ln D;
+    - `correlation:filters`, `correlation:components`: mean |c| of conv1's filters at the end; NaN where the
+      run did not keep it.
+
+    **Raises:** `StudyError` if no run is one of the experiments.
+    """
+    by_id = {experiment.id: experiment for experiment in described}
+    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in by_id]
+    if curves is None or not there:
+        raise StudyError("there are no runs of these readings: none are published, and none were trained")
+    curves, mine = only(curves, run=there), [by_id[run] for run in there]
+    table = summary(curves).drop(columns="others")
+    targeted = [layer for layer in TARGETED if layer in curves["layer"]]
+    whole = np.log(curves["channels"].sel(layer=targeted).to_numpy())  # (run, layer), nats
+    best, end = (
+        table[[f"entropy_{moment}:{layer}" for layer in targeted]].to_numpy() / whole
+        for moment in ("best", "end")
+    )
+    conv_scale = max(experiment.lambda_conv_scale for experiment in described)
+    changes = [change_of(experiment, conv_scale) for experiment in mine]
+    families = [("", np.nan) if "T" in change else _tuned(e) for e, change in zip(mine, changes, strict=True)]
+    columns: dict[str, object] = {
+        "label": [f"{e.network} {change}".rstrip() for e, change in zip(mine, changes, strict=True)],
+        "change": changes,
+        "family": [family for family, _ in families],
+        "strength": [strength for _, strength in families],
+        "center": [experiment.center for experiment in mine],
+        "penalty": [experiment.decorrelation_penalty for experiment in mine],
+        "monitor_accuracy": trained(curves)["monitor_accuracy"].sel(split="monitor").max("epoch").to_numpy(),
+        "entropy_end": end.mean(1),
+        "entropy_drop": (best - end).mean(1),
+    }
+    columns |= {f"correlation:{center}": _at_the_end(curves, center) for center in ("filters", "components")}
+    return table.assign(**columns)
+
+
+def _at_the_end(curves: xr.Dataset, center: str) -> np.ndarray:
+    if "correlation" not in curves:
+        return np.full(curves.sizes["run"], np.nan)
+    of_conv1 = curves["correlation"].sel(layer="conv1", center=center)
+    return of_conv1.sel(epoch=curves["epochs"] - 1).to_numpy()
+
+
+def _readings(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """(network, change) of each cell that is another reading, in the order of T1 to T7."""
+    cells = table[table["change"].str.startswith("T")][["network", "change"]].drop_duplicates()
+    if cells.empty:
+        raise StudyError("there are no runs of other readings")
+    found = [(str(network), str(change)) for network, change in cells.itertuples(index=False)]
+    return sorted(found, key=lambda cell: (cell[1][:2], cell[0]))
+
+
+def _paired(table: pd.DataFrame, a: str, b: str, quantity: str) -> pd.Series:
+    """Label `a` less label `b`, by the seeds that both have."""
+    first, second = (table[table["label"] == label].set_index("seed")[quantity] for label in (a, b))
+    return (first - second).dropna()
+
+
+def effects(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences that each reading makes: the changed network less the unchanged one, paired by seed.
+
+    **Returns:** one row per reading, network and quantity: n pairs, `mean`, `sd`, `low` to `high` (95 % t
+    interval), and `holm`, the p value of a two-sided t test corrected over all readings of one quantity.
+    """
+    rows = []
+    for quantity in QUANTITIES:
+        cells = _readings(table)
+        pairs = [_paired(table, f"{network} {change}", network, quantity) for network, change in cells]
+        p = [2 * min(one_sided(each.to_numpy(), 0, side) for side in (1, -1)) for each in pairs]
+        for (network, change), each, corrected in zip(cells, pairs, holm(p, len(cells)), strict=True):
+            row = {"reading": change, "network": network, "quantity": quantity}
+            rows.append(row | describe(each)._asdict() | {"holm": corrected if len(each) > 1 else np.nan})
+    return pd.DataFrame(rows).drop(columns="missing")
+
+
+def findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Each network less its reference, in our reading and in each other one, over the same seeds.
+
+    **Returns:** one row per reading, pair of networks and quantity: n pairs; mean, 95 % t interval and
+    `direction` (1 higher, -1 lower, 0 if the interval holds zero) in `ours` and in the `other` reading, as
+    `ours_low`, `other_low` and so on. The reference is changed too where it was trained so.
+    """
+    rows = []
+    for network, change in _readings(table):
+        if network not in REFERENCE:
+            continue
+        reference, changed = REFERENCE[network], f"{REFERENCE[network]} {change}"
+        pairs = {
+            "ours": (network, reference),
+            "other": (f"{network} {change}", changed if changed in set(table["label"]) else reference),
+        }
+        for quantity in QUANTITIES:
+            values = {name: _paired(table, *pair, quantity) for name, pair in pairs.items()}
+            seeds = values["ours"].index.intersection(values["other"].index)
+            row = {"reading": change, "networks": f"{network} less {reference}", "quantity": quantity}
+            ours, other = (_numbers(name, describe(each[seeds])) for name, each in values.items())
+            rows.append({**row, "n": len(seeds), **ours, **other})
+    return pd.DataFrame(rows)
+
+
+def _numbers(name: str, found: Description) -> dict[str, float]:
+    ends = {f"{name}_low": found.low, f"{name}_high": found.high}
+    return {name: found.mean} | ends | {f"{name}_direction": found.direction}
+
+
+def strengths(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of sr2Net by lambda, of the seeds that all have; `StudyError` if there is one strength."""
+    mine = table[(table["family"] == "SparsityReg") & table["strength"].notna()]
+    if mine["strength"].nunique() < 2:
+        raise StudyError("there are no runs of several strengths of SparsityReg")
+    return _of_common_seeds(mine).sort_values(["strength", "seed"])
+
+
+def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    common = set.intersection(*(set(same["seed"]) for _, same in runs.groupby("strength")))
+    return runs[runs["seed"].isin(common)]
+
+
+def tuned(table: pd.DataFrame, quantity: str = "chosen_accuracy") -> pd.DataFrame:
+    """Three strengths of each family of regularisers, less vanillaNet, paired by seed.
+
+    The strength with the highest mean accuracy on the monitor images is `chosen`; the validation images, by
+    which it is judged, have no part in it.
+
+    **Returns:** one row per family and strength: network, label, `chosen`, n pairs, `mean`, `sd`, `low` to
+    `high` (95 % t interval).
+    """
+    rows = []
+    for family, strengths_tried in TRIED.items():
+        mine = table[(table["family"] == family) & table["strength"].isin(strengths_tried)]
+        if mine.empty:
+            continue
+        mine = _of_common_seeds(mine)
+        accuracy = mine.groupby("strength")["monitor_accuracy"].mean()
+        same = table[table["seed"].isin(mine["seed"])]
+        for strength, runs in mine.groupby("strength"):
+            network, label = runs[["network", "label"]].iloc[0]
+            row = {"family": family, "strength": strength, "network": network, "label": label}
+            found = describe(_paired(same, label, "vanillaNet", quantity))
+            rows.append(row | {"chosen": strength == accuracy.idxmax()} | found._asdict())
+    if not rows:
+        raise StudyError("there are no runs of tuned regularisers")
+    return pd.DataFrame(rows).drop(columns="missing")
+
+
+def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
+    """Runs of the unchanged networks that overfit by the registered rule (T10) and by simpler ones.
+
+    A simpler rule asks that the rise after the smoothed minimum lies above its 95 % bootstrap interval over
+    validation images, or that it exceeds 2 % of the lowest loss; `sigma` is the width of the smoothing in
+    epochs.
+
+    **Returns:** one row per rule and network: n runs, `overfit`, those in which it finds a moment of
+    overfitting, and `epoch`, the median moment.
+    """
+    unchanged = table[table["change"] == ""]
+    curves = only(curves, run=unchanged["run"].tolist())
+    moments = {"registered": onset(curves)}
+    thresholds: dict[str, Literal["bootstrap"] | float] = {"bootstrap": "bootstrap", "2 %": 0.02}
+    for name, threshold in thresholds.items():
+        for sigma in (0.0, SMOOTHING, 2 * SMOOTHING):
+            found = moment_of_overfitting(curves, smoothing=sigma, threshold=threshold)
+            moments[f"{name}, sigma {sigma:g}"] = found
+    rows = []
+    for rule, epochs in moments.items():
+        for label in labels(curves):
+            mine = epochs.isel(run=(curves["label"] == label).to_numpy())
+            counts = {"n": mine.sizes["run"], "overfit": int(mine.notnull().sum())}
+            rows.append({"rule": rule, "network": label} | counts | {"epoch": float(mine.median())})
+    return pd.DataFrame(rows)
