@@ -15,7 +15,7 @@ from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import claims, figures
-from sparsity_lib.study.analysis import coherent, gap, noise, questions, readings, rivals, warning
+from sparsity_lib.study.analysis import choices, coherent, filters, gap, noise, questions, rivals, warning
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.warning import detection
 from sparsity_lib.study.claims import verdicts
@@ -33,7 +33,7 @@ WITHOUT = {"architectures", "correlation_histograms"}
 # Figures whose values go from left to right, but for a panel with words below it.
 SIDEWAYS = {
     "accuracies",
-    "decorrelating",
+    "decorrelation_descents",
     "gap_or_level",
     "growth",
     "language_differences",
@@ -66,7 +66,7 @@ def detail() -> xr.Dataset:
 @cache
 def outcomes() -> pd.DataFrame:
     """The laptop's readings, with correlations where its curves lack them."""
-    table = readings.outcomes(study.published("laptop"), readings.experiments("laptop"))
+    table = choices.outcomes(study.published("laptop"), choices.experiments("laptop"))
     return table.assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
 
 
@@ -107,9 +107,10 @@ DRAW = {
     "around_the_moment": lambda: figures.around_the_moment(warning.speeds(detail())),
     "coherence_curves": lambda: figures.coherence_curves(shrinking(), shrinking()),
     "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
-    "decorrelating": lambda: figures.decorrelating(readings.descents(filters=8, shape=(1, 3, 3))),
+    "decorrelation_descents": lambda: figures.decorrelation_descents(
+        filters.descents(filters=8, shape=(1, 3, 3))
+    ),
     "effective_ranks": lambda: figures.effective_ranks(measured("knockout_accuracy")),
-    "entropy_against_sd": lambda: figures.entropy_against_sd(detail()),
     "entropy_curves": lambda: figures.entropy_curves(detail(), runs()),
     "gap_curves": lambda: figures.gap_curves(detail()),
     "gap_or_level": lambda: figures.gap_or_level(gap.told_by(detail(), resamples=20)),
@@ -136,7 +137,7 @@ DRAW = {
     "paired_ways": lambda: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking()))),
     "pulls": lambda: figures.pulls(coherent.outcomes(shrinking())),
     "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
-    "reading_effects": lambda: figures.reading_effects(readings.effects(outcomes())),
+    "reading_effects": lambda: figures.reading_effects(outcomes()),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
     "sparsity_and_loss": lambda: figures.sparsity_and_loss(runs().isel(run=slice(3))),
@@ -144,8 +145,8 @@ DRAW = {
         coherent.outcomes(shrinking()), coherent.outcomes(shrinking())
     ),
     "strengths": lambda: figures.strengths(questions.strengths()),
-    "trained_correlations": lambda: figures.trained_correlations(readings.correlations(outcomes())),
-    "tuned_baselines": lambda: figures.tuned_baselines(readings.tuned(outcomes())),
+    "trained_correlations": lambda: figures.trained_correlations(outcomes()),
+    "tuned_baselines": lambda: figures.tuned_baselines(outcomes()),
     "validation_against_training": lambda: figures.validation_against_training(runs()),
     "warning_leads": lambda: figures.warning_leads(chosen_and_judged()[1].judged),
     "warning_outcomes": lambda: figures.warning_outcomes(chosen_and_judged()),

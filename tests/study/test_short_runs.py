@@ -14,7 +14,7 @@ from test_figures import png
 
 from sparsity_lib import study
 from sparsity_lib.study import claims, figures
-from sparsity_lib.study.analysis import coherent, gap, questions, readings, rivals, warning
+from sparsity_lib.study.analysis import choices, coherent, gap, questions, rivals, warning
 from sparsity_lib.study.analysis.warning import detection
 from sparsity_lib.study.claims import verdicts
 from sparsity_lib.study.language import told as of_language
@@ -56,7 +56,7 @@ def shrinking(epochs: int) -> xr.Dataset:
 
 @cache
 def outcomes(epochs: int) -> pd.DataFrame:
-    return readings.outcomes(cut(study.published("laptop"), epochs), readings.experiments("laptop"))
+    return choices.outcomes(cut(study.published("laptop"), epochs), choices.experiments("laptop"))
 
 
 @cache
@@ -82,7 +82,6 @@ MADE: dict[str, Callable[[int], object]] = {
     "coherence_curves": lambda n: figures.coherence_curves(shrinking(n), shrinking(n)),
     "correlation_histograms": lambda n: figures.correlation_histograms(made(n)[0]),
     "effective_ranks": lambda n: figures.effective_ranks(runs(n)),
-    "entropy_against_sd": lambda n: figures.entropy_against_sd(runs(n)),
     "entropy_curves": lambda n: figures.entropy_curves(runs(n), runs(n)),
     "entropy_table": lambda n: figures.entropy_table(runs(n)),
     "gap_curves": lambda n: figures.gap_curves(runs(n)),
@@ -107,7 +106,7 @@ MADE: dict[str, Callable[[int], object]] = {
     "paired_ways": lambda n: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking(n)))),
     "primary_claims": lambda n: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs(n))),
     "pulls": lambda n: figures.pulls(coherent.outcomes(shrinking(n))),
-    "reading_effects": lambda n: figures.reading_effects(readings.effects(outcomes(n))),
+    "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
     "receptive_field": lambda n: figures.receptive_field(made(n)[0]),
     "response_curve": lambda n: figures.response_curve(outcomes(n)),
     "rise_table": lambda n: figures.rise_table(warning.rise_table(warning.rises(runs(n)))),
@@ -115,18 +114,16 @@ MADE: dict[str, Callable[[int], object]] = {
     "strength_sweep": lambda n: figures.strength_sweep(*[coherent.outcomes(shrinking(n))] * 2),
     "timing_table": lambda n: figures.timing_table(gap.timing(runs(n))),
     "trained_correlations": lambda n: figures.trained_correlations(
-        readings.correlations(
-            outcomes(n).assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
-        )
+        outcomes(n).assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
     ),
-    "tuned_baselines": lambda n: figures.tuned_baselines(readings.tuned(outcomes(n))),
+    "tuned_baselines": lambda n: figures.tuned_baselines(outcomes(n)),
     "validation_against_training": lambda n: figures.validation_against_training(runs(n)),
     "warning_leads": lambda n: figures.warning_leads(judged(n)[0].judged),
     "warning_outcomes": lambda n: figures.warning_outcomes(judged(n)),
     "warning_table": lambda n: figures.warning_table(judged(n)),
 }
 # Made of no run's epochs.
-OTHERS_MADE = {"decorrelating", "noise_variances", "penalty_ratios", "strengths", "widths_table"}
+OTHERS_MADE = {"decorrelation_descents", "noise_variances", "penalty_ratios", "strengths", "widths_table"}
 # Runs that short have nothing of which these are made, which is one line.
 NOTHING = {
     "accuracy_against_compression": "learned anything",

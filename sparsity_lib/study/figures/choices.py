@@ -49,7 +49,7 @@ def reading_effects(table: pd.DataFrame) -> Figure:
             told_dot(ax, at, row, line_style(row.network)["color"], of)
         ax.axvline(0, **ZERO)
         ax.set_title(words)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.grid(axis="y", visible=False)
     name_rows(axes[0], [reading for reading, _ in rows])
     fig.supxlabel("changed by the reading, paired by seed")

@@ -1,0 +1,140 @@
+"""Conclusions of the page on choices: the published numbers that its words rest on."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from sparsity_lib import study
+from sparsity_lib.study.analysis import choices, comparison, filters
+
+T2, T6 = "T2: mean over positions", "T6: PyTorch's initialisation"
+PER_CONVOLUTION = "dropNet T5: dropout per convolution"
+
+Compare = Callable[[str, str, str], comparison.Description]
+
+
+def outcomes(profile: str) -> pd.DataFrame:
+    return choices.outcomes(study.published(profile), choices.experiments(profile))
+
+
+@pytest.fixture(scope="module")
+def digits() -> pd.DataFrame:
+    return outcomes("laptop")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> pd.DataFrame:
+    return outcomes("desktop")
+
+
+@pytest.fixture(scope="module")
+def on_digits(digits: pd.DataFrame) -> Compare:
+    return lambda a, b, quantity: comparison.compare(digits, a, b, quantity)
+
+
+@pytest.fixture(scope="module")
+def on_photographs(photographs: pd.DataFrame) -> Compare:
+    return lambda a, b, quantity: comparison.compare(photographs, a, b, quantity)
+
+
+def clear(table: pd.DataFrame) -> set[tuple[str, str]]:
+    """(reading, quantity) of the effects that remain after Holm's correction."""
+    effects = choices.effects(table)
+    found = effects[effects["holm"] < 0.05]
+    return set(zip(found["reading"], found["quantity"], strict=True))
+
+
+def test_no_finding_changes_its_sign(digits: pd.DataFrame, photographs: pd.DataFrame) -> None:
+    for table in (digits, photographs):
+        found = choices.findings(table)
+        assert len(found) >= 39
+        assert (found["ours_direction"] * found["other_direction"] >= 0).all()
+        accuracy = choices.effects(table).query("quantity == 'chosen_accuracy'")
+        assert accuracy["mean"].abs().max() < 0.025
+
+
+def test_effects_that_remain_after_correction(digits: pd.DataFrame, photographs: pd.DataFrame) -> None:
+    assert clear(digits) == {
+        (T2, "val_loss_rise"),
+        (T2, "entropy_drop"),
+        (T6, "entropy_drop"),
+        ("T4: absolute", "entropy_drop"),
+        ("T4: squared", "chosen_accuracy"),
+    }
+    dropout = "T5: dropout per convolution"
+    assert clear(photographs) == {(dropout, "val_loss_rise"), (dropout, "entropy_drop")}
+
+
+def test_strength_per_position_and_initialisation_matter(on_digits: Compare) -> None:
+    assert on_digits(f"sr2Net {T2}", "sr2Net", "val_loss_rise").low > 0.1
+    assert on_digits("sr2Net", "vanillaNet", "chosen_accuracy").low > 0
+    assert on_digits(f"sr2Net {T2}", "vanillaNet", "chosen_accuracy").direction == 0
+    assert on_digits(f"vanillaNet {T6}", "vanillaNet", "entropy_drop").high < -0.2
+    ours = on_digits("sr2Net", "vanillaNet", "val_loss_rise")
+    other = on_digits(f"sr2Net {T6}", f"vanillaNet {T6}", "val_loss_rise")
+    assert ours.high < other.low < other.high < 0
+
+
+def test_dropout_per_convolution_overfits_less_on_photographs(on_photographs: Compare) -> None:
+    assert on_photographs(PER_CONVOLUTION, "dropNet", "val_loss_rise").high < -0.4
+
+
+def test_absolute_correlations_are_the_reading_nearest_to_none(photographs: pd.DataFrame) -> None:
+    conv1 = photographs.groupby("label")["correlation:filters"].mean()
+    readings = conv1[conv1.index.str.startswith("sr3Net")]
+    assert len(readings) == 12
+    assert readings.idxmin() == "sr3Net T4: absolute"
+    assert readings.min() < 0.05
+    assert conv1["sr3Net"] > 0.9 * conv1["vanillaNet"]
+    found = filters.descents(filters=16).set_index(["filters", "center", "penalty"])["after"]
+    assert found["two opposite clusters", "filters", "signed"] > 0.95
+    assert found["two opposite clusters", "filters", "absolute"] < 0.5
+
+
+def test_counts_of_overfitting_depend_on_the_rule(digits: pd.DataFrame, photographs: pd.DataFrame) -> None:
+    published = study.published("laptop")
+    assert published is not None
+    found = choices.overfitting_by_rule(published, digits)
+    assert (found["n"] == 20).all()
+    counts = found.set_index(["rule", "network"])["overfit"]
+    assert counts["registered", "sr2Net ×16"] <= 2
+    assert counts["bootstrap, sigma 2", "sr2Net ×16"] > 10
+    assert counts["registered", "vanillaNet"] > 10
+    assert (found.groupby("network")["overfit"].idxmin().map(found["rule"]) == "registered").all()
+    published = study.published("desktop")
+    assert published is not None
+    simpler = choices.overfitting_by_rule(published, photographs).query("rule != 'registered'")
+    assert (simpler["overfit"] == simpler["n"]).all()
+
+
+def test_the_papers_strength_is_a_good_one_on_photographs(
+    on_digits: Compare, on_photographs: Compare
+) -> None:
+    for strength in ("0.0001", "0.1"):
+        assert on_photographs(f"sr2Net λ = {strength}", "sr2Net", "chosen_accuracy").high < 0
+    assert on_photographs("sr2Net λ = 0.01", "sr2Net", "chosen_accuracy").direction == 0
+    assert on_photographs("sr2Net λ = 0.01", "sr2Net", "val_loss_rise").high < 0
+    for strength in ("1e-05", "0.0001", "0.01", "0.1"):
+        assert on_digits(f"sr2Net λ = {strength}", "sr2Net", "chosen_accuracy").direction == 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "directions"),
+    [
+        ("laptop", {"dropout": 1, "weight decay": 0, "label smoothing": 0}),
+        ("desktop", {"dropout": 0, "weight decay": -1, "label smoothing": -1}),
+    ],
+)
+def test_tuned_baselines_less_tuned_sparsity_reg(
+    profile: str, directions: dict[str, int], request: pytest.FixtureRequest
+) -> None:
+    table = request.getfixturevalue({"laptop": "digits", "desktop": "photographs"}[profile])
+    labels = choices.tuned(table).query("chosen").set_index("family")["label"]
+    found = {
+        family: comparison.compare(table, labels[family], labels["SparsityReg"], "chosen_accuracy").direction
+        for family in directions
+    }
+    assert found == directions
+    if profile == "desktop":
+        assert comparison.compare(table, "normNet", labels["SparsityReg"], "chosen_accuracy").low > 0
