@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from sparsity_lib import study
 from sparsity_lib.study.analysis import choices, comparison, filters
 
 T2, T6 = "T2: mean over positions", "T6: PyTorch's initialisation"
@@ -14,18 +13,14 @@ PER_CONVOLUTION = "dropNet T5: dropout per convolution"
 Compare = Callable[[str, str, str], comparison.Description]
 
 
-def outcomes(profile: str) -> pd.DataFrame:
-    return choices.outcomes(study.published(profile), choices.experiments(profile))
-
-
 @pytest.fixture(scope="module")
 def digits() -> pd.DataFrame:
-    return outcomes("laptop")
+    return choices.load("laptop")[1]
 
 
 @pytest.fixture(scope="module")
 def photographs() -> pd.DataFrame:
-    return outcomes("desktop")
+    return choices.load("desktop")[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +87,15 @@ def test_absolute_correlations_are_the_reading_nearest_to_none(photographs: pd.D
     assert found["two opposite clusters", "filters", "absolute"] < 0.5
 
 
-def test_counts_of_overfitting_depend_on_the_rule(digits: pd.DataFrame, photographs: pd.DataFrame) -> None:
-    published = study.published("laptop")
-    assert published is not None
-    found = choices.overfitting_by_rule(published, digits)
+def test_counts_of_overfitting_depend_on_the_rule() -> None:
+    found = choices.overfitting_by_rule(*choices.load("laptop"))
     assert (found["n"] == 20).all()
     counts = found.set_index(["rule", "network"])["overfit"]
     assert counts["registered", "sr2Net ×16"] <= 2
     assert counts["bootstrap, sigma 2", "sr2Net ×16"] > 10
     assert counts["registered", "vanillaNet"] > 10
     assert (found.groupby("network")["overfit"].idxmin().map(found["rule"]) == "registered").all()
-    published = study.published("desktop")
-    assert published is not None
-    simpler = choices.overfitting_by_rule(published, photographs).query("rule != 'registered'")
+    simpler = choices.overfitting_by_rule(*choices.load("desktop")).query("rule != 'registered'")
     assert (simpler["overfit"] == simpler["n"]).all()
 
 

@@ -84,13 +84,26 @@ def test_an_experiment_of_two_grids_is_in_the_queue_once() -> None:
 def test_runs_or_a_grid_that_are_missing_are_one_line(table: pd.DataFrame) -> None:
     with pytest.raises(StudyError, match="the profile paper has no grid 'readings'"):
         choices.experiments("paper")
-    for curves in (None, one()):
-        with pytest.raises(StudyError, match="there are no runs of these readings"):
-            choices.outcomes(curves, EXPERIMENTS)
+    with pytest.raises(StudyError, match="no runs of these readings are published; give seeds"):
+        choices.load("laptop", epochs=3)
     unchanged = table[table["change"] == ""].assign(family="")
     for compute in (choices.effects, choices.findings, choices.strengths, choices.tuned):
         with pytest.raises(StudyError, match="there are no runs"):
             compute(unchanged)
+
+
+def test_published_runs_are_read_and_those_of_seeds_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves, table = choices.load("paper")  # which has no such grid
+    assert table["run"].tolist() == curves["run"].to_numpy().tolist()
+    assert set(table["dataset"]) == {"digits"}
+    assert set(table["seed"]) == set(range(100, 120))
+
+    def one_run(planned: list[study.Experiment]) -> list[study.Run]:
+        return [study.train(planned[0])]
+
+    monkeypatch.setattr(choices, "load_or_train_all", one_run)
+    _, table = choices.load("laptop", "7", epochs=1, limit=60)
+    assert table[["seed", "dataset", "epochs", "limit"]].to_numpy().tolist() == [[7, "digits", 1, 60]]
 
 
 def test_the_mean_over_sixteen_positions_is_the_sum_at_a_sixteenth() -> None:

@@ -66,7 +66,7 @@ def detail() -> xr.Dataset:
 @cache
 def outcomes() -> pd.DataFrame:
     """The laptop's readings, with correlations where its curves lack them."""
-    table = choices.outcomes(study.published("laptop"), choices.experiments("laptop"))
+    _, table = choices.load("laptop")
     return table.assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
 
 

@@ -56,7 +56,7 @@ def shrinking(epochs: int) -> xr.Dataset:
 
 @cache
 def outcomes(epochs: int) -> pd.DataFrame:
-    return choices.outcomes(cut(study.published("laptop"), epochs), choices.experiments("laptop"))
+    return choices.outcomes(cut(choices.load("laptop")[0], epochs), choices.experiments("laptop"))
 
 
 @cache

@@ -25,8 +25,11 @@ from sparsity_lib.study.analysis.summary import (
 )
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.profiles import grid
+from sparsity_lib.study.profiles import grid, with_grid
+from sparsity_lib.study.queue.scheduling import load_or_train_all
 from sparsity_lib.study.recipes import TARGETED
+from sparsity_lib.study.runs.results import curves as curves_of
+from sparsity_lib.study.runs.results import published
 from sparsity_lib.study.selection import Listed, parse_seeds, select
 
 NETWORKS = "vanillaNet,dropNet,normNet,sr2Net,sr3Net,varNet"  # in the default reading, to compare with
@@ -69,6 +72,27 @@ def experiments(profile: str, seeds: Listed | None = "", **asked: Any) -> list[E
     return [*(e for e in unchanged if _setting(e) in settings), *changed]
 
 
+def load(profile: str, seeds: Listed | None = "", **asked: Any) -> tuple[xr.Dataset, pd.DataFrame]:
+    """Curves and `outcomes` of the profile's readings: of its published runs, or, given seeds, of theirs.
+
+    Runs of these seeds are loaded if they are there, and else trained. The laptop stands in for a profile
+    that has no grid "readings" or, without seeds, no published runs of it. `asked` is that of `experiments`.
+    """
+    profile = with_grid("readings", profile)
+    if parse_seeds(seeds):
+        described = experiments(profile, seeds, **asked)
+        curves: xr.Dataset | None = curves_of(load_or_train_all(described))
+    else:
+        profile = "laptop" if published(profile, "readings.nc") is None else profile
+        described, curves = experiments(profile, **asked), published(profile)
+    ids = {experiment.id for experiment in described}
+    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in ids]
+    if curves is None or not there:
+        raise StudyError("no runs of these readings are published; give seeds, and they are trained")
+    curves = only(curves, run=there)
+    return curves, outcomes(curves, described)
+
+
 def _setting(experiment: Experiment) -> tuple[object, ...]:
     fields = ("dataset", "size", "limit", "label_noise", "optimizer", "epochs", "data_seed")
     return (experiment.learning_rate(), *(getattr(experiment, field) for field in fields))
@@ -109,8 +133,8 @@ def _tuned(experiment: Experiment) -> tuple[str, float]:
     return "", np.nan
 
 
-def outcomes(curves: xr.Dataset | None, described: Sequence[Experiment]) -> pd.DataFrame:
-    """One row per run of `curves` that is one of the experiments.
+def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFrame:
+    """One row per run of `curves`, each of which is one of the experiments.
 
     **Returns:** the columns of `analysis.summary` but `others`, so that runs of one seed can be paired, and
 
@@ -122,14 +146,9 @@ def outcomes(curves: xr.Dataset | None, described: Sequence[Experiment]) -> pd.D
       shares of ln D;
     - `correlation:filters`, `correlation:components`: mean |c| of conv1's filters at the end; NaN where the
       run did not keep it.
-
-    **Raises:** `StudyError` if no run is one of the experiments.
     """
     by_id = {experiment.id: experiment for experiment in described}
-    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in by_id]
-    if curves is None or not there:
-        raise StudyError("there are no runs of these readings: none are published, and none were trained")
-    curves, mine = only(curves, run=there), [by_id[run] for run in there]
+    mine = [by_id[run] for run in curves["run"].to_numpy().tolist()]
     table = summary(curves).drop(columns="others")
     targeted = [layer for layer in TARGETED if layer in curves["layer"]]
     whole = np.log(curves["channels"].sel(layer=targeted).to_numpy())  # (run, layer), nats

@@ -241,7 +241,7 @@ def strengths(settings_: Sequence[tuple[str, str]] | None = None, lambda_: float
     return pd.DataFrame(rows).set_index(["images", "size"])
 
 
-# 4. Was the baseline tuned as hard? That is answered from the readings' grid: `readings.tuned`.
+# 4. Was the baseline tuned as hard? See `choices.tuned`.
 
 
 # 5. Best accuracy is optimistic.
