@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike
 from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import claims, figures
+from sparsity_lib.study import figures
 from sparsity_lib.study.analysis import choices, coherent, filters, gap, noise, questions, rivals, warning
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.warning import detection
-from sparsity_lib.study.claims import verdicts
 from sparsity_lib.study.figures import data
 from sparsity_lib.study.language import told as of_language
 from sparsity_lib.study.runs import results
@@ -40,9 +39,7 @@ SIDEWAYS = {
     "language_sparsity",
     "optimism",
     "paired_differences",
-    "other_papers_claims",
     "paired_ways",
-    "primary_claims",
     "reading_effects",
     "trained_correlations",
     "tuned_baselines",
@@ -97,7 +94,6 @@ def file(network: str) -> study.Run:
     return study.load(next(path for path in files if path.name.startswith(network)))
 
 
-RULES, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
     "accuracy_against_compression": lambda: figures.accuracy_against_compression(
@@ -131,12 +127,8 @@ DRAW = {
         rivals.differences(rivals.outcomes(runs()), "vanillaNet"), "vanillaNet"
     ),
     "penalty_ratios": lambda: figures.penalty_ratios(noise.logistic_increases(draws=50)),
-    "other_papers_claims": lambda: figures.other_papers_claims(
-        OTHERS, [], verdicts.on_the_laptop(OTHERS, runs())
-    ),
     "paired_ways": lambda: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking()))),
     "pulls": lambda: figures.pulls(coherent.outcomes(shrinking())),
-    "primary_claims": lambda: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs())),
     "reading_effects": lambda: figures.reading_effects(outcomes()),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
@@ -238,23 +230,6 @@ def test_entropy_curves_are_told_by_layer_and_quantity() -> None:
     limits = table[table["drawn"] == "ln D"]["value"]
     assert limits[("entropy (nats)", "conv3")].item() == pytest.approx(np.log(32), rel=1e-5)
     assert (table["drawn"] == "median moment of overfitting").sum() == 2
-
-
-def test_forest_plots_are_told_with_intervals_margins_and_the_papers_values() -> None:
-    judged = verdicts.on_the_laptop(RULES, runs())
-    table = told(figures.primary_claims(RULES, [], judged))
-    primary = {claim.claim for claim in RULES.claims if claim.primary}
-    assert set(table["claim"]) == primary
-    ours = table[table["drawn"] == data.INTERVAL].set_index("claim")
-    assert set(ours["status"]) == {"laptop: no verdict"}
-    for each in judged:
-        if each.claim.claim in ours.index and each.effect.n:
-            row, effect = ours.loc[each.claim.claim], each.effect
-            expected = (effect.n, effect.mean, effect.low, effect.high)
-            assert tuple(row[["n", "value", "low", "high"]]) == pytest.approx(expected, rel=1e-5)
-    margins = table[table["drawn"] == "margin"]
-    assert (margins["low"] == -margins["high"]).all()
-    assert len(margins) == len(primary)
 
 
 def test_maps_are_told_by_position(tiny_run: study.Run) -> None:

@@ -13,10 +13,9 @@ from test_figure_data import detail
 from test_figures import png
 
 from sparsity_lib import study
-from sparsity_lib.study import claims, figures
+from sparsity_lib.study import figures
 from sparsity_lib.study.analysis import choices, coherent, gap, questions, rivals, warning
 from sparsity_lib.study.analysis.warning import detection
-from sparsity_lib.study.claims import verdicts
 from sparsity_lib.study.language import told as of_language
 
 NETWORKS = ("vanillaNet", "normNet", "sr2Net", "sr3Net")
@@ -68,7 +67,6 @@ def judged(epochs: int) -> list[warning.Transfer]:
     return [warning.Transfer("these", 1, detection.judge(runs(epochs), warning.AS_IT_COMES))]
 
 
-RULES, OTHERS = claims.load(), claims.load(claims.OTHER_PAPERS)
 # By figure or table, for so many epochs.
 MADE: dict[str, Callable[[int], object]] = {
     "accuracies": lambda n: figures.accuracies(runs(n), runs(n)),
@@ -96,15 +94,11 @@ MADE: dict[str, Callable[[int], object]] = {
     "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
     "matched_losses": lambda n: figures.matched_losses(runs(n)),
     "optimism": lambda n: figures.optimism(runs(n)),
-    "other_papers_claims": lambda n: figures.other_papers_claims(
-        OTHERS, [], verdicts.on_the_laptop(OTHERS, runs(n))
-    ),
     "overfitting_table": lambda n: figures.overfitting_table(questions.overfitting(runs(n))),
     "paired_differences": lambda n: figures.paired_differences(
         rivals.differences(rivals.outcomes(runs(n)), "vanillaNet"), "vanillaNet"
     ),
     "paired_ways": lambda n: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking(n)))),
-    "primary_claims": lambda n: figures.primary_claims(RULES, [], verdicts.on_the_laptop(RULES, runs(n))),
     "pulls": lambda n: figures.pulls(coherent.outcomes(shrinking(n))),
     "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
     "receptive_field": lambda n: figures.receptive_field(made(n)[0]),
@@ -128,8 +122,6 @@ OTHERS_MADE = {"decorrelation_descents", "noise_variances", "penalty_ratios", "s
 NOTHING = {
     "accuracy_against_compression": "learned anything",
     "around_the_moment": "moment of overfitting",
-    "other_papers_claims": "no published runs",
-    "primary_claims": "no published runs",
     "timing_table": "moment of overfitting",
 }
 

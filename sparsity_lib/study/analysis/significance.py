@@ -1,42 +1,13 @@
-"""How the ledgers decide from a value a run, or a pair: direction, p, Holm's correction, what n can show."""
+"""Tests and intervals of a value a run, or a pair: t, Wilson, Holm's correction, what n runs can show."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, t
 
 ALPHA, POWER = 0.05, 0.80
-
-
-class Expectation(Protocol):
-    """The part of a claim's criterion that decides: its kind, and the sign expected, 0 for no effect."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def expected(self) -> int: ...
-
-
-def direction(test: Expectation, values: np.ndarray, margin: float) -> str:
-    """The first rule of the ledgers that applies: negligible, supported, opposite or inconclusive."""
-    if test.kind == "share":
-        low, high, hits = *wilson(values), int(values.sum())
-        if test.expected:
-            supported, opposite = low > 0.5, high < 0.5
-        else:
-            supported, opposite = hits == 0 and high < 0.5, low > 0.5
-        return "supported" if supported else "opposite" if opposite else "inconclusive"
-    low90, high90 = interval(values, 0.90)
-    if -margin < low90 and high90 < margin:
-        return "negligible" if test.expected else "supported"
-    low, high = interval(values, 0.95)
-    side = int(low > 0) - int(high < 0)
-    if not side:
-        return "inconclusive"
-    return "supported" if side == test.expected else "opposite"
 
 
 def interval(values: np.ndarray, level: float) -> tuple[float, float]:
@@ -46,18 +17,6 @@ def interval(values: np.ndarray, level: float) -> tuple[float, float]:
         return math.nan, math.nan
     half = float(t.ppf((1 + level) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
-
-
-def p_value(test: Expectation, values: np.ndarray, margin: float) -> float:
-    """Of a two-sided t test against 0, or the larger of the two one-sided ones against the margins.
-
-    NaN for shares and for fewer than two values.
-    """
-    if test.kind == "share":
-        return math.nan
-    if test.expected:
-        return 2 * min(one_sided(values, 0, 1), one_sided(values, 0, -1))
-    return max(one_sided(values, -margin, 1), one_sided(values, margin, -1))
 
 
 def one_sided(values: np.ndarray, bound: float, side: int) -> float:

@@ -1,8 +1,7 @@
-"""The ledgers of the papers' claims, three files: read and checked, and the runs that each claim needs."""
+"""The registered claims, two files: read and checked, and the runs that each claim needs."""
 
 import functools
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import PROJECT
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import WIDTHS
 from sparsity_lib.study.runs import results
 
 _FOLDER = Path(__file__).parent
-LEDGER = _FOLDER / "pilot.yaml"
-ADDED = _FOLDER / "pilot-added.yaml"  # of the same paper, written when some runs had been seen
-OTHER_PAPERS = _FOLDER / "pilot-other-papers.yaml"  # three, known by their abstracts alone
 REGISTRATION = _FOLDER / "registration.yaml"
-REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"
-JUDGED = ("desktop", "paper")  # profiles; the laptop gives no verdict
+REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"  # three, of which we have abstracts
 
 _VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds, readings and learning rates
 
@@ -55,11 +49,11 @@ class Cell(_Strict):
     limit: int | None = None
     epochs: int = paper.EPOCHS
     optimizer: Literal["sgd", "adam"] = "sgd"
-    kind: Literal["direct", "close", "conceptual", "laptop"]
+    kind: Literal["direct", "close", "conceptual"]
 
     @property
     def title(self) -> str:
-        """A few words, as in `cifar10-jpeg, s, 10,000 images`."""
+        """A few words, as in `cifar10, s, 2,000 images, 60 epochs`."""
         parts = [self.dataset, *([self.size] if self.size else [])]
         parts += [f"{self.limit:,} images"] if self.limit else []
         parts += [f"{self.epochs} epochs"] if self.epochs != paper.EPOCHS else []
@@ -67,7 +61,7 @@ class Cell(_Strict):
 
 
 class Criterion(_Strict):
-    """How a claim is judged; the kinds are explained at the head of the ledger."""
+    """How a claim is judged; the kinds are explained at the head of its file."""
 
     kind: Literal["value", "difference", "change", "layers", "sizes", "share", "lead"]
     network: str  # as `results.label` has it, as in "prNet lambda_=1.0"
@@ -90,7 +84,7 @@ class Criterion(_Strict):
 
 
 class Claim(_Strict):
-    """One claim of the paper, in our words; `cells` are in the order in which they decide."""
+    """One claim of the paper, in our words; the first of `cells` decides a primary one."""
 
     id: str
     where: str
@@ -127,7 +121,7 @@ class Ledger(_Strict):
         return float("inf") if test.kind == "share" else float(self.rules["margins"][test.margin_of])
 
 
-def load(path: Path = LEDGER) -> Ledger:
+def load(path: Path = REGISTRATION) -> Ledger:
     """The ledger; `StudyError` naming what is wrong with it."""
     try:
         return Ledger(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -137,11 +131,6 @@ def load(path: Path = LEDGER) -> Ledger:
         told = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = ".".join(map(str, told["loc"]))
         raise StudyError(f"{path}: {place}: {str(told['msg']).splitlines()[0]}") from None
-
-
-def planned(label: str, cell: Cell) -> list[Experiment]:
-    """The confirmatory experiments of a label in a cell: those that the profiles publish; may be none."""
-    return [experiment for experiment in _confirmatory().get(label, ()) if _matches(experiment, cell)]
 
 
 @functools.cache
@@ -161,39 +150,10 @@ def place(cell: Cell) -> tuple[object, ...]:
     return cell.dataset, cell.size, cell.limit, cell.epochs, cell.optimizer
 
 
-def needed(test: Criterion, cell: Cell) -> dict[str, list[Experiment]]:
-    """What a test compares in a cell, by label: the planned experiments of one or two networks or sizes."""
-    found = {label: planned(label, cell) for label in test.networks}
-    if test.kind == "sizes":
-        found["smaller"] = planned(test.network, smaller(cell))
-    return found
-
-
 def smaller(cell: Cell) -> Cell:
     """The same cell at the next smaller size of Table 1."""
     sizes = list(WIDTHS)
     return cell.model_copy(update={"size": sizes[sizes.index(str(cell.size)) - 1]})
-
-
-def judging(ledger: Ledger) -> set[str]:
-    """The ids of the runs that its claims are judged by."""
-    tests = [(claim.test, cell) for claim in ledger.claims if claim.test for cell in claim.cells]
-    return {run.id for test, cell in tests for those in needed(test, cell).values() for run in those}
-
-
-def laptop_cell(claim: Claim) -> Cell | None:
-    """Where the laptop shows the mechanism of a claim, without a verdict; None where it does not."""
-    if claim.test is None or claim.test.kind == "sizes":
-        return None
-    first = claim.cells[0]
-    cell = Cell(
-        dataset="digits",
-        size=None if first.size is None else "s",
-        epochs=max(first.epochs, paper.EPOCHS),  # digits train no shorter
-        optimizer=first.optimizer,
-        kind="laptop",
-    )
-    return cell if all(needed(claim.test, cell).values()) else None
 
 
 @functools.cache
@@ -204,25 +164,6 @@ def _runs_by_label(name: str) -> dict[str, list[Experiment]]:
     for experiment in experiments(name, grids=grids, published=True):
         found.setdefault(results.label(experiment), []).append(experiment)
     return found
-
-
-@functools.cache
-def _confirmatory() -> dict[str, list[Experiment]]:
-    """By label; the laptop's have those of the same networks on larger images."""
-    found: dict[str, list[Experiment]] = {}
-    for name in (*JUDGED, "laptop"):
-        grids = [grid for grid in profile(name).grids if grid != "readings"]
-        for experiment in experiments(name, grids=grids, published=True):
-            if name != "laptop" or _shown(experiment):
-                unscaled = experiment.model_copy(update={"lambda_conv_scale": 1.0})
-                found.setdefault(results.label(unscaled), []).append(experiment)
-    return found
-
-
-def _shown(experiment: Experiment) -> bool:
-    # Of the laptop's: noisy labels, and strengths that are sums over positions scaled to 8 x 8 pixels.
-    literal = experiment.lambda_conv_scale == 1 and experiment.strengths()["sparsity"]
-    return experiment.label_noise > 0 and not literal
 
 
 def _matches(experiment: Experiment, cell: Cell) -> bool:
@@ -237,11 +178,11 @@ def _matches(experiment: Experiment, cell: Cell) -> bool:
 
 def papers_value(test: Criterion, cell: Cell) -> float | None:
     """The paper's number for a difference of (best) accuracies, from Tables 2 and 3; None if it has none."""
-    if test.quantity != "accuracy" or cell.kind == "laptop" or cell.epochs != paper.EPOCHS:
+    if test.quantity != "accuracy" or cell.epochs != paper.EPOCHS:
         return None
     table = paper.accuracies()
     here = table[
-        (table["dataset"] == cell.dataset.removesuffix("-jpeg"))
+        (table["dataset"] == cell.dataset)
         & (table["optimizer"] == cell.optimizer)
         & (table["epochs"] == cell.epochs)
     ]
@@ -258,17 +199,3 @@ def papers_value(test: Criterion, cell: Cell) -> float | None:
     else:
         other = 0.0
     return None if this is None or other is None else this - other
-
-
-def committed_before(commits: Iterable[str], file: str = LEDGER.name) -> dict[str, bool | None]:
-    """Whether each commit has a file, of any name, with a ledger's content; None where git cannot tell."""
-
-    def git(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(PROJECT), *command], capture_output=True, text=True)
-
-    try:
-        content = git("hash-object", str(_FOLDER / file)).stdout.strip()
-        trees = {commit: git("ls-tree", "-r", commit) for commit in commits}
-    except OSError:
-        return dict.fromkeys(commits)
-    return {commit: None if tree.returncode else content in tree.stdout for commit, tree in trees.items()}

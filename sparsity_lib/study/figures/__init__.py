@@ -7,7 +7,6 @@ from sparsity_lib.study.figures.choices import (
     trained_correlations,
     tuned_baselines,
 )
-from sparsity_lib.study.figures.claims import other_papers_claims, primary_claims
 from sparsity_lib.study.figures.coherence import (
     accuracy_against_compression,
     coherence_curves,
@@ -73,12 +72,10 @@ __all__ = [
     "matched_losses",
     "noise_variances",
     "optimism",
-    "other_papers_claims",
     "overfitting_table",
     "paired_differences",
     "paired_ways",
     "penalty_ratios",
-    "primary_claims",
     "pulls",
     "reading_effects",
     "receptive_field",
