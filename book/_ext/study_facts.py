@@ -2,9 +2,8 @@
 
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
-measured of the code's own cost; `{primary-claims}` draws the ledger's primary claims, and `{other-papers}`
-counts what was seen of the other papers' claims; `{faults}` shows what the tests of faults tried, and
-`{workflow-overhead}` what a job of the workflow costs.
+measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts; `{faults}`
+shows what the tests of faults tried, and `{workflow-overhead}` what a job of the workflow costs.
 """
 
 import hashlib
@@ -18,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from docutils import nodes
 from docutils.statemachine import StringList
 from speed_tables import benchmarks
@@ -167,54 +165,17 @@ def workflow_overhead(root: Path) -> list[str]:
 
 
 def primary_claims(root: Path) -> list[str]:
-    """The primary claims' forest plot, and a sentence each on what held, what did not, what is unknown."""
-    import matplotlib as mpl
-
-    from sparsity_lib.study import StudyError, claims, figures, published
-    from sparsity_lib.study.claims import ledger, verdicts
-
-    rules = claims.load()
-    judged = verdicts.judge_all(rules, _judged_by())
-    mechanism = verdicts.on_the_laptop(rules, published("laptop"))
-    told = ledger.outcome(judged, mechanism).splitlines()
-    try:
-        drawn = figures.primary_claims(rules, judged, mechanism)
-    except StudyError as error:
-        return [f"No figure: {error}.", "", *told]
-    picture = root / "book" / "_generated" / "primary-claims.svg"
-    picture.parent.mkdir(exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": picture.stem}):  # else two builds have different identifiers
-        drawn.savefig(picture, metadata={"Date": None})
-    picture.with_suffix(".csv").write_text(figures.data.csv(drawn) or "", encoding="utf-8")
-    return [
-        ":::{figure} /_generated/primary-claims.svg",
-        ":name: fig-primary-claims",
-        ":alt: Forest plot with one panel per primary claim: a dot and a horizontal bar for each set of "
-        "runs, a grey band around zero for the margin, diamonds for the paper's values.",
-        "The primary claims: effects with 95 % intervals, margins within which a difference is none, and the "
-        "paper's values: best epoch, largest size, a single run each.",
-        ":::",
-        "",
-        *told,
-    ]
-
-
-def other_papers(root: Path) -> list[str]:
-    """A line for each of the other three papers: how many of its claims were seen, how many not run."""
-    from sparsity_lib.study import claims, published
-    from sparsity_lib.study.claims import other_papers, verdicts
-
-    rules = claims.load(claims.OTHER_PAPERS)
-    judged = verdicts.judge_all(rules, _judged_by())
-    mechanism = verdicts.on_the_laptop(rules, published("laptop"))
-    return other_papers.outcome(rules, judged, mechanism).splitlines()
-
-
-def _judged_by() -> list[xr.Dataset]:
+    """The primary claims with their cells, finished runs, effects and verdicts."""
     from sparsity_lib.study import claims
-    from sparsity_lib.study.runs import results
+    from sparsity_lib.study.claims import judge, scorecard
 
-    return [part for name in claims.JUDGED for part in results.published_parts(name)]
+    ledger = claims.load()
+    found = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()))
+    rows: list[Row] = [
+        (row.claim, row.cell, row.runs, "" if row.effect != row.effect else f"{row.effect:+.3f}", row.verdict)
+        for row in found[found["primary"]].itertuples()
+    ]
+    return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict"), rows)
 
 
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
@@ -244,5 +205,4 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("faults", _directive(faults))
     app.add_directive("workflow-overhead", _directive(workflow_overhead))
     app.add_directive("primary-claims", _directive(primary_claims))
-    app.add_directive("other-papers", _directive(other_papers))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

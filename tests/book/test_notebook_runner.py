@@ -147,6 +147,11 @@ def test_parameters_are_passed_as_what_they_are(good: Path, project: Path, tmp_p
     assert "other parameters" in runner(project, "01", "--check", "--out", str(tmp_path)).stdout
 
 
+def test_a_notebook_without_a_parameter_of_another_is_executed_without_it(good: Path, project: Path) -> None:
+    checked = runner(project, "01", "02", "--check", "-p", "profile", "laptop")
+    assert checked.stdout == "stale: 02-exit: no page yet\n"
+
+
 def test_what_is_up_to_date_is_left_alone(good: Path, project: Path) -> None:
     before = good.stat().st_mtime_ns
     again = runner(project, "notebooks/01-good.ipynb", "-p", "profile", "laptop")

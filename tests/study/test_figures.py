@@ -6,6 +6,7 @@ import re
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgb
@@ -194,6 +195,9 @@ def test_accuracy_table_has_the_papers_value_only_where_it_is_the_papers():
     assert (
         table.loc[("tiny32-100, s, learning rate 0.01", "sr3Net"), "best"] == "0.2500"
     )  # one run: no deviation
+    drawn = pd.read_csv(io.StringIO(figures.data.csv(figures.accuracies(many(runs))) or ""))
+    diamonds = drawn[drawn["drawn"] == "the paper's value"]
+    assert diamonds[["setting", "network", "value"]].to_numpy().tolist() == [[*row.name, 0.3781]]
     short = figures.accuracy_table(one("sr3Net", dataset="cifar100"))
     assert short["best in the paper"].tolist() == [""]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import xarray as xr
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -19,6 +20,7 @@ _FOLDER = Path(__file__).parent
 REGISTRATION = _FOLDER / "registration.yaml"
 REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"  # three, of which we have abstracts
 
+JUDGED = ("registered", "paper")  # profiles whose runs judge the claims
 _VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds, readings and learning rates
 
 # Quantities by what their margin is named after.
@@ -133,6 +135,11 @@ def load(path: Path = REGISTRATION) -> Ledger:
         raise StudyError(f"{path}: {place}: {str(told['msg']).splitlines()[0]}") from None
 
 
+def published() -> list[xr.Dataset]:
+    """Curves of all published runs that can judge a claim, as `judge` takes them; may be none."""
+    return [part for name in JUDGED for part in results.published_parts(name)]
+
+
 @functools.cache
 def registered_ids(label: str, cell: Cell) -> Mapping[int, str]:
     """Ids by seed of the runs by which the registration judges a label in a cell; none for an unknown label.
@@ -140,7 +147,7 @@ def registered_ids(label: str, cell: Cell) -> Mapping[int, str]:
     Runs of the test of equivalence, of readings and of other learning rates do not count. Cells that two
     cores cannot train (sizes m and xxl, AlexNet) have the runs of the profile `paper`.
     """
-    both = (_runs_by_label(name).get(label, ()) for name in ("registered", "paper"))
+    both = (_runs_by_label(name).get(label, ()) for name in JUDGED)
     found = ({run.seed: run.id for run in runs if _matches(run, cell)} for runs in both)
     return next(filter(None, found), {})
 

@@ -1,14 +1,16 @@
-"""Further tables of the scorecard: predictions, equivalence, accuracies, alarms, rises.
+"""Tables of the scorecard: claims, predictions, equivalence, accuracies, alarms, rises.
 
-Each takes published curves, one data set or several, as `judge.judge` does. Numbers are NaN and words blank
-where there is nothing to show; no result of a test appears until all of its runs are finished.
+All but `verdicts` take published curves, one data set or several, as `judge.judge` does. Numbers are NaN and
+words blank where there is nothing to show; no result of a test appears until all of its runs are finished.
 """
 
 import math
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from sparsity_lib.study import paper
 from sparsity_lib.study.analysis.noise_curve import explained
@@ -26,7 +28,8 @@ from sparsity_lib.study.claims.evidence import (
     sample,
     status,
 )
-from sparsity_lib.study.claims.judge import fields, magnitude, moments_of
+from sparsity_lib.study.claims.judge import fields as fields_of
+from sparsity_lib.study.claims.judge import magnitude, moments_of
 from sparsity_lib.study.profiles import SEVEN, experiments
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.results import joined, label
@@ -42,7 +45,39 @@ THRESHOLDS: dict[tuple[str, ...], float] = {
 ALTERNATIVES = ("varNet", "dropNet", "normNet")  # with which sr2Net is compared in the test of equivalence
 ACCURACIES = {"accuracy": "chosen", "best_accuracy": "best", "last_five_accuracy": "last five"}
 _SPREAD = ("sd", "low", "high")
+# The scorecard's words for the directions and verdicts of the registration.
+WORDS = {"supported": "holds", "inconclusive": "undecided"}
+WORDS |= dict.fromkeys(("opposite", "negligible", "contradicted"), "does not hold")
 LOSSES = {"val_loss": "raw", "val_loss_calibrated": "calibrated"}
+
+
+def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> pd.DataFrame:
+    """The registered claims in the scorecard's words: holds, does not hold, undecided, not run.
+
+    **Arguments:** `ledger`, of `claims.load`; `judged`, of `judge.judge`; `every_cell`, whether cells without
+    a finished run are listed too, and not only the first cell of a claim that has none.
+
+    **Returns:** one row per claim and cell: `id`, `claim` (the sentence), `where` in the paper, `cell`,
+    `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`, `direction`, `verdict`
+    (blank in conceptual cells, which give none), `primary`.
+    """
+    rows = []
+    for claim in ledger.claims:
+        mine = judged[judged["claim"] == claim.id]
+        started = mine[mine["status"] != "not run"]
+        listed = mine if every_cell else mine[:1] if started.empty else started
+        cells = [claim.cells[mine.index.get_loc(number)] for number in listed.index]
+        for cell, row in zip(cells, listed.itertuples(), strict=True):
+            whole = {"complete": f"{row.planned} of {row.planned}", "not run": f"0 of {row.planned}"}
+            finished = row.status == "complete"
+            decided = WORDS.get(row.verdict, "") if finished else "not run"
+            rows.append(
+                {"id": claim.id, "claim": claim.claim, "where": claim.where, "cell": cell.title}
+                | {"kind": cell.kind, "runs": whole.get(row.status, row.status)}
+                | {"effect": row.mean, "low": row.low, "high": row.high}
+                | {"direction": WORDS.get(row.direction, ""), "verdict": decided, "primary": row.primary}
+            )
+    return pd.DataFrame(rows)
 
 
 def predictions(curves: Curves) -> pd.DataFrame:
@@ -108,31 +143,40 @@ def equivalence(curves: Curves) -> pd.DataFrame:
 def accuracies(curves: Curves) -> pd.DataFrame:
     """The 48 accuracies of the paper's Tables 2 and 3, and ours.
 
-    **Returns:** one row per cell: `network`, the cell's fields, `kind` and `source`; `n` of `planned` runs,
-    `diverged`, `status` (complete, as in "3 of 5", not run, or needs a GPU); `best` to `distance` as of
-    `judge`, of the highest accuracy of all epochs, which the paper's are, with its `sd` and 95 % interval,
-    `low` to `high`; the `chosen` accuracy with `chosen_sd`, `chosen_low`, `chosen_high`.
+    **Returns:** one row per cell: `network`, the cell's fields, `kind` and `source`; `runs`, as in "3 of 5",
+    `n` values of `planned` ones, `diverged`, `status` (as of `judge`, or needs a GPU); `best` to `distance`
+    as of `judge`, of the highest accuracy of all epochs, which the paper's are, with its `sd` and 95 %
+    interval, `low` to `high`; the `chosen` accuracy with `chosen_sd`, `chosen_low`, `chosen_high`.
     """
     evidence, ledger = Evidence(curves), load(REGISTRATION)
     trained_here = {run.id for run in experiments("registered", published=True)}
     rows = []
-    for row in paper.accuracies().itertuples():
-        if row.epochs != paper.EPOCHS:
-            continue
-        size = None if row.size == "full" else row.size
-        kind = "direct" if size else "close"  # T12
-        cell = Cell(dataset=row.dataset, size=size, optimizer=row.optimizer, kind="direct")
+    for row, cell in _papers_cells():
         runs, pool = registered_ids(row.network, cell), list(networks_of(cell, ledger).values())
         best, chosen = (
             sample(evidence, OF_A_RUN[quantity], [runs], pool) for quantity in ("best_accuracy", "accuracy")
         )
         needs_gpu = not best.finished and not trained_here.intersection(runs.values())
-        found = {"network": row.network} | fields(cell) | {"kind": kind, "source": row.source}
-        found |= best.counts() | ({"status": "needs a GPU"} if needs_gpu else {})
+        found = {"network": row.network} | fields_of(cell) | {"kind": cell.kind, "source": row.source}
+        found |= {"runs": f"{best.finished} of {best.planned}"} | best.counts()
+        found |= {"status": "needs a GPU"} if needs_gpu else {}
         found |= magnitude(row.accuracy, best) | {name: best.described()[name] for name in _SPREAD}
         found |= {"chosen": chosen.described()["mean"]}
         rows.append(found | {f"chosen_{name}": chosen.described()[name] for name in _SPREAD})
     return pd.DataFrame(rows).astype({"inside": "boolean", "inside_unpooled": "boolean"})
+
+
+def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset | None:
+    """Curves of the published runs of the paper's cells, and of varNet in them; None if there are none.
+
+    **Arguments:** `fields` narrow the cells: `dataset`, `size` (full for LeNet and AlexNet), `optimizer`.
+    """
+    ledger = load(REGISTRATION)
+    cells = {place(cell): cell for _, cell in _papers_cells()}
+    chosen = [cell for cell in cells.values() if fields.items() <= fields_of(cell).items()]
+    networks = [networks_of(cell, ledger) for cell in chosen]
+    found = Evidence(curves).of(run for each in networks for runs in each.values() for run in runs.values())
+    return joined(found) if found else None
 
 
 def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
@@ -153,7 +197,7 @@ def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     for cell, test in tests.values():
         onsets, changes, labels = moments_of(test, evidence, networks_of(cell, ledger))
         if len(labels):
-            where = fields(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
+            where = fields_of(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
             counts = warning_counts(onsets, changes, labels).reset_index()
             tables.append(pd.DataFrame(where, index=counts.index).join(counts))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -174,10 +218,22 @@ def rises(ledger: Ledger, curves: Curves) -> pd.DataFrame:
                 found = sample(evidence, rise(quantity), [runs])
                 onsets = sample(evidence, partial(onset, quantity=quantity), [runs]).known
                 if found.finished:
-                    row = {**fields(cell), "network": network, "loss": name, **found.counts()}
+                    row = {**fields_of(cell), "network": network, "loss": name, **found.counts()}
                     epoch = float(np.median(onsets)) if len(onsets) else math.nan
                     rows.append(row | found.described() | {"onsets": len(onsets), "epoch": epoch})
     return pd.DataFrame(rows)
+
+
+def _papers_cells() -> list[tuple[Any, Cell]]:
+    """Rows of the paper's Tables 2 and 3, each with its cell."""
+    rows = [row for row in paper.accuracies().itertuples() if row.epochs == paper.EPOCHS]
+    return [(row, _cell(row.dataset, row.size, row.optimizer)) for row in rows]
+
+
+def _cell(dataset: str, size: str, optimizer: Literal["sgd", "adam"]) -> Cell:
+    if size == "full":
+        return Cell(dataset=dataset, optimizer=optimizer, kind="close")  # T12
+    return Cell(dataset=dataset, size=size, optimizer=optimizer, kind="direct")
 
 
 def _with_more_seeds(network: str, seeds: int) -> Runs:

@@ -37,9 +37,11 @@ _OFFSETS = dict(zip(KINDS, (-0.26, 0.0, 0.26), strict=True))
 def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figure:
     """A tick per seed, the mean and its 95 % t interval, of each network's three accuracies (T18).
 
-    With `published`, bars show where one new run falls with 95 % probability, told from the published ones.
+    Diamonds are the paper's values, where the setting is the paper's. With `published`, bars show where one
+    new run falls with 95 % probability, told from the published ones.
     """
-    panels = settings(curves)
+    panels, papers = settings(curves), paper.accuracies()
+    some = False  # of the paper's values
     rows = [labels(group) for _, group in panels]
     fig, axes = plt.subplots(
         len(panels),
@@ -54,6 +56,12 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
         theirs = matching(published, group) if published is not None else None
         peers = summary(theirs) if theirs is not None and theirs.sizes["run"] else table.iloc[:0]
         for y, label in enumerate(names):
+            if (value := _papers_value(table[table["label"] == label], papers)) is not None:
+                ax.scatter(
+                    [value], [y + _OFFSETS["best_accuracy"]], s=34, color="black", marker="D", zorder=4
+                )
+                tell(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
+                some = True
             for kind in KINDS:
                 of = {"setting": title, "network": label, "accuracy": KINDS[kind]}
                 _row(ax, y + _OFFSETS[kind], table[table["label"] == label], kind, of)
@@ -74,6 +82,8 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
         Line2D([], [], color="0.3", linewidth=1.4, label="mean's 95 % interval"),
         Line2D([], [], color="0.3", marker="|", linestyle="", label="a seed"),
     ]
+    if some:
+        handles.append(Line2D([], [], color="black", marker="D", linestyle="", label="the paper's value"))
     if published is not None:
         handles.append(Patch(color="0.86", label="published: 95 % prediction"))
     fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
@@ -109,11 +119,12 @@ def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> p
             for source, table in sources.items():
                 mine = table[table["label"] == label]
                 if not mine.empty:
+                    value = _papers_value(mine, theirs)
                     cells = {KINDS[kind]: _mean_sd_and_interval(mine[kind]) for kind in KINDS}
                     rows.append(
                         {"setting": title, "network": label, "runs": source, "n": len(mine)}
                         | cells
-                        | {"best in the paper": _papers(mine, theirs)}
+                        | {"best in the paper": "" if value is None else f"{value:.4f}"}
                     )
     return pd.DataFrame(rows).set_index(["setting", "network", "runs"])
 
@@ -127,15 +138,16 @@ def _mean_sd_and_interval(values: pd.Series) -> str:
     return " ".join(map(unbroken, parts))
 
 
-def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> str:
+def _papers_value(runs: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
+    """The paper's accuracy in the setting of one network's runs; None if it gives none."""
     run = runs.iloc[0]
     usual = {"lr": paper.LEARNING_RATES[run["optimizer"]], "label_noise": 0, "limit": 0, "others": ""}
     if any(run[name] != value for name, value in usual.items() if name in run):
-        return ""
+        return None
     same = (theirs["network"] == run["label"]) & np.logical_and.reduce(
         [theirs[name] == run[name] for name in ("dataset", "size", "optimizer", "epochs")]
     )
-    return f"{theirs[same]['accuracy'].iloc[0]:.4f}" if same.any() else ""
+    return float(theirs[same]["accuracy"].iloc[0]) if same.any() else None
 
 
 def beside_the_paper(curves: xr.Dataset | None, *sources: str) -> pd.DataFrame:

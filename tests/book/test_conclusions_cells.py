@@ -1,0 +1,120 @@
+"""Conclusions of the pages on the paper's settings, the scorecard and the pilot: the numbers they rest on."""
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+from sparsity_lib import study
+from sparsity_lib.study import claims
+from sparsity_lib.study.analysis import comparison, onset
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.claims import judge, scorecard
+from sparsity_lib.study.files import PROJECT
+
+JPEG = "cifar10-jpeg, s, 10,000 images"
+
+
+@pytest.fixture(scope="module")
+def pilot() -> pd.DataFrame:
+    """The pilot's frozen verdicts."""
+    return pd.read_csv(PROJECT / "results/pilot/verdicts.csv")
+
+
+@pytest.fixture(scope="module")
+def curves() -> xr.Dataset:
+    """The pilot's networks of size s on 10,000 images."""
+    published = study.published("desktop")
+    assert published is not None
+    return analysis.only(published, limit=10_000, size="s", epochs=100, others="")
+
+
+@pytest.fixture(scope="module")
+def cells() -> pd.DataFrame:
+    """The paper's 48 cells, and ours."""
+    return scorecard.accuracies(claims.published())
+
+
+def test_two_cores_train_twelve_of_the_papers_48_cells(cells: pd.DataFrame) -> None:
+    assert len(cells) == 48
+    trained_here = cells[cells["status"] != "needs a GPU"]
+    assert len(trained_here) == 12
+    assert trained_here["planned"].eq(5).all()
+    assert set(trained_here["size"]) == {"s", "full"}
+    assert not trained_here["network"].str.contains("AlexNet").any()
+    assert trained_here.loc[trained_here["status"] != "complete", "inside"].isna().all()
+
+
+def test_two_small_networks_of_the_paper_lie_far_below_its_plain_one(cells: pd.DataFrame) -> None:
+    small = cells[(cells["size"] == "s")].set_index("network")["paper"]
+    for network in ("dropNet", "sr1Net"):
+        assert 0.08 < small["vanillaNet"] - small[network] < 0.1
+
+
+def test_six_claims_are_primary_and_no_number_is_shown_before_all_seeds_are_in() -> None:
+    ledger = claims.load()
+    table = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()), every_cell=True)
+    assert table["primary"].sum() == 6
+    assert set(table["verdict"]) <= {"holds", "does not hold", "undecided", "not run", ""}
+    assert table.loc[table["verdict"] == "not run", ["effect", "low", "high"]].isna().all(axis=None)
+    assert set(table.loc[table["verdict"] == "", "kind"]) <= {"conceptual", "close"}
+    untested = {claim.id for claim in ledger.claims if claim.test is None}
+    assert len(untested) == 6
+    assert set(table["id"]) == {claim.id for claim in ledger.claims} - untested
+
+
+def test_cells_of_the_other_papers_are_conceptual() -> None:
+    others = claims.load(claims.REGISTRATION_OTHER_PAPERS)
+    assert {cell.kind for claim in others.claims for cell in claim.cells} == {"conceptual"}
+
+
+def test_the_pilots_table_is_frozen(pilot: pd.DataFrame) -> None:
+    assert len(pilot) == 137
+    counts = pilot[pilot["decides"]].groupby(["registration", "verdict"]).size()
+    assert counts["pilot.yaml"].to_dict() == {"seen": 18, "not seen": 9, "inconclusive": 9}
+    assert counts["pilot-added.yaml"].to_dict() == {"seen": 7, "inconclusive": 4}
+    assert counts["pilot-other-papers.yaml"].to_dict() == {"seen": 13, "not seen": 2, "inconclusive": 4}
+    assert pilot.loc[pilot["n"] > 0, "kind"].eq("conceptual").all()
+    assert pilot.loc[pilot["n"] > 0, "commit"].notna().all()
+    assert pilot[pilot["primary"]].groupby("claim").size().to_dict() == dict.fromkeys(
+        ("loss-rises", "entropy-falls", "not-only-scale", "sr2-safe", "sr-more-accurate", "sr-beats-dropout"),
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "networks"),
+    [
+        ("sr-more-accurate", ("sr2Net", "vanillaNet")),
+        ("sr-beats-dropout", ("sr2Net", "dropNet")),
+        ("entropy-not-scale", ("sr2Net", "varNet")),
+    ],
+)
+def test_the_pilots_table_agrees_with_its_published_runs(
+    pilot: pd.DataFrame, curves: xr.Dataset, claim: str, networks: tuple[str, str]
+) -> None:
+    row = pilot[(pilot["claim"] == claim) & (pilot["cell"] == JPEG)].iloc[0]
+    found = comparison.compare(curves, *networks, "chosen_accuracy", dataset="cifar10-jpeg")
+    assert (found.n, found.mean, found.low, found.high) == pytest.approx(
+        (row["n"], row["mean"], row["low"], row["high"]), rel=1e-4, abs=1e-6
+    )
+
+
+def test_the_pilot_saw_scale_and_decided_nothing_of_sr2s_safety(pilot: pd.DataFrame) -> None:
+    found = pilot[(pilot["cell"] == JPEG)].set_index("claim")
+    assert found.loc["loss-rises", "low"] > 1
+    assert found.loc["entropy-falls", "high"] < -0.4
+    assert abs(found.loc["not-only-scale", "mean"]) < 0.02
+    assert found.loc["sr-more-accurate", "low"] > 0.05
+    assert found.loc["sr-beats-dropout", "low"] < 0 < found.loc["sr-beats-dropout", "high"]
+    assert found.loc["sr2-safe", "mean"] == pytest.approx(0.34, abs=0.005)
+    assert found.loc["sr2-safe", "low"] > found.loc["sr2-safe", "margin"]
+    assert found.loc["sr2-safe", "verdict"] == "inconclusive"
+
+
+def test_the_pilots_rule_counts_plateaus_as_overfitting(curves: xr.Dataset) -> None:
+    by_pilot = analysis.summary(curves).groupby("label")["onset_loss"].count()
+    registered = onset.onset_table(curves).groupby("label")["epoch"].count()
+    assert (by_pilot >= registered).all()
+    assert by_pilot.sum() > registered.sum() + 15
+    assert (by_pilot["dropNet"], registered["dropNet"]) == (7, 0)
+    assert registered["vanillaNet"] == 10
