@@ -33,6 +33,35 @@ def more_of(network: str, **effects: Any) -> xr.Dataset:
     return runs_of(network, SMALL, {run.seed: run.id for run in there if label(run) == network}, **effects)
 
 
+def test_verdicts_are_in_the_scorecards_words_and_wait_for_all_runs() -> None:
+    better = {"accuracy": 0.35 + 0.1 + S}
+    curves = cell_of({network: better if network == "sr2Net" else {} for network in SEVEN})
+    table = scorecard.verdicts(LEDGER, judge(LEDGER, curves)).set_index(["id", "cell"])
+    assert table.loc[("no-gain-when-small", "cifar100, s"), "verdict"] == "does not hold"
+    assert table.loc[("loss-rises", "cifar100, s"), ["runs", "verdict"]].tolist() == ["5 of 5", "holds"]
+    small = table.loc[("sr-more-accurate", "cifar100, s")]
+    assert (small["kind"], small["direction"], small["verdict"]) == ("conceptual", "holds", "")
+    assert ("lenet-no-gain", "cifar10") in table.index  # without a run: its first cell
+    assert ("lenet-no-gain", "cifar100") not in table.index
+    assert len(scorecard.verdicts(LEDGER, judge(LEDGER, curves), every_cell=True)) > len(table)
+    interim = scorecard.verdicts(LEDGER, judge(LEDGER, curves.isel(run=curves["seed"] < 103)))
+    assert set(interim["verdict"]) == {"not run"}
+    assert set(interim["runs"]) == {"3 of 5", "0 of 5"}
+    assert interim[["effect", "low", "high"]].isna().all(axis=None)
+
+
+def test_curves_of_the_papers_cells_can_be_narrowed() -> None:
+    curves = [cell_of({network: {} for network in SEVEN}), more_of("sr2Net")]
+    found = scorecard.curves_of_cells(curves)
+    assert found is not None
+    assert found.sizes["run"] == 35
+    narrowed = scorecard.curves_of_cells(curves, dataset="cifar100", size="s", optimizer="sgd")
+    assert narrowed is not None
+    assert set(narrowed["run"].to_numpy()) == set(found["run"].to_numpy())
+    assert scorecard.curves_of_cells(curves, size="full") is None
+    assert scorecard.curves_of_cells([]) is None
+
+
 @pytest.mark.parametrize(
     ("noise", "found"),
     [(0.001, "supported"), (0.1, "opposite"), (np.linspace(0.001, 0.018, 5), "inconclusive")],
