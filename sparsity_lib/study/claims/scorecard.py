@@ -59,7 +59,7 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
 
     **Returns:** one row per claim and cell: `id`, `claim` (the sentence), `where` in the paper, `cell`,
     `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`, `direction`, `verdict`
-    (blank in conceptual cells, which give none), `primary`.
+    (blank in conceptual cells, which give none), `warning` (of leads, as of `judge`), `primary`.
     """
     rows = []
     for claim in ledger.claims:
@@ -75,7 +75,8 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
                 {"id": claim.id, "claim": claim.claim, "where": claim.where, "cell": cell.title}
                 | {"kind": cell.kind, "runs": whole.get(row.status, row.status)}
                 | {"effect": row.mean, "low": row.low, "high": row.high}
-                | {"direction": WORDS.get(row.direction, ""), "verdict": decided, "primary": row.primary}
+                | {"direction": WORDS.get(row.direction, ""), "verdict": decided}
+                | {"warning": row.warning, "primary": row.primary}
             )
     return pd.DataFrame(rows)
 
