@@ -7,20 +7,11 @@ import numpy as np
 import xarray as xr
 
 from sparsity_lib.study import Experiment, language
-from sparsity_lib.study.claims import Cell, Claim, Criterion
 from sparsity_lib.study.language.training import as_dataset
 from sparsity_lib.study.runs import results
 
-QUICK = Cell(dataset="cifar10-jpeg", size="s", limit=2000, epochs=60, kind="conceptual")
 LAYERS = ("conv1", "conv3", "norm1", "fc1")
 CHANNELS = (16.0, 32.0, 32.0, 64.0)
-
-
-def claim(test: Criterion, *cells: Cell, name: str = "it", primary: bool = False) -> Claim:
-    """That it is so, judged by the test in these cells."""
-    return Claim(
-        id=name, where="here", claim="It is so.", holds="yes", test=test, cells=cells, primary=primary
-    )
 
 
 def curve(start: float, best: float, end: float, at: int, epochs: int = 41) -> np.ndarray:

@@ -6,7 +6,7 @@ a `StudyError`. Comparisons of networks, and of fresh runs with published ones, 
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,26 +31,6 @@ SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs
 
 # Of each curve: whether lower is better, and the run file's name for how much worse the end is.
 _CURVES = {"val_loss": (1, "val_loss_rise"), "val_accuracy": (-1, "val_accuracy_drop")}
-
-
-class OnsetRule(NamedTuple):
-    """How a moment of overfitting is found (T10): arguments of `moment_of_overfitting`.
-
-    The smoothing moves the epoch of the lowest loss, too.
-    """
-
-    smoothing: float = SMOOTHING
-    threshold: Literal["bootstrap"] | float = "bootstrap"
-
-    @property
-    def asks(self) -> str:
-        """The threshold in words, as in `2 %`."""
-        return self.threshold if isinstance(self.threshold, str) else f"{100 * self.threshold:g} %"
-
-    @property
-    def title(self) -> str:
-        """Both in words, as in `2 %, σ = 4`."""
-        return f"{self.asks}, σ = {self.smoothing:g}"
 
 
 def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:
