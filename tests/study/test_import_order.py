@@ -32,7 +32,6 @@ ORDER = [
         "sentences",
         "analysis",
         "claims",
-        "answers",
         "leads",
         "page",
     ),
