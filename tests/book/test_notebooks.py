@@ -50,7 +50,7 @@ def test_an_unknown_profile_ends_at_once_and_the_known_are_told(notebook: Path) 
     parameters, first = code[:2]
     namespace: dict[str, object] = {}
     exec(parameters.source, namespace)
-    namespace["profile"] = "nonsense"
+    namespace["source" if notebook == SCALE else "profile"] = "nonsense"
     with pytest.raises(
         StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, registered, paper$"
     ):
@@ -83,7 +83,7 @@ def test_what_reads_published_runs_does_so_without_them(notebook: Path, tmp_path
 
 @pytest.mark.slow
 def test_the_page_of_scale_shows_the_profile_asked_for(tmp_path: Path) -> None:
-    outputs = executed(SCALE, tmp_path, profile="laptop", dataset="digits")
+    outputs = executed(SCALE, tmp_path, source="laptop", dataset="digits")
     assert sum("image/png" in data for data in outputs) == 5
     assert len(list((tmp_path / "runs").glob("*.nc"))) == 8
 

@@ -12,7 +12,7 @@ from sparsity_lib.study import StudyError, data, figures, profiles
 from sparsity_lib.study.analysis import capacity, comparison, random_filters
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.figures.data import table
-from sparsity_lib.study.training.observation import CENTERS, KNOCKED_OUT
+from sparsity_lib.study.runs.layout import CENTERS, KNOCKED_OUT
 
 EPOCHS = np.arange(-1, 41)
 
