@@ -10,6 +10,7 @@ from torch import nn
 from sparsity_lib import Sparseout, models
 from sparsity_lib.models import WIDTHS
 
+PLAIN = "vanillaNet"  # the network that others are compared with
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")  # of the baseline network
 TARGETED = ("conv3", "conv4", "fc1")  # TSR, section 4.2: the layers whose entropy changes at overfitting
 SHARES = {"quarter": 0.25, "full": 1.0}  # of the original widths of the other architectures

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from sparsity_lib import study
-from sparsity_lib.study.analysis import comparison, onset, questions
+from sparsity_lib.study.analysis import comparison, onset, random_filters
 from sparsity_lib.study.analysis import summary as analysis
 
 PLAIN, SR1, SR2, SR3, VAR = "vanillaNet", "sr1Net ×16", "sr2Net ×16", "sr3Net ×16", "varNet ×16"
@@ -132,9 +132,9 @@ def test_sr3_does_not_differ_from_sr2(table: pd.DataFrame, overfitting: pd.Serie
 def test_sr3_correlations_of_conv1_shrink_and_stay_near_those_of_random_filters(curves: xr.Dataset) -> None:
     runs = analysis.only(curves, seed=100, label_noise=NOISY).set_index(run="label")["correlation"]
     conv1 = runs.sel(layer="conv1", center="filters")
-    random = questions.random_correlation(16, 9)
+    random = random_filters.random_correlation(16, 9)
     assert conv1.sel(run=SR3, epoch=99) < conv1.sel(run=SR2, epoch=99)
     assert conv1.sel(run=SR3, epoch=99) > 0.9 * random
     assert conv1.sel(run=PLAIN, epoch=-1) < 1.2 * random
     conv2 = runs.sel(layer="conv2", center="filters", run=PLAIN, epoch=-1)
-    assert float(conv2) == pytest.approx(questions.random_correlation(16, 144), rel=0.35)
+    assert float(conv2) == pytest.approx(random_filters.random_correlation(16, 144), rel=0.35)

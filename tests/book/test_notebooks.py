@@ -15,10 +15,11 @@ from sparsity_lib.study import StudyError, profiles
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 _OWN = ("08-perplexity", "09-sparseout", "10-gradient-coherent", "12-explorer")
 PERPLEXITY, SPARSEOUT, COHERENT, EXPLORER = (path for path in NOTEBOOKS if path.stem in _OWN)
+(SCALE,) = (path for path in NOTEBOOKS if path.stem == "09-sparsity-or-scale")
 TRAINING = [
     path
     for path in NOTEBOOKS
-    if "load_or_train_all" in path.read_text(encoding="utf-8") and path.stem not in _OWN
+    if "load_or_train_all" in path.read_text(encoding="utf-8") and path.stem not in _OWN and path != SCALE
 ]
 
 
@@ -53,7 +54,7 @@ def test_an_unknown_profile_ends_at_once_and_the_known_are_told(notebook: Path) 
     parameters, first = code[:2]
     namespace: dict[str, object] = {}
     exec(parameters.source, namespace)
-    namespace["profile"] = "nonsense"
+    namespace["source" if notebook == SCALE else "profile"] = "nonsense"
     with pytest.raises(
         StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, registered, paper$"
     ):
@@ -74,7 +75,7 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "notebook",
-    [path for path in NOTEBOOKS if path not in TRAINING and path.stem not in _OWN],
+    [path for path in NOTEBOOKS if path not in TRAINING and path.stem not in _OWN and path != SCALE],
     ids=lambda path: path.stem,
 )
 def test_what_reads_published_runs_does_so_without_them(notebook: Path, tmp_path: Path) -> None:
@@ -82,6 +83,13 @@ def test_what_reads_published_runs_does_so_without_them(notebook: Path, tmp_path
     outputs = executed(notebook, tmp_path, profile="paper")
     assert "".join(data.get("text/markdown", "") for data in outputs)
     assert not list((tmp_path / "runs").glob("*.nc"))
+
+
+@pytest.mark.slow
+def test_the_page_of_scale_shows_the_profile_asked_for(tmp_path: Path) -> None:
+    outputs = executed(SCALE, tmp_path, source="laptop", dataset="digits")
+    assert sum("image/png" in data for data in outputs) == 5
+    assert len(list((tmp_path / "runs").glob("*.nc"))) == 8
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherent, filters, gap, noise, questions, rivals, warning
+from sparsity_lib.study.analysis import choices, coherent, filters, gap, noise, rivals, warning
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.warning import detection
 from sparsity_lib.study.figures import data
@@ -34,10 +34,8 @@ SIDEWAYS = {
     "accuracies",
     "decorrelation_descents",
     "gap_or_level",
-    "growth",
     "language_differences",
     "language_sparsity",
-    "optimism",
     "paired_differences",
     "paired_ways",
     "reading_effects",
@@ -50,14 +48,14 @@ SIDEWAYS = {
 @cache
 def runs() -> xr.Dataset:
     """Three networks of the laptop's published runs, five seeds each, in all settings."""
-    networks = questions.of_grid(study.published("laptop"), "laptop")
+    networks = analysis.of_grid(study.published("laptop"), "laptop")
     return analysis.only(networks, label=["vanillaNet", "normNet", "sr3Net ×16"], seed=list(range(100, 105)))
 
 
 @cache
 def detail() -> xr.Dataset:
     """The setting with redrawn labels."""
-    return questions.setting_of(runs())[1]
+    return analysis.settings(runs())[-1][1]
 
 
 @cache
@@ -68,9 +66,9 @@ def outcomes() -> pd.DataFrame:
 
 
 def measured(name: str) -> xr.Dataset:
-    """A few of the laptop's runs in which this was measured."""
-    found = questions.first_with(study.published("laptop"), "laptop", name)[1]
-    return found.isel(run=slice(0, 10))
+    """The laptop's runs with redrawn labels in which this was measured."""
+    networks = analysis.of_grid(study.published("laptop"), "laptop")
+    return analysis.having(analysis.settings(networks)[-1][1], name)
 
 
 @cache
@@ -106,23 +104,21 @@ DRAW = {
     "decorrelation_descents": lambda: figures.decorrelation_descents(
         filters.descents(filters=8, shape=(1, 3, 3))
     ),
-    "effective_ranks": lambda: figures.effective_ranks(measured("knockout_accuracy")),
+    "capacity": lambda: figures.capacity(measured("knockout_accuracy")),
     "entropy_curves": lambda: figures.entropy_curves(detail(), runs()),
     "gap_curves": lambda: figures.gap_curves(detail()),
     "gap_or_level": lambda: figures.gap_or_level(gap.told_by(detail(), resamples=20)),
-    "growth": lambda: figures.growth(detail()),
     "heatmap_strip": lambda: figures.heatmap_strip(file("normNet")),
-    "knockouts": lambda: figures.knockouts(measured("knockout_accuracy")),
     "language_curves": lambda: figures.language_curves(language_models()),
     "language_differences": lambda: figures.language_differences(
         *[of_language.outcomes(language_models())] * 2
     ),
     "language_sparsity": lambda: figures.language_sparsity(of_language.outcomes(language_models())),
-    "likeness": lambda: figures.likeness(measured("correlation")),
+    "filter_correlations": lambda: figures.filter_correlations(measured("correlation")),
     "loss_curves": lambda: figures.loss_curves(runs()),
-    "matched_losses": lambda: figures.matched_losses(runs()),
+    "noise_curve": lambda: figures.noise_curve(detail()),
+    "noise_residuals": lambda: figures.noise_residuals(detail(), ["conv3", "fc1"]),
     "noise_variances": lambda: figures.noise_variances(noise.variances(draws=50)),
-    "optimism": lambda: figures.optimism(runs()),
     "paired_differences": lambda: figures.paired_differences(
         rivals.differences(rivals.outcomes(runs()), "vanillaNet"), "vanillaNet"
     ),
@@ -136,7 +132,6 @@ DRAW = {
     "strength_sweep": lambda: figures.strength_sweep(
         coherent.outcomes(shrinking()), coherent.outcomes(shrinking())
     ),
-    "strengths": lambda: figures.strengths(questions.strengths()),
     "trained_correlations": lambda: figures.trained_correlations(outcomes()),
     "tuned_baselines": lambda: figures.tuned_baselines(outcomes()),
     "validation_against_training": lambda: figures.validation_against_training(runs()),

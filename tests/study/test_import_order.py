@@ -32,7 +32,6 @@ ORDER = [
         "sentences",
         "analysis",
         "claims",
-        "answers",
         "page",
     ),
     *("language", "figures", "tensorboard", "explorers", "", "__main__"),  # "" is the study's __init__.py

@@ -14,7 +14,7 @@ from test_figures import png
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherent, gap, questions, rivals, warning
+from sparsity_lib.study.analysis import choices, coherent, gap, rivals, warning
 from sparsity_lib.study.analysis.warning import detection
 from sparsity_lib.study.language import told as of_language
 
@@ -79,22 +79,19 @@ MADE: dict[str, Callable[[int], object]] = {
     "beside_the_paper": lambda n: figures.beside_the_paper(runs(n), "Table 2"),
     "coherence_curves": lambda n: figures.coherence_curves(shrinking(n), shrinking(n)),
     "correlation_histograms": lambda n: figures.correlation_histograms(made(n)[0]),
-    "effective_ranks": lambda n: figures.effective_ranks(runs(n)),
+    "capacity": lambda n: figures.capacity(runs(n)),
     "entropy_curves": lambda n: figures.entropy_curves(runs(n), runs(n)),
     "entropy_table": lambda n: figures.entropy_table(runs(n)),
     "gap_curves": lambda n: figures.gap_curves(runs(n)),
     "gap_or_level": lambda n: figures.gap_or_level(gap.told_by(cut(detail(), n), resamples=20)),
-    "growth": lambda n: figures.growth(runs(n)),
     "heatmap_strip": lambda n: figures.heatmap_strip(made(n)[0]),
-    "knockouts": lambda n: figures.knockouts(runs(n)),
     "language_curves": lambda n: figures.language_curves(models(n)),
     "language_differences": lambda n: figures.language_differences(*[of_language.outcomes(models(n))] * 2),
     "language_sparsity": lambda n: figures.language_sparsity(of_language.outcomes(models(n))),
-    "likeness": lambda n: figures.likeness(runs(n)),
+    "filter_correlations": lambda n: figures.filter_correlations(runs(n)),
     "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
-    "matched_losses": lambda n: figures.matched_losses(runs(n)),
-    "optimism": lambda n: figures.optimism(runs(n)),
-    "overfitting_table": lambda n: figures.overfitting_table(questions.overfitting(runs(n))),
+    "noise_curve": lambda n: figures.noise_curve(runs(n)),
+    "noise_residuals": lambda n: figures.noise_residuals(runs(n)),
     "paired_differences": lambda n: figures.paired_differences(
         rivals.differences(rivals.outcomes(runs(n)), "vanillaNet"), "vanillaNet"
     ),
@@ -117,7 +114,7 @@ MADE: dict[str, Callable[[int], object]] = {
     "warning_table": lambda n: figures.warning_table(judged(n)),
 }
 # Made of no run's epochs.
-OTHERS_MADE = {"decorrelation_descents", "noise_variances", "penalty_ratios", "strengths", "widths_table"}
+OTHERS_MADE = {"decorrelation_descents", "noise_variances", "penalty_ratios", "widths_table"}
 # Runs that short have nothing of which these are made, which is one line.
 NOTHING = {
     "accuracy_against_compression": "learned anything",

@@ -12,8 +12,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import rankdata
 
-from sparsity_lib.study.analysis.questions import watched
-from sparsity_lib.study.analysis.summary import LAST, moment_of_overfitting, summary, trained
+from sparsity_lib.study.analysis.summary import LAST, moment_of_overfitting, summary, trained, watched
 from sparsity_lib.study.analysis.timing import BASELINE, lead, lead_by_chance
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import TARGETED

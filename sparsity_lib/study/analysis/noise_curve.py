@@ -12,6 +12,7 @@ import xarray as xr
 from sparsity_lib import functional
 from sparsity_lib.study.errors import StudyError
 
+KINDS = ("pooled", "positions")  # of SD
 RESAMPLES = 2_000  # of the seeds, with replacement; registered
 
 
@@ -20,19 +21,22 @@ def shares(curves: xr.Dataset) -> xr.Dataset:
 
     **Returns:** dimensions run, layer and epoch; NaN where a run has no such layer or epoch, or D is 1:
 
-    - `observed`: the layer's entropy.
-    - `pooled`: `functional.noise_entropy` at the layer's SD s over channels, positions and samples,
-        s^2 = D/(D - 1) times the population variance `sd`^2.
+    - `observed`: the layer's entropy; `scale_free`: its scale-free entropy.
+    - `scale`: the layer's SD s over channels, positions and samples, s^2 = D/(D - 1) times the population
+        variance `sd`^2; no share.
+    - `pooled`: `functional.noise_entropy` at s.
     - `positions`: the mean over positions of the noise entropy at each one's SD over channels
         (`LayerStats.noise_entropy`), where the runs recorded it.
     """
     seen = curves.sel(split="monitor")
     channels = seen["channels"].where(seen["channels"] > 1).astype(float)
-    sd = seen["sd"] * np.sqrt(channels / (channels - 1))
-    entropies = {"observed": seen["entropy"], "pooled": xr.apply_ufunc(_noise_entropy, sd, channels)}
+    scale = seen["sd"] * np.sqrt(channels / (channels - 1))
+    entropies = {"observed": seen["entropy"], "scale_free": seen["scale_free_entropy"]}
+    entropies["pooled"] = xr.apply_ufunc(_noise_entropy, scale, channels)
     if "noise_entropy" in curves:
         entropies["positions"] = seen["noise_entropy"]
-    return xr.Dataset({name: values / np.log(channels) for name, values in entropies.items()})
+    of_ln_d = {name: values / np.log(channels) for name, values in entropies.items()}
+    return xr.Dataset(of_ln_d | {"scale": scale})
 
 
 def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -65,7 +69,7 @@ def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
         raise StudyError(f"entropies are not grouped by '{unknown[0]}'; they are by {', '.join(known)}")
     of_all = shares(curves)
     rows = []
-    for kind in [name for name in of_all if name != "observed"]:
+    for kind in [name for name in KINDS if name in of_all]:
         sums = _sums(of_all["observed"], of_all[kind])
         if sums.empty:
             raise StudyError(f"no run has an entropy to compare with that of noise ({kind})")

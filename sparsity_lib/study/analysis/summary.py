@@ -13,8 +13,9 @@ import pandas as pd
 import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 
+from sparsity_lib.study import profiles
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.recipes import ALL_SIZES, NETWORKS
+from sparsity_lib.study.recipes import ALL_SIZES, LAYERS, NETWORKS
 
 LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
@@ -49,6 +50,25 @@ def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:
             raise StudyError(f"no run with {name} = {wanted}; there are runs with {there}")
         curves = chosen
     return curves
+
+
+def of_grid(curves: xr.Dataset | None, profile: str, grid: str = "networks") -> xr.Dataset:
+    """The published runs of a profile's grid; `StudyError` if there are none."""
+    wanted = {experiment.id for experiment in profiles.experiments(profile, grids=[grid], published=True)}
+    there = [] if curves is None else [run in wanted for run in curves["run"].to_numpy().tolist()]
+    if curves is None or not any(there):
+        raise StudyError(f"the profile {profile} has no published runs of the grid '{grid}' yet")
+    return curves.isel(run=there).dropna("epoch", how="all").dropna("layer", how="all")
+
+
+def having(curves: xr.Dataset, quantity: str) -> xr.Dataset:
+    """The runs in which the quantity was measured; `StudyError` if there are none."""
+    if quantity in curves:
+        values = curves[quantity]
+        there = values.notnull().any([name for name in values.dims if name != "run"])
+        if there.any():
+            return curves.isel(run=there.to_numpy())
+    raise StudyError(f"none of these runs has the quantity '{quantity}'; they were made before it was kept")
 
 
 def identity(curves: xr.Dataset) -> list[str]:
@@ -112,6 +132,12 @@ def layers_of(curves: xr.Dataset) -> list[str]:
     """The layers that at least one of the runs has, in order."""
     there = curves["channels"].notnull().any("run").to_numpy()
     return [str(layer) for layer in curves["layer"].to_numpy()[there]]
+
+
+def watched(curves: xr.Dataset, among: Sequence[str] = LAYERS[:-1]) -> list[str]:
+    """The layers of these runs that are penalised in some network, in the network's order."""
+    there = layers_of(curves)
+    return [layer for layer in among if layer in there]
 
 
 def regularised_layers(network: str) -> tuple[str, ...]:

@@ -17,17 +17,8 @@ from sparsity_lib.study.figures.coherence import (
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.gap import gap_curves, gap_or_level, timing_table
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
-from sparsity_lib.study.figures.questions import (
-    effective_ranks,
-    growth,
-    knockouts,
-    likeness,
-    matched_losses,
-    optimism,
-    overfitting_table,
-    strengths,
-)
 from sparsity_lib.study.figures.rivals import paired_differences
+from sparsity_lib.study.figures.scale import capacity, filter_correlations, noise_curve, noise_residuals
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.sparseout import (
     language_curves,
@@ -53,26 +44,23 @@ __all__ = [
     "architectures",
     "around_the_moment",
     "beside_the_paper",
+    "capacity",
     "coherence_curves",
     "correlation_histograms",
     "decorrelation_descents",
-    "effective_ranks",
     "entropy_curves",
     "entropy_table",
+    "filter_correlations",
     "gap_curves",
     "gap_or_level",
-    "growth",
     "heatmap_strip",
-    "knockouts",
     "language_curves",
     "language_differences",
     "language_sparsity",
-    "likeness",
     "loss_curves",
-    "matched_losses",
+    "noise_curve",
+    "noise_residuals",
     "noise_variances",
-    "optimism",
-    "overfitting_table",
     "paired_differences",
     "paired_ways",
     "penalty_ratios",
@@ -83,7 +71,6 @@ __all__ = [
     "rise_table",
     "sparsity_and_loss",
     "strength_sweep",
-    "strengths",
     "timing_table",
     "trained_correlations",
     "tuned_baselines",

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.analysis import gap, questions
-from sparsity_lib.study.analysis.summary import labels
+from sparsity_lib.study.analysis import gap
+from sparsity_lib.study.analysis.summary import labels, watched
 from sparsity_lib.study.figures.data import tell
 from sparsity_lib.study.figures.panels import ZERO, dot
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
@@ -40,7 +40,7 @@ def gap_curves(curves: xr.Dataset) -> Figure:
     One setting; means over seeds. The two rows have scales of their own; 5 % of ln D, the margin of the
     claims, is the bar beside zero in the lower one.
     """
-    signs, names, layers = gap.gap_and_level(curves), labels(curves), questions.watched(curves)
+    signs, names, layers = gap.gap_and_level(curves), labels(curves), watched(curves)
     rows = {"level": "entropy, held out\n(nats)", "gap": "gap: training −\nheld out (nats)"}
     fig, axes = plt.subplots(
         2, len(layers), figsize=(WIDTH, 4.6), sharex=True, sharey="row", squeeze=False, layout="constrained"

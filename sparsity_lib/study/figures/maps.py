@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from sparsity_lib.study.analysis.random_filters import welch_bound
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import MOST_POSITIONS, tell_map
 from sparsity_lib.study.figures.style import WIDTH, figure
@@ -161,8 +162,8 @@ def _shares(run: Run, name: str, center: str) -> xr.DataArray:
 def _guides(ax: Axes, layer: xr.Dataset, center: str) -> None:
     filters, n = layer.attrs["channels"], layer.attrs["fan_in"] - (center == "components")
     heights = {"--": np.sqrt(2 / (np.pi * n))}
-    if filters > n:
-        heights[":"] = np.sqrt((filters - n) / (n * (filters - 1)))
+    if bound := welch_bound(filters, n):
+        heights[":"] = bound
     for style, height in heights.items():
         for sign in (-1, 1):
             ax.axhline(sign * height, **_GUIDE, linestyle=style)

@@ -11,12 +11,12 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import Description
-from sparsity_lib.study.analysis.questions import PLAIN
 from sparsity_lib.study.analysis.warning import detection
 from sparsity_lib.study.analysis.warning.rise import SHORTLY, SIGNALS, rise_table
 from sparsity_lib.study.analysis.warning.rules import RULES, lacking
 from sparsity_lib.study.analysis.warning.transfer import Transfer
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.recipes import PLAIN
 from sparsity_lib.study.sentences import direction, listed, number
 
 RULE = "entropy"  # that of EntropyDropDetector, on the mean of its layers

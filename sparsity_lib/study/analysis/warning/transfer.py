@@ -12,12 +12,12 @@ import xarray as xr
 
 from sparsity_lib import entropy_drop
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.analysis.questions import PLAIN, of_grid
-from sparsity_lib.study.analysis.summary import SETTING, only
+from sparsity_lib.study.analysis.summary import SETTING, of_grid, only
 from sparsity_lib.study.analysis.warning.detection import choose, judge
 from sparsity_lib.study.analysis.warning.rules import of_known
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import PROFILES
+from sparsity_lib.study.recipes import PLAIN
 from sparsity_lib.study.runs.results import joined, published_parts
 
 # EntropyDropDetector as it comes: of its layers the mean, and the first that begins to collapse.

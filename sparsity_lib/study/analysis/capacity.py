@@ -1,0 +1,53 @@
+"""Two measures of a layer's capacity in use, for which the paper has none."""
+
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.summary import having, watched
+from sparsity_lib.study.errors import StudyError
+
+
+def rank_share(curves: xr.Dataset) -> xr.DataArray:
+    """(run, layer): effective rank after the last epoch, on held-out images, as a share of the channels.
+
+    Of the runs in which it was measured.
+    """
+    mine = having(curves, "effective_rank").sel(layer=watched(curves))
+    rank = mine["effective_rank"].sel(split="monitor").sel(epoch=mine["epochs"] - 1)
+    return rank.drop_vars("epoch") / mine["channels"]
+
+
+def knockout_area(curves: xr.Dataset) -> xr.DataArray:
+    """(run, layer): mean share of its accuracy that a network keeps as a layer's channels are silenced.
+
+    The area below accuracy over the share silenced, by the trapezoid rule, divided by the accuracy without
+    silencing and by the largest share: 1 where nothing is lost. The more of a layer is needed, the smaller it
+    is. Of the runs in which it was measured.
+    """
+    accuracy = having(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=watched(curves))
+    kept = accuracy / accuracy.sel(knocked_out=0)
+    return kept.integrate("knocked_out") / float(accuracy["knocked_out"].max())
+
+
+def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
+    """One row per layer: n, mean, SD and 95 % t interval of a network's values, which are (run, layer)."""
+    mine = values.isel(run=(values["label"] == label).to_numpy())
+    return pd.DataFrame(
+        {"layer": layer} | describe(mine.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
+    )
+
+
+def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
+    """Differences of network `a` less `b` by layer, paired by seed; `values` are (run, layer)."""
+    wide = {
+        name: pd.DataFrame(
+            mine.transpose("run", "layer").to_numpy(), mine["seed"].to_numpy(), mine["layer"].to_numpy()
+        )
+        for name in (a, b)
+        for mine in [values.isel(run=(values["label"] == name).to_numpy())]
+    }
+    difference = (wide[a] - wide[b]).dropna(how="all")
+    if difference.empty:
+        raise StudyError(f"no seed has both '{a}' and '{b}'")
+    return {layer: describe(difference[layer]) for layer in difference}

@@ -1,0 +1,199 @@
+"""Entropy and the scale of activations; filters compared with random ones; capacity in use."""
+
+from collections.abc import Iterator, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from sparsity_lib import functional
+from sparsity_lib.study.analysis import capacity as capacities
+from sparsity_lib.study.analysis import noise_curve as noise
+from sparsity_lib.study.analysis import random_filters
+from sparsity_lib.study.analysis.summary import labels, watched
+from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.panels import ZERO, dot
+from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
+
+SEEDS = 5  # of each network, the lowest ones, whose runs are drawn one by one
+LINES, DOTS = 2, 10  # epochs between the points of a run's line, and between its dots
+_ENTROPIES = {"observed": "entropy", "scale_free": "scale-free entropy"}
+_SCALE = "SD of the layer's activations"
+
+
+@figure
+def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
+    """Entropy of a layer over training, and against the SD of its activations, with that of noise.
+
+    Left: means over seeds. Right: a line per run, five seeds a network; small dots: the scale-free entropy of
+    the same runs, every tenth epoch; grey, in the background: the expected entropy of as many independent
+    Gaussian numbers of that SD (`functional.noise_entropy`), with no fitted parameter. `curves` are of one
+    setting. All entropies are shares of ln D.
+    """
+    shares, names = noise.shares(curves.sel(layer=layer)), labels(curves)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.4), sharey=True, layout="constrained")
+    for label, runs in _by_network(shares):
+        style, of = line_style(label), {"network": label, "layer": layer}
+        mean = runs["observed"].mean("run")
+        left.plot(mean["epoch"], mean, **style)
+        tell(left, "mean", quantity="entropy / ln D", **of, epoch=mean["epoch"], value=mean)
+        for _, run in runs.sortby("seed").isel(run=slice(SEEDS)).groupby("run"):
+            one, of_run = run.squeeze("run", drop=True), of | {"seed": int(run["seed"].item())}
+            line, dots = (one.isel(epoch=slice(None, None, step)) for step in (LINES, DOTS))
+            right.plot(line["scale"], line["observed"], color=style["color"], linewidth=0.9)
+            right.scatter(dots["scale"], dots["scale_free"], s=3, color=style["color"], linewidths=0)
+            for name, points in (("observed", line), ("scale_free", dots)):
+                quantity = {"quantity": f"{_ENTROPIES[name]} / ln D", "epoch": points["epoch"]}
+                tell(right, "a run", **of_run, **quantity, sd=points["scale"], value=points[name])
+    right.set_xscale("log")
+    _noise(right, int(curves["channels"].sel(layer=layer).max()), layer)
+    left.set_ylim(0, 1.03)
+    left.set_ylabel("activation entropy / ln D")
+    left.set_xlabel("epoch")
+    right.set_xlabel(_SCALE)
+    left.set_title(f"Entropy of {layer} in training …", loc="left")
+    right.set_title("… is nearly that of noise of the same SD", loc="left")
+    legend(
+        fig,
+        names,
+        (Line2D([], [], color="0.85", linewidth=8), "Gaussian noise, no network"),
+        (Line2D([], [], color="0.3", marker="o", markersize=2, linestyle=""), "the same at unit variance"),
+    )
+    return fig
+
+
+def _noise(ax: Axes, channels: int, layer: str) -> None:
+    # over the width that the runs give the panel
+    low, high = ax.get_xlim()
+    sd = np.geomspace(low, high, 200)
+    share = functional.noise_entropy(sd, channels).numpy() / np.log(channels)
+    ax.plot(sd, share, color="0.85", linewidth=8, zorder=0, solid_capstyle="butt")
+    tell(ax, "Gaussian noise", quantity="entropy / ln D", layer=layer, sd=sd, value=share)
+    ax.set_xlim(low, high)
+
+
+@figure
+def noise_residuals(curves: xr.Dataset, layers: Sequence[str] = ()) -> Figure:
+    """Entropy less that of noise of the same SD, as a share of ln D, against the SD, by layer.
+
+    A dot per run and tenth epoch, five seeds a network. A second row takes the noise at each position's SD,
+    where the runs recorded it. `curves` are of one setting; `layers` are by default those that some network
+    penalises.
+    """
+    there = list(layers) or watched(curves)
+    shares, names = noise.shares(curves), labels(curves)
+    kinds = [kind for kind in noise.KINDS if kind in shares and shares[kind].notnull().any()]
+    size = (WIDTH, 0.9 + 2.3 * len(kinds))
+    fig, axes = plt.subplots(
+        len(kinds), len(there), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, layer in zip(axes[0], there, strict=True):
+        ax.set_title(layer)
+    for row, kind in zip(axes, kinds, strict=True):
+        for ax, layer in zip(row, there, strict=True):
+            for label, runs in _by_network(shares.sel(layer=layer)):
+                few = runs.sortby("seed").isel(run=slice(SEEDS), epoch=slice(None, None, DOTS))
+                points = (few["observed"] - few[kind]).to_dataset(name="residual").assign(sd=few["scale"])
+                table = points.to_dataframe().reset_index().dropna(subset=["residual"])
+                color = line_style(label)["color"]
+                ax.scatter(table["sd"], table["residual"], s=4, color=color, linewidths=0)
+                of = {"noise": f"SD: {kind}", "layer": layer, "network": label, "seed": table["seed"]}
+                tell(ax, "a run", **of, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
+            ax.axhline(0, **ZERO)
+            ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        row[0].set_ylabel("entropy − noise, / ln D" if len(kinds) == 1 else f"less noise, {kind} SD")
+    fig.supxlabel(_SCALE)
+    legend(fig, names)
+    return fig
+
+
+def _by_network(runs: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    for label in labels(runs):
+        yield label, runs.isel(run=(runs["label"] == label).to_numpy())
+
+
+@figure
+def filter_correlations(curves: xr.Dataset, center: str = "filters") -> Figure:
+    """Mean absolute correlation of filters by layer, before training and at the end, on a logarithmic scale.
+
+    Dots: means over seeds with 95 % t intervals, hollow before training. Dashed: random filters, as many and
+    as large; dotted: the least root mean square that so many filters can have (Welch).
+    """
+    table, names = random_filters.correlations(curves, center), labels(curves)
+    layers = list(table["layer"].unique())
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+    for label, rows in table.groupby("label", sort=False):
+        for moment, mine in rows.groupby("moment", sort=False):
+            _upright(ax, mine, names.index(label), len(names), hollow=moment == "start", when=str(moment))
+    lines = table.groupby("layer", sort=False)[["expected", "welch"]].first()
+    for x, (expected, welch) in enumerate(lines.to_numpy()):
+        ax.hlines(expected, x - 0.45, x + 0.45, color="0.2", linestyle="--", linewidth=1.1)
+        tell(ax, "random filters", layer=layers[x], value=expected)
+        if welch:
+            tell(ax, "Welch: rms is at least this", layer=layers[x], value=welch)
+            ax.hlines(welch, x - 0.45, x + 0.45, color="0.2", linestyle=":", linewidth=1.3)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylabel("mean |c| of pairs of filters")
+    legend(
+        fig,
+        names,
+        (Line2D([], [], color="0.4", marker="o", linestyle="", markerfacecolor="white"), "before training"),
+        (Line2D([], [], color="0.2", linestyle="--", linewidth=1.1), "random filters"),
+        (Line2D([], [], color="0.2", linestyle=":", linewidth=1.3), "Welch: rms is at least this"),
+    )
+    return fig
+
+
+@figure
+def capacity(curves: xr.Dataset) -> Figure:
+    """Capacity in use after the last epoch, by layer and network: means over seeds, 95 % t intervals.
+
+    Above: effective rank as a share of the channels. Below: mean share of its accuracy that the network keeps
+    as the layer's channels are silenced at random; the lower, the more of the layer is needed.
+    """
+    measures = {
+        "effective rank / channels": capacities.rank_share(curves),
+        "accuracy kept as\nchannels are silenced": capacities.knockout_area(curves),
+    }
+    names = labels(curves)
+    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 5.2), sharex=True, layout="constrained")
+    for ax, (words, values) in zip(axes, measures.items(), strict=True):
+        for label in labels(values.to_dataset(name="share")):
+            rows = capacities.by_layer(values, label).assign(label=label)
+            _upright(ax, rows, names.index(label), len(names), quantity=words)
+        ax.set_ylabel(words)
+        ax.set_ylim(0, 1)
+    legend(fig, names)
+    return fig
+
+
+def _upright(
+    ax: Axes, rows: pd.DataFrame, place: int, of_places: int, hollow: bool = False, **of: str
+) -> None:
+    # one network's means by layer (label, layer, mean, low, high), at its place within each layer's width
+    label, layers = str(rows["label"].iloc[0]), rows["layer"].tolist()
+    shift = 0.8 * ((place + 1) / (of_places + 1) - 0.5)
+    for x, row in enumerate(rows.itertuples()):
+        color = line_style(label)["color"]
+        dot(ax, (x + shift, row.mean), (row.low, row.high), color, upright=True, hollow=hollow)
+    tell(
+        ax,
+        INTERVAL,
+        **of,
+        network=label,
+        layer=layers,
+        value=rows["mean"],
+        low=rows["low"],
+        high=rows["high"],
+    )
+    ax.set_xticks(range(len(layers)), layers)
+    ax.grid(axis="x", visible=False)

@@ -1,0 +1,184 @@
+"""Conclusions of the notebook on sparsity and scale: what their words rest on, in the published results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from sparsity_lib import ActivationMonitor, LayerStats, study
+from sparsity_lib.study import data
+from sparsity_lib.study.analysis import capacity, comparison, noise_curve, random_filters, rescaling
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.comparison import Description
+from sparsity_lib.study.recipes import LAYERS, PLAIN, TARGETED
+
+BASELINE = list(LAYERS[:-1])
+CHANNELS = {"conv3": 32, "conv4": 32, "fc1": 64}
+SETTINGS = ("cifar10-jpeg", "tiny32-100", "digits", "digits, redrawn")
+PILOT = SETTINGS[:2]
+
+
+@pytest.fixture(scope="module")
+def groups() -> dict[str, xr.Dataset]:
+    """The published runs of the networks, by setting."""
+    found = [
+        group
+        for profile in ("desktop", "laptop")
+        for _, group in analysis.settings(analysis.of_grid(study.published(profile), profile))
+    ]
+    return dict(zip(SETTINGS, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def tables(groups: dict[str, xr.Dataset]) -> dict[str, pd.DataFrame]:
+    return {name: analysis.summary(group) for name, group in groups.items()}
+
+
+def labelled(name: str, network: str) -> str:
+    return network if name in PILOT else f"{network} ×16"
+
+
+def by_network_and_layer(curves: xr.Dataset) -> pd.Series:
+    rows = noise_curve.explained(curves.sel(layer=BASELINE), by=["label", "layer"])
+    return rows[rows["sd"] == "pooled"].set_index(["label", "layer"])["r2"]
+
+
+def change(table: pd.DataFrame, quantity: str, layer: str) -> Description:
+    """From the lowest validation loss to the end, in the plain network, as a share of ln D."""
+    plain = table[table["label"] == PLAIN]
+    moved = plain[f"{quantity}_end:{layer}"] - plain[f"{quantity}_best:{layer}"]
+    return comparison.describe(moved / np.log(CHANNELS[layer]))
+
+
+@pytest.mark.parametrize("name", ["cifar10-jpeg", "tiny32-100", "digits, redrawn"])
+def test_at_unit_variance_nothing_falls(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    for layer in TARGETED:
+        assert change(tables[name], "entropy", layer).high < -0.3
+        free = change(tables[name], "scale_free_entropy", layer)
+        assert free.low > -0.01
+        assert abs(free.mean) < 0.03
+        plain = tables[name][tables[name]["label"] == PLAIN]
+        assert comparison.describe(plain[f"sd_end:{layer}"] / plain[f"sd_best:{layer}"]).low > 2
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_noise_of_the_same_sd_explains_nearly_all(name: str, groups: dict[str, xr.Dataset]) -> None:
+    row = noise_curve.explained(groups[name].sel(layer=BASELINE)).iloc[0]
+    assert row["sd"] == "pooled"
+    assert row["low"] > 0.96
+    assert row["rms"] < 0.03
+    assert abs(row["bias"]) < 0.01
+
+
+@pytest.mark.parametrize("name", PILOT)
+def test_noise_is_less_exact_at_large_scales(name: str, groups: dict[str, xr.Dataset]) -> None:
+    shares = noise_curve.shares(groups[name].sel(layer=BASELINE))
+    residual = (shares["observed"] - shares["pooled"]).set_index(run="label")
+    scale = shares["scale"].set_index(run="label")
+    above = residual.where(scale > 1.5)
+    for layer in ("conv2", "conv3", "conv4", "fc1"):
+        assert above.sel(run=PLAIN, layer=layer).mean() > 0.01
+    assert above.sel(run="normNet", layer="fc1").mean() < -0.01
+    below = residual.where(scale < 1)
+    assert float(np.sqrt((below**2).mean())) < 0.01
+
+
+def test_noise_explains_least_of_dropout_and_behind_batch_norm(groups: dict[str, xr.Dataset]) -> None:
+    r2 = by_network_and_layer(groups["cifar10-jpeg"])
+    assert r2["dropNet", "conv4"] < 0.75
+    assert r2["normNet", "conv3"] < r2["normNet", "fc1"] < 0.3
+    others = r2.drop(["normNet"], level="label").drop([("dropNet", "conv4"), ("sr1Net", "conv1")])
+    assert others.min() > 0.8
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_variance_penalty_is_equivalent(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    a, b = (labelled(name, network) for network in ("varNet", "sr2Net"))
+    for quantity in ("best_accuracy", "chosen_accuracy", "last_five_accuracy"):
+        twin = comparison.compare(tables[name], a, b, quantity)
+        assert -0.01 < twin.low < twin.high < 0.01
+    assert comparison.compare(tables[name], b, PLAIN, "chosen_accuracy").low > 0
+
+
+def test_loss_rises_even_less_under_the_variance_penalty(tables: dict[str, pd.DataFrame]) -> None:
+    rise = {
+        name: comparison.compare(table, *(labelled(name, n) for n in ("varNet", "sr2Net")), "val_loss_rise")
+        for name, table in tables.items()
+    }
+    assert -0.05 < rise["cifar10-jpeg"].low < rise["cifar10-jpeg"].high < 0
+    for name in SETTINGS[1:]:
+        assert rise[name].low < 0 < rise[name].high
+
+
+@pytest.mark.parametrize("name", PILOT)
+def test_conv1_is_no_further_from_random_filters_than_conv2(name: str, groups: dict[str, xr.Dataset]) -> None:
+    curves = groups[name]
+    factors = {layer: random_filters.factor_over_random(curves, PLAIN, layer) for layer in BASELINE}
+    assert factors["conv2"].mean > factors["conv1"].mean > 1.4
+    assert random_filters.factor_over_random(curves, PLAIN, "conv1", less="conv2").low < 0
+    assert factors["conv1"].mean > factors["conv4"].mean
+    rows = random_filters.correlations(curves).set_index(["label", "layer", "moment"])["mean"]
+    assert rows[PLAIN, "conv1", "end"] > 1.5 * rows[PLAIN, "conv2", "end"]
+    start = [rows[PLAIN, layer, "start"] / factor for layer, factor in random_of(curves).items()]
+    assert 0.9 < min(start) < max(start) < 1.1
+
+
+def random_of(curves: xr.Dataset) -> dict[str, float]:
+    rows = random_filters.correlations(curves).groupby("layer")["expected"].first()
+    return rows.to_dict()
+
+
+@pytest.mark.parametrize("name", PILOT)
+def test_smaller_activations_use_more_directions(name: str, groups: dict[str, xr.Dataset]) -> None:
+    rank, kept = capacity.rank_share(groups[name]), capacity.knockout_area(groups[name])
+    wider = capacity.compared(rank, "sr2Net", PLAIN)
+    assert wider["conv3"].low > 0.1
+    assert wider["fc1"].high < 0
+    assert capacity.compared(rank, "varNet", "sr2Net")["conv3"].high > 0
+    assert capacity.compared(rank, "normNet", "sr2Net")["conv4"].low > 0.3
+    needed = capacity.compared(kept, "sr2Net", PLAIN)
+    assert all(abs(each.mean) < 0.08 for each in needed.values())
+
+
+def test_silencing_channels_shows_little_on_photographs(groups: dict[str, xr.Dataset]) -> None:
+    curves = groups["cifar10-jpeg"]
+    needed = capacity.compared(capacity.knockout_area(curves), "sr2Net", PLAIN)
+    clear = [layer for layer, each in needed.items() if each.direction]
+    assert clear == ["conv3", "conv4"]
+    assert max(abs(each.mean) for each in needed.values()) < 0.04
+    twin = capacity.compared(capacity.rank_share(curves), "varNet", "sr2Net")
+    assert twin["conv3"].low > 0
+
+
+def test_the_best_epoch_is_optimistic(groups: dict[str, xr.Dataset]) -> None:
+    rows = pd.concat([comparison.optimism(groups[name]) for name in PILOT])
+    assert 0.2 < rows["mean"].min() < rows["mean"].max() < 1.2
+    assert (rows["rank by best"] != rows["rank by chosen"]).sum() == 7
+    assert len(rows) == 14
+
+
+@pytest.mark.slow
+def test_networks_trained_on_digits() -> None:
+    """The SD at each position is no closer over all layers; rescaling brings entropies back, logits stay."""
+    runs = study.load_or_train_all(study.select("laptop", label_noise="0.3", seeds="0"))
+    r2 = noise_curve.explained(study.curves(runs).sel(layer=BASELINE)).set_index("sd")["r2"]
+    assert 0.96 < r2["positions"] < r2["pooled"] < 0.99
+    run = next(run for run in runs if run.experiment.network == PLAIN)
+    (lowest, prepare), (last, _) = (study.trained_network(run, moment) for moment in ("lowest_loss", "last"))
+    images = data.load("digits", label_noise=0.3).monitor.images
+    wanted, was = monitored(lowest, prepare(images)), monitored(last, prepare(images))
+    sds = {layer: wanted[layer].sd for layer in TARGETED}
+    rescaled = rescaling.to_scales(last, images, prepare, sds)
+    now = monitored(rescaled, prepare(images))
+    for layer in TARGETED:
+        assert was[layer].entropy < 0.7 * wanted[layer].entropy
+        assert now[layer].entropy == pytest.approx(wanted[layer].entropy, rel=0.05)
+    torch.testing.assert_close(rescaled(prepare(images)), last(prepare(images)), rtol=1e-4, atol=1e-4)
+
+
+def monitored(model: nn.Module, inputs: Tensor) -> dict[str, LayerStats]:
+    with torch.no_grad(), ActivationMonitor(model, list(TARGETED)) as monitor:
+        model(inputs)
+    return dict(monitor.compute())
