@@ -9,7 +9,6 @@ from sparsity_lib.study.figures.coherence import (
     strength_sweep,
 )
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
-from sparsity_lib.study.figures.gap import gap_curves, gap_or_level, timing_table
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.questions import (
     effective_ranks,
@@ -39,31 +38,23 @@ from sparsity_lib.study.figures.sparseout import (
     penalty_ratios,
 )
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, beside_the_paper, entropy_table
-from sparsity_lib.study.figures.warning import (
-    around_the_moment,
-    rise_table,
-    sparsity_and_loss,
-    warning_leads,
-    warning_outcomes,
-    warning_table,
-)
+from sparsity_lib.study.figures.warning import detectors_in_runs, gap_curves, warning_leads
 
 __all__ = [
     "accuracies",
     "accuracy_against_compression",
     "accuracy_table",
     "architectures",
-    "around_the_moment",
     "beside_the_paper",
     "coherence_curves",
     "correlation_histograms",
     "decorrelating",
+    "detectors_in_runs",
     "effective_ranks",
     "entropy_against_sd",
     "entropy_curves",
     "entropy_table",
     "gap_curves",
-    "gap_or_level",
     "growth",
     "heatmap_strip",
     "knockouts",
@@ -85,16 +76,11 @@ __all__ = [
     "reading_effects",
     "receptive_field",
     "response_curve",
-    "rise_table",
-    "sparsity_and_loss",
     "strength_sweep",
     "strengths",
-    "timing_table",
     "trained_correlations",
     "tuned_baselines",
     "validation_against_training",
     "warning_leads",
-    "warning_outcomes",
-    "warning_table",
     "widths_table",
 ]
