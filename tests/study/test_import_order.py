@@ -33,7 +33,6 @@ ORDER = [
         "analysis",
         "claims",
         "answers",
-        "leads",
         "page",
     ),
     *("language", "figures", "tensorboard", "explorers", "", "__main__"),  # "" is the study's __init__.py

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
-from synthetic import many, one
+from synthetic import one
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis.timing import RISE, change_point, lead, lead_by_chance, lead_table, of_layers
+from sparsity_lib.study.analysis.timing import RISE, change_point, lead, lead_by_chance, of_layers
 
 EPOCHS = 41
 
@@ -83,10 +83,3 @@ def test_chance_knows_nothing_of_its_run() -> None:
     nothing = lead_by_chance(onset, onset * np.nan)
     assert not len(nothing["others"])
     assert not len(nothing["constant"])
-
-
-def test_the_table_counts_what_has_no_lead() -> None:
-    runs = many([with_entropy(step(at), seed) for seed, at in enumerate((10, 12, 41))])
-    row = lead_table(runs, [["conv3"]], 0.05).iloc[0]
-    assert (row["runs"], row["changed"], row["overfitted"], row["n"]) == (3, 2, 3, 2)
-    assert row["lead"] == pytest.approx(np.mean([20 - 11, 20 - 13]))

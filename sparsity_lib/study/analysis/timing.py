@@ -1,27 +1,20 @@
 """Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
 
-The rules are those of `claims/pilot.yaml`, and of `claims/pilot-other-papers.yaml` for perplexity sparsity.
+The rules are those of `claims/registration.yaml` and, for perplexity sparsity, of
+`claims/registration-other-papers.yaml`.
 Entropies are shares of ln D, of held-out images; everything takes `study.curves(runs)`.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from sparsity_lib.entropy_drop import collapse_epochs
-from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.summary import (
-    SETTING,
-    labels,
-    moment_of_overfitting,
-    only,
-    settings,
     trained,
 )
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.recipes import LAYERS, TARGETED
 
 # Of the claims; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
@@ -80,66 +73,6 @@ def lead_by_chance(onset: xr.DataArray, changed: xr.DataArray) -> dict[str, np.n
         "others": others[np.isfinite(others)],
         "constant": (onsets - middle)[np.isfinite(onsets - middle)],
     }
-
-
-def lead_table(curves: xr.Dataset, groups: Sequence[Sequence[str]], margin: float) -> pd.DataFrame:
-    """One row per network and group of layers, whose entropies are averaged.
-
-    Runs, those with a change-point and those that overfit, the lead with its interval, and chance's SDs.
-    """
-    rows = []
-    for label in labels(curves):
-        mine = only(curves, label=label)
-        onset = moment_of_overfitting(mine)
-        for layers in groups:
-            changed = change_point(mine, layers, margin)
-            told = describe(lead(onset, changed))
-            chance = lead_by_chance(onset, changed)
-            rows.append(
-                {
-                    "network": label,
-                    "layer": ", ".join(layers),
-                    "runs": mine.sizes["run"],
-                    "changed": int(changed.notnull().sum()),
-                    "overfitted": int(onset.notnull().sum()),
-                    "n": told.n,
-                    "lead": told.mean,
-                    "low": told.low,
-                    "high": told.high,
-                    "sd": told.sd,
-                    "sd_others": sd(chance["others"]),
-                    "sd_constant": sd(chance["constant"]),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def by_setting(
-    published: Sequence[xr.Dataset],
-    margin: float,
-    network: str = "vanillaNet",
-    layers: Sequence[str] = LAYERS[:-1],
-) -> pd.DataFrame:
-    """Per setting and layer: the epoch at which entropy is known to fall, against that of overfitting."""
-    parts = []
-    for curves in published:
-        if network not in curves["label"]:
-            continue
-        for title, group in _longest(settings(only(curves, label=network))):
-            if group.sizes["run"] > 1 and (group["epochs"] > BASELINE).all():
-                there = [layer for layer in layers if layer in group["layer"]]
-                groups = [*([layer] for layer in there), [layer for layer in TARGETED if layer in there]]
-                parts.append(lead_table(group, groups, margin).assign(setting=title))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _longest(found: list[tuple[str, xr.Dataset]]) -> list[tuple[str, xr.Dataset]]:
-    """Without settings that are the first epochs of another: those of one run are not two runs'."""
-    longest: dict[tuple[object, ...], tuple[str, xr.Dataset]] = {}
-    for title, group in sorted(found, key=lambda each: int(each[1]["epochs"][0])):
-        same = tuple(group[name].to_numpy()[0] for name in SETTING if name in group and name != "epochs")
-        longest[same] = title, group
-    return list(longest.values())
 
 
 def sd(values: np.ndarray) -> float:

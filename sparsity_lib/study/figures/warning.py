@@ -96,7 +96,8 @@ def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Fig
         names = labels(watched.curves)
         counts = warning_counts(found["onset"], found["changed"], found["network"])
         for y, network in enumerate(names):
-            leads = found[found["network"] == network]["lead"].dropna().sort_values().to_numpy()
+            mine = found[(found["network"] == network) & found["lead"].notna()].sort_values("lead")
+            leads = mine["lead"].to_numpy()
             heights = y + 0.25 * np.sin(2.4 * np.arange(len(leads)))  # apart, and the same each time
             color = line_style(network)["color"]
             ax.scatter(leads, heights, s=11, color=color, linewidth=0, alpha=0.85)
@@ -104,7 +105,7 @@ def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Fig
             text = " / ".join(str(count) for count in three)
             ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
             of = {"data": name, "network": network, "detector": detector}
-            tell(ax, "lead of a warning (epochs)", **of, value=leads)
+            tell(ax, "lead of a warning (epochs)", **of, seed=mine["seed"], value=leads)
             tell(ax, "runs", **of, outcome=list(three.index), value=three)
         ax.axvline(0, **ZERO)
         ax.set_title(name, loc="left", fontsize=10)
