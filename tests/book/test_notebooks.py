@@ -13,8 +13,8 @@ import pytest
 from sparsity_lib.study import StudyError, profiles
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-_OWN = ("08-perplexity", "09-sparseout", "10-gradient-coherent", "12-explorer")
-PERPLEXITY, SPARSEOUT, COHERENT, EXPLORER = (path for path in NOTEBOOKS if path.stem in _OWN)
+_OWN = ("09-sparseout", "10-gradient-coherent", "12-explorer")
+SPARSEOUT, COHERENT, EXPLORER = (path for path in NOTEBOOKS if path.stem in _OWN)
 (SCALE,) = (path for path in NOTEBOOKS if path.stem == "09-sparsity-or-scale")
 TRAINING = [
     path
@@ -98,24 +98,6 @@ def test_the_page_of_choices_shows_runs_of_other_seeds(tmp_path: Path) -> None:
     outputs = executed(notebook, tmp_path, epochs=2, limit=60, seeds="0")
     assert sum("image/png" in data for data in outputs) == 9
     assert list((tmp_path / "runs").glob("*.nc"))
-
-
-@pytest.mark.slow
-def test_the_page_of_warnings_judges_published_runs_and_its_own(tmp_path: Path) -> None:
-    """Those of the laptop, where the profile has none; `make study` executes the laptop's page."""
-    asked = {
-        "dataset": "digits",
-        "sizes": "s",
-        "epochs": 6,
-        "limit": 100,
-        "seeds": "0",
-        "networks": "vanillaNet",
-    }
-    outputs = executed(PERPLEXITY, tmp_path, profile="paper", **asked)
-    texts = "".join(data.get("text/markdown", "") for data in outputs)
-    assert sum("image/png" in data for data in outputs) >= 5
-    assert "of the profile laptop" in texts
-    assert "Not shown" in texts
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherent, filters, gap, noise, rivals, warning
+from sparsity_lib.study.analysis import choices, coherent, filters, noise, rivals
 from sparsity_lib.study.analysis import summary as analysis
-from sparsity_lib.study.analysis.warning import detection
+from sparsity_lib.study.analysis.warning import watch
 from sparsity_lib.study.figures import data
 from sparsity_lib.study.language import told as of_language
 from sparsity_lib.study.runs import results
@@ -33,7 +33,6 @@ WITHOUT = {"architectures", "correlation_histograms"}
 SIDEWAYS = {
     "accuracies",
     "decorrelation_descents",
-    "gap_or_level",
     "language_differences",
     "language_sparsity",
     "paired_differences",
@@ -72,13 +71,6 @@ def measured(name: str) -> xr.Dataset:
 
 
 @cache
-def chosen_and_judged() -> list[warning.Transfer]:
-    """Warnings, as they come, in two settings."""
-    judged = [detection.judge(runs, warning.AS_IT_COMES) for _, runs in analysis.settings(runs())]
-    return [warning.Transfer(name, 1, each) for name, each in zip(("clean", "redrawn"), judged, strict=True)]
-
-
-@cache
 def shrinking() -> xr.Dataset:
     """Made-up runs of all strengths and ways of L1 and L2; L1 fails from 0.01 on."""
     which = coherent.experiments("laptop", "0-2")
@@ -98,16 +90,15 @@ DRAW = {
         coherent.outcomes(shrinking())
     ),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
-    "around_the_moment": lambda: figures.around_the_moment(warning.speeds(detail())),
     "coherence_curves": lambda: figures.coherence_curves(shrinking(), shrinking()),
     "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
+    "detectors_in_runs": lambda: figures.detectors_in_runs(watch(detail()), ["normNet", "vanillaNet"]),
     "decorrelation_descents": lambda: figures.decorrelation_descents(
         filters.descents(filters=8, shape=(1, 3, 3))
     ),
     "capacity": lambda: figures.capacity(measured("knockout_accuracy")),
     "entropy_curves": lambda: figures.entropy_curves(detail(), runs()),
     "gap_curves": lambda: figures.gap_curves(detail()),
-    "gap_or_level": lambda: figures.gap_or_level(gap.told_by(detail(), resamples=20)),
     "heatmap_strip": lambda: figures.heatmap_strip(file("normNet")),
     "language_curves": lambda: figures.language_curves(language_models()),
     "language_differences": lambda: figures.language_differences(
@@ -128,15 +119,13 @@ DRAW = {
     "reading_effects": lambda: figures.reading_effects(outcomes()),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
-    "sparsity_and_loss": lambda: figures.sparsity_and_loss(runs().isel(run=slice(3))),
     "strength_sweep": lambda: figures.strength_sweep(
         coherent.outcomes(shrinking()), coherent.outcomes(shrinking())
     ),
     "trained_correlations": lambda: figures.trained_correlations(outcomes()),
     "tuned_baselines": lambda: figures.tuned_baselines(outcomes()),
     "validation_against_training": lambda: figures.validation_against_training(runs()),
-    "warning_leads": lambda: figures.warning_leads(chosen_and_judged()[1].judged),
-    "warning_outcomes": lambda: figures.warning_outcomes(chosen_and_judged()),
+    "warning_leads": lambda: figures.warning_leads({"digits": watch(detail())}),
 }
 
 

@@ -9,13 +9,12 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from synthetic import language_models, many, shrunk
-from test_figure_data import detail
 from test_figures import png
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherent, gap, rivals, warning
-from sparsity_lib.study.analysis.warning import detection
+from sparsity_lib.study.analysis import choices, coherent, rivals
+from sparsity_lib.study.analysis.warning import watch
 from sparsity_lib.study.language import told as of_language
 
 NETWORKS = ("vanillaNet", "normNet", "sr2Net", "sr3Net")
@@ -63,10 +62,6 @@ def models(epochs: int) -> xr.Dataset:
     return cut(language_models(), epochs)
 
 
-def judged(epochs: int) -> list[warning.Transfer]:
-    return [warning.Transfer("these", 1, detection.judge(runs(epochs), warning.AS_IT_COMES))]
-
-
 # By figure or table, for so many epochs.
 MADE: dict[str, Callable[[int], object]] = {
     "accuracies": lambda n: figures.accuracies(runs(n), runs(n)),
@@ -75,15 +70,14 @@ MADE: dict[str, Callable[[int], object]] = {
         coherent.outcomes(shrinking(n))
     ),
     "architectures": lambda n: figures.architectures(made(n)[0]),
-    "around_the_moment": lambda n: figures.around_the_moment(warning.speeds(runs(n))),
     "beside_the_paper": lambda n: figures.beside_the_paper(runs(n), "Table 2"),
     "coherence_curves": lambda n: figures.coherence_curves(shrinking(n), shrinking(n)),
     "correlation_histograms": lambda n: figures.correlation_histograms(made(n)[0]),
+    "detectors_in_runs": lambda n: figures.detectors_in_runs(watch(runs(n)), NETWORKS),
     "capacity": lambda n: figures.capacity(runs(n)),
     "entropy_curves": lambda n: figures.entropy_curves(runs(n), runs(n)),
     "entropy_table": lambda n: figures.entropy_table(runs(n)),
     "gap_curves": lambda n: figures.gap_curves(runs(n)),
-    "gap_or_level": lambda n: figures.gap_or_level(gap.told_by(cut(detail(), n), resamples=20)),
     "heatmap_strip": lambda n: figures.heatmap_strip(made(n)[0]),
     "language_curves": lambda n: figures.language_curves(models(n)),
     "language_differences": lambda n: figures.language_differences(*[of_language.outcomes(models(n))] * 2),
@@ -100,26 +94,19 @@ MADE: dict[str, Callable[[int], object]] = {
     "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
     "receptive_field": lambda n: figures.receptive_field(made(n)[0]),
     "response_curve": lambda n: figures.response_curve(outcomes(n)),
-    "rise_table": lambda n: figures.rise_table(warning.rise_table(warning.rises(runs(n)))),
-    "sparsity_and_loss": lambda n: figures.sparsity_and_loss(runs(n).isel(run=slice(3))),
     "strength_sweep": lambda n: figures.strength_sweep(*[coherent.outcomes(shrinking(n))] * 2),
-    "timing_table": lambda n: figures.timing_table(gap.timing(runs(n))),
     "trained_correlations": lambda n: figures.trained_correlations(
         outcomes(n).assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
     ),
     "tuned_baselines": lambda n: figures.tuned_baselines(outcomes(n)),
     "validation_against_training": lambda n: figures.validation_against_training(runs(n)),
-    "warning_leads": lambda n: figures.warning_leads(judged(n)[0].judged),
-    "warning_outcomes": lambda n: figures.warning_outcomes(judged(n)),
-    "warning_table": lambda n: figures.warning_table(judged(n)),
+    "warning_leads": lambda n: figures.warning_leads({"digits": watch(runs(n))}),
 }
 # Made of no run's epochs.
 OTHERS_MADE = {"decorrelation_descents", "noise_variances", "penalty_ratios", "widths_table"}
 # Runs that short have nothing of which these are made, which is one line.
 NOTHING = {
     "accuracy_against_compression": "learned anything",
-    "around_the_moment": "moment of overfitting",
-    "timing_table": "moment of overfitting",
 }
 
 

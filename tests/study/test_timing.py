@@ -1,4 +1,4 @@
-"""The causal change-point, its lead, and what chance gives."""
+"""The causal change-point of entropies and of perplexity sparsity."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import xarray as xr
 from synthetic import one
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis.timing import RISE, change_point, lead, lead_by_chance, of_layers
+from sparsity_lib.study.analysis.timing import change_point, of_layers
 
 EPOCHS = 41
 
@@ -62,24 +62,6 @@ def with_sparsity(values: np.ndarray) -> xr.Dataset:
 def test_perplexity_sparsity_is_no_share_of_ln_d_and_its_change_is_a_rise() -> None:
     rises = with_sparsity(1 - step(20))
     assert of_layers(rises, "perplexity_sparsity", ["conv1", "fc1"]).sel(epoch=30).item() == 0.5
-    assert change_point(rises, ["conv1", "conv3"], RISE, "perplexity_sparsity").item() == 21
-    for values in (step(20), 1 - step(20, 1 - 0.9 * RISE), 1 - step(2)):
-        assert np.isnan(change_point(with_sparsity(values), ["conv3"], RISE, "perplexity_sparsity").item())
-
-
-def test_lead_is_positive_where_the_entropy_comes_first_and_absent_without_both() -> None:
-    onset, changed = (xr.DataArray(values, dims="run") for values in ([20.0, 8.0, np.nan], [10.0, 10.0, 3.0]))
-    np.testing.assert_array_equal(lead(onset, changed), [10, -2, np.nan])
-
-
-def test_chance_knows_nothing_of_its_run() -> None:
-    """Where each change comes 5 epochs before its own onset, chance's leads vary as the onsets do."""
-    onset = xr.DataArray([10.0, 20.0, 30.0, np.nan], dims="run")
-    chance = lead_by_chance(onset, onset - 5)
-    assert sorted(chance["others"]) == sorted(
-        5.0 + a - b for a in (10, 20, 30) for b in (10, 20, 30) if a != b
-    )
-    np.testing.assert_array_equal(chance["constant"], [-5, 5, 15])
-    nothing = lead_by_chance(onset, onset * np.nan)
-    assert not len(nothing["others"])
-    assert not len(nothing["constant"])
+    assert change_point(rises, ["conv1", "conv3"], 0.05, "perplexity_sparsity").item() == 21
+    for values in (step(20), 1 - step(20, 1 - 0.9 * 0.05), 1 - step(2)):
+        assert np.isnan(change_point(with_sparsity(values), ["conv3"], 0.05, "perplexity_sparsity").item())

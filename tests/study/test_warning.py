@@ -1,7 +1,4 @@
-"""When perplexity sparsity rises, and what warnings are worth on runs on which nothing was chosen."""
-
-from collections.abc import Iterator
-from dataclasses import replace
+"""Detectors of overfitting on runs whose moments are known, and on runs on which no margin was chosen."""
 
 import numpy as np
 import pandas as pd
@@ -9,235 +6,154 @@ import pytest
 import xarray as xr
 from synthetic import many, one, valley
 
-from sparsity_lib.study import StudyError, figures, profiles
+from sparsity_lib.study import StudyError, profiles
 from sparsity_lib.study.analysis import warning
-from sparsity_lib.study.analysis.warning import detection, rules, told, transfer
+from sparsity_lib.study.analysis.onset import onset
+from sparsity_lib.study.analysis.timing import change_point
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting
 
 
-def run(seed: int = 0, onset: int | None = 20, rises: int | None = 15, **fields: object) -> xr.Dataset:
-    """A run whose loss is lowest at `onset`, and whose sparsity and SD are larger from `rises` on."""
-    curves = one(seed=seed, val_loss=FLAT if onset is None else valley(onset), **fields)
-    epoch = xr.DataArray(np.arange(-1, EPOCHS), dims="epoch")
-    later = epoch >= (EPOCHS if rises is None else rises)
-    like = curves["entropy"]
-    for name, low, high in (("perplexity_sparsity", 0.1, 0.5), ("sd", 1.0, 3.0)):
-        values = xr.where(later, high, low).broadcast_like(like).transpose(*like.dims)
+def run(seed: int = 0, onset: int | None = 20, falls: int | None = 15, **fields: object) -> xr.Dataset:
+    """A run whose loss is lowest at `onset`; entropies fall, sparsity and SD rise from `falls` on."""
+    curves = one(seed=seed, val_loss=FLAT if onset is None else valley(onset), limit=0, **fields)
+    later = xr.DataArray(np.arange(-1, EPOCHS), dims="epoch") >= (EPOCHS if falls is None else falls)
+    full = np.log(curves["channels"])
+    for name, before, after in (
+        ("entropy", 0.9 * full, 0.5 * full),
+        ("perplexity_sparsity", 0.1, 0.5),
+        ("sd", full, 3 * full),
+    ):
+        like = curves[name]
+        values = xr.where(later, after, before).broadcast_like(like).transpose(*like.dims)
         curves[name] = values.where(like.notnull())
-    full = xr.where(later, 0.5, 0.9) * np.log(curves["channels"])
-    curves["entropy"] = full.broadcast_like(like).transpose(*like.dims).where(like.notnull())
     return curves
 
 
-def risen(curves: xr.Dataset, signal: str = "perplexity sparsity") -> pd.DataFrame:
-    found = warning.rises(curves)
-    return found[found["signal"] == signal].set_index("seed")
+def moments(*runs: xr.Dataset, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
+    return warning.watch(many(runs)).moments(detector, margin)
 
 
-@pytest.mark.parametrize("signal", ["perplexity sparsity", "SD"])
-@pytest.mark.parametrize(("rises", "shortly"), [(15, 1), (19, 1), (20, 0), (9, 1), (8, 0), (None, 0)])
-def test_a_rise_is_shortly_before_if_it_is_known_at_most_ten_epochs_before(
-    signal: str, rises: int | None, shortly: int
-) -> None:
-    of_run = risen(run(rises=rises), signal).loc[0]
-    assert of_run["rose"] == pytest.approx(np.nan if rises is None else rises + 1, nan_ok=True)
-    assert of_run["shortly"] == shortly
+@pytest.mark.parametrize("detector", list(warning.MARGIN))
+def test_a_warning_is_known_one_epoch_after_the_change(detector: str) -> None:
+    found = moments(run(0), run(1, falls=None), run(2, onset=None), detector=detector)
+    np.testing.assert_array_equal(found["changed"], [16, np.nan, 16])
+    np.testing.assert_array_equal(found["onset"], [20, 20, np.nan])
+    np.testing.assert_array_equal(found["lead"], [4, np.nan, np.nan])
 
 
-def test_only_convolutions_count() -> None:
-    curves = run(rises=None)
-    curves["perplexity_sparsity"] = curves["perplexity_sparsity"].where(curves["layer"] != "fc1", 0.9)
-    assert warning.feature_layers(curves) == ["conv1", "conv3"]
-    np.testing.assert_allclose(warning.feature_sparsity(curves), 0.1)
-
-
-def test_chance_is_another_run_or_one_epoch() -> None:
-    """Each moment is 5 after its own rise; others' rises fit where they are near."""
-    found = risen(many([run(seed, onset, onset - 6) for seed, onset in enumerate((20, 24, 35))]))
-    assert found["shortly"].tolist() == [1, 1, 1]
-    assert found["by_others"].tolist() == [0.5, 0.5, 0]
-    assert found["by_constant"].tolist() == [0, 1, 0]  # 5 before 29.5, 27.5 and 22
-    assert np.isnan(risen(run())["by_others"]).all()
-
-
-def test_the_table_counts_runs_that_overfit_and_others() -> None:
-    curves = many([run(0), run(1), run(2, rises=None), run(3, onset=None), run(4, onset=None, rises=None)])
-    row = warning.rise_table(warning.rises(curves), ["label"]).iloc[0]
-    counts = ["runs", "overfit", "others", "before", "shortly", "false", "lead_n"]
-    assert row[counts].tolist() == [5, 3, 2, 2, 2, 1, 2]
-    assert row["lead"] == 4
-
-
-def test_the_rise_around_a_moment_is_held_against_other_moments() -> None:
-    """Sparsity that grows as the square of the time since the moment grows faster the later it is."""
-    curves = many([run(seed, onset) for seed, onset in enumerate((20, 24))])
-    since = np.maximum(curves["epoch"] + 1, 0) / 50
-    like = curves["perplexity_sparsity"]
-    curves["perplexity_sparsity"] = (
-        (since**2).broadcast_like(like).transpose(*like.dims).where(like.notnull())
-    )
-    found = warning.speeds(curves).set_index(["seed", "start"])
-    assert found.loc[(0, -10), "rise"] == pytest.approx((21**2 - 11**2) / 2500, abs=1e-3)
-    assert found.loc[(0, -10), "elsewhere"] == pytest.approx(found.loc[(1, -10), "rise"])
-    assert np.isnan(found.loc[(1, 10), "rise"]) == (EPOCHS <= 24 + 20)
-    compared = warning.acceleration(found.reset_index()).set_index("against")
-    assert compared.loc["earlier", "low"] > 0
-    assert compared.loc["elsewhere", "mean"] == pytest.approx(0)
-    (sentence,) = told.speeds(found.reset_index(), compared.reset_index())
-    assert ", more than in the 10 before these (" in sentence
-    assert "not clearly more or less than around the moments" in sentence
-
-
-def test_what_there_is_nothing_of_is_told_in_a_line() -> None:
-    with pytest.raises(StudyError, match="these runs have no convolution; there are fc1"):
-        warning.rises(run().sel(layer=["fc1"]))
-    with pytest.raises(StudyError, match="none of these runs has a moment of overfitting"):
-        warning.speeds(run(onset=None))
-    with pytest.raises(StudyError, match="no profile has published runs"):
-        warning.every_run({})
-    with pytest.raises(StudyError, match="no published runs to choose"):
-        warning.transfers({})
-    with pytest.raises(StudyError, match="no run of vanillaNet overfits"):
-        warning.blinded(detection.judge(run(onset=None), {"entropy": 0.05}))
-
-
-@pytest.fixture(scope="module")
-def published() -> Iterator[dict[str, xr.Dataset]]:
-    """Two networks of six seeds with clean labels and with redrawn ones, which alone overfit; few rules."""
+def test_moments_are_those_of_the_registered_rules() -> None:
     curves = many(
-        [
-            run(seed, onset, falls, label=label, label_noise=noise)
+        [run(seed, onset, falls) for seed, (onset, falls) in enumerate([(20, 6), (9, 15), (None, 30)])]
+    )
+    found = warning.watch(curves).moments()
+    np.testing.assert_array_equal(found["onset"], onset(curves))
+    np.testing.assert_array_equal(found["changed"], change_point(curves, ["conv3", "fc1"], 0.05))
+    sparsity = warning.watch(curves).moments("perplexity sparsity")
+    expected = change_point(curves, ["conv1", "conv3"], 0.05, "perplexity_sparsity")
+    np.testing.assert_array_equal(sparsity["changed"], expected)
+
+
+def test_sparsity_is_that_of_convolutions_and_entropy_that_of_targeted_layers() -> None:
+    curves = run(falls=None)
+    late = curves["epoch"] >= 10
+    curves["perplexity_sparsity"] = curves["perplexity_sparsity"].where(~late | (curves["layer"] != "fc1"), 1)
+    curves["entropy"] = curves["entropy"].where(~late | (curves["layer"] != "conv1"), 0)
+    watched = warning.watch(curves)
+    assert np.isnan([watched.moments(name)["changed"].item() for name in warning.MARGIN]).all()
+
+
+def test_a_larger_margin_warns_less() -> None:
+    watched = warning.watch(run())
+    assert [watched.moments("entropy", margin)["changed"].item() for margin in (0.05, 0.39)] == [16, 16]
+    assert np.isnan(watched.moments("entropy", 0.41)["changed"].item())
+
+
+def test_hits_come_before_the_moment_and_silence_is_right_without_one() -> None:
+    nan = np.nan
+    onsets, changes = np.array([20, 20, 20, 20, nan, nan]), np.array([10, 20, 30, nan, 10, nan])
+    np.testing.assert_array_equal(warning.right(onsets, changes), [1, 0, 0, 0, 0, 1])
+    table = pd.DataFrame({"onset": onsets, "changed": changes})
+    assert warning.balanced(table) == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert warning.balanced(table.iloc[4:]) == 0.5
+    assert warning.balanced(table.assign(changed=nan)) == 0.5
+    assert warning.balanced(table.assign(changed=1.0)) == 0.5
+
+
+def test_another_run_is_one_of_the_same_network() -> None:
+    """Each warning comes 5 epochs before its own moment; it hits another's if that is not much earlier."""
+    table = pd.DataFrame({"network": ["a", "a", "a", "b"], "onset": [20.0, 24, 35, 50]})
+    table["changed"] = table["onset"] - 5
+    expected = [1 - 1 / 2, 1 - 1 / 2, 1 - 1, np.nan]
+    np.testing.assert_allclose(warning.over_another_run(table), expected)
+
+
+def networks() -> dict[str, warning.Watched]:
+    """Two data sets of two networks, six seeds; the plain network overfits in one of them."""
+    sets = {}
+    for name, overfits in (("clean", False), ("noisy", True)):
+        runs = [
+            run(seed, 14 + seed if overfits and label == "vanillaNet" else None, falls, label=label)
             for seed in range(6)
-            for noise, onset in ((0.0, None), (0.3, 20 + seed))
-            for label, falls in (("vanillaNet", 14 + seed), ("sr2Net", None))
+            for label, falls in (("vanillaNet", 8 + seed), ("sr2Net", None))
         ]
-    )
-    few = {name: rules.RULES[name] for name in ("entropy", "constant epoch", "never")}
-    fewer = {name: replace(rule, choices=rule.choices[::4]) for name, rule in few.items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "of_grid", _of_grid)
-        patch.setattr(rules, "RULES", fewer)
-        yield {"laptop": curves}
+        sets[name] = warning.watch(many(runs))
+    return sets
 
 
-@pytest.fixture(scope="module")
-def ways(published: dict[str, xr.Dataset]) -> list[warning.Transfer]:
-    return warning.transfers(published)
+def test_margins_are_chosen_where_both_kinds_of_runs_are_and_applied_elsewhere() -> None:
+    table = warning.transfers(networks())
+    assert set(table["chosen_on"]) == {"noisy"}
+    assert set(table["applied_to"]) == {"clean"}
+    entropy = table.set_index("detector").loc["entropy"]
+    assert entropy["margin"] == 0.3  # the largest below 0.4, the fall
+    assert entropy["balanced"] == 0.5  # six false alarms of twelve
+    assert entropy["over_another_run"] == 0
 
 
-def everything(of: dict[str, xr.Dataset]) -> xr.Dataset:
-    return of["laptop"]
+def test_the_best_margin_is_the_largest_of_equals() -> None:
+    watched = networks()["noisy"]
+    scores = [warning.balanced(watched.moments("entropy", m)) for m in warning.MARGINS["entropy"]]
+    assert max(scores) == 1
+    assert warning.best_margin(watched, "entropy") == warning.MARGINS["entropy"][scores.index(1)]
 
 
-def _of_grid(curves: xr.Dataset | None, profile: str, grid: str = "networks") -> xr.Dataset:
-    assert profile in profiles.PROFILES
-    if curves is None or grid != "networks":
-        raise StudyError("none")
-    return curves
+def test_outcomes_are_counted_by_detector_and_data_set() -> None:
+    table = warning.outcomes(networks()).set_index(["detector", "data"])
+    counts = ["runs", "hits", "misses", "false_alarms", "true_negatives"]
+    for detector in warning.MARGIN:
+        assert table.loc[(detector, "noisy"), counts].tolist() == [12, 6, 0, 0, 6]
+        assert table.loc[(detector, "clean"), counts].tolist() == [12, 0, 0, 6, 6]
+    assert table.loc[("entropy", "noisy"), "balanced"] == 1
 
 
-def test_each_run_is_judged_once_by_what_other_seeds_chose(ways: list[warning.Transfer]) -> None:
-    assert [way.name for way in ways] == list(warning.PLANS)[:4]  # there are no runs for the others
-    assert [way.chosen_on for way in ways] == [12, 24, 12, 12]
-    (clean,) = (way.judged for way in ways if way.name == "redrawn → clean labels")
-    assert clean["onset"].isna().all()
-    for way in ways:
-        assert not way.judged.duplicated(["run", "rule"]).any()
-        assert way.judged.groupby("rule")["run"].nunique().nunique() == 1
+def test_leads_are_of_data_sets_in_which_runs_overfit() -> None:
+    table = warning.leads(networks())
+    assert table["data"].tolist() == ["noisy"] * 3
+    first = table.iloc[0]
+    assert (first["n"], first["lead"], first["distance"]) == (6, 5, 0)
+    assert first["p_within"] == first["p_seeds"] == pytest.approx(1 / 720)
 
 
-def test_of_one_training_one_run_is_stored() -> None:
-    """Though its numbers may differ by rounding, it was trained longer, or its gradients were recorded."""
-    first, loss = run(), valley(20, epochs=61)
-    longer = one(val_loss=loss, val_accuracy=2 - loss, epochs=61)
-    twins = [run(), run(label="vanillaNet rho=-1.0"), longer]
-    twins[0]["val_loss"] = twins[0]["val_loss"] + 1e-6
-    others = [run(1), run(label="sr2Net"), run(label_noise=0.3), run(label="vanillaNet rho=0.0")]
-    curves = many([first, *twins, *others]).drop_vars("run")
-    kept = transfer._each_once(curves)
-    assert kept.sizes["run"] == 5
-    np.testing.assert_array_equal(kept["val_loss"][0], curves["val_loss"][0])
+def test_data_sets_are_the_published_grids_of_both_papers() -> None:
+    sets = warning.data_sets("laptop", "paper")
+    assert list(sets) == ["digits", "digits, 30 % of labels redrawn"]
+    ids = {e.id for e in profiles.experiments("laptop", grids=["networks", "perplexity"], published=True)}
+    runs = [run for watched in sets.values() for run in watched.curves["run"].to_numpy().tolist()]
+    assert sorted(runs) == sorted(ids)
 
 
-def test_a_rule_that_was_not_judged_everywhere_says_where(ways: list[warning.Transfer]) -> None:
-    judged = ways[1].judged.replace({"rule": {"never": "weight norm"}})
-    right = np.where(judged["rule"] == "weight norm", judged["seed"] > 0, judged["right"] * 0.0)
-    summary = told.summary([ways[1], warning.Transfer("with norms", 24, judged.assign(right=right))])
-    assert any("weight norm 1 (0) of 1" in sentence for sentence in summary)
-
-
-def test_choosing_is_done_once_for_the_same_runs(
-    published: dict[str, xr.Dataset], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    monkeypatch.setattr(transfer, "choose", lambda curves: calls.append(1) or {"never": 0.0, "entropy": 0.05})
-    monkeypatch.setitem(warning.PLANS, "again", warning.PLANS["all networks: other seeds"])
-    assert len(warning.transfers(published)) == 5
-    assert len(calls) == 8
-
-
-def test_nothing_is_chosen_on_seeds_that_are_judged(
-    published: dict[str, xr.Dataset], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def later(of: dict[str, xr.Dataset]) -> xr.Dataset:
-        return of["laptop"].isel(run=of["laptop"]["seed"].to_numpy() > 2)
-
-    monkeypatch.setattr(
-        transfer, "PLANS", {"all": [(everything, everything)], "later": [(everything, later)]}
-    )
-    (way,) = warning.transfers(published)
-    assert (way.name, way.chosen_on) == ("later", 12)  # of 24, those of three of the six seeds
-
-
-def test_a_network_that_is_not_warned_of_is_set_against_the_plain_one(
-    published: dict[str, xr.Dataset],
-) -> None:
-    judged = detection.judge(published["laptop"], {"entropy": 0.05})
-    table = warning.blinded(judged).set_index("label")
-    assert table.loc["sr2Net", ["overfit", "warned", "n", "mean"]].tolist() == [6, 0, 6, -1]
-    lines = told.blinded(table.reset_index())
-    assert "6 of 6 runs of vanillaNet" in lines[0]
-    assert lines[1] == "sr2Net: 0 of 6, the opposite in every pair of seeds (−100 points, n = 6)."
-    assert told.blind(table.reset_index()).endswith("than in vanillaNet in sr2Net.")
-    few = table.reset_index().assign(n=5)
-    assert told.blind(few).startswith("In no network")
-    assert told.blind(table.loc[["vanillaNet"]].reset_index()).startswith("In no network")
-
-
-def test_one_seed_gives_no_direction(ways: list[warning.Transfer]) -> None:
-    single = [warning.Transfer("one seed", 1, ways[0].judged[ways[0].judged["seed"] == 0])]
-    assert told.rivals(single[0]).endswith("the runs are of one seed, or all agree.")
-    assert "there are too few runs" in told.against_chance(single[0])
-    assert (
-        "clearly more often right than another run's in 0, and clearly less often in 0"
-        in told.summary(single)[0]
-    )
-    with pytest.raises(StudyError, match="nothing was judged"):
-        told.summary([])
-
-
-def test_every_rise_and_outcome_is_told(published: dict[str, xr.Dataset]) -> None:
-    curves = published["laptop"]
-    first, second, *_ = told.rise(warning.rises(curves))
-    assert first.startswith(
-        "vanillaNet, perplexity sparsity: of 6 runs that overfit it has risen before that in 6"
-    )
-    assert "it rises too in 6 of 6 that do not overfit" in first
-    assert second.startswith("vanillaNet, SD: of 6 runs")
-    lines = told.outcomes(detection.judge(curves, {"entropy": 0.05}))
-    assert "of 12 runs that overfit 6 are warned of within 10 epochs of the moment" in lines[0]
-    assert "of 12 that do not overfit 6 are warned of" in lines[0]
-    assert "24 of the profile laptop." in told.stored(published)
-
-
-def test_tables_are_in_words(published: dict[str, xr.Dataset], ways: list[warning.Transfer]) -> None:
-    shown = figures.rise_table(warning.rise_table(warning.rises(published["laptop"]), ["label"]))
-    row = shown.loc[("vanillaNet", "perplexity sparsity")].str.replace("\u00a0", " ")
-    assert row["overfit"] == "6 of 12"
-    assert row["risen without overfitting"] == "6 of 6"
-    assert row["lead (epochs)"] == "+5.0"  # no width: all runs agree
-    table = figures.warning_table(ways)
-    assert len(table) == 4 * len(rules.RULES)
-    assert table.loc[("all networks: other seeds", "never"), "right (%)"] == "50"
+def test_what_a_detector_cannot_watch_is_one_line() -> None:
+    with pytest.raises(
+        StudyError, match=r"^unknown detector 'luck'; known: entropy, perplexity sparsity, SD$"
+    ):
+        moments(run(), detector="luck")
+    with pytest.raises(StudyError, match="vanillaNet: the runs have no layer for a detector to watch"):
+        warning.watch(run().sel(layer=["norm1"]))
+    with pytest.raises(StudyError, match="there are no trained epochs"):
+        warning.watch(run().isel(run=[]))
+    with pytest.raises(StudyError, match="unknown profile 'nonsense'; known: laptop"):
+        warning.data_sets("laptop", "nonsense")
+    with pytest.raises(StudyError, match=r"^no published runs to apply a detector to: paper$"):
+        warning.data_sets("paper")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis.warning_skill import warning_counts, warning_skill
+from sparsity_lib.study.analysis.warning_skill import p_of_seeds, warning_counts, warning_skill
 
 
 def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.ndarray, ...]:
@@ -74,6 +74,34 @@ def test_nothing_can_be_said_of_runs_that_cannot_be_exchanged() -> None:
     alone = warning_skill([20.0, 30, 40], [10, 20, 30], ["a", "b", "c"])
     assert alone.overall.p == pytest.approx(1 / 6)
     assert np.isnan(alone.within.p)
+
+
+def test_copies_of_a_network_are_no_further_evidence() -> None:
+    """Copies with the same seeds lower p within networks, and leave p of the seeds as it is."""
+    onset, changed, seed = np.array([20.0, 24, 30, 33, 41]), np.array([10.0, 15, 19, 25, 30]), np.arange(5)
+    alone = p_of_seeds(onset, changed, ["a"] * 5, seed)
+    assert alone == warning_skill(onset, changed, ["a"] * 5).within.p
+    three = [np.tile(each, 3) for each in (onset, changed)], np.repeat(["a", "b", "c"], 5), np.tile(seed, 3)
+    assert p_of_seeds(*three[0], three[1], three[2]) == alone
+    assert warning_skill(*three[0], three[1]).within.p < alone / 10
+
+
+def test_p_of_seeds_is_uniform_where_seeds_are_shared_and_nothing_is_coupled() -> None:
+    rng = np.random.default_rng(4)
+    network, seed = np.repeat(["a", "b", "c"], 5), np.tile(np.arange(5), 3)
+    p = []
+    for _ in range(300):
+        onset, changed = (np.tile(rng.normal(30, 5, 5), 3) + rng.normal(0, 1, 15) for _ in range(2))
+        onset[rng.random(15) < 0.1] = np.nan
+        p.append(p_of_seeds(onset, changed, network, seed))
+    assert np.mean(p) == pytest.approx(0.5, abs=0.06)
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+def test_p_of_seeds_needs_two_leads_of_a_network() -> None:
+    assert np.isnan(p_of_seeds([20.0, np.nan], [10.0, 10], ["a", "a"], [0, 1]))
+    assert np.isnan(p_of_seeds([20.0, 20], [10.0, 10], ["a", "b"], [0, 1]))
+    assert p_of_seeds([20.0, 30], [10.0, 10], ["a", "a"], [0, 1]) == 1
 
 
 def test_counts_add_up() -> None:

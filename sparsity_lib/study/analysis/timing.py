@@ -1,8 +1,7 @@
-"""Does entropy warn? A causal change-point of the entropies, its lead on overfitting, and what chance gives.
+"""Means of entropies, SDs and perplexity sparsity over layers, and the registered change-point of each run.
 
 The rules are those of `claims/registration.yaml` and, for perplexity sparsity, of
-`claims/registration-other-papers.yaml`.
-Entropies are shares of ln D, of held-out images; everything takes `study.curves(runs)`.
+`claims/registration-other-papers.yaml`. Everything takes `study.curves(runs)`; values are of held-out images.
 """
 
 from collections.abc import Sequence
@@ -11,15 +10,12 @@ import numpy as np
 import xarray as xr
 
 from sparsity_lib.entropy_drop import collapse_epochs
-from sparsity_lib.study.analysis.summary import (
-    trained,
-)
+from sparsity_lib.study.analysis.summary import trained
 from sparsity_lib.study.errors import StudyError
 
 # Of the claims; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
 PATIENCE = 2  # epochs in a row
-RISE = 0.05  # by which perplexity sparsity must have risen
 
 PERPLEXITY = "perplexity_sparsity"  # in [0, 1]; rises where entropies fall
 
@@ -52,29 +48,3 @@ def change_point(
     falling = (-values if quantity == PERPLEXITY else values).to_numpy()
     epochs = collapse_epochs(falling, margin=margin, reference=BASELINE, patience=PATIENCE)
     return values.isel(epoch=0, drop=True).copy(data=epochs)
-
-
-def lead(onset: xr.DataArray, changed: xr.DataArray) -> xr.DataArray:
-    """(run), in epochs: how much earlier the entropy changed than the loss; negative is a lag."""
-    return onset - changed
-
-
-def lead_by_chance(onset: xr.DataArray, changed: xr.DataArray) -> dict[str, np.ndarray]:
-    """The leads of two rules without knowledge of the run.
-
-    `others`: each change-point against the onsets of the other runs; `constant`: the median change-point
-    against every onset.
-    """
-    onsets, changes = onset.to_numpy(), changed.to_numpy()
-    pairs = onsets[None] - changes[:, None]
-    others = pairs[~np.eye(len(onsets), dtype=bool)]
-    middle = np.nanmedian(changes) if np.isfinite(changes).any() else np.nan
-    return {
-        "others": others[np.isfinite(others)],
-        "constant": (onsets - middle)[np.isfinite(onsets - middle)],
-    }
-
-
-def sd(values: np.ndarray) -> float:
-    """The SD between values; NaN for fewer than two."""
-    return float(values.std(ddof=1)) if len(values) > 1 else np.nan

@@ -69,6 +69,41 @@ def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> S
     return Skill(lead, overall, _coupling(onsets, changes, groups))
 
 
+def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: ArrayLike) -> float:
+    """p of the coupling within networks, under permutations that keep runs of one seed together.
+
+    Runs of one seed begin from the same weights and see the same batches, so those of similar networks are
+    near copies. `warning_skill` permutes them independently, as registered, and its p within networks is then
+    too small. Here a permutation of the seeds moves the change-points of all networks alike. Since it can
+    pair an onset with a missing change-point, distances from the networks' medians are summed over n - 1
+    leads a network.
+
+    **Arguments:** as for `warning_skill`; `seed`: `(runs,)`, at most one run per network and seed.
+
+    **Returns:** share of permutations, the observed order among them, whose distance is as small or smaller;
+    NaN where no network has two leads. **Raises:** as `warning_skill`.
+    """
+    onsets, changes, networks = _checked(onset, changed, network)
+    rows, columns = (np.unique(each, return_inverse=True)[1] for each in (networks, np.asarray(seed)))
+    wide = np.full((2, rows.max() + 1, columns.max() + 1), np.nan)
+    wide[:, rows, columns] = onsets, changes
+    seeds = [np.arange(wide.shape[2])]
+    orders = _every(seeds) if math.factorial(wide.shape[2]) <= PERMUTATIONS else _drawn(seeds)
+    distances = _distances(wide[0] - np.moveaxis(wide[1][:, np.array(list(orders))], 1, 0))
+    known = np.isfinite(distances)
+    return float((distances[known] <= distances[0] + 1e-9).mean()) if known[0] else np.nan
+
+
+def _distances(leads: np.ndarray) -> np.ndarray:
+    """Distance of leads `(..., networks, seeds)` from the network's median, over n - 1 leads a network."""
+    leads = np.sort(leads, axis=-1)  # NaN last
+    n = np.isfinite(leads).sum(-1, keepdims=True)
+    middle = [np.take_along_axis(leads, np.maximum(n + shift, 0) // 2, -1) for shift in (-1, 0)]
+    distance = np.nansum(np.abs(leads - (middle[0] + middle[1]) / 2), axis=(-2, -1))
+    freedom = np.maximum(n - 1, 0).sum((-2, -1))
+    return np.divide(distance, freedom, out=np.full(distance.shape, np.nan), where=freedom > 0)
+
+
 def warning_counts(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> pd.DataFrame:
     """One row per network, in order of appearance, and one for `all`.
 

@@ -15,7 +15,6 @@ from sparsity_lib.study.figures.coherence import (
     strength_sweep,
 )
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
-from sparsity_lib.study.figures.gap import gap_curves, gap_or_level, timing_table
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
 from sparsity_lib.study.figures.rivals import paired_differences
 from sparsity_lib.study.figures.scale import capacity, filter_correlations, noise_curve, noise_residuals
@@ -28,31 +27,23 @@ from sparsity_lib.study.figures.sparseout import (
     penalty_ratios,
 )
 from sparsity_lib.study.figures.tables import accuracies, accuracy_table, beside_the_paper, entropy_table
-from sparsity_lib.study.figures.warning import (
-    around_the_moment,
-    rise_table,
-    sparsity_and_loss,
-    warning_leads,
-    warning_outcomes,
-    warning_table,
-)
+from sparsity_lib.study.figures.warning import detectors_in_runs, gap_curves, warning_leads
 
 __all__ = [
     "accuracies",
     "accuracy_against_compression",
     "accuracy_table",
     "architectures",
-    "around_the_moment",
     "beside_the_paper",
     "capacity",
     "coherence_curves",
     "correlation_histograms",
     "decorrelation_descents",
+    "detectors_in_runs",
     "entropy_curves",
     "entropy_table",
     "filter_correlations",
     "gap_curves",
-    "gap_or_level",
     "heatmap_strip",
     "language_curves",
     "language_differences",
@@ -68,15 +59,10 @@ __all__ = [
     "reading_effects",
     "receptive_field",
     "response_curve",
-    "rise_table",
-    "sparsity_and_loss",
     "strength_sweep",
-    "timing_table",
     "trained_correlations",
     "tuned_baselines",
     "validation_against_training",
     "warning_leads",
-    "warning_outcomes",
-    "warning_table",
     "widths_table",
 ]

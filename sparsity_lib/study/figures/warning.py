@@ -1,290 +1,149 @@
-"""Sparsity and overfitting in time, and what warnings are worth, from the quantities of `warning`."""
+"""Detectors and overfitting in time, and the gap between entropy on training and on held-out images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.analysis import warning
-from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.analysis.summary import moment_of_overfitting, settings, smoothed, trained
-from sparsity_lib.study.analysis.warning import detection
-from sparsity_lib.study.analysis.warning.rules import RULES
-from sparsity_lib.study.figures.data import INTERVAL, tell
-from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, dot, wrapped
-from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.figures.tables import unbroken
-from sparsity_lib.study.text import number
+from sparsity_lib.study.analysis import gap
+from sparsity_lib.study.analysis.summary import labels, smoothed, trained
+from sparsity_lib.study.analysis.warning import Watched
+from sparsity_lib.study.analysis.warning_skill import warning_counts
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.figures.data import tell
+from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, name_rows
+from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
-# What is right comes first, so that a bar's left part is what a rule is worth.
-OUTCOMES = {
-    "hit": "#009E73",
-    "quiet": "#B9D9CE",
-    "early": "#56B4E9",
-    "late": "#E69F00",
-    "missed": "#7F7F7F",
-    "false alarm": "#D55E00",
-}
-_MARKS: dict[str, dict[str, Any]] = {
-    "rise known": {"marker": "^", "s": 50, "color": "white", "edgecolor": "0.1"},
-    "warning": {"marker": "s", "s": 38, "color": "#D55E00", "edgecolor": "white", "linewidth": 0.8},
-}
+_ONSET: dict[str, Any] = {"color": "0.1", "linestyle": "--", "linewidth": 1.1}
+_CHANGED: dict[str, Any] = {"marker": "s", "s": 38, "color": "#D55E00", "edgecolor": "white", "zorder": 4}
+_ROWS = {"entropy": "entropy\n(share of ln D)", "perplexity sparsity": "perplexity\nsparsity"}
 
 
 @figure
-def sparsity_and_loss(curves: xr.Dataset) -> Figure:
-    """Of a few runs, a column each: validation loss, and perplexity sparsity by convolution and their mean.
+def detectors_in_runs(watched: Watched, networks: Sequence[str]) -> Figure:
+    """The first run of each network, a column each: validation loss, mean entropy, mean perplexity sparsity.
 
-    Vertical: the moment of overfitting. A triangle is where the mean is known to have risen, a square where
-    `EntropyDropDetector`, as it comes, warns on the mean of the layers it watches.
+    Dashed: the moment of overfitting. Squares: the detectors' warnings. Raises `StudyError` for a network
+    without runs.
     """
-    runs = range(curves.sizes["run"])
+    known = watched.runs["network"]
+    if unknown := [network for network in networks if network not in set(known)]:
+        raise StudyError(f"no run of '{unknown[0]}'; known: {', '.join(known.unique())}")
     fig, axes = plt.subplots(
-        2, len(runs), figsize=(WIDTH, 4.6), sharex=True, sharey="row", squeeze=False, layout="constrained"
+        3, len(networks), figsize=(WIDTH, 5.2), sharex=True, sharey="row", squeeze=False, layout="constrained"
     )
-    for column, i in zip(axes.T, runs, strict=True):
-        _one_run(column, curves.isel(run=[i]))
-    for ax, text in zip(axes[:, 0], ("validation loss\n(nats)", "perplexity sparsity"), strict=True):
+    for column, network in zip(axes.T, networks, strict=True):
+        _run(column, watched, int(known.index[known == network][0]))
+    for ax, text in zip(axes[:, 0], ("validation loss\n(nats)", *_ROWS.values()), strict=True):
         ax.set_ylabel(text)
         ax.set_ylim(bottom=0)
     fig.supxlabel("epoch")
     handles = [
-        Line2D([], [], color="0.1", linestyle="--", linewidth=1.1, label="moment of overfitting"),
-        Line2D([], [], color="0.1", linewidth=2, label="mean of the convolutions"),
-        Line2D([], [], color="0.65", linewidth=0.9, label="each of them"),
-        axes[0, 0].scatter([], [], **_MARKS["rise known"], label="its rise is known"),
-        axes[0, 0].scatter([], [], **_MARKS["warning"], label="EntropyDropDetector warns"),
-    ]
-    fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
-    return fig
-
-
-def _one_run(column: Sequence[Axes], curves: xr.Dataset) -> None:
-    ((title, run),) = settings(curves)
-    label = str(run["label"].item())
-    of = {"network": label, "setting": title, "seed": int(run["seed"].item())}
-    loss = smoothed(trained(run)["val_loss"]).isel(run=0).dropna("epoch")
-    mean = warning.feature_sparsity(run).isel(run=0).dropna("epoch")
-    style = line_style(label)
-    column[0].plot(loss["epoch"], loss, **style)
-    tell(
-        column[0],
-        "run",
-        **of,
-        quantity=f"validation loss (nats), {SMOOTHED}",
-        epoch=loss["epoch"],
-        value=loss,
-    )
-    for layer in warning.feature_layers(run):
-        each = (
-            trained(run)["perplexity_sparsity"].sel(split="monitor", layer=layer).isel(run=0).dropna("epoch")
-        )
-        column[1].plot(each["epoch"], each, color="0.65", linewidth=0.9)
-        told = {"quantity": "perplexity sparsity", "layer": layer, "epoch": each["epoch"]}
-        tell(column[1], "run", **of, **told, value=each)
-    column[1].plot(mean["epoch"], mean, **style)
-    words = "perplexity sparsity, mean of the convolutions"
-    tell(column[1], "run", **of, quantity=words, epoch=mean["epoch"], value=mean)
-    moment = moment_of_overfitting(run).item()
-    if np.isfinite(moment):
-        for ax in column:
-            ax.axvline(moment, color="0.1", linestyle="--", linewidth=1.1)
-        tell(column[0], "moment of overfitting", **of, quantity="epoch", value=moment)
-    rose = warning.rises(run).set_index("signal").loc["perplexity sparsity", "rose"]
-    warned = detection.judge(run, warning.AS_IT_COMES)["warned"].iloc[0]
-    for drawn, at in (("rise known", rose), ("warning", warned)):
-        if np.isfinite(at):
-            height = mean.sel(epoch=at).item()
-            column[1].scatter([at], [height], **_MARKS[drawn], zorder=4)
-            tell(column[1], drawn, **of, quantity="perplexity sparsity", epoch=at, value=height)
-    column[0].set_title(f"{label}\n{wrapped(title, 3)}", fontsize=9.5)
-
-
-@figure
-def around_the_moment(found: pd.DataFrame) -> Figure:
-    """How far perplexity sparsity rises in windows around the moment of overfitting (`warning.speeds`).
-
-    One setting; a panel per network. Full dots: means over runs with 95 % t intervals; hollow: the same runs
-    in the windows around the moments of the network's other runs.
-    """
-    labels = list(dict.fromkeys(found["label"]))
-    columns = min(4, len(labels))
-    rows = -(-len(labels) // columns)
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(WIDTH, 1.0 + 1.75 * rows),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax in axes.flat[len(labels) :]:
-        ax.remove()
-    for ax, label in zip(axes.flat, labels, strict=False):
-        mine, color = found[found["label"] == label], line_style(label)["color"]
-        for column, shift in (("rise", -1.6), ("elsewhere", 1.6)):
-            for start, values in mine.groupby("start")[column]:
-                told = describe(values)
-                middle = start + warning.SHORTLY / 2
-                if told.n:
-                    at, interval = (middle + shift, told.mean), (told.low, told.high)
-                    dot(ax, at, interval, color, upright=True, hollow=column == "elsewhere")
-                words = {"rise": "its own moments", "elsewhere": "other runs' moments"}[column]
-                of = {"network": label, "around": words, "window_from": start, "n": told.n}
-                tell(ax, INTERVAL, **of, value=told.mean, low=told.low, high=told.high)
-        ax.axhline(0, **ZERO)
-        ax.axvline(0, color="0.1", linestyle="--", linewidth=1.1)
-        ax.set_title(label)
-        ax.grid(axis="x", visible=False)
-    axes[0, 0].set_xticks([start for start, _ in warning.WINDOWS] + [warning.WINDOWS[-1][1]])
-    fig.supxlabel("epochs after the moment of overfitting")
-    fig.supylabel(f"rise in {warning.SHORTLY} epochs")
-    handles = [
-        Line2D([], [], color="0.3", marker="o", linestyle="", label="around its own moment"),
-        Line2D(
-            [], [], color="0.3", marker="o", linestyle="", markerfacecolor="white", label="around other runs'"
-        ),
+        Line2D([], [], **_ONSET, label="moment of overfitting"),
+        axes[0, 0].scatter([], [], **_CHANGED, label="warning"),
     ]
     fig.legend(handles=handles, loc="outside upper left", ncols=2)
     return fig
 
 
-@figure
-def warning_leads(judged: pd.DataFrame, by: str = "rule") -> Figure:
-    """A dot per warning of a run that overfits, in a row per rule or network: how long before the moment.
-
-    Colours are outcomes; the grey band is where a warning is a hit. Beside each row: how many runs that
-    overfit are missed, and how many that do not are falsely warned of.
-    """
-    names = list(dict.fromkeys(judged[by]))
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.34 * len(names)), layout="constrained")
-    ax.axvspan(-detection.WITHIN, detection.WITHIN, color="0.93", zorder=0)
-    tell(ax, "a hit", low=-detection.WITHIN, high=detection.WITHIN)
-    for y, name in enumerate(names):
-        mine = judged[judged[by] == name]
-        for outcome in ("early", "hit", "late"):
-            dots = mine[mine["outcome"] == outcome].sort_values("lead")
-            heights = y + 0.3 * np.sin(2.4 * np.arange(len(dots)))  # apart, and the same each time
-            ax.scatter(dots["lead"], heights, s=9, color=OUTCOMES[outcome], linewidth=0, alpha=0.85)
-            of = {by: name, "outcome": outcome, "rule_and_run": dots["rule"] + " " + dots["run"]}
-            tell(ax, "a warning's lead (epochs)", **of, value=dots["lead"])
-        counts = mine["outcome"].value_counts()
-        missed, false = (int(counts.get(outcome, 0)) for outcome in ("missed", "false alarm"))
-        ax.text(1.01, y, f"{missed} / {false}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
-        tell(ax, "runs", **{by: name}, outcome=["missed", "false alarm"], value=[missed, false])
-    ax.text(1.01, -0.9, "missed / false", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
-    ax.axvline(0, **ZERO)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
-    ax.set_xlabel("lead of the warning (epochs): right of zero, before the moment of overfitting")
-    handles = [
-        Line2D([], [], color=OUTCOMES[name], marker="o", linestyle="", label=name)
-        for name in ("early", "hit", "late")
-    ]
-    fig.legend(handles=handles, loc="outside upper left", ncols=3)
-    return fig
+def _run(column: Sequence[Axes], watched: Watched, place: int) -> None:
+    run = watched.runs.loc[place]
+    of, style = {"network": run["network"], "seed": run["seed"]}, line_style(run["network"])
+    loss = smoothed(trained(watched.curves)["val_loss"].isel(run=[place]))[0]
+    column[0].plot(loss["epoch"], loss, **style)
+    words = f"validation loss (nats), {SMOOTHED}"
+    tell(column[0], "run", **of, quantity=words, epoch=loss["epoch"], value=loss)
+    for ax, detector in zip(column[1:], _ROWS, strict=True):
+        values = np.abs(watched.signals[detector][place])
+        epoch = np.arange(len(values))
+        ax.plot(epoch, values, **style)
+        tell(ax, "run", **of, quantity=_ROWS[detector].replace("\n", " "), epoch=epoch, value=values)
+        changed = watched.moments(detector).loc[place, "changed"]
+        if np.isfinite(changed):
+            ax.scatter([changed], [values[int(changed)]], **_CHANGED)
+            tell(ax, "warning", **of, quantity=detector, epoch=changed, value=values[int(changed)])
+    if np.isfinite(run["onset"]):
+        for ax in column:
+            ax.axvline(run["onset"], **_ONSET)
+        tell(column[0], "moment of overfitting", **of, quantity="epoch", value=run["onset"])
+    column[0].set_title(run["network"], fontsize=9.5)
 
 
 @figure
-def warning_outcomes(transfers: Sequence[warning.Transfer]) -> Figure:
-    """A panel per way to choose and judge, a bar per rule: the shares of runs that have each outcome.
+def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Figure:
+    """Lead of each warning on its run's moment of overfitting, a panel per data set and a row per network.
 
-    A rule that was not judged there, since runs lack what it needs, has a dash.
+    The counts at the right are hits, misses and false alarms.
     """
-    tables = [detection.table(transfer.judged) for transfer in transfers]
-    judged = {name for table in tables for name in table["rule"]}
-    names = [name for name in RULES if name in judged]
-    columns = min(3, len(tables))
-    rows = -(-len(tables) // columns)
+    known = [watched.runs["network"].nunique() for watched in sets.values()]
     fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(WIDTH, 1.0 + (0.55 + 0.2 * len(names)) * rows),
+        len(sets),
+        1,
+        figsize=(WIDTH, 0.9 + 0.5 * len(sets) + 0.19 * sum(known)),
         sharex=True,
-        sharey=True,
         squeeze=False,
+        gridspec_kw={"height_ratios": [rows + 0.6 for rows in known]},
         layout="constrained",
     )
-    for ax in axes.flat[len(tables) :]:
-        ax.remove()
-    for ax, transfer, table in zip(axes.flat, transfers, tables, strict=False):
-        _bars(ax, table.set_index("rule").reindex(names), transfer.name)
-        ax.set_title(wrapped(f"{transfer.name} ({int(table['runs'].iloc[0])} runs)", 3), fontsize=9.5)
-    axes[0, 0].set_yticks(range(len(names)), names)
-    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    axes[0, 0].set_xlim(0, 1)
-    axes[0, 0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    fig.supxlabel("share of runs")
-    handles = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
-    fig.legend(handles=handles, loc="outside upper left", ncols=6, columnspacing=1.2, handlelength=1.2)
+    for ax, (name, watched) in zip(axes.flat, sets.items(), strict=True):
+        found = watched.moments(detector)
+        names = labels(watched.curves)
+        counts = warning_counts(found["onset"], found["changed"], found["network"])
+        for y, network in enumerate(names):
+            mine = found[(found["network"] == network) & found["lead"].notna()].sort_values("lead")
+            leads = mine["lead"].to_numpy()
+            heights = y + 0.25 * np.sin(2.4 * np.arange(len(leads)))  # apart, and the same each time
+            color = line_style(network)["color"]
+            ax.scatter(leads, heights, s=11, color=color, linewidth=0, alpha=0.85)
+            three = counts.loc[network, ["hits", "misses", "false_alarms"]]
+            text = " / ".join(str(count) for count in three)
+            ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
+            of = {"data": name, "network": network, "detector": detector}
+            tell(ax, "lead of a warning (epochs)", **of, seed=mine["seed"], value=leads)
+            tell(ax, "runs", **of, outcome=list(three.index), value=three)
+        ax.axvline(0, **ZERO)
+        ax.set_title(name, loc="left", fontsize=10)
+        name_rows(ax, names)
+        ax.tick_params(axis="y", labelsize=8.5)
+    heads = {"transform": axes[0, 0].transAxes, "fontsize": 8.5, "va": "bottom"}
+    axes[0, 0].text(1.01, 1.01, "hits / misses\n/ false alarms", **heads)
+    axes[-1, 0].set_xlabel("lead of the warning (epochs); right of zero: before the moment of overfitting")
     return fig
 
 
-def _bars(ax: Axes, table: pd.DataFrame, name: str) -> None:
-    left = np.zeros(len(table))
-    for outcome, color in OUTCOMES.items():
-        shares = (table[outcome] / table["runs"]).to_numpy()
-        ax.barh(range(len(table)), shares, 0.78, left=left, color=color, linewidth=0)
-        tell(ax, "share of runs", chosen_and_judged=name, rule=table.index, outcome=outcome, value=shares)
-        left += shares
-    for y in np.flatnonzero(table["runs"].isna()).tolist():
-        ax.text(0.02, y, "–", va="center", color="0.35")
-    ax.grid(axis="y", visible=False)
+@figure
+def gap_curves(curves: xr.Dataset) -> Figure:
+    """Entropy on held-out images (level), and on training less held-out images (gap), by layer and epoch.
 
-
-def rise_table(table: pd.DataFrame) -> pd.DataFrame:
-    """`warning.rise_table` in words: how often a signal rises shortly before overfitting, how regularly."""
-    counts = {
-        "overfit": ("overfit", "runs"),
-        "risen before": ("before", "overfit"),
-        "shortly before": ("shortly", "overfit"),
-        "risen without overfitting": ("false", "others"),
-    }
-    columns = {
-        text: [unbroken(f"{n} of {of}") if of else "" for n, of in table[[counted, among]].to_numpy()]
-        for text, (counted, among) in counts.items()
-    }
-    columns["lead (epochs)"] = [_interval(row, "lead", 1) for _, row in table.iterrows()]
-    spreads = {"lead_sd": "SD of the lead", "onset_sd": "SD of the moment"}
-    for name, text in spreads.items():
-        columns[text] = [number(value, 1) if np.isfinite(value) else "" for value in table[name]]
-    heads = {"setting": "setting", "label": "network"}
-    if table["signal"].nunique() > 1:
-        heads["signal"] = "signal"
-    index = [table[name].rename(head) for name, head in heads.items() if name in table]
-    return pd.DataFrame(columns).set_index(index)
-
-
-def warning_table(transfers: Sequence[warning.Transfer]) -> pd.DataFrame:
-    """Ways to choose and judge, and rules, as rows: what was chosen, how often it is right, what it costs."""
-    rows = []
-    for transfer in transfers:
-        chosen = transfer.judged.groupby("rule")["parameter"].unique()
-        for _, row in detection.table(transfer.judged).iterrows():
-            values = [f"{value:.3g}" for value in sorted(chosen[row["rule"]])]
-            rows.append(
-                {"": transfer.name, "rule": row["rule"], "chosen": unbroken(" or ".join(values))}
-                | {"right (%)": number(100 * row["right"], 0)}
-                | {"over another run's warning (points)": _interval(row, "over_chance", 0, 100)}
-                | {"loss above the lowest (nats)": _interval(row, "excess_loss", 2)}
-            )
-    return pd.DataFrame(rows).set_index(["", "rule"])
-
-
-def _interval(row: pd.Series, name: str, decimals: int, factor: float = 1) -> str:
-    mean, low, high = factor * row[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
-    if not np.isfinite(mean):
-        return ""
-    told = number(mean, decimals, sign=True)
-    if not low < high:  # none, or of no meaning: all runs agree
-        return told
-    return unbroken(f"{told} ({number(low, decimals, sign=True)} to {number(high, decimals, sign=True)})")
+    One setting; means over seeds. The two rows have scales of their own; the band in the lower one is the
+    registered margin, 5 % of ln D.
+    """
+    signs, names = gap.gap_and_level(curves), labels(curves)
+    layers = [str(layer) for layer in signs["layer"].to_numpy()]
+    rows = {"level": "entropy, held out\n(nats)", "gap": "gap: training −\nheld out (nats)"}
+    fig, axes = plt.subplots(
+        2, len(layers), figsize=(WIDTH, 4.6), sharex=True, sharey="row", squeeze=False, layout="constrained"
+    )
+    for row, (sign, text) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(text)
+        for ax, layer in zip(row, layers, strict=True):
+            for label in names:
+                mean = signs[sign].sel(layer=layer)[(curves["label"] == label).to_numpy()].mean("run")
+                ax.plot(mean["epoch"], mean, **line_style(label) | {"linewidth": 1.2})
+                of = {"quantity": f"{sign} (nats)", "layer": layer, "network": label}
+                tell(ax, "mean", **of, epoch=mean["epoch"], value=mean)
+    for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
+        upper.set_title(layer)
+        margin = gap.MARGIN * float(np.log(curves["channels"].sel(layer=layer).max()))
+        ax.axhspan(-margin, margin, color="0.92", zorder=0)
+        tell(ax, "margin", quantity="gap (nats)", layer=layer, low=-margin, high=margin)
+    axes[0, 0].set_ylim(bottom=0)
+    fig.supxlabel("epoch")
+    legend(fig, names, (Patch(color="0.92"), f"±{100 * gap.MARGIN:g} % of ln D"))
+    return fig

@@ -1,0 +1,240 @@
+"""Detectors of overfitting that need no labels, applied to published runs and to runs of another data set.
+
+A detector is a quantity and a margin. It warns when the quantity has left the range of epochs 0 to 4 by more
+than the margin, for two epochs in a row: the registered change-point (`timing.change_point`) at other margins
+and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_skill`.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.entropy_drop import collapse_epochs
+from sparsity_lib.study import recipes
+from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.onset import onset
+from sparsity_lib.study.analysis.summary import layers_of, regularised_layers, settings, trained
+from sparsity_lib.study.analysis.timing import BASELINE, PATIENCE, PERPLEXITY, of_layers
+from sparsity_lib.study.analysis.warning_skill import p_of_seeds, warning_counts, warning_skill
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.runs.results import joined, published
+
+GRIDS = ("networks", "perplexity", "architectures")
+MARGIN = {"entropy": 0.05, "perplexity sparsity": 0.05, "SD": float(np.log(2))}  # shares of ln D; logarithms
+_SHARES = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005)
+MARGINS = {  # the largest first, which warns least
+    "entropy": _SHARES,
+    "perplexity sparsity": _SHARES,
+    "SD": tuple(float(np.log(factor)) for factor in (16, 12, 8, 6, 5, 4, 3, 2.5, 2, 1.5, 1.25, 1.1)),
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Runs of one data set, as detectors see them.
+
+    **Fields:**
+
+    - `curves`: of `study.curves(runs)`.
+    - `runs`: one row per run: `network` (its label), `seed`, and `onset`, the moment of overfitting by the
+      registered rule, in epochs; NaN for a run that does not overfit.
+    - `signals`: by detector, `(runs, epochs)`, what should not fall: the mean entropy over ln D; the negative
+      mean perplexity sparsity; the negative logarithm of the mean SD over ln D.
+    """
+
+    curves: xr.Dataset
+    runs: pd.DataFrame
+    signals: dict[str, np.ndarray]
+
+    def moments(self, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
+        """`runs` with `changed`, the epoch of the warning, and `lead`, in epochs; NaN for none.
+
+        `margin` is by default the detector's own in MARGIN. Raises `StudyError` for an unknown detector.
+        """
+        if detector not in MARGIN:
+            raise StudyError(f"unknown detector '{detector}'; known: {', '.join(MARGIN)}")
+        margin = MARGIN[detector] if margin is None else margin
+        changed = collapse_epochs(
+            self.signals[detector], margin=margin, reference=BASELINE, patience=PATIENCE
+        )
+        return self.runs.assign(changed=changed, lead=self.runs["onset"] - changed)
+
+
+def watch(curves: xr.Dataset) -> Watched:
+    """Moments of overfitting and signals of runs on one data set.
+
+    Entropy and SD are means over the layers that SparsityReg acts on in each architecture; perplexity
+    sparsity is the mean over the convolutions, the feature-extraction layers of arXiv 2104.06153.
+
+    **Raises:** `StudyError` for no runs, or a network without such layers.
+    """
+    after, networks = trained(curves), curves["network"].to_numpy()
+    signals = {name: np.full((curves.sizes["run"], after.sizes["epoch"]), np.nan) for name in MARGIN}
+    for network in dict.fromkeys(networks.tolist()):
+        mine = networks == network
+        its = after.isel(run=mine)
+        there = layers_of(its)
+        targeted = [layer for layer in regularised_layers(network) if layer in there]
+        features = [layer for layer in recipes.layers_of(network) if layer in there and layer[:2] != "fc"]
+        if not targeted or not features:
+            raise StudyError(f"{network}: the runs have no layer for a detector to watch")
+        of_network = {
+            "entropy": of_layers(its, "entropy", targeted),
+            "perplexity sparsity": -of_layers(its, PERPLEXITY, features),
+            "SD": -xr.apply_ufunc(np.log, of_layers(its, "sd", targeted)),
+        }
+        for name, values in of_network.items():
+            signals[name][mine] = values.transpose("run", "epoch").to_numpy()
+    identity = {"network": curves["label"].to_numpy(), "seed": curves["seed"].to_numpy()}
+    return Watched(curves, pd.DataFrame(identity | {"onset": onset(curves).to_numpy()}), signals)
+
+
+def data_sets(*profiles: str) -> dict[str, Watched]:
+    """The published runs of some profiles by data set: the paper's networks, and those of arXiv 2104.06153.
+
+    **Returns:** by data set, number of images and share of redrawn labels, in the order of the profiles; a
+    profile without published runs adds nothing.
+
+    **Raises:** `StudyError` for an unknown profile, or if none has published runs.
+    """
+    found = {name: each for profile in profiles for name, each in _data_sets(profile).items()}
+    if not found:
+        raise StudyError(f"no published runs to apply a detector to: {', '.join(profiles)}")
+    return found
+
+
+@functools.cache
+def _data_sets(name: str) -> dict[str, Watched]:
+    parts = _published(name)
+    return {
+        _title(curves): watch(curves.dropna("epoch", how="all").dropna("layer", how="all"))
+        for _, curves in (settings(joined(parts)) if parts else ())
+    }
+
+
+def _published(name: str) -> list[xr.Dataset]:
+    """The profile's published runs of GRIDS, file by file; a run may be in the file of another grid."""
+    grids = [grid for grid in GRIDS if grid in profile(name).grids]
+    wanted = {each.id for each in experiments(name, grids=grids, published=True)}
+    files, parts = profile(name).files(), []
+    for file in sorted(files, key=lambda file: files[file] not in grids):
+        if wanted and (part := published(name, file)) is not None:
+            mine = part["run"].isin(list(wanted)).to_numpy()
+            wanted -= set(part["run"].to_numpy()[mine].tolist())
+            parts += [part.isel(run=mine)] if mine.any() else []
+    return parts
+
+
+def _title(curves: xr.Dataset) -> str:
+    first = curves.isel(run=0)
+    parts = [str(first["dataset"].item())]
+    if limit := int(first["limit"].item()):
+        parts.append(f"{limit:,} images")
+    if noise := float(first["label_noise"].item()):
+        parts.append(f"{100 * noise:g} % of labels redrawn")
+    if (optimizer := str(first["optimizer"].item())) != "sgd":
+        parts.append(optimizer.capitalize())
+    return ", ".join(parts)
+
+
+def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
+    """Whether warnings come before overfitting, and whether they know their own run.
+
+    **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
+    lead, epochs, with its 95 % interval `low` to `high`; the leads' mean `distance` from their network's
+    median, epochs, and `by_chance`, its mean over permutations within networks; the registered tests'
+    `p_overall` and `p_within`; `p_seeds`, of permutations that keep runs of one seed together.
+    """
+    rows = []
+    for name, watched in sets.items():
+        for detector in MARGIN if watched.runs["onset"].notna().any() else ():
+            found = watched.moments(detector)
+            columns = [found[column].to_numpy() for column in ("onset", "changed", "network", "seed")]
+            skill = warning_skill(*columns[:3])
+            rows.append(
+                {"data": name, "detector": detector, "n": skill.lead.n, "lead": skill.lead.mean}
+                | {"low": skill.lead.low, "high": skill.lead.high}
+                | {"distance": skill.within.distance, "by_chance": skill.within.by_chance}
+                | {"p_overall": skill.overall.p, "p_within": skill.within.p, "p_seeds": p_of_seeds(*columns)}
+            )
+    return pd.DataFrame(rows)
+
+
+def right(onset: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """1 for a hit and for no warning of a run that does not overfit, else 0; shapes are broadcast."""
+    return np.where(np.isfinite(onset), changed < onset, np.isnan(changed)).astype(float)
+
+
+def balanced(moments: pd.DataFrame) -> float:
+    """Mean of two shares, of hits among runs that overfit and of silence among others; of one if alone.
+
+    A detector that never warns, and one that always warns in time, have 0.5 where both kinds occur.
+    """
+    share = right(moments["onset"].to_numpy(), moments["changed"].to_numpy())
+    return float(pd.Series(share).groupby(moments["onset"].notna().to_numpy()).mean().mean())
+
+
+def over_another_run(moments: pd.DataFrame) -> pd.Series:
+    """Per run, `right` less its mean with the warnings of the network's other runs; NaN if alone."""
+    excess = pd.Series(np.nan, moments.index)
+    for _, mine in moments.groupby("network"):
+        onsets, changes = mine["onset"].to_numpy(), mine["changed"].to_numpy()
+        if len(mine) > 1:
+            matrix = right(onsets[:, None], changes[None])
+            own = matrix.diagonal()
+            excess[mine.index] = own - (matrix.sum(1) - own) / (len(mine) - 1)
+    return excess
+
+
+def best_margin(watched: Watched, detector: str) -> float:
+    """The margin in MARGINS with the highest `balanced`; of equals the largest, which warns least."""
+    return max(MARGINS[detector], key=lambda margin: balanced(watched.moments(detector, margin)))
+
+
+def outcomes(sets: Mapping[str, Watched]) -> pd.DataFrame:
+    """Detectors at their own margins: one row per detector and data set.
+
+    `runs`, `hits`, `misses`, `false_alarms`, `true_negatives`, as of `warning_counts`; `balanced`; and
+    `over_another_run`, the mean of that function, with its 95 % t interval `low` to `high` over the means of
+    seeds, since runs of one seed begin alike.
+    """
+    rows = []
+    for detector in MARGIN:
+        for name, watched in sets.items():
+            found = watched.moments(detector)
+            counts = warning_counts(found["onset"], found["changed"], found["network"]).loc["all"]
+            rows.append({"detector": detector, "data": name} | counts.to_dict() | _worth(found))
+    return pd.DataFrame(rows)
+
+
+def transfers(sets: Mapping[str, Watched]) -> pd.DataFrame:
+    """Detectors whose margin is chosen on one data set, applied to each of the others.
+
+    A margin is chosen on data sets in which some runs overfit and some do not.
+
+    **Returns:** one row per detector, data set `chosen_on` and data set `applied_to`: `margin`; `balanced` to
+    `high` as of `outcomes`.
+    """
+    rows = []
+    for detector in MARGINS:
+        for known, source in sets.items():
+            if source.runs["onset"].notna().nunique() == 2:
+                margin = best_margin(source, detector)
+                rows += [
+                    {"detector": detector, "chosen_on": known, "applied_to": new, "margin": margin}
+                    | _worth(target.moments(detector, margin))
+                    for new, target in sets.items()
+                    if new != known
+                ]
+    return pd.DataFrame(rows)
+
+
+def _worth(moments: pd.DataFrame) -> dict[str, float]:
+    excess = describe(over_another_run(moments).groupby(moments["seed"]).mean())
+    over = {"over_another_run": excess.mean, "low": excess.low, "high": excess.high}
+    return {"balanced": balanced(moments)} | over

@@ -1,0 +1,134 @@
+"""Conclusions of notebook 10: what their words rest on, in the published results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from sparsity_lib.study.analysis import comparison, gap, onset, warning
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.runs import results
+
+CLEAN, NOISY = "digits", "digits, 30 % of labels redrawn"
+FEW, MANY = "cifar10-jpeg, 2,000 images", "cifar10-jpeg, 10,000 images"
+DEEP, TINY = "cifar10-jpeg, 2,000 images, Adam", "tiny32-100, 10,000 images"
+DETECTORS = ["entropy", "perplexity sparsity"]
+PENALISED = "prNet lambda_=1.0"
+
+
+@pytest.fixture(scope="module")
+def sets() -> dict[str, warning.Watched]:
+    """The published runs that the conclusion is about."""
+    return warning.data_sets("laptop", "desktop")
+
+
+@pytest.fixture(scope="module")
+def outcomes(sets: dict[str, warning.Watched]) -> pd.DataFrame:
+    return warning.outcomes(sets).set_index(["detector", "data"])
+
+
+@pytest.fixture(scope="module")
+def transfers(sets: dict[str, warning.Watched]) -> pd.DataFrame:
+    return warning.transfers(sets)
+
+
+@pytest.fixture(scope="module")
+def leads(sets: dict[str, warning.Watched]) -> pd.DataFrame:
+    return warning.leads(sets).set_index(["data", "detector"])
+
+
+def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, warning.Watched]) -> None:
+    assert set(sets) == {CLEAN, NOISY, FEW, MANY, DEEP, TINY}
+    overfitting = {name: watched.runs["onset"].notna().sum() for name, watched in sets.items()}
+    assert overfitting.pop(CLEAN) == 0
+    assert min(overfitting.values()) >= 20
+    seeds = {name: watched.runs["seed"].nunique() for name, watched in sets.items()}
+    assert [seeds.pop(CLEAN), seeds.pop(NOISY)] == [20, 20]
+    assert set(seeds.values()) == {5}
+
+
+def test_most_runs_that_overfit_are_missed_and_most_others_are_falsely_warned_of(
+    outcomes: pd.DataFrame,
+) -> None:
+    total = outcomes.loc["entropy"].sum()
+    assert total["hits"] < total["misses"]
+    assert total["false_alarms"] > 2 * total["true_negatives"]
+    clean = outcomes.loc[("entropy", CLEAN)]
+    assert clean["false_alarms"] > clean["runs"] / 2
+
+
+def test_the_lead_depends_on_the_data_set(leads: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+    entropy = leads.xs("entropy", level="detector")
+    assert entropy["lead"].round().agg(["min", "max"]).tolist() == [-18, 33]
+    assert entropy.loc[TINY, "low"] > 20
+    assert 0 < entropy.loc[MANY, "low"] < entropy.loc[MANY, "high"] < entropy.loc[TINY, "low"]
+    assert -5 < entropy.loc[FEW, "low"] < 0 < entropy.loc[FEW, "high"] < 5
+    assert entropy.loc[DEEP, "high"] < -10
+    assert outcomes.loc[("entropy", DEEP), "hits"] == 0
+
+
+def test_no_warning_is_right_more_often_than_that_of_another_run(
+    outcomes: pd.DataFrame, transfers: pd.DataFrame
+) -> None:
+    assert not (outcomes["low"] > 0).any()
+    assert not (transfers["low"] > 0).any()
+    assert len(outcomes) + len(transfers) > 50
+
+
+def test_one_test_of_ten_finds_that_a_warning_knows_its_run(leads: pd.DataFrame) -> None:
+    tests = leads[leads.index.isin(DETECTORS, level="detector")]
+    assert len(tests) == 10
+    assert tests.index[tests["p_seeds"] < 0.05].tolist() == [(TINY, "entropy")]
+    assert leads.loc[(TINY, "entropy"), "p_seeds"] > 0.01
+    assert leads.loc[(TINY, "SD"), "p_seeds"] < leads.loc[(TINY, "entropy"), "p_seeds"]
+    registered = tests[(tests["p_overall"] < 0.05) & (tests["p_within"] < 0.05) & (tests["low"] > 0)]
+    assert registered.index.tolist() == [(TINY, name) for name in DETECTORS]
+
+
+def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, warning.Watched]) -> None:
+    wide = sets[TINY].moments().pivot(index="seed", columns="network", values="changed")
+    copies = wide[["sr2Net", "sr3Net", "varNet"]]
+    assert (copies.max(axis=1) - copies.min(axis=1)).max() <= 1
+    assert np.ptp(copies["sr2Net"]) > 10
+
+
+def test_a_margin_chosen_elsewhere_is_no_better_than_silence(transfers: pd.DataFrame) -> None:
+    entropy = transfers[transfers["detector"] == "entropy"].drop_duplicates("chosen_on")
+    assert len(entropy) == 5
+    assert (entropy["margin"] == max(warning.MARGINS["entropy"])).sum() == 4
+    assert transfers[transfers["applied_to"] != CLEAN]["balanced"].max() < 0.52
+
+
+def test_the_gap_stays_within_the_margin_and_says_no_more_than_the_level(
+    sets: dict[str, warning.Watched],
+) -> None:
+    names = ["vanillaNet", "dropNet", "normNet"]
+    names += [f"{name} ×16" for name in ("sr1Net", "sr2Net", "sr3Net", "varNet")]
+    curves = analysis.only(sets[NOISY].curves, label=names)
+    found = gap.rank_correlations(curves)
+    assert found.low < 0 < found.high
+    means = gap.gap_and_level(curves).groupby("label").mean()
+    share = abs(means["gap"]) / np.log(curves["channels"].isel(run=0))
+    assert float(share.max()) < gap.MARGIN
+    assert float(abs(means["gap"]).max()) < 0.15
+
+
+def test_a_penalty_on_sparsity_helps_plain_small_networks(sets: dict[str, warning.Watched]) -> None:
+    def gain(data: str, a: str, b: str) -> comparison.Description:
+        return comparison.compare(sets[data].curves, a, b, "chosen_accuracy")
+
+    for data in (NOISY, FEW):
+        assert gain(data, PENALISED, "vanillaNet").low > 0
+    assert gain(NOISY, PENALISED, "dropNet").high < 0
+    assert gain(FEW, PENALISED, "dropNet").low > 0
+    assert gain(DEEP, "prVGG11 lambda_=1.0", "VGG11").direction == 0
+    assert gain(DEEP, "prResNet18 lambda_=1.0", "ResNet18").high < 0
+
+
+def test_penalised_networks_overfit_in_200_epochs_and_less() -> None:
+    curves = results.published("desktop", "perplexity-200.nc")
+    assert isinstance(curves, xr.Dataset)
+    found = onset.onset_table(curves).groupby("label")["epoch"].count()
+    assert found[PENALISED] == found["vanillaNet"] == 5
+    rise = comparison.compare(curves, PENALISED, "vanillaNet", "val_loss_rise")
+    assert rise.high < -1
