@@ -190,7 +190,7 @@ function momentsKey() {
       entry.hidden = !panes[i];
       if (!panes[i]) return;
       const { onset, judged, label } = panes[i].run;
-      const told = onset !== null ? `epoch ${onset}` : judged ? "none" : "not known before the end";
+      const told = onset !== null ? `epoch ${onset}` : judged ? "none" : "not known";
       texts[i].textContent = `${told} (${label})`;
     });
   };

@@ -4,25 +4,20 @@ A direction ("falls", "higher") is only said where the 95 % interval over seeds 
 single run the difference is given, and that it is one run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import Description, describe, paired
+from sparsity_lib.study.analysis.comparison import Description, paired
 from sparsity_lib.study.analysis.summary import (
-    ACTIVATION_WORDS,
-    LAST,
     alike,
     labels,
-    only,
     settings,
     summary,
-    trained,
 )
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.recipes import TARGETED
 from sparsity_lib.study.runs.provenance import is_current
 from sparsity_lib.study.text import number
 
@@ -99,69 +94,6 @@ def _onset(epochs: pd.Series, worse: pd.Series, best: str, end: str) -> str:
         rest = f"does not get worse for good in the other {n - len(moments)}"
         return f"{told} in {len(moments)} of {n} runs, and {rest}"
     return told if n > 1 else f"{told} (one run)"
-
-
-def continued(curves: xr.Dataset, since: int = 100) -> list[str]:
-    """One sentence per network: what the epochs after the first `since` changed.
-
-    Of the validation loss, the mean of the last five epochs of both spans; of the accuracy, the best.
-    """
-    found = settings(curves)
-    longer = [(title, group) for title, group in found if int(group["epochs"][0]) > since]
-    if not longer:
-        return [f"No run is longer than {since} epochs: there is nothing to set beside those."]
-    return [
-        f"{f'{title}: ' if len(found) > 1 else ''}{label}, after the first {since} epochs: "
-        f"{_continued(trained(only(group, label=label)), since)}."
-        for title, group in longer
-        for label in labels(group)
-    ]
-
-
-def _continued(runs: xr.Dataset, since: int) -> str:
-    end = int(runs["epochs"][0])
-    first, last = (
-        runs["val_loss"].sel(epoch=slice(stop - LAST, stop - 1)).mean("epoch").to_series()
-        for stop in (since, end)
-    )
-    accuracy = runs["val_accuracy"]
-    late = accuracy.idxmax("epoch") >= since  # of several best epochs, the first
-    gain = accuracy.max("epoch") - accuracy.sel(epoch=slice(None, since - 1)).max("epoch")
-    told = f"validation loss {_change(first, last)}; the best accuracy comes later in {int(late.sum())} of "
-    told += f"{late.size} run{'s' if late.size > 1 else ''}"
-    return f"{told}, by {number(float(gain.where(late).mean()), 3, sign=True)} there" if late.any() else told
-
-
-def entropy_changes(curves: xr.Dataset, layers: Sequence[str] = TARGETED, since: str = "best") -> list[str]:
-    """One sentence per network and layer: entropy, its scale-free twin and the SD, from a moment to the end.
-
-    `since` is `"start"` (before training) or `"best"` (where the smoothed validation loss is lowest).
-    """
-    when = {"start": "before training", "best": "where validation loss is lowest"}
-    if since not in when:
-        raise StudyError(f"unknown since = '{since}'; known: {', '.join(when)}")
-    there = [str(layer) for layer in curves["layer"].to_numpy()]
-    if unknown := [layer for layer in layers if layer not in there]:
-        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(there)}")
-    sentences = []
-    for name, table in _tables(curves):
-        for layer in layers:
-            parts = [
-                f"{words} {_change(table[f'{quantity}_{since}:{layer}'], table[f'{quantity}_end:{layer}'])}"
-                for quantity, words in ACTIVATION_WORDS.items()
-            ]
-            sentences.append(f"{name}, {layer}, from {when[since]} to the end: {'; '.join(parts)}.")
-    return sentences
-
-
-def _change(first: pd.Series, last: pd.Series) -> str:
-    known = first.notna() & last.notna()
-    told = describe(last - first)
-    if not told.n:
-        return "was not measured"
-    verb = {1: "rises", -1: "falls", 0: "shows no clear change," if told.n > 1 else "goes"}[told.direction]
-    values = f"from {number(float(first[known].mean()))} to {number(float(last[known].mean()))}"
-    return f"{verb} {values} ({_interval(told)})"
 
 
 def differences(curves: xr.Dataset, a: str, b: str, quantity: str = "chosen_accuracy") -> list[str]:

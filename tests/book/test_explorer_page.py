@@ -373,7 +373,8 @@ def test_the_moment_of_overfitting_is_told(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     explorer = study.explore(three, beside=1)
-    explorer.data["runs"][0]["onset"], explorer.data["runs"][1]["onset"] = 5, None
+    explorer.data["runs"][0]["onset"] = 5
+    explorer.data["runs"][1] |= {"onset": None, "judged": True}
     page = ready(visit(written(explorer).as_uri()))
     told = page.locator(".moments").inner_text()
     assert "epoch 5 (vanillaNet, seed 0)" in told

@@ -97,6 +97,15 @@ def test_best_is_never_below_chosen_and_last_five():
     assert (analysis.last_five_accuracy(runs) <= best).all()
 
 
+def test_late_change_is_from_the_five_epochs_before_the_split_to_the_last_five():
+    long = one(val_loss=valley(20, epochs=200), val_accuracy=np.linspace(0.0, 1.0, 201))
+    both = many([long, one("normNet", val_loss=valley(20, epochs=100), val_accuracy=np.ones(101))])
+    loss, accuracy = (analysis.late_change(both, name) for name in ("val_loss", "val_accuracy"))
+    assert loss.values == pytest.approx([0.05 * 100, np.nan], nan_ok=True)  # a line from epoch 20 on
+    assert accuracy.values == pytest.approx([100 / 200, np.nan], nan_ok=True)
+    assert analysis.late_change(long, since=150).item() == pytest.approx(0.05 * 50)
+
+
 def test_summary_has_a_row_per_run_and_what_was_put_in():
     table = analysis.summary(many([one(seed=s) for s in range(3)]))
     assert table["seed"].tolist() == [0, 1, 2]
@@ -166,7 +175,6 @@ EMPTY = one().isel(run=slice(0, 0))
         analysis.chosen_accuracy,
         analysis.moment_of_overfitting,
         sentences.onsets,
-        sentences.entropy_changes,
         sentences.caption,
         lambda runs: comparison.paired(runs, "vanillaNet", "normNet", "best_accuracy"),
         lambda runs: comparison.against_published(runs, one()),
@@ -194,17 +202,6 @@ def test_published_runs_that_are_alike():
     assert either.sizes["run"] == 4
     assert analysis.alike(published, one("sr1Net")) is None
     assert analysis.alike(None, fresh) is None
-
-
-def test_sentences_are_made_from_the_published_runs_where_these_have_as_many_seeds():
-    published = many([one(label, s) for label in ("vanillaNet", "normNet") for s in range(3)])
-    few = many([one("vanillaNet", 7), one("normNet", 7)])
-    assert analysis.of_most_seeds(published, few).sizes["run"] == 6
-    assert analysis.of_most_seeds(published, one("normNet", 7)).sizes["run"] == 3
-    more = many([one("vanillaNet", s) for s in range(10, 14)])
-    for fresh in (more, many([one("vanillaNet", 7), one("sr1Net", 7)]), one("vanillaNet", 7, epochs=200)):
-        assert analysis.of_most_seeds(published, fresh) is fresh
-    assert analysis.of_most_seeds(None, few) is few
 
 
 def test_layers_that_are_regularised_by_architecture():

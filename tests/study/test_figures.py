@@ -186,20 +186,20 @@ def test_accuracy_table_has_the_papers_value_only_where_it_is_the_papers():
     runs = [one("sr3Net", s, **usual, others="") for s in (0, 1)]
     runs += [one("varNet", **usual, others=""), one("sr3Net ×16", **usual, others="")]
     runs += [one("sr3Net", **usual | {"others": ""} | other) for other in OTHERS]
-    table = figures.accuracy_table(many(runs)).reset_index().set_index(["setting", "network"])
+    table = figures.accuracy_table(many(runs)).droplevel("source")
     row = table.loc[("cifar100, s, learning rate 0.01", "sr3Net")]
-    assert (row["n"], row["best in the paper"]) == (2, "0.3781")
-    assert spaced(row["best"]) == "0.2500 ± 0.0000 (0.2500 to 0.2500)"
-    assert row["best"].split(" ")[0].endswith("0.0000")  # breaks behind the deviation alone
-    assert table["best in the paper"].tolist().count("") == 2 + len(OTHERS)
-    assert (
-        table.loc[("tiny32-100, s, learning rate 0.01", "sr3Net"), "best"] == "0.2500"
-    )  # one run: no deviation
+    assert (row["runs", "n"], row["best", "paper"]) == (2, 0.3781)
+    assert (row["best", "mean"], row["best", "sd"]) == (0.25, 0)
+    assert table["best", "paper"].isna().sum() == 2 + len(OTHERS)
+    alone = table.loc[("tiny32-100, s, learning rate 0.01", "sr3Net"), "best"]
+    assert alone["mean"] == 0.25
+    assert np.isnan(alone["sd"])  # one run: no deviation
     drawn = pd.read_csv(io.StringIO(figures.data.csv(figures.accuracies(many(runs))) or ""))
     diamonds = drawn[drawn["drawn"] == "the paper's value"]
     assert diamonds[["setting", "network", "value"]].to_numpy().tolist() == [[*row.name, 0.3781]]
     short = figures.accuracy_table(one("sr3Net", dataset="cifar100"))
-    assert short["best in the paper"].tolist() == [""]
+    assert ("best", "paper") not in short  # a column without a value
+    assert ("best", "sd") not in short
 
 
 def test_accuracy_table_knows_table_3_and_200_epochs():
@@ -208,11 +208,9 @@ def test_accuracy_table_knows_table_3_and_200_epochs():
     long = usual | {"size": "xxl", "val_loss": valley(20, epochs=200), "val_accuracy": np.full(201, 0.25)}
     runs = [one("AlexNet", **usual), one("srAlexNet", **usual), one("srAlexNet ×16", **usual)]
     table = figures.accuracy_table(many([*runs, one("sr3Net", **long), one("normNet", **long)]))
-    found = table["best in the paper"].droplevel(["setting", "runs"]).to_dict()
-    assert found == {
-        **{"AlexNet": "0.3842", "srAlexNet": "0.4682", "srAlexNet ×16": ""},
-        **{"sr3Net": "0.5513", "normNet": ""},
-    }
+    found = table["best", "paper"].droplevel(["setting", "source"])
+    assert found.dropna().to_dict() == {"AlexNet": 0.3842, "srAlexNet": 0.4682, "sr3Net": 0.5513}
+    assert set(found.index[found.isna()]) == {"srAlexNet ×16", "normNet"}
 
 
 def test_all_of_the_papers_table_is_beside_ours():
@@ -236,13 +234,14 @@ def test_all_of_the_papers_table_is_beside_ours():
 def test_accuracy_table_has_published_runs_beside():
     fresh = many([one("vanillaNet", 0), one("normNet", 0), one("vanillaNet", 0, label_noise=0.3)])
     table = figures.accuracy_table(fresh, published=many(SEEDS[:3]))
-    assert table["n"].to_dict() == {
+    assert table["runs", "n"].to_dict() == {
         ("digits, s", "vanillaNet", "these"): 1,
         ("digits, s", "vanillaNet", "published"): 3,
         ("digits, s", "normNet", "these"): 1,  # none was published
         ("digits, s, 30 % of labels redrawn", "vanillaNet", "these"): 1,
     }
-    assert [spaced(cell) for cell in table["chosen"][:2]] == ["0.6000", "0.6000 ± 0.0000 (0.6000 to 0.6000)"]
+    assert table["chosen", "mean"].to_numpy() == pytest.approx(0.6)
+    assert table["chosen", "sd"].notna().tolist() == [False, True, False, False]
 
 
 def of_layers(label, seed, *layers):
@@ -271,7 +270,7 @@ def test_figures_of_networks_with_other_layers():
     layers = {name: list(of_one.index.get_level_values("layer")) for name, of_one in table.groupby("network")}
     assert layers["LeNet"] == layers["srLeNet ×25"] == ["conv2", "fc1"]
     assert layers["AlexNet"] == layers["srAlexNet ×16"] == ["conv3", "conv4", "conv5", "fc1"]
-    assert not table.map(lambda cell: "nan" in str(cell)).any(axis=None)
+    assert table.notna().all(axis=None)
     assert png(figures.loss_curves(OLDER))
     assert png(figures.accuracies(OLDER))
 
@@ -364,10 +363,10 @@ def test_entropy_table_goes_from_the_best_epoch_to_the_end():
     table = figures.entropy_table(many(SEEDS), layers=["conv3", "fc1"])
     assert table.index.names == ["setting", "network", "layer"]
     assert len(table) == 3 * 2  # three networks
-    assert set(table["n"]) == {3}
-    assert set(map(spaced, table["entropy"])) == {"3.00 → 2.00"}  # ends of 1, 2 and 3
-    assert set(map(spaced, table["scale-free entropy"])) == {"2.50 → 2.50"}
-    assert set(map(spaced, table["SD of the activations"])) == {"1.00 → 3.00"}
+    assert set(table["runs", "n"]) == {3}
+    expected = {"entropy": (3.0, 2.0), "scale free entropy": (2.5, 2.5), "sd": (1.0, 3.0)}  # ends of 1, 2, 3
+    for quantity, best_and_end in expected.items():
+        np.testing.assert_allclose(table[quantity][["best", "end"]], [best_and_end] * 6, atol=0.05)
 
 
 def test_heatmap_strip(tiny_run):

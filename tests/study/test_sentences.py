@@ -1,6 +1,5 @@
 """Sentences say what the numbers say, whichever way these go."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from synthetic import curve, many, one, published_and_fresh, valley, with_accuracy
@@ -32,34 +31,6 @@ FALLING = curve(3.0, 2.0, 1.0, at=20)
 def test_sentences_on_onsets(runs, said):
     (sentence,) = sentences.onsets(many(runs))
     assert said in sentence
-
-
-@pytest.mark.parametrize(
-    ("entropies", "said"),
-    [
-        ([(3.0, 2.0), (3.0, 1.9), (3.0, 2.1)], "entropy falls from 3.00 to 2.00 (−1.0"),
-        ([(2.0, 3.0), (1.9, 3.0), (2.1, 3.0)], "entropy rises from 2.00 to 3.00 (+1.0"),
-        ([(2.0, 3.0), (3.0, 2.0), (2.5, 2.5)], "entropy shows no clear change, from 2.50 to 2.50 ("),
-        ([(2.0, 2.0), (2.0, 2.0)], "entropy shows no clear change, from 2.00 to 2.00 (0.00,"),
-        ([(3.0, 2.0)], "entropy goes from 3.00 to 2.00 (−1.00, one run)"),
-        ([(np.nan, np.nan)], "entropy was not measured"),
-    ],
-)
-def test_sentences_on_entropy(entropies, said):
-    runs = many([one(seed=s, entropy=values) for s, values in enumerate(entropies)])
-    (sentence,) = sentences.entropy_changes(runs, ["conv3"], since="start")
-    assert sentence.startswith("vanillaNet, conv3, from before training to the end: entropy ")
-    assert said in sentence
-    assert "scale-free entropy" in sentence
-    (sentence,) = sentences.entropy_changes(runs, ["conv3"])
-    assert "from where validation loss is lowest to the end" in sentence
-
-
-def test_sentences_on_unknown_layers():
-    with pytest.raises(StudyError, match="no layer 'conv9' in these runs; there are conv1, conv3"):
-        sentences.entropy_changes(one(), ["conv9"])
-    with pytest.raises(StudyError, match="unknown since = 'ever'"):
-        sentences.entropy_changes(one(), ["conv3"], since="ever")
 
 
 @pytest.mark.parametrize(
@@ -124,21 +95,3 @@ def test_runs_of_older_numerics_are_counted():
     runs = many([one(seed=s, numerics=made_by) for s, made_by in enumerate((now, "core 0", now))])
     assert sentences.provenance(runs).startswith("1 of 3 ")
     assert sentences.provenance(runs.isel(run=[0, 2])).startswith("All 2 ")
-
-
-def test_sentences_on_going_on():
-    falling = np.linspace(3, 1, 201)
-    late, early = (np.where(np.arange(-1, 200) == best, 0.9, 0.5) for best in (150, 20))
-    runs = [one("vanillaNet", s, val_loss=valley(20, epochs=200), val_accuracy=early) for s in (0, 1)]
-    runs += [one("sr3Net", s, val_loss=falling + 0.01 * s, val_accuracy=late) for s in (0, 1)]
-    vanilla, sr3 = sentences.continued(many(runs))
-    assert vanilla.startswith(
-        "vanillaNet, after the first 100 epochs: validation loss rises from 4.85 to 9.85"
-    )
-    assert vanilla.endswith("the best accuracy comes later in 0 of 2 runs.")
-    assert "validation loss falls from 2.0" in sr3
-    assert sr3.endswith("the best accuracy comes later in 2 of 2 runs, by +0.400 there.")
-    (mixed,) = sentences.continued(many([runs[0], one("vanillaNet")]))
-    assert mixed.startswith("digits, s, epochs 200: vanillaNet, after")
-    (none,) = sentences.continued(one())
-    assert none.startswith("No run is longer than 100 epochs")

@@ -4,7 +4,6 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,11 +19,6 @@ from sparsity_lib.study.recipes import ALL_SIZES, LAYERS, NETWORKS
 LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
 LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
-ACTIVATION_WORDS = {
-    "entropy": "entropy",
-    "scale_free_entropy": "scale-free entropy",
-    "sd": "SD of the activations",
-}
 
 # What networks must share to be set side by side; a network's own strengths and seed come on top. A limit of
 # 0 is all images.
@@ -113,15 +107,6 @@ def alike(
     ours = set(_cells(curves, cell))
     found = published.isel(run=[of_run in ours for of_run in _cells(published, cell)])
     return found if found.sizes["run"] else None
-
-
-def of_most_seeds(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset:
-    """The published runs, where of every network and setting they have at least as many; else `curves`."""
-    found = alike(published, curves)
-    if found is None:
-        return curves
-    cell = [name for name in (*SETTING, "label") if name in found.coords and name in curves.coords]
-    return found if Counter(_cells(curves, cell)) <= Counter(_cells(found, cell)) else curves
 
 
 def _cells(runs: xr.Dataset, names: Sequence[str]) -> list[tuple[object, ...]]:
@@ -254,8 +239,23 @@ def best_accuracy(curves: xr.Dataset) -> xr.DataArray:
 
 def last_five_accuracy(curves: xr.Dataset) -> xr.DataArray:
     """(run): the mean validation accuracy of the last five epochs (T18)."""
-    accuracy = trained(curves)["val_accuracy"]
-    return accuracy.where(accuracy["epoch"] >= curves["epochs"] - LAST).mean("epoch")
+    return _mean_before(curves, "val_accuracy", curves["epochs"])
+
+
+def late_change(curves: xr.Dataset, quantity: str = "val_loss", since: int = 100) -> xr.DataArray:
+    """(run): mean of a curve's last five epochs less that of the five before epoch `since`.
+
+    NaN for a run of no more than `since` epochs.
+    """
+    change = _mean_before(curves, quantity, curves["epochs"]) - _mean_before(curves, quantity, since)
+    return change.where(curves["epochs"] > since)
+
+
+def _mean_before(curves: xr.Dataset, quantity: str, stop: xr.DataArray | int) -> xr.DataArray:
+    # (run): mean of the five epochs before `stop`
+    values = trained(curves)[quantity]
+    epoch = values["epoch"]
+    return values.where((epoch >= stop - LAST) & (epoch < stop)).mean("epoch")
 
 
 def chosen_accuracy(curves: xr.Dataset) -> xr.DataArray:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from sparsity_lib._receptive_fields import ReceptiveField
 from sparsity_lib.explorer.recording import Correlation, RecordedLayer, Recording, known_fields
-from sparsity_lib.study.analysis.summary import moment_of_overfitting
+from sparsity_lib.study.analysis import onset
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs.networks import built
@@ -45,7 +45,7 @@ def recording(run: Source, label: str, fields: Mapping[str, ReceptiveField], ima
     """A recording of one run with its first `images` images."""
     first = {"image": slice(images)}
     root = run.root.isel(first)
-    onset, judged = _onset(run)
+    moment, judged = _moment(run)
     return Recording(
         images=root["images"].to_numpy(),
         label=label,
@@ -55,7 +55,7 @@ def recording(run: Source, label: str, fields: Mapping[str, ReceptiveField], ima
         epochs=root["epoch"].to_numpy().tolist(),
         saved=root["saved_epoch"].to_numpy().tolist(),
         loss=root["val_loss"].to_numpy(),
-        onset=onset,
+        onset=moment,
         judged=judged,
     )
 
@@ -119,10 +119,13 @@ def _fields(run: Source) -> dict[str, ReceptiveField]:
     return known_fields(model, (channels, height, width))
 
 
-def _onset(run: Source) -> tuple[int | None, bool]:
-    """The moment of overfitting by validation loss (T10), if there is one; and whether it can be computed."""
-    curves = run.root[[name for name in run.root if str(name).startswith("val_loss")]].expand_dims("run")
+def _moment(run: Source) -> tuple[int | None, bool]:
+    """The moment of overfitting by validation loss (T10), if there is one; and whether the rule applies.
+
+    It needs a training that has ended, of at least `onset.SHORTEST` epochs.
+    """
+    curves = run.root.sel(epoch=slice(0, None))
     if "val_loss_rise_low" not in curves or not np.isfinite(curves["val_loss"]).all():
-        return None, False  # a training that goes on has no end to compare with
-    epoch = moment_of_overfitting(curves.assign_coords(epochs=("run", [run.experiment.epochs])))
-    return (int(epoch[0]) if np.isfinite(epoch[0]) else None), True
+        return None, False
+    found = onset.judge(curves["val_loss"].to_numpy(), curves["val_loss_rise_low"].to_numpy())
+    return (int(found.epoch) if np.isfinite(found.epoch) else None), bool(np.isfinite(found.null_95))

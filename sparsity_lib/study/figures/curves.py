@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.summary import (
     labels,
     layers_of,
     matching,
-    moment_of_overfitting,
     only,
     settings,
     smoothed,
@@ -190,7 +190,7 @@ def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | No
 
 def _moments(curves: xr.Dataset) -> dict[str, float]:
     # each network's median moment, where a run without one counts as never
-    moments = moment_of_overfitting(curves).fillna(np.inf)
+    moments = onset(curves).fillna(np.inf)
     medians = {label: float(moments.isel(run=curves["label"] == label).median()) for label in labels(curves)}
     return {label: moment for label, moment in medians.items() if np.isfinite(moment)}
 

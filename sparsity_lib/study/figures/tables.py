@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from sparsity_lib.study import paper
 from sparsity_lib.study.analysis.comparison import describe, prediction_interval
 from sparsity_lib.study.analysis.summary import (
-    ACTIVATION_WORDS,
+    LAYER_QUANTITIES,
     labels,
     layers_of,
     matching,
@@ -56,7 +56,8 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
         theirs = matching(published, group) if published is not None else None
         peers = summary(theirs) if theirs is not None and theirs.sizes["run"] else table.iloc[:0]
         for y, label in enumerate(names):
-            if (value := _papers_value(table[table["label"] == label], papers)) is not None:
+            value = _papers(table[table["label"] == label], papers)
+            if not np.isnan(value):
                 ax.scatter(
                     [value], [y + _OFFSETS["best_accuracy"]], s=34, color="black", marker="D", zorder=4
                 )
@@ -103,14 +104,15 @@ def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, of: dict[str, str]) 
 
 
 def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> pd.DataFrame:
-    """Networks as rows: n, the three accuracies as mean ± SD (95 % t interval), the paper's beside `best`.
+    """Mean and SD of the three accuracies over n runs, one row per setting and network.
 
-    With `published`, the published runs of the same setting are a row of their own below `these`. The paper's
-    value is given where data set, size, optimizer, rate and epochs are the paper's, all labels as they are
-    and the literal strength; it is blank elsewhere, so also for stand-ins.
+    With `published`, the published runs of the same setting are a row of their own below `these`. `paper`,
+    under `best`, is the paper's value, where data set, size, optimizer, rate and epochs are the paper's, all
+    labels as they are and the strength literal. A column without a value, such as the SD of single runs, is
+    left out.
     """
     theirs = paper.accuracies()
-    rows = []
+    rows: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
     for title, group in settings(curves):
         sources = {"these": summary(group)}
         if published is not None and (peers := matching(published, group)).sizes["run"]:
@@ -119,14 +121,18 @@ def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> p
             for source, table in sources.items():
                 mine = table[table["label"] == label]
                 if not mine.empty:
-                    value = _papers_value(mine, theirs)
-                    cells = {KINDS[kind]: _mean_sd_and_interval(mine[kind]) for kind in KINDS}
-                    rows.append(
-                        {"setting": title, "network": label, "runs": source, "n": len(mine)}
-                        | cells
-                        | {"best in the paper": "" if value is None else f"{value:.4f}"}
-                    )
-    return pd.DataFrame(rows).set_index(["setting", "network", "runs"])
+                    cells: dict[tuple[str, str], float] = {("runs", "n"): len(mine)}
+                    for kind, name in KINDS.items():
+                        found = describe(mine[kind])
+                        cells |= {(name, "mean"): found.mean, (name, "sd"): found.sd}
+                        cells |= {(name, "paper"): _papers(mine, theirs)} if name == "best" else {}
+                    rows[title, label, source] = cells
+    return _table(rows, "setting", "network", "source").dropna(axis="columns", how="all")
+
+
+def _table(rows: dict[tuple[str, str, str], dict[tuple[str, str], float]], *names: str) -> pd.DataFrame:
+    table = pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=names))
+    return table.set_axis(pd.MultiIndex.from_tuples(table.columns), axis="columns")
 
 
 def _mean_sd_and_interval(values: pd.Series) -> str:
@@ -138,16 +144,15 @@ def _mean_sd_and_interval(values: pd.Series) -> str:
     return " ".join(map(unbroken, parts))
 
 
-def _papers_value(runs: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
-    """The paper's accuracy in the setting of one network's runs; None if it gives none."""
+def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
     run = runs.iloc[0]
     usual = {"lr": paper.LEARNING_RATES[run["optimizer"]], "label_noise": 0, "limit": 0, "others": ""}
     if any(run[name] != value for name, value in usual.items() if name in run):
-        return None
+        return np.nan
     same = (theirs["network"] == run["label"]) & np.logical_and.reduce(
         [theirs[name] == run[name] for name in ("dataset", "size", "optimizer", "epochs")]
     )
-    return float(theirs[same]["accuracy"].iloc[0]) if same.any() else None
+    return float(theirs[same]["accuracy"].iloc[0]) if same.any() else np.nan
 
 
 def beside_the_paper(curves: xr.Dataset | None, *sources: str) -> pd.DataFrame:
@@ -183,25 +188,23 @@ def beside_the_paper(curves: xr.Dataset | None, *sources: str) -> pd.DataFrame:
 
 
 def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
-    """Networks and layers as rows: entropy, scale-free entropy (nats), SD, at the best epoch and at the end.
+    """Entropy, scale-free entropy (nats) and SD, `best` and `end`, one row per setting, network and layer.
 
-    Means over seeds, on held-out images; the best epoch is where the smoothed validation loss is lowest.
-    `layers` are those that SparsityReg acts on in each architecture, if none are said.
+    Means over n seeds, on held-out images: at the epoch of the lowest smoothed validation loss, and at the
+    last. `layers` are by default those that SparsityReg acts on in each architecture.
     """
-    rows = []
+    rows = {}
     for title, group in settings(curves):
         table = summary(group)
         for label in labels(group):
             mine = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
-                cells = {
-                    words: unbroken(
-                        " → ".join(f"{mine[f'{name}_{when}:{layer}'].mean():.2f}" for when in ("best", "end"))
-                    )
-                    for name, words in ACTIVATION_WORDS.items()
+                rows[title, label, layer] = {("runs", "n"): len(mine)} | {
+                    (name.replace("_", " "), when): mine[f"{name}_{when}:{layer}"].mean()
+                    for name in LAYER_QUANTITIES
+                    for when in ("best", "end")
                 }
-                rows.append({"setting": title, "network": label, "layer": layer, "n": len(mine)} | cells)
-    return pd.DataFrame(rows).set_index(["setting", "network", "layer"])
+    return _table(rows, "setting", "network", "layer")
 
 
 def _targeted(curves: xr.Dataset) -> list[str]:
