@@ -12,7 +12,7 @@ import xarray as xr
 
 from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.analysis.rivals import convolutions
+from sparsity_lib.study.analysis.sparsity import convolutions
 from sparsity_lib.study.analysis.summary import (
     labels,
     layers_of,
