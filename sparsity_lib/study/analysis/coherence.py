@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import (
     LAST,
     chosen_accuracy,
@@ -164,23 +164,27 @@ def coherence_table(curves: xr.Dataset) -> pd.DataFrame:
     95 % t interval over seeds, `low` to `high`, and `open`, the share of steps whose gate is open; each
     `first` and `last`.
     """
-    rows = {}
+    rows: dict[Cell, dict[str, float]] = {}
     for key, runs in cells(curves).items():
         if key[2] in (NONE, GATED):
-            values = trained(runs)
-            spans = {
-                "first": values.sel(epoch=0),
-                "last": values.where(values["epoch"] >= runs["epochs"] - LAST).mean("epoch"),
-            }
-            row: dict[str, float] = {"n": runs.sizes["run"]}
-            for when, span in spans.items():
-                found = describe(span["coherence"])
-                row |= {f"coherence, {when}": found.mean, f"low, {when}": found.low}
-                row |= {f"high, {when}": found.high}
-                row[f"open, {when}"] = float(span["coherence_gate"].mean()) if key[2] == GATED else np.nan
-            rows[key] = row
+            rows[key] = {"n": runs.sizes["run"]}
+            both = zip(("first", "last"), ends(runs, "coherence"), ends(runs, "coherence_gate"), strict=True)
+            for when, cosine, gate in both:
+                rows[key] |= {
+                    f"coherence, {when}": cosine.mean,
+                    f"low, {when}": cosine.low,
+                    f"high, {when}": cosine.high,
+                    f"open, {when}": gate.mean if key[2] == GATED else np.nan,
+                }
     index = pd.MultiIndex.from_tuples(list(rows), names=["term", "strength", "way"])
     return pd.DataFrame(list(rows.values()), index)
+
+
+def ends(curves: xr.Dataset, quantity: str) -> tuple[Description, Description]:
+    """A curve's value in the first epoch, and its mean over the last five, over runs."""
+    values = trained(curves)[quantity]
+    late = values["epoch"] >= curves["epochs"] - LAST
+    return describe(values.sel(epoch=0)), describe(values.where(late).mean("epoch"))
 
 
 def cell(table: pd.DataFrame, term: str, strength: float, way: str) -> pd.DataFrame:
@@ -196,15 +200,17 @@ def tolerance(table: pd.DataFrame, term: str) -> float:
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of labels to compare, strength by strength: each way and none, delayed and gated with the others.
+    """Pairs of labels to compare, strength by strength: each way less none, gated less the other ways.
 
-    Cells that are not in the table are left out by `comparison.comparison_table`.
+    Pairs of which all runs of the first guess are left out.
     """
     against = [(ALWAYS, NONE), (DELAYED, NONE), (GATED, NONE), (GATED, ALWAYS), (GATED, DELAYED)]
-    shrinking = table[table["term"].isin(TERMS)]
-    strengths = sorted(set(zip(shrinking["term"], shrinking["strength"], strict=True)))
-    return [
+    learned = table[table["term"].isin(TERMS) & ~table["guesses"]]
+    strengths = sorted(set(zip(learned["term"], learned["strength"], strict=True)))
+    there = set(learned["label"])
+    found = [
         (label_of(term, strength, a), label_of(term, strength, b))
         for term, strength in strengths
         for a, b in against
     ]
+    return [(a, b) for a, b in found if a in there]

@@ -5,13 +5,14 @@ run = language.load_or_train_language(language.LanguageExperiment(q=1.0))
 """
 
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE, LanguageExperiment
-from sparsity_lib.study.language.grid import run_all, select, with_language
+from sparsity_lib.study.language.grid import GRIDS, run_all, select
 from sparsity_lib.study.language.publication import publish, published, verify
 from sparsity_lib.study.language.runs import LanguageRun, curves, find, load
 from sparsity_lib.study.language.training import load_or_train_language, train_language
 
 __all__ = [
     "DROPOUT",
+    "GRIDS",
     "NO_NOISE",
     "LanguageExperiment",
     "LanguageRun",
@@ -25,5 +26,4 @@ __all__ = [
     "select",
     "train_language",
     "verify",
-    "with_language",
 ]
