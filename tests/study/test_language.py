@@ -377,6 +377,7 @@ def test_the_shell_trains_publishes_and_verifies(
     queue, out = small_grid()[:1], str(project / "runs")
     language.train_language(queue[0], folder=out)
     monkeypatch.setattr(language, "select", lambda profile, seeds: queue)
+    monkeypatch.setattr(publication, "select", lambda profile: queue)
     monkeypatch.setattr(language, "GRIDS", ["laptop"])
     assert main(["run", "language", "--jobs", "1", "--out", out]) == 0
     assert main(["publish", "language", "--out", out]) == 0
