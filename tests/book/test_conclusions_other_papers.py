@@ -109,7 +109,7 @@ def shrunk(shrinking: dict[str, xr.Dataset]) -> dict[str, pd.DataFrame]:
 
 
 def guesses(table: pd.DataFrame, way: str, strength: float, term: str = "L1") -> float:
-    return float(coherence.cell(table, term, strength, way)["guesses"].mean())
+    return float(table[table["label"] == coherence.label_of(term, strength, way)]["guesses"].mean())
 
 
 def test_gradients_cohere_at_the_beginning_alone(shrinking: dict[str, xr.Dataset]) -> None:
@@ -123,7 +123,7 @@ def test_a_tolerance_level_was_reached_on_digits_alone(shrunk: dict[str, pd.Data
     assert coherence.tolerance(table, "L1") == 0.01
     assert coherence.tolerance(table, "L2") == 0.1
     assert guesses(table, coherence.ALWAYS, 0.01) == guesses(table, coherence.ALWAYS, 0.1, "L2") == 1
-    level = coherence.cell(table, "L1", 0.01, coherence.ALWAYS)
+    level = table[table["label"] == coherence.label_of("L1", 0.01, coherence.ALWAYS)]
     assert level["term_pull"].mean() > 10 * level["loss_pull"].mean()
     assert np.isnan(coherence.tolerance(shrunk["desktop"], "L1"))
     assert 0 < guesses(shrunk["desktop"], coherence.ALWAYS, 0.003) < 0.5

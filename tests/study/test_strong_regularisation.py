@@ -65,11 +65,11 @@ def test_runs_of_other_experiments_are_left_out():
 
 
 def test_outcomes_are_of_the_last_network(table):
-    delayed = coherence.cell(table, "L1", 0.001, DELAYED)
+    delayed = table[table["label"] == coherence.label_of("L1", 0.001, DELAYED)]
     assert delayed["compression"].tolist() == pytest.approx([2.0] * 3)
     assert delayed["accuracy"].tolist() == pytest.approx([0.92, 0.931, 0.942])
     assert not delayed["guesses"].any()
-    failed = coherence.cell(table, "L1", 0.003, GATED)
+    failed = table[table["label"] == coherence.label_of("L1", 0.003, GATED)]
     assert failed["guesses"].all()
     assert failed["compression"].tolist() == pytest.approx([100.0] * 3, rel=1e-5)
     assert failed["log_compression"].isna().all()  # that of a network without a use

@@ -187,11 +187,6 @@ def ends(curves: xr.Dataset, quantity: str) -> tuple[Description, Description]:
     return describe(values.sel(epoch=0)), describe(values.where(late).mean("epoch"))
 
 
-def cell(table: pd.DataFrame, term: str, strength: float, way: str) -> pd.DataFrame:
-    """The rows of one term at one strength in one way, which may be none."""
-    return table[table["label"] == label_of(term, strength, way)]
-
-
 def tolerance(table: pd.DataFrame, term: str) -> float:
     """The least strength at which at least half of the runs always on guess; NaN if there is none."""
     always = table[(table["term"] == term) & (table["way"] == ALWAYS)]

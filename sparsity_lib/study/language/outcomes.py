@@ -36,7 +36,6 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     last = curves.sel(epoch=curves["epochs"] - 1)
     columns = {name: curves[name] for name in ("run", "label", "q", "seed", "text", "epochs")}
     columns |= {"last_bits": last["val_bits"], "lowest_bits": trained["val_bits"].min("epoch")}
-    columns |= {"lowest_epoch": trained["val_bits"].idxmin("epoch"), "unigram_bits": curves["unigram_bits"]}
     columns |= {
         f"{name}:{layer}": last[name].sel(layer=layer)
         for name in OF_OUTPUTS

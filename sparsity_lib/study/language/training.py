@@ -109,11 +109,6 @@ def train_language(
         return runs.save(experiment, curves, path, made_by, text.digest, device, time.monotonic() - start)
 
 
-def load_or_train_language(experiment: LanguageExperiment) -> runs.LanguageRun:
-    """The experiment's run from `runs/language/` if it is there, else trained now; never a published one."""
-    return runs.find(experiment) or train_language(experiment)
-
-
 def build(experiment: LanguageExperiment, alphabet: int) -> CharacterLSTM:
     """The network, initialised as PyTorch does."""
     return CharacterLSTM(
