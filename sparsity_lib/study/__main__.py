@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sparsity_lib.study import language
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
@@ -23,6 +24,8 @@ from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.tensorboard import Board, export
 from sparsity_lib.study.training.loop import NonFiniteLoss, train
+
+LANGUAGE = "language"  # in a profile's place: the language models of all profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,6 +98,8 @@ def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experi
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.profile == LANGUAGE:
+        return _run_language(args)
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
     if args.list:
@@ -123,6 +128,13 @@ def _run(args: argparse.Namespace) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 1 if outcome.failed or outcome.stopped else 0
+
+
+def _run_language(args: argparse.Namespace) -> int:
+    profiles = args.grids.split(",") if args.grids else language.GRIDS
+    queue = [e for name in profiles for e in language.select(name, seeds=args.seeds)]
+    print(f"language: {len(language.run_all(queue, args.jobs, args.out))} runs")
+    return 0
 
 
 def _again(args: argparse.Namespace, experiment: Experiment) -> str:
@@ -195,6 +207,10 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
+    if args.profile == LANGUAGE:
+        count = sum(language.publish(name, args.out, args.replace) for name in language.GRIDS)
+        print(f"{count} runs added to {language.publication.folder_of()}")
+        return 0
     count = publication.publish(args.profile, args.out, args.replace)
     print(f"{count} runs added to {results.folder_of(args.profile)}")
     if args.weights:
@@ -204,7 +220,9 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    if args.again:
+    if args.profile == LANGUAGE:
+        wrong, sound = language.verify(), "language: every published file is as listed"
+    elif args.again:
         wrong, sound = _repeated(args), f"{args.again}: its first epochs are the same again"
     else:
         wrong, sound = publication.verify(args.profile), f"{args.profile}: every published file is as listed"
@@ -261,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tensorboard", metavar="FOLDER", help="write each epoch there for TensorBoard")
 
     many = command("run", _run, "train what is missing of a profile")
-    many.add_argument("profile", help=", ".join(PROFILES))
+    many.add_argument("profile", help=", ".join([*PROFILES, LANGUAGE]))
     many.add_argument(
         "--jobs", type=int, metavar="K", help="runs side by side (default: one a core; 1 on a GPU)"
     )

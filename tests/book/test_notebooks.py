@@ -10,11 +10,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from sparsity_lib.study import StudyError, profiles
+from sparsity_lib.study import StudyError
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-_OWN = ("09-sparseout", "10-gradient-coherent", "15-explorer")
-SPARSEOUT, COHERENT, EXPLORER = (path for path in NOTEBOOKS if path.stem in _OWN)
+_OWN = ("15-explorer",)
+(EXPLORER,) = (path for path in NOTEBOOKS if path.stem in _OWN)
 (SCALE,) = (path for path in NOTEBOOKS if path.stem == "09-sparsity-or-scale")
 TRAINING = [
     path
@@ -54,7 +54,10 @@ def test_an_unknown_profile_ends_at_once_and_the_known_are_told(notebook: Path) 
     parameters, first = code[:2]
     namespace: dict[str, object] = {}
     exec(parameters.source, namespace)
-    namespace["source" if notebook == SCALE else "profile"] = "nonsense"
+    name = "source" if notebook == SCALE else "profile"
+    if name not in namespace:
+        pytest.skip("it shows the published runs of several profiles")
+    namespace[name] = "nonsense"
     with pytest.raises(
         StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, registered, paper$"
     ):
@@ -101,29 +104,6 @@ def test_the_page_of_choices_shows_runs_of_other_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_sparseout_trains_networks_and_language_models(tmp_path: Path) -> None:
-    asked = {"q": "1,2", "seeds": "0", "epochs": 2}
-    outputs = executed(SPARSEOUT, tmp_path, profile="laptop", **asked)
-    texts = "".join(data.get("text/markdown", "") for data in outputs)
-    assert sum("image/png" in data for data in outputs) >= 6
-    assert "Against dropNet, accuracy" in texts
-    cells = profiles.grid("sparseout", "laptop").cells
-    assert len(list((tmp_path / "runs").glob("*.nc"))) == len(cells) + 2  # and vanillaNet, dropNet
-    assert len(list((tmp_path / "runs/language").glob("*.nc"))) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", ["0", "0,1"])
-def test_the_page_of_coherence_trains_its_grid_and_says_what_is_lacking(seeds: str, tmp_path: Path) -> None:
-    outputs = executed(COHERENT, tmp_path, epochs=6, limit=100, seeds=seeds)
-    texts = "".join(data.get("text/markdown", "") for data in outputs)
-    cells = len(profiles.grid("coherent", "laptop").cells)
-    assert f"**{cells * len(seeds.split(','))} fresh runs" in texts
-    assert sum("image/png" in data for data in outputs) >= 4
-    assert "Not shown: there are no runs with weight decay" in texts
-    assert len(list((tmp_path / "runs").glob("*.nc"))) == cells * len(seeds.split(","))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", ["0", "0,1"])
 def test_the_page_of_the_explorer_shows_runs_a_training_and_an_image(seeds: str, tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherent, filters, noise, rivals
+from sparsity_lib.study.analysis import choices, coherence, comparison, filters, noise, sparsity
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.warning import watch
 from sparsity_lib.study.figures import data
-from sparsity_lib.study.language import told as of_language
+from sparsity_lib.study.language import outcomes as of_language
 from sparsity_lib.study.runs import results
 
 SEEDS = [
@@ -33,10 +33,8 @@ WITHOUT = {"architectures", "correlation_histograms"}
 SIDEWAYS = {
     "accuracies",
     "decorrelation_descents",
-    "language_differences",
     "language_sparsity",
     "paired_differences",
-    "paired_ways",
     "reading_effects",
     "trained_correlations",
     "tuned_baselines",
@@ -73,9 +71,9 @@ def measured(name: str) -> xr.Dataset:
 @cache
 def shrinking() -> xr.Dataset:
     """Made-up runs of all strengths and ways of L1 and L2; L1 fails from 0.01 on."""
-    which = coherent.experiments("laptop", "0-2")
+    which = coherence.experiments("laptop", "0-2")
     runs = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
-    return coherent.gathered(many(runs), which)
+    return coherence.gathered(many(runs), which)
 
 
 def file(network: str) -> study.Run:
@@ -87,10 +85,10 @@ def file(network: str) -> study.Run:
 DRAW = {
     "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
     "accuracy_against_compression": lambda: figures.accuracy_against_compression(
-        coherent.outcomes(shrinking())
+        coherence.outcomes(shrinking())
     ),
     "architectures": lambda: figures.architectures(file("vanillaNet")),
-    "coherence_curves": lambda: figures.coherence_curves(shrinking(), shrinking()),
+    "coherence_curves": lambda: figures.coherence_curves(shrinking()),
     "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
     "detectors_in_runs": lambda: figures.detectors_in_runs(watch(detail()), ["normNet", "vanillaNet"]),
     "decorrelation_descents": lambda: figures.decorrelation_descents(
@@ -101,9 +99,6 @@ DRAW = {
     "gap_curves": lambda: figures.gap_curves(detail()),
     "heatmap_strip": lambda: figures.heatmap_strip(file("normNet")),
     "language_curves": lambda: figures.language_curves(language_models()),
-    "language_differences": lambda: figures.language_differences(
-        *[of_language.outcomes(language_models())] * 2
-    ),
     "language_sparsity": lambda: figures.language_sparsity(of_language.outcomes(language_models())),
     "filter_correlations": lambda: figures.filter_correlations(measured("correlation")),
     "loss_curves": lambda: figures.loss_curves(runs()),
@@ -111,17 +106,16 @@ DRAW = {
     "noise_residuals": lambda: figures.noise_residuals(detail(), ["conv3", "fc1"]),
     "noise_variances": lambda: figures.noise_variances(noise.variances(draws=50)),
     "paired_differences": lambda: figures.paired_differences(
-        rivals.differences(rivals.outcomes(runs()), "vanillaNet"), "vanillaNet"
+        comparison.comparison_table(
+            sparsity.outcomes(runs()), [("normNet", "vanillaNet")], ["min_val_loss", "sparsity"]
+        )
     ),
     "penalty_ratios": lambda: figures.penalty_ratios(noise.logistic_increases(draws=50)),
-    "paired_ways": lambda: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking()))),
-    "pulls": lambda: figures.pulls(coherent.outcomes(shrinking())),
+    "pulls": lambda: figures.pulls(coherence.outcomes(shrinking())),
     "reading_effects": lambda: figures.reading_effects(outcomes()),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
     "response_curve": lambda: figures.response_curve(outcomes()),
-    "strength_sweep": lambda: figures.strength_sweep(
-        coherent.outcomes(shrinking()), coherent.outcomes(shrinking())
-    ),
+    "strength_sweep": lambda: figures.strength_sweep(coherence.outcomes(shrinking())),
     "trained_correlations": lambda: figures.trained_correlations(outcomes()),
     "tuned_baselines": lambda: figures.tuned_baselines(outcomes()),
     "validation_against_training": lambda: figures.validation_against_training(runs()),

@@ -1,4 +1,4 @@
-"""Language models: repeatable, dropout where q is 2, quiet in evaluation, and told by what is put in."""
+"""Language models: repeatable, dropout where q is 2, quiet in evaluation, and described by what is put in."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import torch
 from synthetic import language_model, language_models
 from torch import nn
 
-from sparsity_lib.study import StudyError, language, sentences
-from sparsity_lib.study.analysis import noise
-from sparsity_lib.study.language import __main__ as shell
-from sparsity_lib.study.language import publication, runs, texts, told, training
+from sparsity_lib.study import StudyError, language
+from sparsity_lib.study.__main__ import main
+from sparsity_lib.study.analysis import comparison, noise
+from sparsity_lib.study.language import outcomes, publication, runs, texts, training
 from sparsity_lib.study.runs import provenance
 
 SMALL = {"limit": 3000, "hidden": 8, "epochs": 2, "batch_size": 4, "context": 16, "device": "cpu"}
@@ -241,7 +241,7 @@ def test_divergence_is_one_line(tmp_path: Path) -> None:
 
 
 def test_runs_lie_where_those_on_images_are_not_looked_for(runs_folder: Path) -> None:
-    run = language.load_or_train_language(language.LanguageExperiment(**SMALL))
+    run = language.train_language(language.LanguageExperiment(**SMALL))
     assert run.path.parent == runs_folder / "language"
     assert not list(runs_folder.glob("*.nc"))
 
@@ -268,22 +268,26 @@ def test_hoyers_measure() -> None:
 
 def test_selection_narrows_and_changes() -> None:
     laptop = language.select("laptop")
-    assert [(e.seed, e.q) for e in laptop] == [(s, q) for s in (0, 1, 2) for q in (1.0, 2.0, 3.0)]
-    few = language.select("laptop", q="none,1.5", seeds="4-5", epochs=1, hidden=None)
+    assert len(laptop) == len(language.select("desktop")) == 10 * 6
+    assert [(e.seed, e.label) for e in laptop[:2]] == [(100, "no noise"), (100, "q = 1")]
+    few = language.select("laptop", q="none,1.5", seeds="4-5", epochs=1)
     assert [(e.seed, e.label, e.epochs) for e in few] == [
         (seed, label, 1) for seed in (4, 5) for label in ("no noise", "q = 1.5")
     ]
-    assert len(language.select("laptop", published=True)) == len(language.select("desktop", published=True))
-    assert {e.label for e in laptop} <= {e.label for e in language.select("laptop", published=True)}
-    assert language.with_language("paper") == "laptop"
-    for bad, told_of in (
+    for bad, named in (
         ({"profile": "paper"}, "paper has no language models; laptop, desktop have"),
-        ({"profile": "tablet"}, "unknown profile 'tablet'"),
         ({"profile": "laptop", "q": "two"}, "q = 'two'"),
         ({"profile": "laptop", "text": "bible"}, "unknown text 'bible'"),
     ):
-        with pytest.raises(StudyError, match=told_of):
+        with pytest.raises(StudyError, match=named):
             language.select(**bad)
+
+
+def test_published_runs_have_the_ids_of_the_grids() -> None:
+    for profile in language.GRIDS:
+        published = language.published(profile)
+        assert published is not None
+        assert set(published["run"].to_numpy()) == {e.id for e in language.select(profile)}
 
 
 @pytest.mark.slow
@@ -309,7 +313,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(publication, "PROJECT", tmp_path)
     committed = {"commit": "abc", "dirty": 0, "numerics": "language 1, sparseout 1"}
     monkeypatch.setattr(runs, "code", lambda: dict(committed))
-    monkeypatch.setattr(publication, "select", lambda profile, published: small_grid())
+    monkeypatch.setattr(publication, "select", lambda profile: small_grid())
     return tmp_path
 
 
@@ -335,7 +339,7 @@ def test_publishing_keeps_curves_and_how_they_were_made(
     assert published.equals(language.curves(made))
     assert json.loads(published["provenance"].to_numpy()[0])["commit"] == "abc"
     assert language.verify() == []
-    assert sentences.provenance(published).startswith("All 6 published runs")
+    assert set(published["numerics"].to_numpy()) == {"language 1, sparseout 1"}
     with monkeypatch.context() as patch:
         patch.setitem(provenance.NUMERICS, "language", 2)
         assert language.publish("laptop", project / "runs", replace=True) == 0  # none was made anew
@@ -360,15 +364,29 @@ def test_uncommitted_code_is_not_published(project: Path, monkeypatch: pytest.Mo
     assert not (project / "results").exists()
 
 
-def test_the_shell_answers_bad_input_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shell.main(["run", "paper"]) == 2
-    assert shell.main(["run", "laptop", "--q", "two"]) == 2
-    told_of = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in told_of] == ["error", "error"]
+def test_the_shell_refuses_bad_input_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "language", "--grids", "paper"]) == 2
+    assert main(["run", "language", "--seeds", "two"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "error"]
 
 
-def test_what_was_put_in_is_told() -> None:
-    table = told.outcomes(language_models())
+def test_the_shell_trains_publishes_and_verifies(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, out = small_grid()[:1], str(project / "runs")
+    language.train_language(queue[0], folder=out)
+    monkeypatch.setattr(language, "select", lambda profile, seeds: queue)
+    monkeypatch.setattr(publication, "select", lambda profile: queue)
+    monkeypatch.setattr(language, "GRIDS", ["laptop"])
+    assert main(["run", "language", "--jobs", "1", "--out", out]) == 0
+    assert main(["publish", "language", "--out", out]) == 0
+    assert main(["verify", "language"]) == 0
+    assert "1 runs added" in capsys.readouterr().out
+
+
+def test_outcomes_are_what_was_put_in() -> None:
+    table = outcomes.outcomes(language_models())
     assert list(dict.fromkeys(table["label"])) == [
         "no noise",
         "q = 1",
@@ -377,58 +395,28 @@ def test_what_was_put_in_is_told() -> None:
         "q = 2.5",
         "q = 3",
     ]
-    found = told.differences(table, "lowest_bits")
-    assert found["q = 1"].mean == pytest.approx(0.1, abs=1e-5)
-    assert found["q = 3"].mean == pytest.approx(-0.1, abs=1e-5)
-    assert found["no noise"].mean == pytest.approx(0.1, abs=1e-5)
+    for label, expected in (("q = 1", 0.1), ("q = 3", -0.1), ("no noise", 0.1)):
+        found = comparison.compare(table, label, language.DROPOUT, "lowest_bits")
+        assert found.mean == pytest.approx(expected, abs=1e-5)
+        assert found.n == 3
     assert (table["last_bits"] - table["lowest_bits"]).to_numpy() == pytest.approx(0.5, abs=1e-5)
-    assert set(table["lowest_epoch"]) == {2}
-    assert told.slopes(table, "hoyer:1").mean == pytest.approx(-0.05, abs=1e-5)
-    lowest, last = told.against_dropout(table)
-    assert lowest.startswith(
-        "Lowest bits per character against those of dropout (q = 2): no noise, higher, +"
-    )
-    assert "q = 3, lower, −0.100" in lowest
-    assert "q = 3, lower, −0.100" in last
-    assert told.unfinished(table) == (
-        "The last epoch has the lowest held-out bits in 0 of 15 runs with noise and in 0 of 3 runs without."
-    )
-    table["hoyer:2"] = np.random.default_rng(0).normal(0.2, 0.01, len(table))
-    layers = told.by_q(table)[0]
-    assert layers.startswith("Hoyer's sparsity, for each unit of q: layer 1, falls, −0.050")
-    assert "layer 2, no clear change" in layers
-    assert "needs 4.50 bits" in told.learned(table)
-    assert told.seen(language_models()).endswith("p = 0.25; 6 kinds of noise, 3 seeds of each")
+    assert set(table["setting"]) == {"python-topics, 64 units"}
+    assert outcomes.slope(table, "hoyer:1").mean == pytest.approx(-0.05, abs=1e-5)
+    slopes = outcomes.slope_table(table)
+    assert slopes.loc[("python-topics, 64 units", "Hoyer's sparsity", 1), "high"] < 0
+    assert len(slopes) == 3 * 2
 
 
-def test_missing_and_single_runs_are_counted_not_guessed() -> None:
+def test_missing_runs_are_counted_and_settings_are_not_mixed() -> None:
     made = [language_model(seed, q=q) for seed in (0, 1) for q in (1.0, 2.0)][:-1]
-    table = told.outcomes(language.curves(made))
-    (sentence, _) = told.against_dropout(table)
-    assert "one run; 1 incomplete pair left out" in sentence
-    assert "no seed has three values of q" in told.by_q(table)[0]
-    frame = told.bits_table(table, table)
-    assert frame["n"].tolist() == ["2", "2", "1", "1"] * 2
-    with pytest.raises(StudyError, match="there are runs of q = 1: nothing to hold against q = 2"):
-        told.differences(told.outcomes(language.curves(made[:1])), "lowest_bits")
+    table = outcomes.outcomes(language.curves(made))
+    found = comparison.compare(table, "q = 1", language.DROPOUT, "last_bits")
+    assert (found.n, found.missing) == (1, 1)
+    assert outcomes.slope(table, "hoyer:1").missing == 2  # no seed has three values of q
     with pytest.raises(StudyError, match="no runs of language models"):
         language.curves([])
     with pytest.raises(StudyError, match="2 settings, where one is needed"):
-        told.outcomes(language.curves([language_model(), language_model(epochs=4, hidden=3)]))
-
-
-def test_fresh_runs_are_held_against_published_ones_of_their_setting() -> None:
-    published = language_models((0, 1, 2))
-    fresh = language.curves([language_model(5, q=2.0, bits=2.8), language_model(6, q=2.0, bits=9.0)])
-    assert told.alike(published, [language.LanguageExperiment(epochs=4)]).equals(published)
-    other = [language.LanguageExperiment(hidden=3)]
-    assert told.alike(published, other) is None
-    assert told.alike(None, other) is None
-    said = told.repeated(told.outcomes(fresh), told.outcomes(published))
-    assert said.startswith("2 of 4 fresh values lie inside")
-    assert "edition" not in said
-    edition = told.outcomes(fresh).assign(data_digest="1")
-    assert "another edition" in told.repeated(edition, told.outcomes(published))
+        outcomes.outcomes(language.curves([language_model(), language_model(epochs=4, hidden=3)]))
 
 
 def test_noise_is_as_the_formulas_say() -> None:
@@ -439,8 +427,6 @@ def test_noise_is_as_the_formulas_say() -> None:
     assert (small["low"] < 1).all()
     assert (small["high"] > 1).all()
     assert noise.variances().equals(variances)
-    first, *_ = noise.told(variances, increases)
-    assert first.startswith("No measured variance is further than")
 
 
 def test_published_files_are_as_listed() -> None:

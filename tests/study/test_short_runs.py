@@ -13,9 +13,9 @@ from test_figures import png
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherent, rivals
+from sparsity_lib.study.analysis import choices, coherence, comparison
 from sparsity_lib.study.analysis.warning import watch
-from sparsity_lib.study.language import told as of_language
+from sparsity_lib.study.language import outcomes as of_language
 
 NETWORKS = ("vanillaNet", "normNet", "sr2Net", "sr3Net")
 
@@ -47,9 +47,9 @@ def cut(curves: xr.Dataset, epochs: int) -> xr.Dataset:
 
 @cache
 def shrinking(epochs: int) -> xr.Dataset:
-    which = coherent.experiments("laptop", "0-2")
+    which = coherence.experiments("laptop", "0-2")
     made_up = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
-    return cut(coherent.gathered(many(made_up), which), epochs)
+    return cut(coherence.gathered(many(made_up), which), epochs)
 
 
 @cache
@@ -67,11 +67,11 @@ MADE: dict[str, Callable[[int], object]] = {
     "accuracies": lambda n: figures.accuracies(runs(n), runs(n)),
     "accuracy_table": lambda n: figures.accuracy_table(runs(n), runs(n)),
     "accuracy_against_compression": lambda n: figures.accuracy_against_compression(
-        coherent.outcomes(shrinking(n))
+        coherence.outcomes(shrinking(n))
     ),
     "architectures": lambda n: figures.architectures(made(n)[0]),
     "beside_the_paper": lambda n: figures.beside_the_paper(runs(n), "Table 2"),
-    "coherence_curves": lambda n: figures.coherence_curves(shrinking(n), shrinking(n)),
+    "coherence_curves": lambda n: figures.coherence_curves(shrinking(n)),
     "correlation_histograms": lambda n: figures.correlation_histograms(made(n)[0]),
     "detectors_in_runs": lambda n: figures.detectors_in_runs(watch(runs(n)), NETWORKS),
     "capacity": lambda n: figures.capacity(runs(n)),
@@ -80,21 +80,19 @@ MADE: dict[str, Callable[[int], object]] = {
     "gap_curves": lambda n: figures.gap_curves(runs(n)),
     "heatmap_strip": lambda n: figures.heatmap_strip(made(n)[0]),
     "language_curves": lambda n: figures.language_curves(models(n)),
-    "language_differences": lambda n: figures.language_differences(*[of_language.outcomes(models(n))] * 2),
     "language_sparsity": lambda n: figures.language_sparsity(of_language.outcomes(models(n))),
     "filter_correlations": lambda n: figures.filter_correlations(runs(n)),
     "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
     "noise_curve": lambda n: figures.noise_curve(runs(n)),
     "noise_residuals": lambda n: figures.noise_residuals(runs(n)),
     "paired_differences": lambda n: figures.paired_differences(
-        rivals.differences(rivals.outcomes(runs(n)), "vanillaNet"), "vanillaNet"
+        comparison.comparison_table(runs(n), [("normNet", "vanillaNet")])
     ),
-    "paired_ways": lambda n: figures.paired_ways(coherent.comparisons(coherent.outcomes(shrinking(n)))),
-    "pulls": lambda n: figures.pulls(coherent.outcomes(shrinking(n))),
+    "pulls": lambda n: figures.pulls(coherence.outcomes(shrinking(n))),
     "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
     "receptive_field": lambda n: figures.receptive_field(made(n)[0]),
     "response_curve": lambda n: figures.response_curve(outcomes(n)),
-    "strength_sweep": lambda n: figures.strength_sweep(*[coherent.outcomes(shrinking(n))] * 2),
+    "strength_sweep": lambda n: figures.strength_sweep(coherence.outcomes(shrinking(n))),
     "trained_correlations": lambda n: figures.trained_correlations(
         outcomes(n).assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
     ),

@@ -137,24 +137,32 @@ def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **wh
         settings = ", ".join(name for name in _setting(table) if table[name].nunique() > 1)
         raise StudyError(f"{len(rows)} settings to compare {a} and {b} in; name one by {settings}")
     row = rows.iloc[0]
-    return Description(*(row[name] for name in ("n", "mean", "sd", "low", "high", "dropped")))
+    mean, sd, low, high = (float(row[name]) for name in ("mean", "sd", "low", "high"))
+    return Description(int(row["n"]), mean, sd, low, high, int(row["dropped"]))
 
 
 def comparison_table(
-    curves: xr.Dataset, pairs: Sequence[tuple[str, str]], quantities: Sequence[str] = COMPARED
+    runs: xr.Dataset | pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    quantities: Sequence[str] = COMPARED,
 ) -> pd.DataFrame:
-    """Networks compared in each setting of the curves, paired by seed.
+    """Networks compared in each setting, paired by seed.
 
-    **Arguments:** `pairs` of labels (a, b), of which those that a setting lacks are left out; `quantities`,
-    columns of `analysis.summary`.
+    **Arguments:** `runs`, curves, or a table of one row per run with the title of its setting as `setting`;
+    `pairs` of labels (a, b), of which those that a setting lacks are left out; `quantities`, columns of
+    `analysis.summary`, or of the table.
 
     **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a less b), `n`
     pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences; `direction`: higher or lower
     where the interval excludes 0, else blank.
     """
+    if isinstance(runs, xr.Dataset):
+        tables = [(title, summary(group)) for title, group in settings(runs)]
+    else:
+        tables = [(str(title), group) for title, group in runs.groupby("setting", sort=False)]
     rows = []
-    for title, group in settings(curves):
-        table, there = summary(group), set(group["label"].to_numpy())
+    for title, table in tables:
+        there = set(table["label"])
         for quantity in quantities:
             for a, b in ((a, b) for a, b in pairs if {a, b} <= there):
                 found = compare(table, a, b, quantity)

@@ -1,4 +1,4 @@
-"""What Sparseout's noise does in numbers: its variance, and the penalty that it amounts to."""
+"""Sparseout's noise in numbers: its variance, and the penalty that it amounts to."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from sparsity_lib.functional import sparseout
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.text import number
 
 QS = (1.0, 1.5, 2.0, 2.5, 3.0)
 P = 0.25
@@ -24,9 +23,9 @@ def variances(
     draws: int = 20_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Of activations of each size: the variance of `draws` noisy ones, and |a|^q p/(1 - p).
+    """Variance of `draws` noisy activations of each size, and |a|^q p/(1 - p).
 
-    Columns q, magnitude, measured, expected.
+    **Returns:** columns q, magnitude, measured, expected.
     """
     activations = torch.tensor(magnitudes, dtype=torch.float64)
     rows = []
@@ -50,10 +49,10 @@ def logistic_increases(
 ) -> pd.DataFrame:
     """A logistic model's loss under noise less that without, over its approximation by an Lq penalty.
 
-    Features are what a ReLU makes of normal numbers, weights w are normal numbers, scaled so that the noise
-    shifts the logit z by something of the SD `shifts`; the approximation is
-    s(z) (1 - s(z)) p/(1 - p) sum |a|^q w² / 2, s being the logistic function. The part of the loss that is
-    linear in the shift, whose mean is 0, is taken off the draws, which so need not be as many.
+    Features are normal numbers behind a ReLU, weights w are normal numbers, scaled so that the noise shifts
+    the logit z with the SD `shifts`; the approximation is s(z) (1 - s(z)) p/(1 - p) sum |a|^q w² / 2, s being
+    the logistic function. The part of the loss that is linear in the shift, whose mean is 0, is subtracted
+    from the draws, which so need not be as many.
 
     **Returns:** columns q, shift, ratio (1: as the approximation says), and the ratio's 95 % interval, low to
     high.
@@ -71,19 +70,6 @@ def logistic_increases(
                 z, moved = a @ w, noise @ w
                 slope = z.sigmoid()
                 increase = F.softplus(z + moved) - F.softplus(z) - slope * moved
-                told = describe((increase / (slope * (1 - slope) * shift**2 / 2)).numpy())
-                rows.append((q, shift, told.mean, told.low, told.high))
+                found = describe((increase / (slope * (1 - slope) * shift**2 / 2)).numpy())
+                rows.append((q, shift, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["q", "shift", "ratio", "low", "high"])
-
-
-def told(of_noise: pd.DataFrame, of_loss: pd.DataFrame) -> list[str]:
-    """How far measured variances, and the loss at small and at large shifts, are from the formulas."""
-    off = (of_noise["measured"] / of_noise["expected"] - 1).abs().max()
-    sentences = [f"No measured variance is further than {number(100 * off, 1)} % from the formula's."]
-    for shift in (of_loss["shift"].min(), of_loss["shift"].max()):
-        ratios = of_loss[of_loss["shift"] == shift]["ratio"]
-        sentences.append(
-            f"Where the noise shifts the logit by an SD of {number(shift)}, the loss grows by "
-            f"{number(ratios.min())} to {number(ratios.max())} times the penalty, depending on q."
-        )
-    return sentences

@@ -10,18 +10,16 @@ from sparsity_lib.study.figures.choices import (
 from sparsity_lib.study.figures.coherence import (
     accuracy_against_compression,
     coherence_curves,
-    paired_ways,
     pulls,
     strength_sweep,
 )
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
+from sparsity_lib.study.figures.differences import paired_differences
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
-from sparsity_lib.study.figures.rivals import paired_differences
 from sparsity_lib.study.figures.scale import capacity, filter_correlations, noise_curve, noise_residuals
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.sparseout import (
     language_curves,
-    language_differences,
     language_sparsity,
     noise_variances,
     penalty_ratios,
@@ -46,14 +44,12 @@ __all__ = [
     "gap_curves",
     "heatmap_strip",
     "language_curves",
-    "language_differences",
     "language_sparsity",
     "loss_curves",
     "noise_curve",
     "noise_residuals",
     "noise_variances",
     "paired_differences",
-    "paired_ways",
     "penalty_ratios",
     "pulls",
     "reading_effects",

@@ -1,6 +1,5 @@
 """Strong L1 and L2 in three ways: coherence, accuracy against strength, pulls at weights, compression."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -15,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from sparsity_lib.study.analysis import coherent
-from sparsity_lib.study.analysis.coherent import ALWAYS, DECAY, DELAYED, GATED, NONE, TERMS, WAYS
+from sparsity_lib.study.analysis import coherence
+from sparsity_lib.study.analysis.coherence import ALWAYS, DECAY, DELAYED, GATED, NONE, TERMS, WAYS
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import SMOOTHING, smoothed, trained
 from sparsity_lib.study.errors import StudyError
@@ -26,26 +25,18 @@ from sparsity_lib.study.figures.style import WIDTH, figure
 
 _COLORS = {NONE: "#000000", ALWAYS: "#D55E00", DELAYED: "#0072B2", GATED: "#009E73"}
 _MARKERS = {NONE: "X", ALWAYS: "s", DELAYED: "^", GATED: "o"}
-_WORDS: dict[str, Any] = {
-    "va": "center",
-    "color": "0.4",
-    "fontsize": 8.5,
-    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
-}
 _FILLED = {"L1": True, "L2": False}
 
 
 @figure
-def coherence_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figure:
+def coherence_curves(curves: xr.Dataset) -> Figure:
     """Coherence, the share of steps in which the term acts, and validation accuracy, by epoch and strength.
 
-    A column for each strength of `curves`, which are `coherent.gathered`. Smoothed for drawing. Lines are
-    means over seeds, of `published` in a way that `curves` have no run of; bands go from the lowest to the
-    highest seed: of `published` where they are given.
+    A column for each strength of `curves`, which are `coherence.gathered`. Smoothed for drawing. Lines are
+    means over seeds; bands go from the lowest to the highest seed. Raises `StudyError` without L1 and L2.
     """
-    here, banded = coherent.cells(curves), coherent.cells(curves if published is None else published)
-    lines = banded | here
-    columns = list(dict.fromkeys((term, strength) for term, strength, _ in here if term in TERMS))
+    lines = coherence.cells(curves)
+    columns = list(dict.fromkeys((term, strength) for term, strength, _ in lines if term in TERMS))
     if not columns:
         raise StudyError("there are no runs with L1 or L2 to draw")
     rows = {
@@ -68,25 +59,21 @@ def coherence_curves(curves: xr.Dataset, published: xr.Dataset | None = None) ->
             for ax, (quantity, words) in zip(column, rows.items(), strict=True):
                 if not (quantity == "coherence_gate" and key[2] == NONE):
                     of = {"panel": f"{term} {strength:g}", "quantity": words, "way": key[2]}
-                    _curve(ax, lines[key][quantity], banded.get(key, lines[key])[quantity], of)
+                    _curve(ax, lines[key][[quantity]], of)
     for row, words in zip(axes, rows.values(), strict=True):
         row[0].set_ylabel(words)
     for ax in axes[0]:
         ax.axhline(0, color="0.45", linewidth=0.9, zorder=1)
     fig.supxlabel(f"epoch (smoothed, sigma {SMOOTHING:g} epochs)")
-    _legend(
-        fig,
-        [way for way in (NONE, *WAYS) if any(way == key[2] for key in lines)],
-        (BAND, "lowest to highest seed"),
-        lines=True,
-    )
+    ways = [way for way in (NONE, *WAYS) if any(way == key[2] for key in lines)]
+    _legend(fig, ways, (BAND, "lowest to highest seed"), lines=True)
     return fig
 
 
-def _curve(ax: Axes, values: xr.DataArray, banded: xr.DataArray, of: dict[str, str]) -> None:
-    color, mean = _COLORS[of["way"]], smoothed(trained(values.to_dataset())[values.name]).mean("run")
-    range_of = smoothed(trained(banded.to_dataset())[banded.name])
-    low, high = range_of.min("run"), range_of.max("run")
+def _curve(ax: Axes, values: xr.Dataset, of: dict[str, str]) -> None:
+    color, (name,) = _COLORS[of["way"]], values.data_vars
+    each = smoothed(trained(values)[name])
+    mean, low, high = each.mean("run"), each.min("run"), each.max("run")
     tell(ax, "mean", **of, epoch=mean["epoch"], value=mean)
     tell(ax, "lowest and highest seed", **of, epoch=low["epoch"], low=low, high=high)
     ax.fill_between(low["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
@@ -94,12 +81,12 @@ def _curve(ax: Axes, values: xr.DataArray, banded: xr.DataArray, of: dict[str, s
 
 
 @figure
-def strength_sweep(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Figure:
+def strength_sweep(table: pd.DataFrame) -> Figure:
     """Accuracy at the end, and compression, against the strength of L1 and of L2, way by way.
 
-    `table` is `coherent.outcomes`: means over seeds with 95 % t intervals, of compression geometric and of
+    `table` is `coherence.outcomes`: means over seeds with 95 % t intervals, of compression geometric and of
     the runs that do not guess; the grey band is no regulariser. Crosses: cells of which most runs guess.
-    `fresh`: runs that are drawn one by one beside them. Dashed: the tolerance level.
+    Dashed: the tolerance level. Raises `StudyError` without L1 and L2.
     """
     terms = [term for term in TERMS if (table["term"] == term).any()]
     if not terms:
@@ -122,32 +109,26 @@ def strength_sweep(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Fi
             of = {"quantity": words, "regulariser": term}
             _plain_band(ax, table[table["way"] == NONE], quantity, of)
             for position, way in enumerate(WAYS):
-                shift = 1.08 ** (position - 1)
-                for runs, draw in ((table, _means), (fresh, _dots)):
-                    if runs is not None:
-                        mine = runs[(runs["term"] == term) & (runs["way"] == way)]
-                        draw(ax, mine, quantity, shift, of | {"way": way})
+                mine = table[(table["term"] == term) & (table["way"] == way)]
+                _means(ax, mine, quantity, 1.08 ** (position - 1), of | {"way": way})
     for row, words in zip(axes, rows.values(), strict=True):
         row[0].set_ylabel(words)
     axes[0, 0].set_ylim(0, 1)
-    if any(runs["log_compression"].notna().any() for runs in (table, fresh) if runs is not None):
+    if table["log_compression"].notna().any():
         axes[1, 0].set_yscale("log")
         _plain_numbers(axes[1, 0].yaxis)
-    others = [
+    _legend(
+        fig,
+        WAYS,
         (Line2D([], [], color="0.5", linewidth=5, alpha=0.5), "no regulariser"),
         (Line2D([], [], color="0.4", linestyle="--", linewidth=1), "tolerance level"),
         (Line2D([], [], color="0.4", marker="x", linestyle=""), "most runs guess"),
-    ]
-    if fresh is not None:
-        others.append(
-            (Line2D([], [], color="0.4", marker=".", alpha=0.6, linestyle=""), "a run of this page")
-        )
-    _legend(fig, WAYS, *others)
+    )
     return fig
 
 
 def _level(axes: Iterable[Axes], table: pd.DataFrame, term: str) -> None:
-    level = coherent.tolerance(table, term)
+    level = coherence.tolerance(table, term)
     if np.isfinite(level):
         for ax in axes:
             ax.axvline(level, color="0.4", linestyle="--", linewidth=1, zorder=1)
@@ -155,29 +136,29 @@ def _level(axes: Iterable[Axes], table: pd.DataFrame, term: str) -> None:
 
 def _interval(values: pd.Series, quantity: str) -> Description:
     # in the quantity's own units: a geometric mean of compression
-    told = describe(values)
+    found = describe(values)
     if quantity != "log_compression":
-        return told
-    return told._replace(mean=np.exp(told.mean), low=np.exp(told.low), high=np.exp(told.high))
+        return found
+    return found._replace(mean=np.exp(found.mean), low=np.exp(found.low), high=np.exp(found.high))
 
 
 def _plain_band(ax: Axes, runs: pd.DataFrame, quantity: str, of: dict[str, str]) -> None:
     if not runs[quantity].notna().any():
         return
-    told = _interval(runs[quantity], quantity)
-    ax.axhline(told.mean, color="0.5", linewidth=1.2, zorder=1)
-    if told.n > 1:
-        ax.axhspan(told.low, told.high, color="0.85", linewidth=0, zorder=0)
-    tell(ax, INTERVAL, **of, way=NONE, n=told.n, value=told.mean, low=told.low, high=told.high)
+    plain = _interval(runs[quantity], quantity)
+    ax.axhline(plain.mean, color="0.5", linewidth=1.2, zorder=1)
+    if plain.n > 1:
+        ax.axhspan(plain.low, plain.high, color="0.85", linewidth=0, zorder=0)
+    tell(ax, INTERVAL, **of, way=NONE, n=plain.n, value=plain.mean, low=plain.low, high=plain.high)
 
 
 def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[str, str]) -> None:
     if not runs[quantity].notna().any():
         return
     cells = runs.groupby("strength")
-    told = [_interval(each[quantity], quantity) for _, each in cells]
+    found = [_interval(each[quantity], quantity) for _, each in cells]
     strengths, guess = np.array(list(cells.groups)), (cells["guesses"].mean() > 0.5).to_numpy()
-    mean, low, high = (np.array([getattr(each, n) for each in told]) for n in ("mean", "low", "high"))
+    mean, low, high = (np.array([getattr(each, n) for each in found]) for n in ("mean", "low", "high"))
     color, marker = _COLORS[of["way"]], _MARKERS[of["way"]]
     ax.plot(strengths * shift, mean, color=color, linewidth=1.3)
     for chosen, shape in ((~guess, marker), (guess, "x")):
@@ -185,21 +166,16 @@ def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[s
             strengths[chosen] * shift, mean[chosen], color=color, marker=shape, markersize=6, linestyle=""
         )
     ax.vlines(strengths * shift, low, high, color=color, linewidth=1.3)
-    n = [each.n for each in told]
+    n = [each.n for each in found]
     tell(ax, INTERVAL, **of, strength=strengths, n=n, most_guess=guess, value=mean, low=low, high=high)
-
-
-def _dots(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[str, str]) -> None:
-    values = np.exp(runs[quantity]) if quantity == "log_compression" else runs[quantity]
-    tell(ax, "a run", **of, strength=runs["strength"], seed=runs["seed"], value=values)
-    ax.scatter(runs["strength"] * shift, values, s=9, color=_COLORS[of["way"]], alpha=0.5)
 
 
 @figure
 def pulls(table: pd.DataFrame) -> Figure:
-    """How hard the term and the loss pull at the weights after the first epoch, always on, by strength.
+    """Norms of the gradients of the term and of the loss after the first epoch, always on, by strength.
 
-    Norms of their gradients: means over seeds with 95 % t intervals. Dashed: the tolerance level.
+    Means over seeds with 95 % t intervals. Dashed: the tolerance level. Raises `StudyError` without runs
+    in which the norms were measured.
     """
     always = table[(table["way"] == ALWAYS) & table["term_pull"].notna()]
     terms = [term for term in TERMS if (always["term"] == term).any()]
@@ -214,11 +190,11 @@ def pulls(table: pd.DataFrame) -> Figure:
     }
     for ax, term in zip(axes[0], terms, strict=True):
         for quantity, (words, marker, style) in drawn.items():
-            told = {
+            found = {
                 s: describe(each[quantity]) for s, each in always[always["term"] == term].groupby("strength")
             }
-            strengths = list(told)
-            mean, low, high = ([getattr(each, n) for each in told.values()] for n in ("mean", "low", "high"))
+            strengths = list(found)
+            mean, low, high = ([getattr(each, n) for each in found.values()] for n in ("mean", "low", "high"))
             ax.plot(strengths, mean, color=_COLORS[ALWAYS], marker=marker, markersize=5, linestyle=style)
             ax.vlines(strengths, low, high, color=_COLORS[ALWAYS], linewidth=1.3)
             of = {"regulariser": term, "gradient": words}
@@ -240,9 +216,10 @@ def pulls(table: pd.DataFrame) -> Figure:
 
 @figure
 def accuracy_against_compression(table: pd.DataFrame) -> Figure:
-    """Every run: its accuracy at the end against its compression, both of the last network.
+    """Accuracy at the end against compression of every run, both of the last network.
 
-    Full markers are L1, hollow ones L2, which makes no exact zeros. Runs that guess are left out.
+    Full markers are L1, hollow ones L2, which makes no exact zeros. Runs that guess are left out. Raises
+    `StudyError` without any other.
     """
     mine = table[table["compression"].notna() & ~table["guesses"] & (table["term"] != DECAY)]
     if mine.empty:
@@ -276,56 +253,6 @@ def accuracy_against_compression(table: pd.DataFrame) -> Figure:
     ax.set_ylabel("accuracy at the end")
     hollow = Line2D([], [], color="0.4", marker="o", markerfacecolor="none", linestyle="")
     _legend(fig, (NONE, *WAYS), (hollow, "hollow: L2"))
-    return fig
-
-
-@figure
-def paired_ways(found: pd.DataFrame) -> Figure:
-    """Each way at each strength against none and against always on: accuracy, and the factor of compression.
-
-    `found` is `coherent.comparisons`. Means over pairs of a seed with 95 % t intervals; in words where some
-    runs guess, whose differences would hide all others.
-    """
-    shown = found[found["term"] != DECAY]
-    rows = list(dict.fromkeys(zip(shown["term"], shown["strength"], shown["way"], strict=True)))
-    if not rows:
-        raise StudyError("there are no runs with L1 or L2 to compare")
-    panels = {
-        (NONE, "accuracy"): "accuracy, against\nno regulariser",
-        (ALWAYS, "accuracy"): "accuracy, against\nalways on",
-        (NONE, "log_compression"): "factor of compression,\nagainst no regulariser",
-    }
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(WIDTH, 1.5 + 0.22 * len(rows)), sharey=True, layout="constrained"
-    )
-    guessing = {
-        (row.term, row.strength, row.way): f"{row.guess} of {row.runs} guess" if row.guess else ""
-        for row in shown.itertuples()
-    }
-    for ax, ((against, quantity), title) in zip(axes, panels.items(), strict=True):
-        factor = quantity == "log_compression"
-        ax.axvline(float(factor), color="0.4", linewidth=1, zorder=1)
-        ax.set_title(title)
-        ax.grid(axis="y", visible=False)
-        ax.set_xscale("log" if factor else "linear")
-        for row in shown[(shown["against"] == against) & (shown["quantity"] == quantity)].itertuples():
-            y, told = rows.index((row.term, row.strength, row.way)), row.difference
-            theirs = guessing.get((row.term, row.strength, against), "")
-            if words := guessing[rows[y]] or (theirs and f"always on, {theirs}"):
-                ax.text(0.04, y, words, transform=ax.get_yaxis_transform(), **_WORDS)
-                continue
-            mean, low, high = (np.exp(v) if factor else v for v in (told.mean, told.low, told.high))
-            ax.hlines(y, low, high, color=_COLORS[row.way], linewidth=1.5)
-            ax.plot([mean], [y], color=_COLORS[row.way], marker=_MARKERS[row.way], markersize=5)
-            of = {"panel": title, "regulariser": f"{row.term} {row.strength:g}", "way": row.way}
-            tell(ax, INTERVAL, **of, n=told.n, value=mean, low=low, high=high)
-        if factor:
-            _plain_numbers(ax.xaxis)
-        for y, (above, below) in enumerate(itertools.pairwise(rows)):
-            if above[:2] != below[:2]:
-                ax.axhline(y + 0.5, color="0.85", linewidth=0.8, zorder=0)
-    axes[0].set_yticks(range(len(rows)), [f"{term} {strength:g}, {way}" for term, strength, way in rows])
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
     return fig
 
 

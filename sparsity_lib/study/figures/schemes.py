@@ -1,4 +1,4 @@
-"""What is measured, in which networks: TSR's Figures 1 and 2, and its Table 1, drawn from what is built."""
+"""Schemes of the networks and of the measure: counterparts of TSR's Figures 1 and 2, and its Table 1."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from sparsity_lib.study.runs.networks import built
 from sparsity_lib.study.runs.results import label
 from sparsity_lib.study.training.random_streams import random_stream
 
-# Kinds of modules: what the legend calls them, their colour, and a block's width.
+# Kinds of modules: name in the legend, colour, and a block's width.
 _KINDS: dict[type[nn.Module], tuple[str, str, float]] = {
     nn.Conv2d: ("convolution", "#9ECAE1", 1.0),
     nn.BatchNorm2d: ("batch normalisation", "#A1D99B", 0.8),
@@ -51,7 +51,7 @@ class Block(NamedTuple):
 
 @figure
 def architectures(runs: Run | Sequence[Run]) -> Figure:
-    """TSR's Figure 2: the networks as they are built, one row each, with the shapes of what they put out.
+    """TSR's Figure 2: the networks as they are built, one row each, with the shapes of their outputs.
 
     A red frame marks the layers on which a penalty acts.
 
@@ -79,7 +79,7 @@ def architectures(runs: Run | Sequence[Run]) -> Figure:
         ax.set_title(f"{label(run.experiment)}, {run.experiment.size}", loc="left")
         ax.axis("off")
     kinds = dict.fromkeys(block.kind for row in rows for block in row)
-    handles = [Patch(facecolor=color, edgecolor="0.35", label=told) for told, color, _ in kinds]
+    handles = [Patch(facecolor=color, edgecolor="0.35", label=name) for name, color, _ in kinds]
     if any(layers for run in chosen for layers in run.experiment.strengths().values()):
         handles.append(Patch(facecolor="white", edgecolor=_RED, linewidth=2, label="under a penalty"))
     fig.legend(handles=handles, loc="outside lower left", ncols=5, columnspacing=1.2, handlelength=1.2)
@@ -104,7 +104,7 @@ def _blocks(run: Run) -> list[Block]:
         for name, module in model.named_modules()
         if not list(module.children())
     ]
-    _answer(model, images[:1], handles)
+    _forward(model, images[:1], handles)
     return blocks
 
 
@@ -115,7 +115,7 @@ def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
 
 
 @torch.no_grad()
-def _answer(model: nn.Module, images: Tensor, handles: Sequence[Any]) -> None:
+def _forward(model: nn.Module, images: Tensor, handles: Sequence[Any]) -> None:
     try:
         model(images.float() / 255)
     finally:
@@ -125,10 +125,10 @@ def _answer(model: nn.Module, images: Tensor, handles: Sequence[Any]) -> None:
 
 @figure
 def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
-    """TSR's Figure 1: an image, one proximate receptive field, the answers to it, and the map of entropies.
+    """TSR's Figure 1: an image, one proximate receptive field, the activations, and the map of entropies.
 
-    The place is where the layer's entropy is lowest after training. A run keeps maps, not weights, so what
-    the layer sees and answers there is that of the network before training, which the run's seed tells.
+    The place is where the layer's entropy is lowest after training. A run keeps maps, not weights: input and
+    activations are those of the network before training, rebuilt from the run's seed.
 
     Raises `StudyError` for an image or layer that the run does not keep, a layer that is no convolution, and
     inputs that are scaled otherwise than to [0, 1].
@@ -140,8 +140,8 @@ def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
         raise StudyError(f"run {run.id} has standardised inputs; this figure needs pixels from 0 to 1")
     before, after = (maps.isel(saved_epoch=at, image=image).to_numpy() for at in (0, -1))
     y, x = (int(i) for i in np.unravel_index(int(after.argmin()), after.shape))
-    seen, answers, convolution = _seen_and_answered(run, layer, image)
-    vector, kernel, center = answers[:, y, x], convolution.kernel_size, _center(convolution, y, x)
+    seen, activations, convolution = _input_and_output(run, layer, image)
+    vector, kernel, center = activations[:, y, x], convolution.kernel_size, _center(convolution, y, x)
 
     fig, axes = plt.subplot_mosaic(
         [["image", "input", "before", "after"], ["vector"] * 4],
@@ -151,9 +151,9 @@ def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
     )
     pixels = pictures.isel(image=image).to_numpy()
     _map(axes["image"], pixels[..., 0] if pixels.shape[-1] == 1 else pixels, "image")
-    _map(axes["input"], seen.mean(0).numpy(), f"what {layer} sees\n(mean of channels)")
+    _map(axes["input"], seen.mean(0).numpy(), f"input of {layer}\n(mean of channels)")
     tell_map(axes["image"], "image", pixels)
-    tell_map(axes["input"], f"what {layer} sees (mean of channels)", seen.mean(0))
+    tell_map(axes["input"], f"input of {layer} (mean of channels)", seen.mean(0))
     scale = pixels.shape[0] / seen.shape[1]
     _box(axes["image"], [scale * (c + 0.5) - 0.5 for c in center], [scale * side for side in kernel])
     _box(axes["input"], center, kernel)
@@ -167,18 +167,20 @@ def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
     axes["vector"].bar(np.arange(1, len(vector) + 1), vector.numpy(), color="#0072B2")
     axes["vector"].axhline(0, color="0.3", linewidth=0.8)
     place = {"when": "before training", "row": y, "column": x}
-    tell(axes["vector"], f"answer of {layer}", **place, filter=np.arange(1, len(vector) + 1), value=vector)
+    tell(
+        axes["vector"], f"activation of {layer}", **place, filter=np.arange(1, len(vector) + 1), value=vector
+    )
     entropy, most = float(functional.rfav_entropy(vector[None])), float(np.log(len(vector)))
     axes["vector"].set_title(
-        f"answers of {layer} there, before training: entropy {entropy:.3f} nats, at most {most:.3f}",
+        f"activations of {layer} there, before training: entropy {entropy:.3f} nats, at most {most:.3f}",
         loc="left",
     )
-    axes["vector"].set(xlabel="filter", ylabel="answer", xlim=(0.3, len(vector) + 0.7))
+    axes["vector"].set(xlabel="filter", ylabel="activation", xlim=(0.3, len(vector) + 0.7))
     axes["vector"].grid(axis="x", visible=False)
     return fig
 
 
-def _seen_and_answered(run: Run, layer: str, image: int) -> tuple[Tensor, Tensor, nn.Conv2d]:
+def _input_and_output(run: Run, layer: str, image: int) -> tuple[Tensor, Tensor, nn.Conv2d]:
     # the layer's input (C, H, W) and output (D, A, B) for one image before training, and the layer
     model, images = _before_training(run)
     module = model.get_submodule(layer)
@@ -186,7 +188,7 @@ def _seen_and_answered(run: Run, layer: str, image: int) -> tuple[Tensor, Tensor
         raise StudyError(f"layer '{layer}' of run {run.id} is no convolution: it has no receptive fields")
     kept: list[Tensor] = []
     handle = module.register_forward_hook(lambda _, inputs, output: kept.extend((inputs[0][0], output[0])))
-    _answer(model, images[image : image + 1], [handle])
+    _forward(model, images[image : image + 1], [handle])
     return kept[0], kept[1], module
 
 

@@ -1,4 +1,4 @@
-"""Sparseout drawn: what its noise does, and what language models make of it."""
+"""Sparseout's noise, and language models trained with it."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
 from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure
-from sparsity_lib.study.language import told
+from sparsity_lib.study.language import outcomes
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
 
 # Blue is sparser than dropout, red is denser.
@@ -83,7 +83,7 @@ def language_curves(curves: xr.Dataset) -> Figure:
         "held out, without noise": curves["val_bits"],
         "training, with noise": curves["train_loss"] / _LN2,
     }
-    labels = told.in_order(curves)
+    labels = outcomes.labels(curves)
     for ax, (title, values) in zip(axes, panels.items(), strict=True):
         for label in labels:
             mine = values.isel(run=(curves["label"] == label).to_numpy()).sel(epoch=slice(0, None))
@@ -105,56 +105,16 @@ def language_curves(curves: xr.Dataset) -> Figure:
 
 
 @figure
-def language_differences(table: pd.DataFrame, fresh: pd.DataFrame | None = None) -> Figure:
-    """Both bits per character of each kind of noise, less dropout's of the same seed: means, 95 % intervals.
-
-    `fresh` runs, if there are any and dropout's among them, stand below as open dots.
-    """
-    if fresh is not None and DROPOUT not in set(fresh["label"]):
-        fresh = None
-    labels = [label for label in dict.fromkeys(table["label"]) if label != DROPOUT]
-    fig, axes = plt.subplots(
-        1,
-        len(told.BITS),
-        figsize=(WIDTH, 1.6 + 0.42 * len(labels)),
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
-    for ax, (quantity, words) in zip(axes, told.BITS.items(), strict=True):
-        sources = {"published": table, "these": fresh} if fresh is not None else {"these": table}
-        for at, (source, runs) in enumerate(sources.items()):
-            for label, each in told.differences(runs, quantity).items():
-                if label in labels and each.n:
-                    y = labels.index(label) + 0.26 * at
-                    of = {"quantity": words, "noise": label, "runs": source}
-                    told_dot(ax, y, each, _shade(label), of, hollow=at > 0)
-        ax.axvline(0, **ZERO)
-        ax.set_title(words)
-        ax.grid(axis="y", visible=False)
-    name_rows(axes[0], labels)
-    fig.supxlabel(f"bits, less those of dropout ({DROPOUT}); below 0 is better")
-    if fresh is not None:
-        faces = {"published runs": "0.3", "the runs of this page": "white"}
-        handles = [
-            Line2D([], [], color="0.3", marker="o", markerfacecolor=face, label=name)
-            for name, face in faces.items()
-        ]
-        fig.legend(handles=handles, loc="outside upper left", ncols=2)
-    return fig
-
-
-@figure
 def language_sparsity(table: pd.DataFrame) -> Figure:
-    """What the layers answer to held-out text after the last epoch, by kind of noise: means, 95 % intervals.
+    """Outputs of the layers on held-out text after the last epoch, by kind of noise: means, 95 % intervals.
 
     Hoyer's sparsity, mean |h|, and the noise's variance over the mean of h²; one row of panels per layer.
     """
-    labels, layers = list(dict.fromkeys(table["label"])), told.layers_of(table)
+    labels, layers = list(dict.fromkeys(table["label"])), outcomes.layers(table)
     size = (WIDTH, 0.9 + (0.5 + 0.24 * len(labels)) * len(layers))
     fig, axes = plt.subplots(
         len(layers),
-        len(told.OF_ANSWERS),
+        len(outcomes.OF_OUTPUTS),
         figsize=size,
         sharex="col",
         sharey=True,
@@ -162,7 +122,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
         layout="constrained",
     )
     for row, layer in zip(axes, layers, strict=True):
-        for ax, (name, words) in zip(row, told.OF_ANSWERS.items(), strict=True):
+        for ax, (name, words) in zip(row, outcomes.OF_OUTPUTS.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
                 told_dot(
@@ -175,7 +135,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
             ax.grid(axis="y", visible=False)
         name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")
-    for ax, words in zip(axes[-1], told.OF_ANSWERS.values(), strict=True):
+    for ax, words in zip(axes[-1], outcomes.OF_OUTPUTS.values(), strict=True):
         ax.set_xlabel(words)
     return fig
 

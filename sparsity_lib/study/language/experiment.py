@@ -9,10 +9,10 @@ from pydantic import Field, field_validator
 from sparsity_lib.study.described import Described, file_name
 from sparsity_lib.study.language.texts import FILE, TEXTS, name_of
 
-DROPOUT = "q = 2"  # the labels that others are compared with
+DROPOUT = "q = 2"  # the label that others are compared with
 NO_NOISE = "no noise"
 
-_VARIED = ("q", "p", "gradient")  # what is compared within a setting
+_VARIED = ("q", "p", "gradient")  # compared within a setting
 
 
 class LanguageExperiment(Described):
@@ -54,7 +54,7 @@ class LanguageExperiment(Described):
 
     @property
     def label(self) -> str:
-        """What tells the runs of a comparison apart: `q = 1.5`, or that there is no noise."""
+        """Kind of noise: `q = 1.5`, or `no noise`."""
         if not self.p:
             return NO_NOISE
         return f"q = {self.q:g}" + ("" if self.gradient == "exact" else ", gradient reused")
@@ -62,23 +62,23 @@ class LanguageExperiment(Described):
     @property
     def setting(self) -> str:
         """Everything that the runs of a comparison share, as one line: `epochs=10 hidden=64 ...`."""
-        told = {k: v for k, v in self.describe().items() if k not in (*_VARIED, "seed", "device")}
-        return " ".join(f"{name}={value}" for name, value in sorted(told.items()))
+        shared = {k: v for k, v in self.describe().items() if k not in (*_VARIED, "seed", "device")}
+        return " ".join(f"{name}={value}" for name, value in sorted(shared.items()))
 
     @property
     def digest(self) -> str:
-        """Eight hex digits of what is computed, not where; what has no effect does not enter.
+        """Eight hex digits of the computation, not of its place; fields without effect do not enter.
 
         Nor do fields at their default, so that a field added later leaves old runs' names alone.
         """
         inert = {"device"}
         inert |= {"q", "gradient"} if not self.p else {"gradient"} if self.q == 2 else set()
-        told = {
+        named = {
             name: value
             for name, value in self.describe().items()
             if name not in inert and value != type(self).model_fields[name].default
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def id(self) -> str:

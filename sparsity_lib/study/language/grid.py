@@ -13,16 +13,14 @@ from sparsity_lib.study.language import runs, texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.runs import LanguageRun
 from sparsity_lib.study.language.training import streams, train_language
-from sparsity_lib.study.profiles import profile as profile_of
-from sparsity_lib.study.queue import scheduling as grid
+from sparsity_lib.study.queue.scheduling import default_jobs
 from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
 from sparsity_lib.study.selection import Listed, listed, parse_seeds
 
 QS = ("none", "1", "1.5", "2", "2.5", "3")  # no noise; sparser than dropout; dropout; denser
-FRESH_QS, FRESH_SEEDS = ("1", "2", "3"), (0, 1, 2)  # what a page trains beside the published runs
-PUBLISHED_SEEDS = tuple(range(100, 110))
+SEEDS = tuple(range(100, 110))
 
-# What all of a profile's language models share. p is one for all q, and was not tuned: TSR's dropout has it.
+# Fields that all of a profile's language models share. p is one for all q, and was not tuned: TSR's dropout.
 # Sizes and epochs are what minutes on 2 cores allow; on the desktop they were chosen, with seed 0, so that
 # the network overfits without noise.
 GRIDS: dict[str, dict[str, Any]] = {
@@ -31,38 +29,22 @@ GRIDS: dict[str, dict[str, Any]] = {
 }
 
 
-def with_language(of_profile: str) -> str:
-    """The profile, if it has language models; else the laptop."""
-    profile_of(of_profile)  # refuses what is unknown
-    return of_profile if of_profile in GRIDS else "laptop"
-
-
 def select(
-    profile: str,
-    *,
-    text: str = "",
-    q: Listed | None = "",
-    seeds: Listed | None = "",
-    published: bool = False,
-    device: str = "auto",
-    **fields: Any,
+    profile: str, *, q: Listed | None = "", seeds: Listed | None = "", **fields: Any
 ) -> list[LanguageExperiment]:
-    """The profile's language models, seed by seed, narrowed or changed by what is said.
+    """The profile's language models, seed by seed: the published ones, narrowed or changed.
 
-    `q`, as in `"none,1,2"`, and `seeds`, as in `"0,1"` or `"100-104"`, are in place of the profile's own, or
-    of those that are `published`; so are other `fields` of `LanguageExperiment` that are not None.
+    `q`, as in `"none,1,2"`, and `seeds`, as in `"0,1"` or `"100-104"`, are in place of the published ones; so
+    are other `fields` of `LanguageExperiment`.
 
-    Raises `StudyError` (one line) for what is unknown, and for a profile without language models.
+    Raises `StudyError` (one line) for an unknown name or value, and for a profile without language models.
     """
-    profile_of(profile)
     if profile not in GRIDS:
         raise StudyError(f"the profile {profile} has no language models; {', '.join(GRIDS)} have")
-    told = {name: value for name, value in fields.items() if value}
-    shared = GRIDS[profile] | told | ({"text": text} if text else {})
-    noises = [_noise(each) for each in listed("q", q, str) or (QS if published else FRESH_QS)]
+    noises = [_noise(each) for each in listed("q", q, str) or QS]
     found = {
-        (experiment := LanguageExperiment(**shared | noise, seed=seed, device=device)).digest: experiment
-        for seed in parse_seeds(seeds) or (PUBLISHED_SEEDS if published else FRESH_SEEDS)
+        (experiment := LanguageExperiment(**GRIDS[profile] | fields | noise, seed=seed)).digest: experiment
+        for seed in parse_seeds(seeds) or SEEDS
         for noise in noises
     }
     return list(found.values())
@@ -83,10 +65,10 @@ def run_all(
     """The experiments' runs, in order; those that are missing are trained now, `jobs` at a time.
 
     Each has one thread, with which so small networks are fastest. Raises `StudyError` at once for a text that
-    is missing or too short; else naming the first run that failed, once all others have ended. An
+    is missing or too short, and after all others have ended for a run that failed, naming the first. An
     interrupted call leaves those that are finished.
     """
-    jobs = grid.default_jobs() if jobs is None else jobs
+    jobs = default_jobs() if jobs is None else jobs
     if jobs < 1:
         raise StudyError(f"jobs must be more than 0, not {jobs}")
     missing = [experiment for experiment in experiments if not runs.find(experiment, folder)]

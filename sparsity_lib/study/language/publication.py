@@ -24,7 +24,7 @@ def published(profile: str) -> xr.Dataset | None:
 
 
 def publish(profile: str, source: str | Path | None = None, replace: bool = False) -> int:
-    """Put the profile's finished runs of published seeds into `results/language/`; return how many are new.
+    """Put the profile's finished runs into `results/language/`; return how many are new.
 
     Runs made from uncommitted code are refused; one made without git at hand takes the commit that is
     checked out here if its numerics are the same. With `replace`, published runs of other code give way
@@ -37,7 +37,7 @@ def publish(profile: str, source: str | Path | None = None, replace: bool = Fals
         known -= set(before["run"].to_numpy()[older])
     new = [
         run
-        for experiment in select(profile, published=True)
+        for experiment in select(profile)
         if experiment.id not in known and (run := runs.find(experiment, source))
     ]
     if not new:

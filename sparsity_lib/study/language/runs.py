@@ -64,8 +64,8 @@ def save(
 ) -> LanguageRun:
     """Write a run's file, whole or not at all, and open it."""
     made = made_by | provenance.surroundings(text_digest, device, seconds)
-    told = curves.assign_attrs(made | {"experiment": json.dumps(experiment.describe())})
-    write(xr.DataTree(told), path)
+    whole = curves.assign_attrs(made | {"experiment": json.dumps(experiment.describe())})
+    write(xr.DataTree(whole), path)
     return load(path)
 
 
@@ -127,7 +127,7 @@ def curves(which: Sequence[LanguageRun]) -> xr.Dataset:
     """
     if not which:
         raise StudyError(
-            "no runs of language models; train some with: python -m sparsity_lib.study.language run"
+            "no runs of language models; train some with: python -m sparsity_lib.study run language"
         )
     together = xr.concat([run.curves for run in which], "run", join="outer")
     described = [run.experiment for run in which]

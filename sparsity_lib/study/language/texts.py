@@ -75,7 +75,7 @@ def name_of(text: str) -> str:
 
 def _read(text: str) -> str:
     if text == TOPICS:
-        return "\n".join(told for _, told in sorted(pydoc_data.topics.topics.items()))
+        return "\n".join(topic for _, topic in sorted(pydoc_data.topics.topics.items()))
     if text == SHAKESPEARE:
         path = files.folder("data", "SPARSITY_DATA") / SHAKESPEARE_FILE
         if not path.exists():

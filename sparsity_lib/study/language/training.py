@@ -47,16 +47,16 @@ class CharacterLSTM(nn.Module):
     def forward(self, characters: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
         """`characters`, int64 (T, N), and the state before them (None: zeros).
 
-        Returns the logits (T, N, alphabet), each layer's answers without noise (T, N, H), the state after.
+        Returns the logits (T, N, alphabet), each layer's outputs without noise (T, N, H), the state after.
         """
         handed = self.noises[0](self.embedding(characters))
-        answers, after = [], []
+        outputs, after = [], []
         for i, (layer, noise) in enumerate(zip(self.layers, self.noises[1:], strict=True)):
-            answer, last = layer(handed, state[i] if state else None)
-            answers.append(answer)
+            output, last = layer(handed, state[i] if state else None)
+            outputs.append(output)
             after.append(last)
-            handed = noise(answer)
-        return self.decoder(handed), answers, after
+            handed = noise(output)
+        return self.decoder(handed), outputs, after
 
 
 def train_language(
@@ -64,7 +64,7 @@ def train_language(
     on_epoch: Callable[[Record], None] | None = None,
     folder: str | Path | None = None,
 ) -> runs.LanguageRun:
-    """Train the language model; a finished run is returned as it is.
+    """Train the language model, or return its finished run as it is.
 
     On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
 
@@ -107,11 +107,6 @@ def train_language(
                     on_epoch(record)
         curves = as_dataset(log, experiment.layers).assign(unigram_bits=text.unigram_bits())
         return runs.save(experiment, curves, path, made_by, text.digest, device, time.monotonic() - start)
-
-
-def load_or_train_language(experiment: LanguageExperiment) -> runs.LanguageRun:
-    """The experiment's run from `runs/language/` if it is there, else trained now; never a published one."""
-    return runs.find(experiment) or train_language(experiment)
 
 
 def build(experiment: LanguageExperiment, alphabet: int) -> CharacterLSTM:
@@ -163,13 +158,13 @@ def train_epoch(
 
 @torch.no_grad()
 def observe(model: CharacterLSTM, validation: Tensor, experiment: LanguageExperiment) -> Record:
-    """Read the held-out text without noise: bits per character, and of each layer's answers h (layer,):
+    """Read the held-out text without noise: bits per character, and of each layer's outputs h (layer,):
 
     - `mean_abs`: the mean of |h|, which an L1 penalty would charge;
     - `hoyer`: (√H - |h|₁/|h|₂)/(√H - 1), 0 if all are of one size, 1 if all but one are 0 (Hoyer, 2004);
     - `noise_to_signal`: the noise's variance over the mean of h², were the network training.
 
-    Answers are between -1 and 1 and of either sign: Hoyer's measure looks at sizes alone and does not depend
+    Outputs are between -1 and 1 and of either sign: Hoyer's measure looks at sizes alone and does not depend
     on their scale, while the softmax of an entropy would take -1 for less than 0, and gives no unit more
     than e² times another's share; and exact zeros do not occur.
     """
@@ -178,10 +173,10 @@ def observe(model: CharacterLSTM, validation: Tensor, experiment: LanguageExperi
     sums = torch.zeros(4, len(model.layers), dtype=torch.float64)  # |h|, Hoyer's measure, |h|^q, h²
     state = None
     for characters, following in steps(validation, experiment.context):
-        logits, answers, state = model(characters, state)
+        logits, outputs, state = model(characters, state)
         loss += F.cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="sum").cpu()
-        for i, answer in enumerate(answers):
-            h = answer.abs()
+        for i, output in enumerate(outputs):
+            h = output.abs()
             parts = h.sum(), hoyer(h).sum() * experiment.hidden, h.pow(experiment.q).sum(), h.square().sum()
             sums[:, i] += torch.stack(parts).cpu()
     mean_abs, hoyers, power, square = (sums / (validation[1:].numel() * experiment.hidden)).numpy()
@@ -213,15 +208,15 @@ def as_dataset(log: list[Record], layers: int) -> xr.Dataset:
     long_names = {
         "train_loss": "cross-entropy in training, with noise",
         "val_bits": "held-out bits per character, without noise",
-        "mean_abs": "mean |h| of held-out answers",
-        "hoyer": "Hoyer's sparsity of held-out answers",
+        "mean_abs": "mean |h| of held-out outputs",
+        "hoyer": "Hoyer's sparsity of held-out outputs",
         "noise_to_signal": "variance of the noise over the mean of h²",
     }
     units = {"train_loss": "nats", "val_bits": "bits"}
     variables = {}
-    for name, told in long_names.items():
+    for name, words in long_names.items():
         values = np.array([record[name] for record in log], dtype="float32").T
-        attrs = {"long_name": told} | ({"units": units[name]} if name in units else {})
+        attrs = {"long_name": words} | ({"units": units[name]} if name in units else {})
         variables[name] = (("layer", "epoch") if values.ndim == 2 else ("epoch",), values, attrs)
     epochs = np.array([record["epoch"] for record in log], dtype="int32")
     return xr.Dataset(variables, {"epoch": epochs, "layer": np.arange(1, layers + 1, dtype="int32")})

@@ -1,0 +1,211 @@
+"""Strong L1 and L2, always on, delayed, and while gradients cohere: published runs, one row per run.
+
+The reading of GCSR (arXiv 1811.08056, known by its abstract) is the study's own. `gathered` picks the runs
+from curves; `outcomes` makes a table of them, `cell_table` a table of its cells.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.summary import (
+    LAST,
+    chosen_accuracy,
+    last_five_accuracy,
+    only,
+    settings,
+    trained,
+)
+from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.profiles import profile as profile_of
+from sparsity_lib.study.runs.results import diverged
+from sparsity_lib.study.selection import Listed, parse_seeds, select
+
+GRIDS = ("coherent", "coherent-strengths", "readings")  # of the last, weight decay alone
+NONE, ALWAYS, DELAYED, GATED = "none", "always on", "delayed", "gated"
+WAYS = (ALWAYS, DELAYED, GATED)
+TERMS = ("L1", "L2")
+DECAY = "weight decay"
+GUESSING = 0.95  # a training loss above this share of the untrained network's is that of guessing
+Cell = tuple[str, float, str]  # term, strength, way
+
+
+def experiments(profile: str, seeds: Listed | None = "") -> list[Experiment]:
+    """vanillaNet's experiments of the profile in which gradients are watched or weights decay.
+
+    `seeds` are the published ones by default. A grid that the profile lacks adds nothing.
+    """
+    grids = profile_of(profile).grids
+    found = [
+        experiment
+        for name in GRIDS
+        if name in grids
+        for experiment in select(profile, grid=name, seeds=parse_seeds(seeds) or grids[name].published_seeds)
+    ]
+    return [e for e in found if e.network == "vanillaNet" and (e.rho is not None or e.weight_decay)]
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """The shrinkage of the experiment's weights: `term` ("" is none), its `strength`, and in which `way`."""
+    strengths = (experiment.l1, experiment.l2, experiment.weight_decay)
+    for term, strength in zip((*TERMS, DECAY), strengths, strict=True):
+        if strength:
+            gated = experiment.rho is not None and experiment.rho > -1
+            way = DELAYED if experiment.delay else GATED if gated else ALWAYS
+            return {"term": term, "strength": strength, "way": way}
+    return {"term": "", "strength": 0.0, "way": NONE}
+
+
+def label_of(term: str, strength: float, way: str) -> str:
+    """Name of a cell: `L1 0.003, gated`, or `none`."""
+    return NONE if way == NONE else f"{term} {strength:g}, {way}"
+
+
+def gathered(curves: xr.Dataset | None, which: Sequence[Experiment]) -> xr.Dataset:
+    """The curves of these experiments, with the coordinates `term`, `strength` and `way` of each run.
+
+    The attribute `diverged` holds those of them that diverged. Raises `StudyError` without any run.
+    """
+    by_id = {experiment.id: experiment for experiment in which}
+    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in by_id]
+    if curves is None or not there:
+        raise StudyError("there are no published runs with strong L1 or L2")
+    lost = [
+        {"run": run, "seed": by_id[run].seed} | described(by_id[run])
+        for run in diverged(curves)
+        if run in by_id
+    ]
+    cells = pd.DataFrame([described(by_id[run]) for run in there])
+    mine = only(curves, run=there).dropna("epoch", how="all").assign_attrs(diverged=json.dumps(lost))
+    return mine.assign_coords({name: ("run", cells[name].to_numpy()) for name in cells})
+
+
+def cells(curves: xr.Dataset) -> dict[Cell, xr.Dataset]:
+    """`gathered` curves by term, strength and way, in order."""
+    columns = (curves[name].to_numpy().tolist() for name in ("term", "strength", "way"))
+    keys: list[Cell] = list(zip(*columns, strict=True))
+    return {key: curves.isel(run=[each == key for each in keys]) for key in sorted(set(keys))}
+
+
+def outcomes(curves: xr.Dataset) -> pd.DataFrame:
+    """One row per run of `gathered` curves, and per experiment that diverged.
+
+    **Returns:** `setting`, `dataset`, `seed`, `term`, `strength`, `way`, `label` (of the cell), and
+
+    - `accuracy`: of the last five epochs, the network whose compression is given; `chosen_accuracy` (T18)
+      can be that of an earlier, denser one;
+    - `compression`: parameters over those that are not zero, after the last epoch; `log_compression`: its
+      logarithm, NaN of a network that guesses, which needs no weights;
+    - `guesses`: whether the training loss of the last five epochs is that of guessing, or infinite;
+    - `loss_pull`, `term_pull`: norms of the gradients of the loss, in one batch, and of the term, after the
+      first epoch.
+
+    Values that were not measured, and all of a run that diverged, are NaN.
+    """
+    loss = curves["monitor_loss"].sel(split="train")
+    end = loss.where(loss["epoch"] >= curves["epochs"] - LAST).mean("epoch")
+    nonzero = _measured(curves, "nonzero_share").sel(epoch=curves["epochs"] - 1)
+    table = pd.DataFrame(
+        {name: curves[name].to_numpy() for name in ("run", "seed", "term", "strength", "way")}
+        | {
+            "accuracy": last_five_accuracy(curves).to_numpy().round(6),  # float32 has no more digits
+            "chosen_accuracy": chosen_accuracy(curves).to_numpy().round(6),
+            "compression": 1 / nonzero.to_numpy(),
+            "guesses": (end > GUESSING * loss.sel(epoch=-1)).to_numpy(),
+            "loss_pull": _measured(curves, "loss_gradient_norm").sel(epoch=0).to_numpy(),
+            "term_pull": _measured(curves, "shrinkage_norm").sel(epoch=0).to_numpy(),
+        }
+    )
+    lost = pd.DataFrame(json.loads(curves.attrs["diverged"])).assign(guesses=True)
+    table = pd.concat([table, lost]) if len(lost) else table
+    table = table.astype({"guesses": bool}).sort_values(["term", "strength", "way", "seed"])
+    return table.assign(
+        setting=settings(curves)[0][0],
+        dataset=curves["dataset"].to_numpy()[0],
+        label=[label_of(*key) for key in zip(table["term"], table["strength"], table["way"], strict=True)],
+        log_compression=np.log(table["compression"].where(~table["guesses"])).round(6),
+    )
+
+
+def _measured(curves: xr.Dataset, name: str) -> xr.DataArray:
+    return curves[name] if name in curves else xr.full_like(trained(curves)["val_loss"], np.nan)
+
+
+def cell_table(table: pd.DataFrame) -> pd.DataFrame:
+    """`outcomes` by term, strength and way: runs, how many `guess`, mean and SD of the accuracies.
+
+    `compression` is the geometric mean over the runs that do not guess; the pulls are means.
+    """
+    grouped = table.groupby(["term", "strength", "way"])
+    return pd.DataFrame(
+        {
+            "n": grouped.size(),
+            "guess": grouped["guesses"].sum(),
+            "accuracy": grouped["accuracy"].mean(),
+            "SD": grouped["accuracy"].std(),
+            "chosen accuracy": grouped["chosen_accuracy"].mean(),
+            "compression": np.exp(grouped["log_compression"].mean()),
+            "loss's gradient": grouped["loss_pull"].mean(),
+            "term's gradient": grouped["term_pull"].mean(),
+        }
+    )
+
+
+def coherence_table(curves: xr.Dataset) -> pd.DataFrame:
+    """Coherence and open gates of `gathered` curves, cell by cell, in the first and the last five epochs.
+
+    **Returns:** by term, strength and way, for the plain and the gated cells: `n` runs, `coherence` with its
+    95 % t interval over seeds, `low` to `high`, and `open`, the share of steps whose gate is open; each
+    `first` and `last`.
+    """
+    rows: dict[Cell, dict[str, float]] = {}
+    for key, runs in cells(curves).items():
+        if key[2] in (NONE, GATED):
+            rows[key] = {"n": runs.sizes["run"]}
+            both = zip(("first", "last"), ends(runs, "coherence"), ends(runs, "coherence_gate"), strict=True)
+            for when, cosine, gate in both:
+                rows[key] |= {
+                    f"coherence, {when}": cosine.mean,
+                    f"low, {when}": cosine.low,
+                    f"high, {when}": cosine.high,
+                    f"open, {when}": gate.mean if key[2] == GATED else np.nan,
+                }
+    index = pd.MultiIndex.from_tuples(list(rows), names=["term", "strength", "way"])
+    return pd.DataFrame(list(rows.values()), index)
+
+
+def ends(curves: xr.Dataset, quantity: str) -> tuple[Description, Description]:
+    """A curve's value in the first epoch, and its mean over the last five, over runs."""
+    values = trained(curves)[quantity]
+    late = values["epoch"] >= curves["epochs"] - LAST
+    return describe(values.sel(epoch=0)), describe(values.where(late).mean("epoch"))
+
+
+def tolerance(table: pd.DataFrame, term: str) -> float:
+    """The least strength at which at least half of the runs always on guess; NaN if there is none."""
+    always = table[(table["term"] == term) & (table["way"] == ALWAYS)]
+    shares = always.groupby("strength")["guesses"].mean()
+    return float(shares.index[shares >= 0.5].min())
+
+
+def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of labels to compare, strength by strength: each way less none, gated less the other ways.
+
+    Pairs of which all runs of the first guess are left out.
+    """
+    against = [(ALWAYS, NONE), (DELAYED, NONE), (GATED, NONE), (GATED, ALWAYS), (GATED, DELAYED)]
+    learned = table[table["term"].isin(TERMS) & ~table["guesses"]]
+    strengths = sorted(set(zip(learned["term"], learned["strength"], strict=True)))
+    there = set(learned["label"])
+    found = [
+        (label_of(term, strength, a), label_of(term, strength, b))
+        for term, strength in strengths
+        for a, b in against
+    ]
+    return [(a, b) for a, b in found if a in there]
