@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import pandas as pd
 import pytest
 from browser import Visit
 from bs4 import BeautifulSoup
@@ -15,7 +14,6 @@ from markdown_it import MarkdownIt
 
 from sparsity_lib import study
 from sparsity_lib.study.described import is_plain
-from sparsity_lib.study.page import Shown
 
 ROOT = Path(__file__).resolve().parents[2]
 SPRUNG = "window.sprung=1"
@@ -129,17 +127,3 @@ def test_a_tables_cells_are_text(hostile: study.Run, monkeypatch: pytest.MonkeyP
     assert not page.find_all("img")
     cells = [cell.get_text() for cell in page.find_all("td")]
     assert {HOSTILE[0], MARKDOWN[0], MARKDOWN[1]} <= set(cells)
-
-
-def test_what_a_cell_shows_is_text() -> None:
-    for said in HOSTILE + MARKDOWN:
-
-        def lacking(said: str = said) -> None:
-            raise study.StudyError(said)
-
-        shown = Shown()(lacking).data
-        told = harmless(MarkdownIt("commonmark", {"html": True}).render(shown)).get_text()
-        assert " ".join(said.split()) in told or not said.isprintable()
-        table = pd.DataFrame({said: [said]}, index=[said])
-        page = harmless(Shown()(lambda table=table: table).data)
-        assert [cell.get_text() for cell in page.find_all("td")] == [said.strip()]

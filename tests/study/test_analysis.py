@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from synthetic import curve, many, one, valley
 
-from sparsity_lib.study import StudyError, sentences
+from sparsity_lib.study import StudyError
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.runs import results as study_results
@@ -125,7 +125,6 @@ def test_real_runs_are_summarised(tiny_runs):
     assert set(analysis.labels(curves)) == {"vanillaNet", "normNet", "sr3Net"}
     assert (table["best_accuracy"] >= table["chosen_accuracy"]).all()
     assert table["entropy_end:norm1"].notna().sum() == 2
-    assert sentences.onsets(curves)
 
 
 def test_settings_are_in_order_and_titled():
@@ -174,8 +173,6 @@ EMPTY = one().isel(run=slice(0, 0))
         analysis.last_five_accuracy,
         analysis.chosen_accuracy,
         analysis.moment_of_overfitting,
-        sentences.onsets,
-        sentences.caption,
         lambda runs: comparison.paired(runs, "vanillaNet", "normNet", "best_accuracy"),
         lambda runs: comparison.against_published(runs, one()),
         lambda _: comparison.describe([]),
