@@ -7,8 +7,9 @@ import xarray as xr
 
 from sparsity_lib import study
 from sparsity_lib.study import language
-from sparsity_lib.study.analysis import coherence, comparison, noise, sparsity
+from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.other_papers import coherence, sparseout_noise, sparsity
 from sparsity_lib.study.language import outcomes
 
 QS = (1.0, 1.5, 2.5, 3.0)
@@ -43,7 +44,7 @@ def texts() -> dict[str, pd.DataFrame]:
 
 
 def test_sparseout_is_a_penalty_for_small_noise_alone() -> None:
-    ratios = noise.logistic_increases().groupby("shift")["ratio"].agg(["min", "max"])
+    ratios = sparseout_noise.logistic_increases().groupby("shift")["ratio"].agg(["min", "max"])
     small, large = ratios.iloc[0], ratios.iloc[-1]
     assert 0.98 < small["min"] < 1 < small["max"] < 1.02
     assert large["min"] > 3

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from sparsity_lib.study.analysis import comparison, gap, onset, warning
+from sparsity_lib.study.analysis import comparison, onset
 from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.early_warning import detectors, gap
 from sparsity_lib.study.runs import results
 
 CLEAN, NOISY = "digits", "digits, 30 % of labels redrawn"
@@ -17,27 +18,27 @@ PENALISED = "prNet lambda_=1.0"
 
 
 @pytest.fixture(scope="module")
-def sets() -> dict[str, warning.Watched]:
+def sets() -> dict[str, detectors.Watched]:
     """The published runs that the conclusion is about."""
-    return warning.data_sets("laptop", "desktop")
+    return detectors.data_sets("laptop", "desktop")
 
 
 @pytest.fixture(scope="module")
-def outcomes(sets: dict[str, warning.Watched]) -> pd.DataFrame:
-    return warning.outcomes(sets).set_index(["detector", "data"])
+def outcomes(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+    return detectors.outcomes(sets).set_index(["detector", "data"])
 
 
 @pytest.fixture(scope="module")
-def transfers(sets: dict[str, warning.Watched]) -> pd.DataFrame:
-    return warning.transfers(sets)
+def transfers(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+    return detectors.transfers(sets)
 
 
 @pytest.fixture(scope="module")
-def leads(sets: dict[str, warning.Watched]) -> pd.DataFrame:
-    return warning.leads(sets).set_index(["data", "detector"])
+def leads(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+    return detectors.leads(sets).set_index(["data", "detector"])
 
 
-def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, warning.Watched]) -> None:
+def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, detectors.Watched]) -> None:
     assert set(sets) == {CLEAN, NOISY, FEW, MANY, DEEP, TINY}
     overfitting = {name: watched.runs["onset"].notna().sum() for name, watched in sets.items()}
     assert overfitting.pop(CLEAN) == 0
@@ -85,7 +86,7 @@ def test_one_test_of_ten_finds_that_a_warning_knows_its_run(leads: pd.DataFrame)
     assert registered.index.tolist() == [(TINY, name) for name in DETECTORS]
 
 
-def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, warning.Watched]) -> None:
+def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, detectors.Watched]) -> None:
     wide = sets[TINY].moments().pivot(index="seed", columns="network", values="changed")
     copies = wide[["sr2Net", "sr3Net", "varNet"]]
     assert (copies.max(axis=1) - copies.min(axis=1)).max() <= 1
@@ -95,12 +96,12 @@ def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, warning.Watc
 def test_a_margin_chosen_elsewhere_is_no_better_than_silence(transfers: pd.DataFrame) -> None:
     entropy = transfers[transfers["detector"] == "entropy"].drop_duplicates("chosen_on")
     assert len(entropy) == 5
-    assert (entropy["margin"] == max(warning.MARGINS["entropy"])).sum() == 4
+    assert (entropy["margin"] == max(detectors.MARGINS["entropy"])).sum() == 4
     assert transfers[transfers["applied_to"] != CLEAN]["balanced"].max() < 0.52
 
 
 def test_the_gap_stays_within_the_margin_and_says_no_more_than_the_level(
-    sets: dict[str, warning.Watched],
+    sets: dict[str, detectors.Watched],
 ) -> None:
     names = ["vanillaNet", "dropNet", "normNet"]
     names += [f"{name} ×16" for name in ("sr1Net", "sr2Net", "sr3Net", "varNet")]
@@ -113,7 +114,7 @@ def test_the_gap_stays_within_the_margin_and_says_no_more_than_the_level(
     assert float(abs(means["gap"]).max()) < 0.15
 
 
-def test_a_penalty_on_sparsity_helps_plain_small_networks(sets: dict[str, warning.Watched]) -> None:
+def test_a_penalty_on_sparsity_helps_plain_small_networks(sets: dict[str, detectors.Watched]) -> None:
     def gain(data: str, a: str, b: str) -> comparison.Description:
         return comparison.compare(sets[data].curves, a, b, "chosen_accuracy")
 

@@ -15,9 +15,10 @@ from synthetic import language_models, many, one, shrunk, valley
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherence, comparison, filters, noise, sparsity
+from sparsity_lib.study.analysis import choices, comparison, filters
 from sparsity_lib.study.analysis import summary as analysis
-from sparsity_lib.study.analysis.warning import watch
+from sparsity_lib.study.analysis.early_warning.detectors import watch
+from sparsity_lib.study.analysis.other_papers import coherence, sparseout_noise, sparsity
 from sparsity_lib.study.figures import data
 from sparsity_lib.study.language import outcomes as of_language
 from sparsity_lib.study.runs import results
@@ -104,13 +105,13 @@ DRAW = {
     "loss_curves": lambda: figures.loss_curves(runs()),
     "noise_curve": lambda: figures.noise_curve(detail()),
     "noise_residuals": lambda: figures.noise_residuals(detail(), ["conv3", "fc1"]),
-    "noise_variances": lambda: figures.noise_variances(noise.variances(draws=50)),
+    "noise_variances": lambda: figures.noise_variances(sparseout_noise.variances(draws=50)),
     "paired_differences": lambda: figures.paired_differences(
         comparison.comparison_table(
             sparsity.outcomes(runs()), [("normNet", "vanillaNet")], ["min_val_loss", "sparsity"]
         )
     ),
-    "penalty_ratios": lambda: figures.penalty_ratios(noise.logistic_increases(draws=50)),
+    "penalty_ratios": lambda: figures.penalty_ratios(sparseout_noise.logistic_increases(draws=50)),
     "pulls": lambda: figures.pulls(coherence.outcomes(shrinking())),
     "reading_effects": lambda: figures.reading_effects(outcomes()),
     "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),

@@ -6,7 +6,7 @@ import xarray as xr
 from synthetic import many, one, valley
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis import gap
+from sparsity_lib.study.analysis.early_warning import gap
 
 
 def overfitted(driver: str, seed: int, label: str = "vanillaNet") -> xr.Dataset:

@@ -12,10 +12,10 @@ from registered import LENET, SMALL, SPREAD, cell_of, runs_of, together, with_im
 from scipy.stats import t
 
 from sparsity_lib.study import StudyError, claims
+from sparsity_lib.study.analysis.early_warning.change_points import change_point
+from sparsity_lib.study.analysis.early_warning.skill import warning_skill
 from sparsity_lib.study.analysis.onset import onset, onset_table, rise_after_minimum
 from sparsity_lib.study.analysis.significance import detectable
-from sparsity_lib.study.analysis.timing import change_point
-from sparsity_lib.study.analysis.warning_skill import warning_skill
 from sparsity_lib.study.claims import Cell
 from sparsity_lib.study.claims.judge import judge
 from sparsity_lib.study.profiles import SEVEN

@@ -14,7 +14,8 @@ from torch import nn
 
 from sparsity_lib.study import StudyError, language
 from sparsity_lib.study.__main__ import main
-from sparsity_lib.study.analysis import comparison, noise
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.analysis.other_papers import sparseout_noise
 from sparsity_lib.study.language import outcomes, publication, runs, texts, training
 from sparsity_lib.study.runs import provenance
 
@@ -420,13 +421,13 @@ def test_missing_runs_are_counted_and_settings_are_not_mixed() -> None:
 
 
 def test_noise_is_as_the_formulas_say() -> None:
-    variances, increases = noise.variances(), noise.logistic_increases()
+    variances, increases = sparseout_noise.variances(), sparseout_noise.logistic_increases()
     np.testing.assert_allclose(variances["measured"], variances["expected"], rtol=0.05)
     small = increases[increases["shift"] < 0.1]
     assert ((small["ratio"] - 1).abs() < 0.03).all()
     assert (small["low"] < 1).all()
     assert (small["high"] > 1).all()
-    assert noise.variances().equals(variances)
+    assert sparseout_noise.variances().equals(variances)
 
 
 def test_published_files_are_as_listed() -> None:

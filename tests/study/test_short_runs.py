@@ -13,8 +13,9 @@ from test_figures import png
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, coherence, comparison
-from sparsity_lib.study.analysis.warning import watch
+from sparsity_lib.study.analysis import choices, comparison
+from sparsity_lib.study.analysis.early_warning.detectors import watch
+from sparsity_lib.study.analysis.other_papers import coherence
 from sparsity_lib.study.language import outcomes as of_language
 
 NETWORKS = ("vanillaNet", "normNet", "sr2Net", "sr3Net")

@@ -5,7 +5,8 @@ import pytest
 from synthetic import many, one, valley
 
 from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import comparison, sparsity
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.analysis.other_papers import sparsity
 
 
 def test_sparsity_is_the_mean_of_the_convolutions_at_the_end() -> None:

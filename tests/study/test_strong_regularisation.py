@@ -9,8 +9,9 @@ import xarray as xr
 from synthetic import many, shrunk
 
 from sparsity_lib.study import Experiment, StudyError, figures
-from sparsity_lib.study.analysis import coherence, comparison
-from sparsity_lib.study.analysis.coherence import ALWAYS, DECAY, DELAYED, GATED, NONE
+from sparsity_lib.study.analysis import comparison
+from sparsity_lib.study.analysis.other_papers import coherence
+from sparsity_lib.study.analysis.other_papers.coherence import ALWAYS, DECAY, DELAYED, GATED, NONE
 
 SEEDS = "100-102"
 EXPERIMENTS = coherence.experiments("laptop", SEEDS)

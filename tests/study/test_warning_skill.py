@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis.warning_skill import p_of_seeds, warning_counts, warning_skill
+from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_counts, warning_skill
 
 
 def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.ndarray, ...]:
@@ -18,7 +18,7 @@ def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.
 
 @pytest.mark.parametrize("networks", [1, 3])
 def test_p_is_uniform_without_coupling(networks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsity_lib.study.analysis.warning_skill.PERMUTATIONS", 300)
+    monkeypatch.setattr("sparsity_lib.study.analysis.early_warning.skill.PERMUTATIONS", 300)
     rng = np.random.default_rng(0)
     kept = 3 if networks == 3 else 5  # runs per network
     found = []

@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis import summary as analysis
-from sparsity_lib.study.analysis import timing
 from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.early_warning import change_points
 from sparsity_lib.study.analysis.onset import SHORTEST, onset, onset_table
 from sparsity_lib.study.analysis.significance import interval, pooled_sd
 from sparsity_lib.study.claims import Cell, Criterion, Ledger, place, registered_ids, smaller
@@ -167,7 +167,7 @@ def measure_of(test: Criterion) -> Measure:
 
 def change_point(test: Criterion, curves: xr.Dataset) -> xr.DataArray:
     """(run): epoch of the change-point of a lead's quantity; NaN for none."""
-    return timing.change_point(curves, test.layer, FALL, test.quantity)
+    return change_points.change_point(curves, test.layer, FALL, test.quantity)
 
 
 def rise(quantity: str) -> Measure:
@@ -180,7 +180,7 @@ def _change(test: Criterion, curves: xr.Dataset, layers: Sequence[str]) -> xr.Da
     if test.quantity == "correlation":
         there = curves["correlation"].sel(center="components", layer=list(layers))
         return _at(there.mean("layer", skipna=False), last)
-    values = timing.of_layers(curves, test.quantity, layers)
+    values = change_points.of_layers(curves, test.quantity, layers)
     if test.since is None:
         return _at(values, last) - _at(values, analysis.best_epoch(curves))
     return _at(values, last if test.until == "last" else test.until) - _at(values, test.since)
@@ -194,7 +194,7 @@ def _quantity(test: Criterion, curves: xr.Dataset) -> xr.DataArray:
     name, _, moment = test.quantity.rpartition("_")
     if moment == "change":
         return _change(test.model_copy(update={"quantity": name}), curves, test.layer)
-    return _at(timing.of_layers(curves, name, test.layer), curves["epochs"] - 1)
+    return _at(change_points.of_layers(curves, name, test.layer), curves["epochs"] - 1)
 
 
 def _at(values: xr.DataArray, epoch: object) -> xr.DataArray:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from sparsity_lib.study.analysis.comparison import prediction_interval
+from sparsity_lib.study.analysis.early_warning.skill import Skill, warning_skill
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, detectable, holm, interval, one_sided, wilson
-from sparsity_lib.study.analysis.warning_skill import Skill, warning_skill
 from sparsity_lib.study.claims import Cell, Claim, Criterion, Ledger, papers_value
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,

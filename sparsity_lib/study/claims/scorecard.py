@@ -13,10 +13,10 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study import paper
+from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.noise_curve import explained
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, holm, one_sided
-from sparsity_lib.study.analysis.warning_skill import warning_counts
 from sparsity_lib.study.claims import REGISTRATION, Cell, Ledger, load, place, registered_ids
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,

@@ -14,9 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from sparsity_lib.study.analysis import coherence
-from sparsity_lib.study.analysis.coherence import ALWAYS, DECAY, DELAYED, GATED, NONE, TERMS, WAYS
 from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.other_papers import coherence
+from sparsity_lib.study.analysis.other_papers.coherence import (
+    ALWAYS,
+    DECAY,
+    DELAYED,
+    GATED,
+    NONE,
+    TERMS,
+    WAYS,
+)
 from sparsity_lib.study.analysis.summary import SMOOTHING, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.curves import BAND

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.analysis import gap
+from sparsity_lib.study.analysis.early_warning import gap
+from sparsity_lib.study.analysis.early_warning.detectors import Watched
+from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.summary import labels, smoothed, trained
-from sparsity_lib.study.analysis.warning import Watched
-from sparsity_lib.study.analysis.warning_skill import warning_counts
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import tell
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, name_rows

@@ -6,7 +6,7 @@ import xarray as xr
 from synthetic import one
 
 from sparsity_lib.study import StudyError
-from sparsity_lib.study.analysis.timing import change_point, of_layers
+from sparsity_lib.study.analysis.early_warning.change_points import change_point, of_layers
 
 EPOCHS = 41
 

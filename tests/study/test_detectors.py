@@ -7,9 +7,9 @@ import xarray as xr
 from synthetic import many, one, valley
 
 from sparsity_lib.study import StudyError, profiles
-from sparsity_lib.study.analysis import warning
+from sparsity_lib.study.analysis.early_warning import detectors
+from sparsity_lib.study.analysis.early_warning.change_points import change_point
 from sparsity_lib.study.analysis.onset import onset
-from sparsity_lib.study.analysis.timing import change_point
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting
@@ -32,10 +32,10 @@ def run(seed: int = 0, onset: int | None = 20, falls: int | None = 15, **fields:
 
 
 def moments(*runs: xr.Dataset, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
-    return warning.watch(many(runs)).moments(detector, margin)
+    return detectors.watch(many(runs)).moments(detector, margin)
 
 
-@pytest.mark.parametrize("detector", list(warning.MARGIN))
+@pytest.mark.parametrize("detector", list(detectors.MARGIN))
 def test_a_warning_is_known_one_epoch_after_the_change(detector: str) -> None:
     found = moments(run(0), run(1, falls=None), run(2, onset=None), detector=detector)
     np.testing.assert_array_equal(found["changed"], [16, np.nan, 16])
@@ -47,10 +47,10 @@ def test_moments_are_those_of_the_registered_rules() -> None:
     curves = many(
         [run(seed, onset, falls) for seed, (onset, falls) in enumerate([(20, 6), (9, 15), (None, 30)])]
     )
-    found = warning.watch(curves).moments()
+    found = detectors.watch(curves).moments()
     np.testing.assert_array_equal(found["onset"], onset(curves))
     np.testing.assert_array_equal(found["changed"], change_point(curves, ["conv3", "fc1"], 0.05))
-    sparsity = warning.watch(curves).moments("perplexity sparsity")
+    sparsity = detectors.watch(curves).moments("perplexity sparsity")
     expected = change_point(curves, ["conv1", "conv3"], 0.05, "perplexity_sparsity")
     np.testing.assert_array_equal(sparsity["changed"], expected)
 
@@ -60,12 +60,12 @@ def test_sparsity_is_that_of_convolutions_and_entropy_that_of_targeted_layers() 
     late = curves["epoch"] >= 10
     curves["perplexity_sparsity"] = curves["perplexity_sparsity"].where(~late | (curves["layer"] != "fc1"), 1)
     curves["entropy"] = curves["entropy"].where(~late | (curves["layer"] != "conv1"), 0)
-    watched = warning.watch(curves)
-    assert np.isnan([watched.moments(name)["changed"].item() for name in warning.MARGIN]).all()
+    watched = detectors.watch(curves)
+    assert np.isnan([watched.moments(name)["changed"].item() for name in detectors.MARGIN]).all()
 
 
 def test_a_larger_margin_warns_less() -> None:
-    watched = warning.watch(run())
+    watched = detectors.watch(run())
     assert [watched.moments("entropy", margin)["changed"].item() for margin in (0.05, 0.39)] == [16, 16]
     assert np.isnan(watched.moments("entropy", 0.41)["changed"].item())
 
@@ -73,12 +73,12 @@ def test_a_larger_margin_warns_less() -> None:
 def test_hits_come_before_the_moment_and_silence_is_right_without_one() -> None:
     nan = np.nan
     onsets, changes = np.array([20, 20, 20, 20, nan, nan]), np.array([10, 20, 30, nan, 10, nan])
-    np.testing.assert_array_equal(warning.right(onsets, changes), [1, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(detectors.right(onsets, changes), [1, 0, 0, 0, 0, 1])
     table = pd.DataFrame({"onset": onsets, "changed": changes})
-    assert warning.balanced(table) == pytest.approx((1 / 4 + 1 / 2) / 2)
-    assert warning.balanced(table.iloc[4:]) == 0.5
-    assert warning.balanced(table.assign(changed=nan)) == 0.5
-    assert warning.balanced(table.assign(changed=1.0)) == 0.5
+    assert detectors.balanced(table) == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert detectors.balanced(table.iloc[4:]) == 0.5
+    assert detectors.balanced(table.assign(changed=nan)) == 0.5
+    assert detectors.balanced(table.assign(changed=1.0)) == 0.5
 
 
 def test_another_run_is_one_of_the_same_network() -> None:
@@ -86,10 +86,10 @@ def test_another_run_is_one_of_the_same_network() -> None:
     table = pd.DataFrame({"network": ["a", "a", "a", "b"], "onset": [20.0, 24, 35, 50]})
     table["changed"] = table["onset"] - 5
     expected = [1 - 1 / 2, 1 - 1 / 2, 1 - 1, np.nan]
-    np.testing.assert_allclose(warning.over_another_run(table), expected)
+    np.testing.assert_allclose(detectors.over_another_run(table), expected)
 
 
-def networks() -> dict[str, warning.Watched]:
+def networks() -> dict[str, detectors.Watched]:
     """Two data sets of two networks, six seeds; the plain network overfits in one of them."""
     sets = {}
     for name, overfits in (("clean", False), ("noisy", True)):
@@ -98,12 +98,12 @@ def networks() -> dict[str, warning.Watched]:
             for seed in range(6)
             for label, falls in (("vanillaNet", 8 + seed), ("sr2Net", None))
         ]
-        sets[name] = warning.watch(many(runs))
+        sets[name] = detectors.watch(many(runs))
     return sets
 
 
 def test_margins_are_chosen_where_both_kinds_of_runs_are_and_applied_elsewhere() -> None:
-    table = warning.transfers(networks())
+    table = detectors.transfers(networks())
     assert set(table["chosen_on"]) == {"noisy"}
     assert set(table["applied_to"]) == {"clean"}
     entropy = table.set_index("detector").loc["entropy"]
@@ -114,22 +114,22 @@ def test_margins_are_chosen_where_both_kinds_of_runs_are_and_applied_elsewhere()
 
 def test_the_best_margin_is_the_largest_of_equals() -> None:
     watched = networks()["noisy"]
-    scores = [warning.balanced(watched.moments("entropy", m)) for m in warning.MARGINS["entropy"]]
+    scores = [detectors.balanced(watched.moments("entropy", m)) for m in detectors.MARGINS["entropy"]]
     assert max(scores) == 1
-    assert warning.best_margin(watched, "entropy") == warning.MARGINS["entropy"][scores.index(1)]
+    assert detectors.best_margin(watched, "entropy") == detectors.MARGINS["entropy"][scores.index(1)]
 
 
 def test_outcomes_are_counted_by_detector_and_data_set() -> None:
-    table = warning.outcomes(networks()).set_index(["detector", "data"])
+    table = detectors.outcomes(networks()).set_index(["detector", "data"])
     counts = ["runs", "hits", "misses", "false_alarms", "true_negatives"]
-    for detector in warning.MARGIN:
+    for detector in detectors.MARGIN:
         assert table.loc[(detector, "noisy"), counts].tolist() == [12, 6, 0, 0, 6]
         assert table.loc[(detector, "clean"), counts].tolist() == [12, 0, 0, 6, 6]
     assert table.loc[("entropy", "noisy"), "balanced"] == 1
 
 
 def test_leads_are_of_data_sets_in_which_runs_overfit() -> None:
-    table = warning.leads(networks())
+    table = detectors.leads(networks())
     assert table["data"].tolist() == ["noisy"] * 3
     first = table.iloc[0]
     assert (first["n"], first["lead"], first["distance"]) == (6, 5, 0)
@@ -137,7 +137,7 @@ def test_leads_are_of_data_sets_in_which_runs_overfit() -> None:
 
 
 def test_data_sets_are_the_published_grids_of_both_papers() -> None:
-    sets = warning.data_sets("laptop", "paper")
+    sets = detectors.data_sets("laptop", "paper")
     assert list(sets) == ["digits", "digits, 30 % of labels redrawn"]
     ids = {e.id for e in profiles.experiments("laptop", grids=["networks", "perplexity"], published=True)}
     runs = [run for watched in sets.values() for run in watched.curves["run"].to_numpy().tolist()]
@@ -150,10 +150,10 @@ def test_what_a_detector_cannot_watch_is_one_line() -> None:
     ):
         moments(run(), detector="luck")
     with pytest.raises(StudyError, match="vanillaNet: the runs have no layer for a detector to watch"):
-        warning.watch(run().sel(layer=["norm1"]))
+        detectors.watch(run().sel(layer=["norm1"]))
     with pytest.raises(StudyError, match="there are no trained epochs"):
-        warning.watch(run().isel(run=[]))
+        detectors.watch(run().isel(run=[]))
     with pytest.raises(StudyError, match="unknown profile 'nonsense'; known: laptop"):
-        warning.data_sets("laptop", "nonsense")
+        detectors.data_sets("laptop", "nonsense")
     with pytest.raises(StudyError, match=r"^no published runs to apply a detector to: paper$"):
-        warning.data_sets("paper")
+        detectors.data_sets("paper")

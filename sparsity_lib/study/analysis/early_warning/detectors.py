@@ -1,7 +1,7 @@
 """Detectors of overfitting that need no labels, applied to published runs and to runs of another data set.
 
 A detector is a quantity and a margin. It warns when the quantity has left the range of epochs 0 to 4 by more
-than the margin, for two epochs in a row: the registered change-point (`timing.change_point`) at other margins
+than the margin, for two epochs in a row: the registered change-point (`change_points.change_point`) at other margins
 and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_skill`.
 """
 
@@ -16,10 +16,10 @@ import xarray as xr
 from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study import recipes
 from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.early_warning.change_points import BASELINE, PATIENCE, PERPLEXITY, of_layers
+from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_counts, warning_skill
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.summary import layers_of, regularised_layers, settings, trained
-from sparsity_lib.study.analysis.timing import BASELINE, PATIENCE, PERPLEXITY, of_layers
-from sparsity_lib.study.analysis.warning_skill import p_of_seeds, warning_counts, warning_skill
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs.results import joined, published

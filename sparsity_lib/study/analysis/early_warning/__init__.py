@@ -1,0 +1,1 @@
+"""Early warnings of overfitting by entropy: change-points, detectors, tests and counts."""

@@ -1,0 +1,1 @@
+"""Sparseout and gradient-coherent strong regularisation: tables of their published runs."""
