@@ -1,0 +1,74 @@
+"""Numbers and figure of the front page, from published results.
+
+`python -m sparsity_lib.study.findings` prints the numbers and draws `PICTURE` anew, for the README.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sparsity_lib.study import figures
+from sparsity_lib.study.analysis import comparison, noise_curve
+from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.early_warning import detectors
+from sparsity_lib.study.files import PROJECT, sha256
+from sparsity_lib.study.profiles import experiments
+from sparsity_lib.study.recipes import LAYERS
+from sparsity_lib.study.runs import results
+
+SHOWN = "cifar10-jpeg"  # the data set of the numbers and the figure
+LAYER = "conv4"
+PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
+
+
+def numbers() -> dict[str, str]:
+    """The numbers of the front page as text, by the name under which its words call them.
+
+    Changes of entropy are shares of ln D in `LAYER`, from the lowest validation loss to the last epoch; rises
+    of the validation loss are in nats. Intervals are 95 % t intervals over seeds.
+    """
+    networks = analysis.of_grid(results.published("desktop"), "desktop")
+    photographs = analysis.only(networks, dataset=SHOWN)
+    table = analysis.summary(photographs)
+    plain, penalised = (table[table["label"] == name] for name in ("vanillaNet", "sr2Net"))
+    channels = photographs["channels"].sel(layer=LAYER).max().item()
+    change = {
+        name: comparison.describe(
+            (plain[f"{name}_end:{LAYER}"] - plain[f"{name}_best:{LAYER}"]) / np.log(channels)
+        )
+        for name in ("entropy", "scale_free_entropy")
+    }
+    explained = noise_curve.explained(networks.sel(layer=list(LAYERS[:-1])), by=["dataset"])
+    twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
+    outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
+    public = results.published_ids("registered")
+    registered = experiments("registered")
+    table2 = experiments("registered", grids=["networks"])
+    return {
+        "n": str(len(plain)),
+        "entropy_fall": f"{-100 * change['entropy'].mean:.0f} %",
+        "scale_free_change": f"{change['scale_free_entropy']:+.3f}",
+        "noise_r2": f"{explained.loc[explained['sd'] == 'pooled', 'r2'].min():.2f}",
+        "plain_rise": f"{comparison.describe(plain['val_loss_rise']):.1f}",
+        "penalised_rise": f"{comparison.describe(penalised['val_loss_rise']):.2f}",
+        "twin": f"{twin:+.4f}",
+        "better_warnings": f"{(outcomes['low'] > 0).sum()} of {len(outcomes)}",
+        "registered_done": str(sum(e.id in public for e in registered)),
+        "table2_done": f"{sum(e.id in public for e in table2)} of {len(table2)}",
+    }
+
+
+def figure() -> Figure:
+    """Entropy over epochs, and against the standard deviation of activations, with the noise curve."""
+    networks = analysis.of_grid(results.published("desktop"), "desktop")
+    return figures.noise_curve(analysis.only(networks, dataset=SHOWN), LAYER)
+
+
+def origin() -> str:
+    """Digest of the published results that the figure shows; the picture's metadata hold it as `Results`."""
+    return sha256(results.folder_of("desktop") / results.SUMS)
+
+
+if __name__ == "__main__":
+    figure().savefig(PICTURE, dpi=160, metadata={"Results": origin()})
+    for name, text in numbers().items():
+        print(name, text, sep="\t")

@@ -1,0 +1,49 @@
+"""The front page and the README: their numbers, their picture, and what their words rest on."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sparsity_lib.study import findings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, str]:
+    return findings.numbers()
+
+
+def values(text: str) -> list[float]:
+    """The numbers of a text, as of a mean with its interval."""
+    return [float(each) for each in re.findall(r"[+-]?\d+(?:\.\d+)?", text.replace("−", "-"))]
+
+
+def test_the_front_page_calls_numbers_that_there_are(numbers: dict[str, str]) -> None:
+    called = set(re.findall(r"\{\{ (\w+) \}\}", (ROOT / "book/index.md").read_text(encoding="utf-8")))
+    assert called == set(numbers)
+
+
+def test_the_readme_has_the_numbers_of_today(numbers: dict[str, str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = set(numbers) - {"n", "registered_done", "table2_done"}
+    assert {name for name in shown if numbers[name] not in text} == set()
+
+
+def test_the_picture_shows_the_published_results() -> None:
+    with Image.open(findings.PICTURE) as picture:
+        assert picture.text["Results"] == findings.origin()
+
+
+def test_words_rest_on_the_numbers(numbers: dict[str, str]) -> None:
+    assert values(numbers["entropy_fall"])[0] > 30
+    _, low, high = values(numbers["scale_free_change"])
+    assert -0.05 < low < high < 0.05
+    assert values(numbers["noise_r2"])[0] > 0.95
+    plain, penalised = values(numbers["plain_rise"]), values(numbers["penalised_rise"])
+    assert 0.05 < penalised[1] < penalised[2] < plain[1]
+    _, low, high = values(numbers["twin"])
+    assert -0.01 < low < 0 < high < 0.01
+    assert values(numbers["better_warnings"])[0] == 0
