@@ -87,6 +87,7 @@ _PAIR = ("vanillaNet", "sr2Net")
 _SHOWN = (
     *cells.for_networks((*_PAIR, "varNet"), **_DIGITS, label_noise=0.0, lambda_conv_scale=16.0),
     *cells.for_networks((*_PAIR, "varNet", "sr1Net", "sr3Net"), **_NOISY),
+    *(cell for cell in _LAPTOP if "lambda_conv_scale" not in cell),  # sr2Net at the literal value
 )
 # On the paper's own data, of what two cores can do: registered in claims/registration.yaml before the runs.
 # Interpreted, so that a machine without a compiler makes the same numbers.
