@@ -13,14 +13,8 @@ import pytest
 from sparsity_lib.study import StudyError
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-_OWN = ("15-explorer",)
-(EXPLORER,) = (path for path in NOTEBOOKS if path.stem in _OWN)
-(SCALE,) = (path for path in NOTEBOOKS if path.stem == "09-sparsity-or-scale")
-TRAINING = [
-    path
-    for path in NOTEBOOKS
-    if "load_or_train_all" in path.read_text(encoding="utf-8") and path.stem not in _OWN and path != SCALE
-]
+BY_STEM = {path.stem: path for path in NOTEBOOKS}
+SCALE, EXPLORER = BY_STEM["09-sparsity-or-scale"], BY_STEM["15-explorer"]
 
 
 def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[str, Any]]:
@@ -65,9 +59,9 @@ def test_an_unknown_profile_ends_at_once_and_the_known_are_told(notebook: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", TRAINING, ids=lambda path: path.stem)
-def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> None:
-    outputs = executed(notebook, tmp_path, epochs=6, limit=100, seeds="0,1", label_noise=0.3)
+@pytest.mark.parametrize("name", ["02-sr1", "06-lenet-alexnet"])
+def test_papermill_trains_from_any_folder(name: str, tmp_path: Path) -> None:
+    outputs = executed(BY_STEM[name], tmp_path, epochs=6, limit=100, seeds="0,1", label_noise=0.3)
     texts = "".join(data.get("text/markdown", "") for data in outputs)
     assert sum("image/png" in data for data in outputs) >= 6
     assert texts
@@ -76,39 +70,24 @@ def test_papermill_trains_from_any_folder(notebook: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "notebook",
-    [path for path in NOTEBOOKS if path not in TRAINING and path.stem not in _OWN and path != SCALE],
-    ids=lambda path: path.stem,
-)
-def test_what_reads_published_runs_does_so_without_them(notebook: Path, tmp_path: Path) -> None:
-    """With them it is executed by `make study`."""
-    outputs = executed(notebook, tmp_path, profile="paper")
+@pytest.mark.parametrize("name", ["10-early-warning", "13-choices"])
+def test_a_page_of_published_runs_takes_a_profile_without_any(name: str, tmp_path: Path) -> None:
+    outputs = executed(BY_STEM[name], tmp_path, profile="paper")
     assert "".join(data.get("text/markdown", "") for data in outputs)
     assert not list((tmp_path / "runs").glob("*.nc"))
 
 
 @pytest.mark.slow
-def test_the_page_of_scale_shows_the_profile_asked_for(tmp_path: Path) -> None:
-    outputs = executed(SCALE, tmp_path, source="laptop", dataset="digits")
-    assert sum("image/png" in data for data in outputs) == 5
-    assert len(list((tmp_path / "runs").glob("*.nc"))) == 8
-
-
-@pytest.mark.slow
 def test_the_page_of_choices_shows_runs_of_other_seeds(tmp_path: Path) -> None:
-    (notebook,) = (path for path in NOTEBOOKS if path.stem == "13-choices")
-    outputs = executed(notebook, tmp_path, epochs=2, limit=60, seeds="0")
+    outputs = executed(BY_STEM["13-choices"], tmp_path, epochs=2, limit=60, seeds="0")
     assert sum("image/png" in data for data in outputs) == 9
     assert list((tmp_path / "runs").glob("*.nc"))
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", ["0", "0,1"])
-def test_the_page_of_the_explorer_shows_runs_a_training_and_an_image(seeds: str, tmp_path: Path) -> None:
-    outputs = executed(EXPLORER, tmp_path, epochs=6, limit=100, seeds=seeds, networks="vanillaNet,normNet")
-    assert len(list((tmp_path / "runs").glob("*.nc"))) == 1 + len(seeds.split(","))
+def test_the_page_of_the_explorer_shows_runs_a_training_and_an_image(tmp_path: Path) -> None:
+    outputs = executed(EXPLORER, tmp_path, epochs=6, limit=100, seeds="0,1", networks="vanillaNet,normNet")
+    assert len(list((tmp_path / "runs").glob("*.nc"))) == 3
     pages = [data["text/html"] for data in outputs if "text/html" in data]
     assert ["sparsity-explorer" in page for page in pages] == [True, True, False, True, True]
     assert "Waiting for the first epoch." in pages[2]
