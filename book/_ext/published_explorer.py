@@ -1,4 +1,4 @@
-"""`{published-explorer}`: an explorer of published runs, the plain network beside one with SparsityReg."""
+"""`{published-explorer}`: an explorer of two published runs, the plain network and one with SparsityReg."""
 
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from sparsity_lib.study.runs import results
 NETWORKS = ("vanillaNet", "sr2Net")
 # The first of these that has published files of both networks: natural images before digits.
 SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("registered", {"dataset": "cifar100", "size": "s", "epochs": 100, "optimizer": "sgd"}),
     ("desktop", {"dataset": "cifar10-jpeg", "size": "s"}),
     ("laptop", {"dataset": "digits", "label_noise": 0.3, "epochs": 100, "optimizer": "sgd"}),
 )

@@ -9,7 +9,6 @@ shows what the tests of faults tried, and `{workflow-overhead}` what a job of th
 import hashlib
 import itertools
 import json
-import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +22,6 @@ from speed_tables import benchmarks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from table_lines import Row, percent, table
-
-from sparsity_lib.study.described import as_text
 
 PACKAGES = (
     "torch",
@@ -65,25 +62,21 @@ def notebook_settings(root: Path) -> list[str]:
 
 
 def run_times(root: Path) -> list[str]:
-    """What the runs cost, for `runs/` and for each folder of published runs."""
+    """Costs of the published runs, by profile."""
     from sparsity_lib.study.profiles import PROFILES
     from sparsity_lib.study.runs.results import published_parts, published_runs
 
-    local = Path(os.environ.get("SPARSITY_RUNS") or root / "runs")
-    read, unreadable = _provenance(sorted(local.glob("*.nc")))
-    lines = _told("Runs trained here", read, read)
-    if unreadable:
-        lines += ["", f"Could not be read: {', '.join(map(as_text, unreadable))}.", ""]
+    lines: list[str] = []
     for name in PROFILES:
         all_runs: list[dict[str, Any]] = []
         for together in published_parts(name):
             all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
-        kept, _ = _provenance(published_runs(name))
-        lines += _told(f"Published runs, `{name}`", all_runs, kept)
-    return lines or ["No runs yet: `make study` trains them."]
+        kept = _provenance(published_runs(name))
+        lines += _costs(f"Published runs, `{name}`", all_runs, kept)
+    return lines
 
 
-def _told(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[str]:
+def _costs(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[str]:
     if not all_runs:
         return []
     minutes = sum(run["seconds"] for run in all_runs) / 60
@@ -100,32 +93,25 @@ _CELL_HEAD = ("data set", "network", "size", "epochs", "runs", "median", "least"
 _MACHINE_HEAD = ("runs", "device", "threads", "Python", "torch", "code")
 
 
-def _provenance(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """How each run was made, its experiment's fields among it, and the names of damaged files."""
-    from sparsity_lib.study import StudyError, load
+def _provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """The fields of each run's experiment, and its provenance."""
+    from sparsity_lib.study import load
 
-    read, unreadable = [], []
-    for path in paths:
-        try:
-            run = load(path)
-            read.append(run.experiment.describe() | run.provenance)
-        except StudyError:
-            unreadable.append(path.name)
-    return read, unreadable
+    return [run.experiment.describe() | run.provenance for run in map(load, paths)]
 
 
 def _by_cell(runs: Sequence[dict[str, Any]]) -> list[Row]:
     cells = _grouped(runs, _CELL)
     seconds = {cell: [run["seconds"] for run in those] for cell, those in cells.items()}
     return [
-        (*map(as_text, cell), len(each), *(f"{of(each):.0f}" for of in (statistics.median, min, max)))
+        (*cell, len(each), *(f"{of(each):.0f}" for of in (statistics.median, min, max)))
         for cell, each in seconds.items()
     ]
 
 
 def _by_machine(runs: Sequence[dict[str, Any]]) -> list[Row]:
     groups = _grouped(runs, (*MACHINE, "numerics"))
-    return [(len(those), *map(as_text, key)) for key, those in groups.items()]
+    return [(len(those), *key) for key, those in groups.items()]
 
 
 def _grouped(

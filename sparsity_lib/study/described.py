@@ -45,11 +45,6 @@ def is_plain(name: str) -> bool:
     return name.isprintable() and not set(name) & set('<>"`|\\[]{}$*~^')
 
 
-def as_text(value: object) -> str:
-    """Return one line of Markdown that shows the text of a file literally: no markup, HTML, role or link."""
-    return re.sub(r"([\\`*_{}\[\]<>$|!&~^#])", r"\\\1", " ".join(str(value).split()))
-
-
 def file_name(*parts: str) -> str:
     """The parts as a name that every file system takes, joined by `-`."""
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)

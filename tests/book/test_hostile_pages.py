@@ -1,6 +1,5 @@
 """What a stranger's run file says stays text on every page that is made of it."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,7 +9,6 @@ import h5py
 import pytest
 from browser import Visit
 from bs4 import BeautifulSoup
-from markdown_it import MarkdownIt
 
 from sparsity_lib import study
 from sparsity_lib.study.described import is_plain
@@ -114,16 +112,3 @@ def test_what_goes_into_headings_is_refused(said: str, tiny_run: study.Run, tmp_
             file.attrs.update(change)
         with pytest.raises(study.StudyError):
             study.load(path)
-
-
-def test_a_tables_cells_are_text(hostile: study.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
-    monkeypatch.setenv("SPARSITY_RUNS", str(hostile.path.parent))
-    (hostile.path.parent / "`<img src=x>`.nc").write_text("")
-    lines = importlib.import_module("study_facts").run_times(tmp_path)
-    assert not [line for line in lines if line.startswith(("```", "<"))]
-    made = MarkdownIt("commonmark", {"html": True}).enable("table").render("\n".join(lines))
-    page = harmless(made)
-    assert not page.find_all("img")
-    cells = [cell.get_text() for cell in page.find_all("td")]
-    assert {HOSTILE[0], MARKDOWN[0], MARKDOWN[1]} <= set(cells)
