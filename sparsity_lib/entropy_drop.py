@@ -64,6 +64,10 @@ class EntropyDropDetector:
         self._channels = {name: int(d) for name, d in channels.items()}
         self._falls = _Falls(len(channels), margin, reference, patience)
 
+    def __repr__(self) -> str:
+        rule = ", ".join(f"{name}={value}" for name, value in self._falls.state()["rule"].items())
+        return f"EntropyDropDetector({self._channels}, {rule})"
+
     @property
     def epochs(self) -> dict[str, int]:
         """The layers that have collapsed, and when, `{layer: epoch}`."""

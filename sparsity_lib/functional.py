@@ -7,7 +7,8 @@ Overfitting" (arXiv 2104.06153), OrthoReg (arXiv 1611.01967), Sparseout (arXiv 1
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +32,10 @@ __all__ = [
     "variance",
 ]
 
-CENTERS = ("filters", "components", "none")  # T3
-PENALTIES = ("signed", "absolute", "squared", "local")  # T4
+Center = Literal["filters", "components", "none"]  # T3
+OfPair = Literal["signed", "absolute", "squared", "local"]  # T4
+CENTERS: tuple[Center, ...] = get_args(Center)
+PENALTIES: tuple[OfPair, ...] = get_args(OfPair)
 
 
 def rfav_entropy(activations: Tensor, dim: int = 1, *, compiled: bool = False) -> Tensor:
@@ -123,7 +126,7 @@ def variance(activations: Tensor, dim: int = 1) -> Tensor:
     return _centred(activations.to(exact_float(activations)), dim).square().mean(dim)
 
 
-def filter_correlation(weight: Tensor, center: str = "filters") -> Tensor:
+def filter_correlation(weight: Tensor, center: Center = "filters") -> Tensor:
     """The correlation of each pair of filters (TSR, Eq. 6).
 
     **Arguments:**
@@ -142,7 +145,7 @@ def filter_correlation(weight: Tensor, center: str = "filters") -> Tensor:
         return units @ units.T
 
 
-def decorrelation(weight: Tensor, center: str = "filters", penalty: str = "signed") -> Tensor:
+def decorrelation(weight: Tensor, center: Center = "filters", penalty: OfPair = "signed") -> Tensor:
     """The decorrelation penalty: over each pair of filters once, a sum of their correlation c (TSR, Eq. 7).
 
     The signed sum is (|sum of unit filters|^2 - D)/2, at least -D/2, and is computed so: it costs O(D n)
@@ -183,7 +186,7 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Raise `ValueError` unless `value` is known, naming what is."""
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")
@@ -195,7 +198,7 @@ def _centred(activations: Tensor, dim: int) -> Tensor:
     return shifted - shifted.mean(dim, keepdim=True)
 
 
-def _unit_filters(weight: Tensor, center: str) -> Tensor:
+def _unit_filters(weight: Tensor, center: Center) -> Tensor:
     """Centred filters scaled to length 1, or 0 where they have no direction, `(D, n)`."""
     one_of("center", center, CENTERS)
     check_dense("weight", weight)

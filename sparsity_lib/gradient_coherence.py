@@ -115,6 +115,10 @@ class GradientCoherent:
             optimizer.register_step_post_hook(self._after_step),
         ]
 
+    def __repr__(self) -> str:
+        rule = f"l1={self._l1}, l2={self._l2}, rho={self._rho}, decay={self._decay}, start={self._start}"
+        return f"GradientCoherent({type(self._optimizer).__name__}, {rule})"
+
     def remove(self) -> None:
         """Leave the optimizer as it was."""
         for handle in self._handles:

@@ -2,7 +2,7 @@
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.fx
@@ -15,12 +15,12 @@ from sparsity_lib._settings import require
 
 __all__ = ["Sparseout", "sparseout"]
 
-_GRADIENTS = ("exact", "reused")
+Gradient = Literal["exact", "reused"]
 _ROOTS = {0.5: 1, 0.25: 2}  # how many square roots in a row an exponent is
 
 
 def sparseout(
-    input: Tensor, p: float = 0.5, training: bool = True, *, q: float = 2.0, gradient: str = "exact"
+    input: Tensor, p: float = 0.5, training: bool = True, *, q: float = 2.0, gradient: Gradient = "exact"
 ) -> Tensor:
     """In training, a + sign(a) |a|^(q/2) e of each activation a; otherwise `input` itself.
 
@@ -78,7 +78,7 @@ class Sparseout(nn.Module):
     Traced, scripted, exported and compiled as `nn.Dropout`.
     """
 
-    def __init__(self, p: float = 0.5, q: float = 2.0, gradient: str = "exact") -> None:
+    def __init__(self, p: float = 0.5, q: float = 2.0, gradient: Gradient = "exact") -> None:
         """**Arguments:** as for `functional.sparseout`.
 
         **Raises:** `ValueError` as `functional.sparseout`.
@@ -173,5 +173,5 @@ def _power(base: Tensor, exponent: float) -> Tensor:
 def _check(p: float, q: float, gradient: str) -> None:
     require("p", p, Real, lambda x: 0 <= x < 1, "in [0, 1)")
     require("q", q, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
-    if gradient not in _GRADIENTS:
-        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(_GRADIENTS)}")
+    if gradient not in get_args(Gradient):
+        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(get_args(Gradient))}")

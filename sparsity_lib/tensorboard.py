@@ -47,7 +47,7 @@ class Writer(Protocol):
 
 
 def write_to_tensorboard(
-    writer: Writer, monitor: ActivationMonitor, step: int, *, center: str | None = "filters"
+    writer: Writer, monitor: ActivationMonitor, step: int, *, center: functional.Center | None = "filters"
 ) -> None:
     """Write what the monitor saw since its last reset, and its layers' filters as they are now.
 
@@ -144,7 +144,7 @@ def sheet(pictures: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _correlations(layer: str, module: nn.Module, center: str) -> np.ndarray | None:
+def _correlations(layer: str, module: nn.Module, center: functional.Center) -> np.ndarray | None:
     """Of each pair of filters once, `(pairs,)`; None for a layer without two filters."""
     if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or len(filters := filters_of(module)) < 2:
         return None
