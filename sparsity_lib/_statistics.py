@@ -20,7 +20,14 @@ BINS = 512  # of entropy over [0, ln D], from which the quantiles are read: exac
 
 @dataclass(frozen=True, eq=False)
 class LayerStats:
-    """What one layer put out. Entropies are in nats; averages are over samples and positions.
+    """Activation statistics of one layer. Entropies are in nats; averages are over samples and positions.
+
+    ```python
+    with sl.ActivationMonitor(model, ["conv3"]) as monitor:
+        model(x)
+    stats = monitor.compute()["conv3"]
+    stats.entropy - stats.noise_entropy  # nats; near 0 where the entropy shows scale alone
+    ```
 
     Where any activation is NaN or infinite, all numbers that are floats are NaN; in maps, those of the
     vectors concerned. Float64 activations are computed in float64, others in float32.
@@ -42,7 +49,7 @@ class LayerStats:
     - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
         positions, in [1, D]; 0 where nothing varies.
     - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
-        float32, or None if none were asked for.
+        float32, NaN where a mask leaves positions out; or None if none were asked for.
     """
 
     samples: int
@@ -79,8 +86,8 @@ class Sums:
         self.unbiased = math.sqrt(channels / max(channels - 1, 1))  # SD from the population's
         self.histogram = zeros(BINS, dtype=torch.int64)
         self.nonzeros = zeros((), dtype=torch.int64)
-        self.signs = zeros(())  # positive less negative elements
         self.alive = zeros(channels, dtype=torch.bool)
+        self.positives = zeros(())  # elements above zero
         self.max = torch.tensor(-math.inf, device=first.device)
         self.unit = _unit(first.abs().amax())
         self.eps = torch.finfo(first.dtype).eps
@@ -112,9 +119,10 @@ class Sums:
         self.scale_free += sums[2]
         self.noise += interpolated(self.noise_curve, sd * self.unbiased).sum(dtype=self.exact)
         self.nonzeros += nonzeros
-        self.signs += x.sign().sum(dtype=self.exact)
         self.max = torch.maximum(self.max, top)
-        self.alive |= ~(x.relu().sum(0) <= 0)  # several times faster than the channels' maxima
+        above = x.relu()
+        self.alive |= ~(above.sum(0) <= 0)  # several times faster than the channels' maxima
+        self.positives += above.sign_().sum()  # also than a comparison
         x = torch.addcdiv(-self.shift, x, self.unit)
         self.sum += x.sum(0)
         if _rounds_products():
@@ -144,7 +152,15 @@ class Sums:
         cross = own.outer(moved)
         self.products += ratio**2 * there["products"] + cross + cross.T + n * moved.outer(moved)
         self.sum += own + n * moved
-        for name in ("entropy", "scale_free", "perplexity_less_1", "noise", "histogram", "nonzeros", "signs"):
+        for name in (
+            "entropy",
+            "scale_free",
+            "perplexity_less_1",
+            "noise",
+            "histogram",
+            "nonzeros",
+            "positives",
+        ):
             getattr(self, name).add_(there[name])
         self.alive |= there["alive"]
         self.max = torch.maximum(self.max, there["max"])
@@ -185,7 +201,7 @@ class Sums:
             sd=(self.unit * (trace.clamp_min(0) / d + means.var(correction=0)).sqrt()).item(),
             max=self.max.item(),
             zero_share=1 - self.nonzeros.item() / (n * d),
-            nonpositive_share=1 - (self.nonzeros.item() + self.signs.item()) / (2 * n * d),
+            nonpositive_share=1 - self.positives.item() / (n * d),
             dead_channels=d - int(self.alive.sum()),
             effective_rank=0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item(),
             maps=maps,

@@ -25,7 +25,7 @@ class EntropyDropDetector:
     """Names, epoch by epoch, the layers whose activation entropy began to fall.
 
     ```python
-    warning = EntropyDropDetector({"conv3": 32, "fc1": 64})
+    warning = sl.EntropyDropDetector({"conv3": 32, "fc1": 64})
     for epoch in range(100):
         ...  # train; then run unlabelled images through the network under an ActivationMonitor
         entropies = {name: layer.entropy for name, layer in monitor.compute().items()}

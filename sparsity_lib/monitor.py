@@ -26,7 +26,7 @@ class ActivationMonitor(Attachable):
     """Statistics of layers' outputs over all forward passes while attached.
 
     ```python
-    with ActivationMonitor(model, layers=["conv*", "fc1"]) as monitor:  # one monitor per set of images
+    with sl.ActivationMonitor(model, layers=["conv*", "fc1"]) as monitor:  # one monitor per set of images
         model(x)
     stats = monitor.compute()
     ```
@@ -56,19 +56,30 @@ class ActivationMonitor(Attachable):
         """**Arguments:**
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
-        - `layers`: dotted names, modules, or globs over convolution, linear and norm layers. `None`: those
-            of them that run, but no linear layer that gives the model's output: whose output the model
-            returns, or after which no other of these layers runs.
+        - `layers`: a list of dotted names, modules, types of modules (`nn.ReLU`), or globs: of the
+            convolution, linear and norm layers that match, or where there are none, of the matching modules
+            without children. `None`: those convolution, linear and norm layers that run, but no linear layer
+            that gives the model's output: whose output the model returns, or after which no other of these
+            layers runs.
+        - `exclude`: a list of names, modules, types or globs of layers that are left out again.
         - `every`: each layer's first, then every n-th output counts.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
-        - `dim`: the channel axis of all these layers' outputs; `None`: the axis as long as the module says
-            it has channels, which is the last of linear and layer norm; 1 of modules that do not say.
+        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
+            as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
+            attention; 1 of modules that do not say.
+        - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
+            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
+            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole, and samples
+            where nothing counts are no samples. On a GPU, the pass waits for it.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
-        **Raises:** `ValueError` for an unknown layer, `every` < 1 or `maps` < 0; `TypeError` for
-        `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError` for an output in
-        which the channel axis cannot be told, or whose number of channels changed, and `TypeError` for one
+        **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1 or `maps` < 0; `TypeError`
+        for `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError` for an output in
+        which the channel axis cannot be told, that the mask does not fit, or whose number of channels
+        changed, and `TypeError` for one
         that is not a dense tensor of floating point.
         """
         if every < 1 or maps < 0:

@@ -162,7 +162,7 @@ class SparsityReg(_ActivationPenalty):
     """-sum of strength x RFAV entropy over the layers (TSR, Eq. 5): it rewards entropy, so it is negative.
 
     ```python
-    sparsity = SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    sparsity = sl.SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
     with sparsity:
         loss = cross_entropy(model(x), y) + sparsity()
         loss.backward()
@@ -185,16 +185,18 @@ class PerplexityReg(_ActivationPenalty):
     """Sum of strength x perplexity sparsity, 1 - (e^H - 1)/(D - 1), over the layers: it penalises sparsity.
 
     ```python
-    perplexity = PerplexityReg(model, {"conv3": 0.1, "fc1": 0.1})
+    perplexity = sl.PerplexityReg(model, {"conv3": 0.1, "fc1": 0.1})
     with perplexity:
         loss = cross_entropy(model(x), y) + perplexity()
         loss.backward()
     ```
 
     It is positive, and with a mean over positions at most the sum of the strengths; following it downhill
-    makes activations denser. Our reading of arXiv 2104.06153, whose own formula is not in its abstract. Used
-    and limited as `SparsityReg`; the forward pass raises `ValueError` for a layer with fewer than two
-    channels.
+    makes activations denser. Our reading of arXiv 2104.06153, whose own formula is not in its abstract. The
+    forward pass raises `ValueError` for a layer with fewer than two channels.
+
+    In-place operations after the layer, autocast, checkpointing, torch.compile and second derivatives: as
+    `SparsityReg` says.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -208,7 +210,16 @@ class PerplexityReg(_ActivationPenalty):
 class VarianceReg(_ActivationPenalty):
     """Sum of strength x Var(a)/2 over the layers: SparsityReg for small logits, where H is ln D - Var(a)/2.
 
-    Used and limited as `SparsityReg`, it tells what entropy does from what scale does.
+    It separates what entropy does from what scale does; our addition to TSR.
+
+    ```python
+    scale = sl.VarianceReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    with scale:
+        loss = cross_entropy(model(x), y) + scale()
+        loss.backward()
+    ```
+
+    In-place operations after the layer, autocast, checkpointing and torch.compile: as `SparsityReg` says.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -217,6 +228,12 @@ class VarianceReg(_ActivationPenalty):
 
 class DecorrReg:
     """Sum of strength x decorrelation penalty of the layers' filters (TSR, Eq. 6 and 7).
+
+    ```python
+    decorrelation = sl.DecorrReg(model, {"conv*": 1e-3})
+    loss = cross_entropy(model(x), y) + decorrelation()
+    loss.backward()
+    ```
 
     Reads the weights that the layers compute with when called; needs no hook and no forward pass. Pruned and
     parametrised weights are read as masked and made, weights sharded by `fully_shard` whole on every process,
@@ -235,8 +252,14 @@ class DecorrReg:
     ) -> None:
         """**Arguments:**
 
-        - `model`, `layers`: as for `SparsityReg`; every layer needs a weight of at least two filters.
-        - `center`, `penalty`: the reading, as for `functional.decorrelation` (T3, T4).
+        - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
+        - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module or glob; a name or
+            module overrides the others. Strengths are at least 0; a layer needs at least two filters.
+        - `exclude`: names, modules, types or globs of layers that are left out again.
+        - `center`: what is subtracted from filters (T3): `"filters"`, the mean over filters of each
+            component; `"components"`, each filter's own mean; `"none"`.
+        - `penalty`: of a pair with correlation c (T4): `"signed"` c, `"absolute"` |c|, `"squared"` c^2, or
+            `"local"` ln(1 + exp(10 (c - 1))).
         - `filters`: a function that returns a layer's filters `(D, ...)`, one per row, such as
             `lambda layer: layer.weight.T`; `None` knows those of convolutions, also transposed, of linear
             layers, and of the Conv1D of transformers.

@@ -53,9 +53,9 @@ def write_to_tensorboard(
 
     ```python
     writer = SummaryWriter("boards/mine")
-    with ActivationMonitor(model, maps=16) as monitor:
+    with sl.ActivationMonitor(model, maps=16) as monitor:
         model(x)
-    write_to_tensorboard(writer, monitor, epoch)
+    sl.write_to_tensorboard(writer, monitor, epoch)
     ```
 
     Tags are `quantity/layer`, so that a quantity's layers stand side by side:
@@ -72,7 +72,8 @@ def write_to_tensorboard(
         writer, with a folder of its own, per set of images.
     - `monitor`: what it keeps of `maps` is drawn; it is not reset.
     - `step`: the place on TensorBoard's axis, such as the epoch.
-    - `center`: as for `functional.filter_correlation`; `None`: no histograms. They cost O(D^2) memory.
+    - `center`: what is subtracted from filters: `"filters"`, the mean over filters of each component;
+        `"components"`, each filter's own mean; `"none"`. `None`: no histograms. They cost O(D^2) memory.
 
     **Raises:** before anything is written: `RuntimeError` as `monitor.compute`; `ValueError` for an unknown
     `center`, or for maps or weights that are not finite; `TypeError` for another kind of writer or monitor.
