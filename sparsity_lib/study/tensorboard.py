@@ -112,7 +112,7 @@ def export(run: Run, folder: str | Path) -> Path:
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Raise `StudyError` for a disk that is full or refuses, and keep TensorBoard's thread from printing it."""
+    """Raise `StudyError` for a disk that is full or refuses; TensorBoard's thread does not print it."""
     usual = threading.excepthook
     threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
     try:
