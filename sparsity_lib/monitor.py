@@ -206,6 +206,7 @@ class ActivationMonitor(Attachable):
             "_mask": None,
         }
         kept |= {"_heads": self._giving_output(), "_last": None, "_returned": {}, "_output": None}
+        kept["_settings"] = {"every": self._every, "maps": self._maps}  # others may hold modules or functions
         return vars(self) | kept
 
     def to_dataframe(self) -> "pd.DataFrame":

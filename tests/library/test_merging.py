@@ -71,6 +71,16 @@ def test_monitors_that_do_not_fit_are_refused() -> None:
         pickle.loads(pickle.dumps(monitors[0])).attach()
 
 
+def test_a_pickled_monitor_has_neither_model_nor_functions() -> None:
+    layer = nn.Linear(50_000, 4)
+    options = {"dim": {layer: 1}, "output": lambda output: output, "mask": lambda input: None}
+    with sl.ActivationMonitor(layer, [layer], **options) as monitor:
+        layer(torch.randn(3, 50_000))
+    pickled = pickle.dumps(monitor)
+    assert len(pickled) < 50_000
+    assert pickle.loads(pickled).scalars() == monitor.scalars()
+
+
 def test_scalars_are_named_by_quantity_and_layer() -> None:
     monitor = seen(torch.randn(4, 3, 6, 6))
     stats, scalars = monitor.compute()["conv1"], monitor.scalars()
