@@ -112,7 +112,7 @@ def test_lightning(batches: int, accumulated: int, as_dict: bool, tmp_path: Path
 
     module.automatic_optimization = False
     with pytest.raises(ValueError, match="manual optimisation"):
-        trainer.fit(module, data)
+        adding.setup(trainer, module, "fit")
 
 
 @pytest.mark.parametrize(("batches", "accumulated"), [(3, 1), (4, 2)])
