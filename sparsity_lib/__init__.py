@@ -31,12 +31,9 @@ __all__ = [
     "DecorrReg",
     "EntropyDropDetector",
     "GradientCoherent",
-    "HeatmapExplorer",
-    "ImageExplorer",
     "LayerStats",
     "PerplexityReg",
     "ReceptiveField",
-    "Recording",
     "Sparseout",
     "SparsityReg",
     "VarianceReg",
@@ -76,3 +73,7 @@ def __getattr__(name: str) -> Any:
         warnings.warn(warning, DeprecationWarning, stacklevel=frames)
         return getattr(explorers, there)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPLORERS})

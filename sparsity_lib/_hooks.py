@@ -9,13 +9,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib._layers import channel_axis, check_width
+from sparsity_lib._layers import Axes, axes_of, channel_axis, check_width, named_layers
+from sparsity_lib._outputs import Mask, MaskOfPass, Output, taken, without_compiler
 
 # Parts of torch that it does not promise to keep: without one of them, what it is for is not recognised.
 _in_graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _functorch: Any = getattr(torch._C, "_functorch", None)
 _is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
-_without_compiler = getattr(torch, "_disable_dynamo", torch.compiler.disable)  # imports nothing until called
 _proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")  # `import torch` imports it
 _proxy_mode: Callable[[], Any] = getattr(
     _proxies, "get_proxy_mode", getattr(_proxies, "get_innermost_proxy_mode", lambda: None)
@@ -75,7 +75,7 @@ class Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
-@_without_compiler
+@without_compiler
 def _receive_apart(receive: Receive, module: nn.Module, output: Any) -> None:
     """Traced by torch.compile, a hook could not tell whether a backward pass is running."""
     receive(module, output)
@@ -84,11 +84,25 @@ def _receive_apart(receive: Receive, module: nn.Module, output: Any) -> None:
 class Attachable:
     """Base of what listens to layers' outputs while attached: `with x:`, or `x.attach()` ... `x.remove()`."""
 
-    def __init__(self, layers: dict[str, nn.Module], dim: int | None) -> None:
+    def __init__(
+        self, model: nn.Module, layers: dict[str, nn.Module], dim: Axes, output: Output, mask: Mask
+    ) -> None:
         self._modules = layers
-        self._dim = dim
+        self._settings: dict[str, Any] = {"dim": dim, "output": output, "mask": mask}
+        self._axes = axes_of(named_layers(model), layers, dim)
+        self._output = output
         self._hooks = [(module, Hook(self._receiver(name))) for name, module in layers.items()]
+        self._mask = None if mask is None else MaskOfPass(named_layers(model)[""], mask)
         self._handles: list[Any] = []
+
+    def __repr__(self) -> str:
+        settings = "".join(
+            f", {name}={value!r}" for name, value in self._settings.items() if value is not None
+        )
+        return f"{type(self).__name__}({self._shown()}{settings})"
+
+    def _shown(self) -> str:
+        return repr(self.layers)
 
     @property
     def layers(self) -> list[str]:
@@ -101,12 +115,18 @@ class Attachable:
         Where torch.compile was used before, its setting `torch._dynamo.config.skip_nnmodule_hook_guards` is
         set to False, and what it compiled is compiled anew, once per process: it would not see the hooks.
 
-        **Raises:** `RuntimeError` if attached already.
+        **Raises:** `RuntimeError` if attached already, or if it was pickled or copied.
         """
         if self._handles:
             raise RuntimeError(f"this {type(self).__name__} is attached already")
+        if not self._hooks:
+            raise RuntimeError(
+                f"this {type(self).__name__} was pickled or copied, and has no model to listen to"
+            )
         _let_compiled_code_see_hooks()
         self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
+        if self._mask:
+            self._handles += self._mask.attach()
         return self
 
     def remove(self) -> None:
@@ -124,6 +144,8 @@ class Attachable:
         self.remove()
 
     def _receiver(self, name: str) -> Receive:
+        dim = self._axes[name]
+
         def receive(module: nn.Module, output: Any) -> None:
             if getattr(module, "_is_replica", False):  # wrapped after this object was made
                 raise RuntimeError(
@@ -132,8 +154,12 @@ class Attachable:
             if not is_data(output):
                 return
             try:
-                axis = channel_axis(name, module, output, self._dim)
-                if self._dim is None:
+                if self._output is not None:
+                    output = taken(name, output, self._output)
+                    if not is_data(output):
+                        return
+                axis = channel_axis(name, module, output, dim)
+                if dim is None:
                     check_width(name, module, output.shape[axis])
             except (TypeError, ValueError) as error:
                 return self._refuse(name, error)
@@ -150,6 +176,10 @@ class Attachable:
     def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
         """Take one output of one layer, `axis` being its channels."""
         raise NotImplementedError
+
+    def _counted(self, name: str, output: Tensor, axis: int) -> Tensor | None:
+        """The positions that count, `(N, *spatial)` bool; None: all."""
+        return self._mask.of(name, output, axis) if self._mask else None
 
     def _refuse(self, name: str, error: Exception) -> None:
         """Take note that a layer put out what cannot be used."""

@@ -1,5 +1,6 @@
 """Which layers of a model are meant, and where the channels of their outputs are."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -26,6 +27,7 @@ CHANNELS_FIRST_NORMS = {
     nn.InstanceNorm3d: 3,
 }
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
+ALSO_LAST = (*CHANNELS_LAST, nn.RNNBase, nn.MultiheadAttention)
 SPATIAL_AXES = CONVOLUTIONS | CHANNELS_FIRST_NORMS  # the least number that a batch must have
 LAYERS = (*SPATIAL_AXES, *CHANNELS_LAST)
 # Attributes in which modules say how many channels they put out.
@@ -42,12 +44,25 @@ WRAPPERS = {
     "deepspeed.runtime.engine.DeepSpeedEngine": "module",
 }
 
-Key = str | nn.Module
+Key = str | nn.Module | type[nn.Module]
+Axes = int | Mapping[Key, int] | Mapping[str, int] | None
 
 
 def is_layer(module: nn.Module) -> bool:
     """Whether it is a convolution, linear or norm layer, or a lazy one that becomes it when it first runs."""
-    return issubclass(getattr(module, "cls_to_become", None) or type(module), LAYERS)
+    kind = getattr(module, "cls_to_become", None) or type(module)
+    return issubclass(kind, (*LAYERS, *conv1d_of_transformers()))
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether it is a linear layer, also by the name of Conv1D, as in GPT-2."""
+    return isinstance(module, (nn.Linear, *conv1d_of_transformers()))
+
+
+def conv1d_of_transformers() -> tuple[type[nn.Module], ...]:
+    """The Conv1D of transformers, where it is in use."""
+    library = sys.modules.get("transformers.pytorch_utils")
+    return (library.Conv1D,) if library else ()
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -80,20 +95,59 @@ def _wrapped(module: nn.Module) -> str | None:
 def meant(modules: Mapping[str, nn.Module], keys: Iterable[Key]) -> dict[nn.Module, list[tuple[str, Key]]]:
     """The modules that the keys mean, each with its name and key; with several of them if it is named again.
 
-    A key is a dotted name or a module (any), which overrides globs, or a glob (among `LAYERS`).
+    A key is a dotted name or a module, which override the others, a type of module, or a glob: of the
+    convolution, linear and norm layers that match, or where there are none, of the matching modules without
+    children.
     """
-    by_glob: dict[nn.Module, list[tuple[str, Key]]] = {}
+    by_group: dict[nn.Module, list[tuple[str, Key]]] = {}
     exact: dict[nn.Module, list[tuple[str, Key]]] = {}
     for key in keys:
         one, found = _select(modules, key)
         for name, module in found.items():
-            by_glob.setdefault(module, [])
-            (exact if one else by_glob).setdefault(module, []).append((name, key))
-    return {module: exact.get(module, names) for module, names in by_glob.items()}
+            by_group.setdefault(module, [])
+            (exact if one else by_group).setdefault(module, []).append((name, key))
+    return {module: exact.get(module, names) for module, names in by_group.items()}
 
 
-def _select(modules: Mapping[str, nn.Module], key: Key) -> tuple[bool, dict[str, nn.Module]]:
-    """Whether the key means one module, and what it means, at least one."""
+def excluded(modules: Mapping[str, nn.Module], keys: Sequence[Key]) -> set[nn.Module]:
+    """The modules that the keys mean; of a glob, all that match."""
+    if isinstance(keys, (str, nn.Module, type)):
+        raise TypeError(f"exclude must be a list, such as [{keys!r}]")
+    return {module for key in keys for module in _select(modules, key, every=True)[1].values()}
+
+
+def axes_of(modules: Mapping[str, nn.Module], layers: Iterable[str], dim: Axes) -> dict[str, int | None]:
+    """The channel axis that is given for each of the layers; None where none is."""
+    layers = [*layers]
+    if dim is None:
+        return dict.fromkeys(layers)
+    axes: dict[Any, int] = dict(dim) if isinstance(dim, Mapping) else {"*": dim}
+    for axis in axes.values():
+        if isinstance(axis, bool) or not isinstance(axis, int):
+            raise TypeError(f"dim must be a whole number, or map layers to whole numbers, not {axis!r}")
+    if not isinstance(dim, Mapping):
+        return dict.fromkeys(layers, dim)
+    given: dict[nn.Module, dict[bool, set[int]]] = {}
+    for key, axis in axes.items():
+        one, found = _select(modules, key, every=True)
+        if not any(modules[name] in found.values() for name in layers):
+            raise ValueError(f"dim: {key!r} is none of the layers {', '.join(layers)}")
+        for module in found.values():
+            given.setdefault(module, {}).setdefault(one, set()).add(axis)
+    result: dict[str, int | None] = {}
+    for name in layers:
+        by_key = given.get(modules[name], {})
+        own = sorted(by_key.get(True) or by_key.get(False) or ())
+        if len(own) > 1:
+            raise ValueError(f"dim: layer {name!r} is given the axes {own}")
+        result[name] = own[0] if own else None
+    return result
+
+
+def _select(
+    modules: Mapping[str, nn.Module], key: Key, every: bool = False
+) -> tuple[bool, dict[str, nn.Module]]:
+    """Whether the key means one module, and what it means, at least one; `every`: a glob means all."""
     if isinstance(key, nn.Module):
         wanted = key
         while child := _wrapped(wanted):
@@ -102,8 +156,13 @@ def _select(modules: Mapping[str, nn.Module], key: Key) -> tuple[bool, dict[str,
         if not found:
             raise ValueError(f"{type(key).__name__} is not a module of the model")
         return True, dict([*found.items()][:1])
+    if isinstance(key, type) and issubclass(key, nn.Module):
+        if found := {name: module for name, module in modules.items() if isinstance(module, key)}:
+            return False, _once(found)
+        raise ValueError(f"no module of type {key.__name__} in the model")
     if not isinstance(key, str):
-        raise TypeError(f"a layer is named by a string or a module, not {type(key).__name__}")
+        kind = key.__name__ if isinstance(key, type) else type(key).__name__
+        raise TypeError(f"a layer is named by a string, a module or a type of module, not {kind}")
     added = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
     bare = ".".join(part for part in key.split(".") if part not in added)
     while bare.startswith("module."):
@@ -111,15 +170,22 @@ def _select(modules: Mapping[str, nn.Module], key: Key) -> tuple[bool, dict[str,
     for pattern in (key, bare):  # a prefix counts as a wrapper's where nothing has it
         if pattern in modules:
             return True, {pattern: modules[pattern]}
-        matching: dict[nn.Module, str] = {}
-        for name, module in modules.items():
-            if is_layer(module) and fnmatchcase(name, pattern):
-                matching.setdefault(module, name)
-        if matching:
-            return False, {name: module for module, name in matching.items()}
-    layers = [name for name, module in modules.items() if is_layer(module)]
-    more = f" and {len(layers) - 20} more" if len(layers) > 20 else ""
-    raise ValueError(f"no layer {key!r} in the model; it has {', '.join(layers[:20]) or 'no layers'}{more}")
+        matching = {name: module for name, module in modules.items() if fnmatchcase(name, pattern)}
+        layers = {name: module for name, module in matching.items() if is_layer(module)}
+        leaves = {name: module for name, module in matching.items() if not [*module.children()]}
+        if found := matching if every else layers or leaves:
+            return False, _once(found)
+    known = [name for name, module in modules.items() if is_layer(module)]
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    raise ValueError(f"no layer {key!r} in the model; it has {', '.join(known[:20]) or 'no layers'}{more}")
+
+
+def _once(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Each module by its first name."""
+    names: dict[nn.Module, str] = {}
+    for name, module in modules.items():
+        names.setdefault(module, name)
+    return {name: module for module, name in names.items()}
 
 
 def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> int:
@@ -170,7 +236,7 @@ def _check(name: str, output: Any) -> None:
 
 def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     """The channels' axis by what the module says of itself; None where that leaves a choice."""
-    axes, last = len(shape), isinstance(module, CHANNELS_LAST)
+    axes, last = len(shape), isinstance(module, ALSO_LAST)
     first = isinstance(module, tuple(SPATIAL_AXES))
     normalized = getattr(module, "normalized_shape", ())
     if len(normalized) > 1:
@@ -201,18 +267,22 @@ def _is_torchs_own(module: nn.Module) -> bool:
     return type(module).forward.__module__.startswith("torch.nn.")
 
 
-def chosen_layers(model: nn.Module, layers: Sequence[Key] | None) -> dict[str, nn.Module]:
+def chosen_layers(
+    model: nn.Module, layers: Sequence[Key] | None, exclude: Sequence[Key] = ()
+) -> dict[str, nn.Module]:
     """The layers asked for, by name in the network's order; by default all but the last linear layer."""
     known = named_layers(model)
+    without = excluded(known, exclude)
     if layers is None:
         wanted = default_layers(known)
-        linear = [name for name, module in wanted.items() if isinstance(module, nn.Linear)]
+        linear = [name for name, module in wanted.items() if is_linear(module)]
         wanted = {name: module for name, module in wanted.items() if name not in linear[-1:]}
     else:
-        if isinstance(layers, str):
-            raise TypeError(f"layers must be a list of names, such as [{layers!r}], not a string")
+        if isinstance(layers, (str, nn.Module, type)):
+            raise TypeError(f"layers must be a list, such as [{layers!r}]")
         names = {found[0][0] for found in meant(known, layers).values()}
         wanted = {name: module for name, module in known.items() if name in names}
+    wanted = {name: module for name, module in wanted.items() if module not in without}
     if not wanted:
         raise ValueError("there is no layer to monitor")
     return wanted
@@ -222,8 +292,6 @@ def default_layers(known: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The convolution, linear and norm layers, each by its first name."""
     # Multi-head attention reads the weights of such a layer and never calls it.
     never = getattr(nn.modules.linear, "NonDynamicallyQuantizableLinear", ())
-    layers: dict[nn.Module, str] = {}
-    for name, module in known.items():
-        if is_layer(module) and not isinstance(module, never):
-            layers.setdefault(module, name)
-    return {name: module for module, name in layers.items()}
+    return _once(
+        {n: module for n, module in known.items() if is_layer(module) and not isinstance(module, never)}
+    )

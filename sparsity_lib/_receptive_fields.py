@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsity_lib._layers import channel_axis, named_layers
+from sparsity_lib._layers import Key, channel_axis, chosen_layers, named_layers
 from sparsity_lib._weights import whole
-from sparsity_lib.monitor import chosen_layers
 
 __all__ = ["ReceptiveField", "receptive_fields"]
 
@@ -29,6 +28,11 @@ Run = Callable[[Tensor], Mapping[str, Tensor]]
 
 class ReceptiveField(NamedTuple):
     """What the `h` rows and `w` columns of a layer's output see: each a first, and one past a last.
+
+    ```python
+    field = sl.receptive_fields(model, (3, 32, 32))["conv2"]
+    top, bottom = field.rows[0]  # of the image, seen by the first row of positions
+    ```
 
     A layer without spatial axes has a single position. One that sees nothing but padding has (0, 0).
 
@@ -56,9 +60,13 @@ class _Call(NamedTuple):
 
 
 def receptive_fields(
-    model: nn.Module, shape: Sequence[int], layers: Sequence[str | nn.Module] | None = None
+    model: nn.Module, shape: Sequence[int], layers: Sequence[Key] | None = None
 ) -> dict[str, ReceptiveField]:
     """What each position of the layers' outputs sees, by layer in the network's order.
+
+    ```python
+    fields = sl.receptive_fields(model, (3, 32, 32), ["conv1", "conv2"])
+    ```
 
     Found by trying: rows and columns of the input are made NaN one after the other, with the model in
     evaluation mode, on the CPU, in float64; where a NaN comes out, it was seen. So all connections count,
@@ -73,8 +81,8 @@ def receptive_fields(
 
     - `model`: any module that maps `(N, *shape)`.
     - `shape`: channels, height and width of an image; the network runs height + width times.
-    - `layers`: as for `ActivationMonitor`; but with `None`, layers that do not run, or put out neither
-        `(N, D, h, w)` nor `(N, D)`, are left out.
+    - `layers`: a list of dotted names, modules, types of modules and globs. `None`: the convolution, linear
+        and norm layers but the last linear one, as far as they run and put out `(N, D, h, w)` or `(N, D)`.
 
     **Raises:** `ValueError` for an unknown layer, a shape that is not three positive numbers or that the
     model cannot take, NaN weights, a layer asked for that does not run or puts out anything else, and one

@@ -1,7 +1,7 @@
 """The statistics of a layer's activations, from running sums that stay on its device."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsity_lib._entropy import entropy_of_shifted
-from sparsity_lib._fusion import fused
+from sparsity_lib._fusion import Computation, fused
 from sparsity_lib._noise_curve import interpolated, noise_curve
 from sparsity_lib.functional import exact_dtype
 
@@ -20,7 +20,14 @@ BINS = 512  # of entropy over [0, ln D], from which the quantiles are read: exac
 
 @dataclass(frozen=True, eq=False)
 class LayerStats:
-    """What one layer put out. Entropies are in nats; averages are over samples and positions.
+    """Activation statistics of one layer. Entropies are in nats; averages are over samples and positions.
+
+    ```python
+    with sl.ActivationMonitor(model, ["conv3"]) as monitor:
+        model(x)
+    stats = monitor.compute()["conv3"]
+    stats.entropy - stats.noise_entropy  # nats; near 0 where the entropy shows scale alone
+    ```
 
     Where any activation is NaN or infinite, all numbers that are floats are NaN; in maps, those of the
     vectors concerned. Float64 activations are computed in float64, others in float32.
@@ -36,12 +43,13 @@ class LayerStats:
         activations themselves have slightly less, at 32 channels by up to 0.03 nats: s is estimated.
     - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
     - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
-    - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1].
+    - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1];
+        `nonpositive_share`: share of elements <= 0, which a ReLU makes zeros.
     - `dead_channels`: channels that were never above zero, nor NaN.
     - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
         positions, in [1, D]; 0 where nothing varies.
     - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
-        float32, or None if none were asked for.
+        float32, NaN where a mask leaves positions out; or None if none were asked for.
     """
 
     samples: int
@@ -56,10 +64,11 @@ class LayerStats:
     sd: float
     max: float
     zero_share: float
+    nonpositive_share: float
     dead_channels: int
     effective_rank: float
-    maps: np.ndarray | None
-    scale_free_maps: np.ndarray | None
+    maps: np.ndarray | None = field(repr=False)
+    scale_free_maps: np.ndarray | None = field(repr=False)
 
 
 class Sums:
@@ -67,7 +76,7 @@ class Sums:
 
     def __init__(self, first: Tensor, maps: int, compiled: bool) -> None:
         """`first` are the first of the activations that `add` takes."""
-        self.of_vectors = fused(_of_vectors, first.device) if compiled else _of_vectors
+        self.of_vectors: Computation = fused(_of_vectors, first.device) if compiled else _of_vectors
         self.exact = exact_dtype(first.device)
         zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
         self.channels = channels = first.shape[-1]
@@ -78,6 +87,7 @@ class Sums:
         self.histogram = zeros(BINS, dtype=torch.int64)
         self.nonzeros = zeros((), dtype=torch.int64)
         self.alive = zeros(channels, dtype=torch.bool)
+        self.positives = zeros(())  # elements above zero
         self.max = torch.tensor(-math.inf, device=first.device)
         self.unit = _unit(first.abs().amax())
         self.eps = torch.finfo(first.dtype).eps
@@ -87,21 +97,32 @@ class Sums:
         self.maps_wanted = maps
         self.maps: list[tuple[Tensor, Tensor]] = []  # entropy, scale-free entropy
 
-    def add(self, activations: Tensor) -> None:
-        """Take activations `(N, *spatial, D)`, float32 or float64."""
+    def add(self, activations: Tensor, mask: Tensor | None = None) -> None:
+        """Take activations `(N, *spatial, D)`, float32 or float64, at the positions that a mask has True.
+
+        Samples without such positions do not count.
+        """
         x = activations.reshape(-1, self.channels).to(self.shift.dtype)  # (vectors, D)
-        self.samples += len(activations)
+        if mask is None:
+            self.samples += len(activations)
+        else:
+            x = x[mask.flatten()]
+            self.samples += int(mask.view(len(mask), -1).any(1).sum())
+        if not len(x):
+            return
         self.vectors += len(x)
         entropy, scale_free, sd, *sums, nonzeros, top = self.of_vectors(x)
         self._add_to_histogram(entropy)
-        self._add_maps(entropy.view(activations.shape[:-1]), scale_free.view(activations.shape[:-1]))
+        self._add_maps(activations.shape[:-1], mask, entropy, scale_free)
         self.entropy += sums[0]
         self.perplexity_less_1 += sums[1]
         self.scale_free += sums[2]
         self.noise += interpolated(self.noise_curve, sd * self.unbiased).sum(dtype=self.exact)
         self.nonzeros += nonzeros
         self.max = torch.maximum(self.max, top)
-        self.alive |= ~(x.relu().sum(0) <= 0)  # several times faster than the channels' maxima
+        above = x.relu()
+        self.alive |= ~(above.sum(0) <= 0)  # several times faster than the channels' maxima
+        self.positives += above.sign_().sum()  # also than a comparison
         x = torch.addcdiv(-self.shift, x, self.unit)
         self.sum += x.sum(0)
         if _rounds_products():
@@ -112,10 +133,47 @@ class Sums:
         bins = self._bin(entropy)
         self.histogram.index_add_(0, bins, torch.ones_like(bins))
 
-    def _add_maps(self, *of_samples: Tensor) -> None:
-        if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) > 0:
-            entropy, scale_free = (values[:missing].clone() for values in of_samples)
-            self.maps.append((entropy, scale_free))
+    def _add_maps(self, shape: torch.Size, mask: Tensor | None, *of_vectors: Tensor) -> None:
+        if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) <= 0:
+            return
+        if mask is not None:
+            filled = (values.new_full(shape, math.nan) for values in of_vectors)
+            of_vectors = tuple(f.masked_scatter_(mask, v) for f, v in zip(filled, of_vectors, strict=True))
+        entropy, scale_free = (values.view(shape)[:missing].clone() for values in of_vectors)
+        self.maps.append((entropy, scale_free))
+
+    def merge(self, other: "Sums") -> None:
+        """Add what another has seen of as many channels; its activations follow in the maps."""
+        there = {name: v.to(self.sum.device) for name, v in vars(other).items() if isinstance(v, Tensor)}
+        n, ratio = other.vectors, (there["unit"] / self.unit).to(self.exact)
+        # In units of self, activations less its shift are those less the other's, times the ratio, plus this.
+        moved = ratio * there["shift"].to(self.exact) - self.shift.to(self.exact)
+        own = ratio * there["sum"]
+        cross = own.outer(moved)
+        self.products += ratio**2 * there["products"] + cross + cross.T + n * moved.outer(moved)
+        self.sum += own + n * moved
+        for name in (
+            "entropy",
+            "scale_free",
+            "perplexity_less_1",
+            "noise",
+            "histogram",
+            "nonzeros",
+            "positives",
+        ):
+            getattr(self, name).add_(there[name])
+        self.alive |= there["alive"]
+        self.max = torch.maximum(self.max, there["max"])
+        self.eps = max(self.eps, other.eps)
+        self.samples, self.vectors = self.samples + other.samples, self.vectors + n
+        for maps in other.maps:
+            if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) > 0:
+                self.maps.append(
+                    (maps[0][:missing].to(self.sum.device), maps[1][:missing].to(self.sum.device))
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"of_vectors": _of_vectors}  # a compiled one cannot be pickled
 
     def _bin(self, entropy: Tensor) -> Tensor:
         width = max(math.log(self.channels), 1e-9) / BINS
@@ -143,6 +201,7 @@ class Sums:
             sd=(self.unit * (trace.clamp_min(0) / d + means.var(correction=0)).sqrt()).item(),
             max=self.max.item(),
             zero_share=1 - self.nonzeros.item() / (n * d),
+            nonpositive_share=1 - self.positives.item() / (n * d),
             dead_channels=d - int(self.alive.sum()),
             effective_rank=0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item(),
             maps=maps,
@@ -150,7 +209,7 @@ class Sums:
         )
         if math.isfinite(stats.scale_free_entropy):
             return stats
-        averages: dict[str, Any] = {field.name: math.nan for field in fields(stats) if field.type is float}
+        averages: dict[str, Any] = {each.name: math.nan for each in fields(stats) if each.type is float}
         return replace(stats, **averages, entropy_quantiles=dict.fromkeys(QUANTILES, math.nan))
 
     def _quantiles(self) -> dict[float, float]:

@@ -11,7 +11,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from sparsity_lib._layers import CONVOLUTIONS
+from sparsity_lib._layers import CONVOLUTIONS, conv1d_of_transformers
 
 
 class Used(NamedTuple):
@@ -66,10 +66,10 @@ def filters_of(module: nn.Module) -> Tensor:
 
     **Raises:** `TypeError` for a layer whose filters are not known.
     """
-    if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *_of_transformers())):
+    if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *conv1d_of_transformers())):
         raise TypeError("known are those of nn.Conv*, nn.ConvTranspose*, nn.Linear; for others give filters=")
     weight = used_weights(module)["weight"].read()
-    if isinstance(module, _of_transformers()):
+    if isinstance(module, conv1d_of_transformers()):
         return weight.T
     if isinstance(module, tuple(CONVOLUTIONS)) and module.transposed:
         return weight.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -84,12 +84,6 @@ def refuse_slices(model: nn.Module) -> None:
             "the weights within FullyShardedDataParallel are slices: shard the model with "
             "torch.distributed.fsdp.fully_shard, whose weights can be read"
         )
-
-
-def _of_transformers() -> tuple[type[nn.Module], ...]:
-    """The Conv1D of transformers, where it is in use."""
-    library = sys.modules.get("transformers.pytorch_utils")
-    return (library.Conv1D,) if library else ()
 
 
 def whole(parameter: Tensor) -> Tensor:

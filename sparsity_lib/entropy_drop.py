@@ -25,7 +25,7 @@ class EntropyDropDetector:
     """Names, epoch by epoch, the layers whose activation entropy began to fall.
 
     ```python
-    warning = EntropyDropDetector({"conv3": 32, "fc1": 64})
+    warning = sl.EntropyDropDetector({"conv3": 32, "fc1": 64})
     for epoch in range(100):
         ...  # train; then run unlabelled images through the network under an ActivationMonitor
         entropies = {name: layer.entropy for name, layer in monitor.compute().items()}
@@ -63,6 +63,10 @@ class EntropyDropDetector:
             require(f"layer {name!r}", d, Integral, lambda x: x >= 2, "of a whole number of channels >= 2")
         self._channels = {name: int(d) for name, d in channels.items()}
         self._falls = _Falls(len(channels), margin, reference, patience)
+
+    def __repr__(self) -> str:
+        rule = ", ".join(f"{name}={value}" for name, value in self._falls.state()["rule"].items())
+        return f"EntropyDropDetector({self._channels}, {rule})"
 
     @property
     def epochs(self) -> dict[str, int]:

@@ -7,7 +7,8 @@ Overfitting" (arXiv 2104.06153), OrthoReg (arXiv 1611.01967), Sparseout (arXiv 1
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +32,18 @@ __all__ = [
     "variance",
 ]
 
-CENTERS = ("filters", "components", "none")  # T3
-PENALTIES = ("signed", "absolute", "squared", "local")  # T4
+Center = Literal["filters", "components", "none"]  # T3
+OfPair = Literal["signed", "absolute", "squared", "local"]  # T4
+CENTERS: tuple[Center, ...] = get_args(Center)
+PENALTIES: tuple[OfPair, ...] = get_args(OfPair)
 
 
 def rfav_entropy(activations: Tensor, dim: int = 1, *, compiled: bool = False) -> Tensor:
     """The entropy of the softmax over channels, at every position (TSR, Eq. 3 and 4).
+
+    ```python
+    entropy = rfav_entropy(torch.zeros(2, 8, 5, 5))  # (2, 5, 5), ln 8 everywhere
+    ```
 
     Exact to rounding where one channel dominates, at any offset, and up to the largest finite activations.
     The gradient is the closed form -p (ln p + H), computed along with the entropy, so that the activations
@@ -63,6 +70,16 @@ def rfav_entropy(activations: Tensor, dim: int = 1, *, compiled: bool = False) -
 def perplexity(entropy: Tensor) -> Tensor:
     """e^H, the effective number of active channels: in [1, D] for an entropy in nats (TSR, Eq. 2).
 
+    ```python
+    channels = perplexity(rfav_entropy(torch.zeros(2, 8)))  # (2,), 8 of 8 channels
+    ```
+
+    **Arguments:**
+
+    - `entropy`: in nats, of any shape.
+
+    **Returns:** the shape and dtype of `entropy`.
+
     **Raises:** `ValueError` for anything but a dense tensor of 16- to 64-bit floats.
     """
     check_dense("entropy", entropy)
@@ -75,11 +92,20 @@ def perplexity_sparsity(activations: Tensor, dim: int = 1) -> Tensor:
     Our measure for the claims of arXiv 2104.06153, whose own is not in its abstract; it is not the share of
     zeros.
 
-    **Arguments:** as for `rfav_entropy`.
+    ```python
+    sparsity = perplexity_sparsity(torch.zeros(2, 8, 5, 5))  # (2, 5, 5), 0 everywhere
+    ```
 
-    **Returns:** in [0, 1] to rounding, `(N, *spatial)`.
+    **Arguments:**
 
-    **Raises:** `ValueError` as `rfav_entropy`, and for fewer than two channels.
+    - `activations`: finite, `(N, D, *spatial)`, or any shape with the channels along `dim`.
+    - `dim`: the channel axis.
+
+    **Returns:** in [0, 1] to rounding, `(N, *spatial)`: the shape without `dim`; float32, or float64 for
+    float64.
+
+    **Raises:** `ValueError` for an axis that is not there or has no channels or only one, and for anything
+    but a dense tensor of 16- to 64-bit floats.
     """
     entropy = rfav_entropy(activations, dim)
     channels = activations.shape[dim]
@@ -91,14 +117,23 @@ def perplexity_sparsity(activations: Tensor, dim: int = 1) -> Tensor:
 def standardize(activations: Tensor, dim: int = 1) -> Tensor:
     """Zero mean and unit population SD over the channels; a constant vector becomes zeros.
 
-    Its entropy is scale-free: it tells sparsity from a mere growth of the activations. Any finite activations
-    will do, down to the type's smallest and up to its largest.
+    The entropy of the result is scale-free: it separates sparsity from a mere growth of the activations. Any
+    finite activations are standardised exactly, down to the type's smallest and up to its largest. Our
+    addition to TSR.
 
-    **Arguments:** as for `rfav_entropy`.
+    ```python
+    scale_free_entropy = rfav_entropy(standardize(10 * torch.randn(2, 8, 5, 5)))  # (2, 5, 5)
+    ```
+
+    **Arguments:**
+
+    - `activations`: finite, `(N, D, *spatial)`, or any shape with the channels along `dim`.
+    - `dim`: the channel axis.
 
     **Returns:** the shape of `activations`; float32, or float64 for float64.
 
-    **Raises:** `ValueError` as `rfav_entropy`.
+    **Raises:** `ValueError` for an axis that is not there or has no channels, and for anything but a dense
+    tensor of 16- to 64-bit floats.
     """
     check_activations(activations, dim)
     exact = activations.to(exact_float(activations))
@@ -111,20 +146,32 @@ def standardize(activations: Tensor, dim: int = 1) -> Tensor:
 def variance(activations: Tensor, dim: int = 1) -> Tensor:
     """The population variance over channels: for small logits H is about ln D - variance/2.
 
-    Like `rfav_entropy` it keeps nothing that an in-place ReLU could overwrite.
+    The activations may be overwritten afterwards, as by an in-place ReLU. Our addition to TSR.
 
-    **Arguments:** as for `rfav_entropy`.
+    ```python
+    of_channels = variance(torch.randn(2, 8, 5, 5))  # (2, 5, 5), 7/8 on average
+    ```
 
-    **Returns:** `(N, *spatial)`; float32, or float64 for float64.
+    **Arguments:**
 
-    **Raises:** `ValueError` as `rfav_entropy`.
+    - `activations`: finite, `(N, D, *spatial)`, or any shape with the channels along `dim`.
+    - `dim`: the channel axis.
+
+    **Returns:** `(N, *spatial)`: the shape without `dim`; float32, or float64 for float64.
+
+    **Raises:** `ValueError` for an axis that is not there or has no channels, and for anything but a dense
+    tensor of 16- to 64-bit floats.
     """
     check_activations(activations, dim)
     return _centred(activations.to(exact_float(activations)), dim).square().mean(dim)
 
 
-def filter_correlation(weight: Tensor, center: str = "filters") -> Tensor:
+def filter_correlation(weight: Tensor, center: Center = "filters") -> Tensor:
     """The correlation of each pair of filters (TSR, Eq. 6).
+
+    ```python
+    correlation = filter_correlation(nn.Conv2d(3, 16, 3).weight)  # (16, 16)
+    ```
 
     **Arguments:**
 
@@ -142,21 +189,27 @@ def filter_correlation(weight: Tensor, center: str = "filters") -> Tensor:
         return units @ units.T
 
 
-def decorrelation(weight: Tensor, center: str = "filters", penalty: str = "signed") -> Tensor:
+def decorrelation(weight: Tensor, center: Center = "filters", penalty: OfPair = "signed") -> Tensor:
     """The decorrelation penalty: over each pair of filters once, a sum of their correlation c (TSR, Eq. 7).
 
     The signed sum is (|sum of unit filters|^2 - D)/2, at least -D/2, and is computed so: it costs O(D n)
     and forms no D x D matrix.
 
+    ```python
+    penalty = decorrelation(nn.Conv2d(3, 16, 3).weight)  # a scalar of at least -8
+    ```
+
     **Arguments:**
 
-    - `weight`, `center`: as for `filter_correlation`.
+    - `weight`: `(D, ...)`, one filter per row once flattened.
+    - `center`: what is subtracted before normalising (T3): `"filters"`, the mean over filters of each
+      component, as printed; `"components"`, each filter's own mean (Pearson); `"none"` (cosine).
     - `penalty`: of a pair (T4): `"signed"` c, as printed; `"absolute"` |c|; `"squared"` c^2; `"local"`
       ln(1 + exp(10 (c - 1))), OrthoReg's, meant for `center="none"`.
 
     **Returns:** a scalar; float32, or float64 for float64. Pairs with a filter without direction have c = 0.
 
-    **Raises:** `ValueError` as `filter_correlation`, and for an unknown `penalty`.
+    **Raises:** `ValueError` for an unknown `center` or `penalty`, integers, or a weight without filters.
     """
     one_of("penalty", penalty, PENALTIES)
     if penalty == "signed":
@@ -183,7 +236,7 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Raise `ValueError` unless `value` is known, naming what is."""
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")
@@ -195,7 +248,7 @@ def _centred(activations: Tensor, dim: int) -> Tensor:
     return shifted - shifted.mean(dim, keepdim=True)
 
 
-def _unit_filters(weight: Tensor, center: str) -> Tensor:
+def _unit_filters(weight: Tensor, center: Center) -> Tensor:
     """Centred filters scaled to length 1, or 0 where they have no direction, `(D, n)`."""
     one_of("center", center, CENTERS)
     check_dense("weight", weight)

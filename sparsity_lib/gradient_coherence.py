@@ -22,7 +22,7 @@ class GradientCoherent:
 
     ```python
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    coherent = GradientCoherent(optimizer, l1=1e-4, rho=0.0)
+    coherent = sl.GradientCoherent(optimizer, l1=1e-4, rho=0.0)
     loss.backward()  # of the loss alone
     optimizer.step()
     coherent.coherence  # of this step, in [-1, 1]; float() reads it
@@ -114,6 +114,10 @@ class GradientCoherent:
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
         ]
+
+    def __repr__(self) -> str:
+        rule = f"l1={self._l1}, l2={self._l2}, rho={self._rho}, decay={self._decay}, start={self._start}"
+        return f"GradientCoherent({type(self._optimizer).__name__}, {rule})"
 
     def remove(self) -> None:
         """Leave the optimizer as it was."""
@@ -292,6 +296,10 @@ def _zeros_like(parameter: Tensor) -> Tensor:
 class Compression:
     """How many parameters there are, and how many of them are not exactly zero.
 
+    ```python
+    sl.Compression(parameters=100, nonzero=25).ratio  # 4.0
+    ```
+
     `layers` holds the same for each module with parameters of its own, by dotted name in the model's order.
     """
 
@@ -308,6 +316,11 @@ class Compression:
 @torch.no_grad()
 def compression(model: nn.Module) -> Compression:
     """How far zeros compress a model, over all its weights and layer by layer.
+
+    ```python
+    total = sl.compression(model)
+    total.ratio, total.layers["conv1"].nonzero
+    ```
 
     All count, biases and norms too, as the layers compute with them: pruned ones masked, parametrised ones as
     they are made, quantised ones unpacked, and those sharded by `fully_shard` whole, for which every process

@@ -49,6 +49,10 @@ def vanilla_net(
 ) -> nn.Sequential:
     """The baseline network: two conv-conv-pool blocks and two dense layers (TSR, Figure 2).
 
+    ```python
+    model = sl.models.vanilla_net(num_classes=100, widths=sl.models.WIDTHS["m"], dropout=0.25)
+    ```
+
     `(N, in_channels, *image_size) -> (N, num_classes)`. With `norm=nn.BatchNorm2d` it is TSR's normNet, with
     `dropout=0.25` dropNet.
 
@@ -102,6 +106,10 @@ def lenet(
 ) -> nn.Sequential:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling (T12): conv1, conv2, fc1, fc2 and fc3.
 
+    ```python
+    model = sl.models.lenet(in_channels=1, image_size=(28, 28))
+    ```
+
     `(N, in_channels, *image_size) -> (N, num_classes)`; images have at least 16 x 16 pixels. `width` is the
     share of the original widths. Raises `ValueError` for images that are too small.
     """
@@ -119,6 +127,10 @@ def alexnet(
     init: Init = "glorot",
 ) -> nn.Sequential:
     """AlexNet (Krizhevsky 2014, widths of one column) for small images (T12): conv1 to conv5, fc1 to fc3.
+
+    ```python
+    model = sl.models.alexnet(num_classes=100, width=0.125)
+    ```
 
     5 x 5 convolutions without stride stand in place of 11 x 11 with stride 4, and 2 x 2 poolings, since
     32 x 32 pixels leave nothing to stride over. `(N, in_channels, *image_size) -> (N, num_classes)`; images
@@ -142,6 +154,10 @@ def vgg11(
 ) -> nn.Sequential:
     """VGG-11, configuration A of Simonyan and Zisserman (2015), with the last of its dense layers alone.
 
+    ```python
+    model = sl.models.vgg11(width=0.125, norm=nn.BatchNorm2d)
+    ```
+
     `(N, in_channels, *image_size) -> (N, num_classes)`: conv1 to conv8 and fc1; images have at least 32 x 32
     pixels. `width` is the share of the original widths. `norm` makes a norm for a number of channels behind
     each convolution; `dropout`, a probability or what makes a module, acts behind each pooling. Raises
@@ -162,6 +178,10 @@ def resnet18(
     init: Init = "glorot",
 ) -> nn.Module:
     """torchvision's ResNet-18 (He et al. 2016) with a 3 x 3 convolution without stride first, and no pooling.
+
+    ```python
+    model = sl.models.resnet18(width=0.125)
+    ```
 
     `(N, in_channels, *image_size) -> (N, num_classes)`; images have at least 8 x 8 pixels. `width` is the
     share of the original widths. Needs torchvision. Raises `ValueError` for images that are too small.

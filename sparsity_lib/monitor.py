@@ -1,17 +1,19 @@
 """ActivationMonitor: what happens inside a network, streaming, on any torch model."""
 
+import copy
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from sparsity_lib._entropy import exact_float
 from sparsity_lib._hooks import Attachable, Hook, in_backward, is_transformed
-from sparsity_lib._layers import chosen_layers, default_layers, named_layers
+from sparsity_lib._layers import Axes, Key, chosen_layers, default_layers, excluded, is_linear, named_layers
+from sparsity_lib._outputs import Mask, Output
 from sparsity_lib._statistics import LayerStats, Sums
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ class ActivationMonitor(Attachable):
     """Statistics of layers' outputs over all forward passes while attached.
 
     ```python
-    with ActivationMonitor(model, layers=["conv*", "fc1"]) as monitor:  # one monitor per set of images
+    with sl.ActivationMonitor(model, layers=["conv*", "fc1"]) as monitor:  # one monitor per set of images
         model(x)
     stats = monitor.compute()
     ```
@@ -41,36 +43,56 @@ class ActivationMonitor(Attachable):
     def __init__(
         self,
         model: nn.Module,
-        layers: Sequence[str | nn.Module] | None = None,
+        layers: Sequence[Key] | None = None,
         *,
+        exclude: Sequence[Key] = (),
         every: int = 1,
         maps: int = 0,
-        dim: int | None = None,
+        dim: Axes = None,
+        output: Output = None,
+        mask: Mask = None,
         compiled: bool = False,
     ) -> None:
         """**Arguments:**
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
-        - `layers`: dotted names, modules, or globs over convolution, linear and norm layers. `None`: those
-            of them that run, but no linear layer that gives the model's output: whose output the model
-            returns, or after which no other of these layers runs.
+        - `layers`: a list of dotted names, modules, types of modules (`nn.ReLU`), or globs: of the
+            convolution, linear and norm layers that match, or where there are none, of the matching modules
+            without children. `None`: those convolution, linear and norm layers that run, but no linear layer
+            that gives the model's output: whose output the model returns, or after which no other of these
+            layers runs.
+        - `exclude`: a list of names, modules, types or globs of layers that are left out again.
         - `every`: each layer's first, then every n-th output counts.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
-        - `dim`: the channel axis of all these layers' outputs; `None`: the axis as long as the module says
-            it has channels, which is the last of linear and layer norm; 1 of modules that do not say.
+        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
+            as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
+            attention; 1 of modules that do not say.
+        - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
+            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
+            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole, and samples
+            where nothing counts are no samples. On a GPU, the pass waits for it.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
-        **Raises:** `ValueError` for an unknown layer, `every` < 1 or `maps` < 0; `TypeError` for
-        `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError` for an output in
-        which the channel axis cannot be told, or whose number of channels changed, and `TypeError` for one
+        **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1 or `maps` < 0; `TypeError`
+        for `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError` for an output in
+        which the channel axis cannot be told, that the mask does not fit, or whose number of channels
+        changed, and `TypeError` for one
         that is not a dense tensor of floating point.
         """
         if every < 1 or maps < 0:
             raise ValueError(f"every must be at least 1 and maps at least 0, not {every} and {maps}")
-        chosen = chosen_layers(model, layers)
+        chosen = chosen_layers(model, layers, exclude)
         self._guess = list(chosen) if layers is None else None
-        super().__init__(chosen if layers is not None else default_layers(named_layers(model)), dim)
+        known = named_layers(model)
+        without = excluded(known, exclude)
+        listened = default_layers(known) if layers is None else chosen
+        # Those that are left out are listened to all the same: one of them may give the model's output.
+        self._without = {name for name, module in listened.items() if module in without}
+        super().__init__(model, listened, dim, output, mask)
+        self._settings |= {"every": every, "maps": maps}
         if layers is None:
             self._hooks.append((named_layers(model)[""], Hook(self._model_ran)))
         self._every = every
@@ -85,7 +107,9 @@ class ActivationMonitor(Attachable):
         self._seen = dict.fromkeys(self._modules, 0)
         self._refused: dict[str, Exception] = {}  # where no layers were named
         self._returned: dict[str, weakref.ref[Tensor]] = {}  # the last output of each linear layer
-        self._last: tuple[str, Tensor, int] | None = None  # of the linear layer that ran last, not yet added
+        self._last: tuple[str, Tensor, int, Tensor | None] | None = (
+            None  # of the linear layer that ran last, not yet added
+        )
         self._heads: set[str] = set()  # the linear layers that give the model's output
 
     @property
@@ -98,8 +122,8 @@ class ActivationMonitor(Attachable):
             return list(self._modules)
         if not (self._refused or any(self._seen.values())):
             return self._guess
-        without = self._giving_output() | self._refused.keys()
-        return [name for name in self._modules if name in self._sums and name not in without]
+        others = self._giving_output() | self._refused.keys()
+        return [name for name in self._modules if name in self._sums and name not in others]
 
     def _giving_output(self) -> set[str]:
         return self._heads | {self._last[0]} if self._last else self._heads
@@ -116,7 +140,7 @@ class ActivationMonitor(Attachable):
             raise RuntimeError(
                 f"no output was seen from {', '.join(missing)}: the model did not run them while attached"
             )
-        known = self._sums.keys() | self._refused.keys() | self._giving_output()
+        known = self._sums.keys() | self._refused.keys() | self._giving_output() | self._without
         unused = [name for name in self._modules if name not in known]
         reasons = [f"{', '.join(unused)} did not run"] if unused else []
         reasons += map(str, self._refused.values())
@@ -126,6 +150,64 @@ class ActivationMonitor(Attachable):
             self._warned = True
             warnings.warn(f"not monitored: {'; '.join(reasons)}", RuntimeWarning, stacklevel=2)
         return {name: self._sums[name].stats() for name in self.layers}
+
+    def scalars(self) -> dict[str, float]:
+        """`compute()` as numbers by `quantity/layer`, for loggers: `{"entropy/conv1": 2.3, ...}`.
+
+        All fields of `LayerStats` but counts of data, quantiles and maps; entropies in nats. NaN stays.
+
+        **Raises:** `RuntimeError` as `compute`.
+        """
+        left_out = {"samples", "positions", "channels", "entropy_quantiles", "maps", "scale_free_maps"}
+        names = [f.name for f in fields(LayerStats) if f.name not in left_out]
+        return {f"{n}/{layer}": float(getattr(s, n)) for n in names for layer, s in self.compute().items()}
+
+    def merge(self, other: "ActivationMonitor") -> Self:
+        """Add what another monitor of such a model has seen: the same as one monitor of both, to rounding.
+
+        Monitors can be pickled, and arrive in other processes without their model: each process of a
+        distributed evaluation may send its own to one of them (`torch.distributed.gather_object`).
+
+        **Arguments:**
+
+        - `other`: a monitor of the same layers; its activations follow those of this one in the maps.
+
+        **Returns:** this monitor.
+
+        **Raises:** `ValueError` for a monitor of other layers, or of other numbers of channels.
+        """
+        if (theirs := [*other._modules]) != [*self._modules] or (self._guess is None) != (
+            other._guess is None
+        ):
+            raise ValueError(
+                f"a monitor of {', '.join(theirs)} cannot be merged into one of {', '.join(self._modules)}"
+            )
+        for name, sums in other._sums.items():
+            if name in self._sums and sums.channels != (was := self._sums[name].channels):
+                raise ValueError(f"layer {name!r} has {sums.channels} channels there, and {was} here")
+        for name, sums in other._sums.items():
+            if name in self._sums:
+                self._sums[name].merge(sums)
+            else:
+                self._sums[name] = copy.deepcopy(sums)
+        self._seen = {name: seen + other._seen[name] for name, seen in self._seen.items()}
+        self._refused |= other._refused
+        self._heads |= other._giving_output()
+        for name in self._heads & self._sums.keys():
+            del self._sums[name]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the model, its hooks, and what only the pass that goes on needs."""
+        kept: dict[str, Any] = {
+            "_modules": dict.fromkeys(self._modules),
+            "_hooks": [],
+            "_handles": [],
+            "_mask": None,
+        }
+        kept |= {"_heads": self._giving_output(), "_last": None, "_returned": {}, "_output": None}
+        kept["_settings"] = {"every": self._every, "maps": self._maps}  # others may hold modules or functions
+        return vars(self) | kept
 
     def to_dataframe(self) -> "pd.DataFrame":
         """`compute()` as a pandas table, a row per layer; quantiles as columns, maps left out."""
@@ -145,19 +227,24 @@ class ActivationMonitor(Attachable):
         captured = output.is_cuda and torch.cuda.is_current_stream_capturing()
         if in_backward() or is_transformed(output) or captured:
             return
+        try:
+            mask = None if name in self._without else self._counted(name, output, axis)
+        except ValueError as error:
+            return self._refuse(name, error)
         self._seen[name] += 1
         if self._last:
             self._add(*self._last)
             self._last = None
-        if self._guess is not None and isinstance(module, nn.Linear):
+        if self._guess is not None and is_linear(module):
             self._returned[name] = weakref.ref(output)
             # A copy, as it may be overwritten before the next layer runs.
-            self._last = name, output[:0] if name in self._heads else output.clone(), axis
+            last = output[:0] if name in self._heads | self._without else output.clone()
+            self._last = name, last, axis, mask
         else:
-            self._add(name, output, axis)
+            self._add(name, output, axis, mask)
 
-    def _add(self, name: str, output: Tensor, axis: int) -> None:
-        if (self._seen[name] - 1) % self._every or not output.numel():
+    def _add(self, name: str, output: Tensor, axis: int, mask: Tensor | None) -> None:
+        if (self._seen[name] - 1) % self._every or not output.numel() or name in self._without:
             return
         channels = output.shape[axis]
         if name in self._sums and self._sums[name].channels != channels:
@@ -167,16 +254,23 @@ class ActivationMonitor(Attachable):
             )
         # In pieces that stay in a CPU's cache (twice as fast), and that bound the memory elsewhere.
         elements = 2**18 if output.device.type == "cpu" else 2**26
-        for samples in output.movedim(axis, -1).split(max(1, elements // output[0].numel())):
+        size = max(1, elements // output[0].numel())
+        pieces = output.movedim(axis, -1).split(size)
+        masks = [None] * len(pieces) if mask is None else mask.split(size)
+        for samples, counted in zip(pieces, masks, strict=True):
             exact = samples.to(exact_float(samples))
             if name not in self._sums:
-                self._sums[name] = Sums(exact, self._maps, self._compiled)
-            self._sums[name].add(exact)
+                first = exact if counted is None else exact[counted]
+                if not len(first):
+                    continue
+                self._sums[name] = Sums(first, self._maps, self._compiled)
+            self._sums[name].add(exact, counted)
 
     def _refuse(self, name: str, error: Exception) -> None:
         if self._guess is None:
             raise error
-        self._refused[name] = error
+        if name not in self._without:
+            self._refused[name] = error
 
     def _model_ran(self, model: nn.Module, output: Any) -> None:
         """Take note of the linear layers that gave the model's output."""

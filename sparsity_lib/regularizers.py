@@ -1,9 +1,9 @@
 """Penalties to add to a loss: on activations (SparsityReg, PerplexityReg, VarianceReg) or filters."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,20 @@ from torch import Tensor, nn
 from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._hooks import Attachable, in_backward, outlived
-from sparsity_lib._layers import meant, named_layers
+from sparsity_lib._layers import Axes, Key, excluded, meant, named_layers
+from sparsity_lib._outputs import Mask, Output
 from sparsity_lib._weights import filters_of, refuse_slices, used_weights
 
 __all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
 
-Layers = Mapping[str | nn.Module, float] | Mapping[str, float] | Mapping[nn.Module, float]
+Layers = (
+    Mapping[Key, float]
+    | Mapping[str, float]
+    | Mapping[nn.Module, float]
+    | Mapping[type[nn.Module], float]
+    | Mapping[str | nn.Module, float]
+)
+Reduction = Literal["mean", "sum"]
 
 
 class _ActivationPenalty(Attachable):
@@ -27,33 +35,55 @@ class _ActivationPenalty(Attachable):
         model: nn.Module,
         layers: Layers,
         *,
-        reduction: str = "mean",
+        exclude: Sequence[Key] = (),
+        reduction: Reduction = "mean",
         include_bias: bool = True,
-        dim: int | None = None,
+        dim: Axes = None,
+        output: Output = None,
+        mask: Mask = None,
+        compiled: bool = False,
     ) -> None:
         """**Arguments:**
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
-        - `layers`: `{layer: strength}`, a layer by dotted name, module, or a glob over convolution, linear
-            and norm layers; a name or module overrides globs. Strengths are at least 0.
+        - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module (`nn.ReLU`), or a
+            glob: of the convolution, linear and norm layers that match it, or where there are none, of the
+            matching modules without children. A name or module overrides the others. Strengths are at
+            least 0.
+        - `exclude`: names, modules, types or globs of layers that are left out again.
         - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
             `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
             Eq. 1 (T1).
-        - `dim`: the channel axis of all these layers' outputs; `None`: the axis as long as the module says
-            it has channels, which is the last of linear and layer norm; 1 of modules that do not say.
+        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
+            as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
+            attention; 1 of modules that do not say.
+        - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
+            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
+            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole. Means are
+            over what counts in the batch. It does not work with activation checkpointing.
+        - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
+            time. Without a working compiler: a warning, and the same values to rounding.
 
-        **Raises:** `ValueError` for an unknown or repeated layer, strength or reduction; `TypeError` for
-        `nn.DataParallel`. The forward pass raises `ValueError` for an output in which the channel axis cannot
-        be told, and `TypeError` for one that is not a dense tensor of floating point.
+        **Raises:** `ValueError` for an unknown or repeated layer, axis, strength, reduction or mask;
+        `TypeError` for `nn.DataParallel`. The forward pass raises `ValueError` for an output in which the
+        channel axis cannot be told, or that the mask does not fit, and `TypeError` for one that is not a
+        dense tensor of floating point.
         """
-        functional.one_of("reduction", reduction, ("mean", "sum"))
-        self._strengths, modules = _strengths(model, layers)
-        super().__init__(modules, dim)
+        functional.one_of("reduction", reduction, get_args(Reduction))
+        self._strengths, modules = _strengths(model, layers, exclude)
+        super().__init__(model, modules, dim, output, mask)
+        self._settings |= {"reduction": reduction, "include_bias": include_bias}
         self._reduction = reduction
         self._include_bias = include_bias
+        self._compiled = compiled
         self.losses: dict[str, Tensor] = {}
         self.reset()
+
+    def _shown(self) -> str:
+        return repr(self._strengths)
 
     def reset(self) -> None:
         """Drop what forward passes since the last call have collected."""
@@ -101,9 +131,19 @@ class _ActivationPenalty(Attachable):
                 raise ValueError(f"the bias of layer {name!r} is sharded or no vector: use include_bias=True")
             exact = torch.promote_types(output.dtype, torch.float32)
             output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
+        if self._mask and in_backward():
+            raise RuntimeError(
+                f"{type(self).__name__} with mask= does not work with activation checkpointing"
+            )
+        mask = self._counted(name, output, axis)
         positions = output.numel() // max(output.shape[axis], 1)
-        count = positions if self._reduction == "mean" else len(output)
-        part = self._penalty(output, axis, self._strengths[name] / max(count, 1)).sum()
+        count = positions if self._reduction == "mean" and mask is None else len(output)
+        part = self._penalty(output, axis, self._strengths[name] / max(count, 1))
+        if mask is None:
+            part = part.sum()
+        else:
+            share = len(output) / mask.sum().clamp(min=1) if self._reduction == "mean" else 1
+            part = torch.where(mask, part, 0).sum() * share
         # Checkpointing needs the same operations when it repeats the forward pass, but they count once.
         if in_backward():
             return
@@ -118,35 +158,11 @@ class _ActivationPenalty(Attachable):
         raise NotImplementedError
 
 
-class _EntropyPenalty(_ActivationPenalty):
-    """One made from the RFAV entropy."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: Layers,
-        *,
-        reduction: str = "mean",
-        include_bias: bool = True,
-        dim: int | None = None,
-        compiled: bool = False,
-    ) -> None:
-        """**Arguments:**
-
-        - `model`, `layers`, `reduction`, `include_bias`, `dim`: as for `VarianceReg`.
-        - `compiled`: as for `functional.rfav_entropy`.
-
-        **Raises:** as `VarianceReg`.
-        """
-        super().__init__(model, layers, reduction=reduction, include_bias=include_bias, dim=dim)
-        self._compiled = compiled
-
-
-class SparsityReg(_EntropyPenalty):
+class SparsityReg(_ActivationPenalty):
     """-sum of strength x RFAV entropy over the layers (TSR, Eq. 5): it rewards entropy, so it is negative.
 
     ```python
-    sparsity = SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    sparsity = sl.SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
     with sparsity:
         loss = cross_entropy(model(x), y) + sparsity()
         loss.backward()
@@ -165,20 +181,22 @@ class SparsityReg(_EntropyPenalty):
         return weighted_entropy(activations, dim, -weight, self._compiled)
 
 
-class PerplexityReg(_EntropyPenalty):
+class PerplexityReg(_ActivationPenalty):
     """Sum of strength x perplexity sparsity, 1 - (e^H - 1)/(D - 1), over the layers: it penalises sparsity.
 
     ```python
-    perplexity = PerplexityReg(model, {"conv3": 0.1, "fc1": 0.1})
+    perplexity = sl.PerplexityReg(model, {"conv3": 0.1, "fc1": 0.1})
     with perplexity:
         loss = cross_entropy(model(x), y) + perplexity()
         loss.backward()
     ```
 
     It is positive, and with a mean over positions at most the sum of the strengths; following it downhill
-    makes activations denser. Our reading of arXiv 2104.06153, whose own formula is not in its abstract. Used
-    and limited as `SparsityReg`; the forward pass raises `ValueError` for a layer with fewer than two
-    channels.
+    makes activations denser. Our reading of arXiv 2104.06153, whose own formula is not in its abstract. The
+    forward pass raises `ValueError` for a layer with fewer than two channels.
+
+    In-place operations after the layer, autocast, checkpointing, torch.compile and second derivatives: as
+    `SparsityReg` says.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -192,7 +210,16 @@ class PerplexityReg(_EntropyPenalty):
 class VarianceReg(_ActivationPenalty):
     """Sum of strength x Var(a)/2 over the layers: SparsityReg for small logits, where H is ln D - Var(a)/2.
 
-    Used and limited as `SparsityReg`, it tells what entropy does from what scale does.
+    It separates what entropy does from what scale does; our addition to TSR.
+
+    ```python
+    scale = sl.VarianceReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    with scale:
+        loss = cross_entropy(model(x), y) + scale()
+        loss.backward()
+    ```
+
+    In-place operations after the layer, autocast, checkpointing and torch.compile: as `SparsityReg` says.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -201,6 +228,12 @@ class VarianceReg(_ActivationPenalty):
 
 class DecorrReg:
     """Sum of strength x decorrelation penalty of the layers' filters (TSR, Eq. 6 and 7).
+
+    ```python
+    decorrelation = sl.DecorrReg(model, {"conv*": 1e-3})
+    loss = cross_entropy(model(x), y) + decorrelation()
+    loss.backward()
+    ```
 
     Reads the weights that the layers compute with when called; needs no hook and no forward pass. Pruned and
     parametrised weights are read as masked and made, weights sharded by `fully_shard` whole on every process,
@@ -212,14 +245,21 @@ class DecorrReg:
         model: nn.Module,
         layers: Layers,
         *,
-        center: str = "filters",
-        penalty: str = "signed",
+        exclude: Sequence[Key] = (),
+        center: functional.Center = "filters",
+        penalty: functional.OfPair = "signed",
         filters: Callable[[nn.Module], Tensor] | None = None,
     ) -> None:
         """**Arguments:**
 
-        - `model`, `layers`: as for `SparsityReg`; every layer needs a weight of at least two filters.
-        - `center`, `penalty`: the reading, as for `functional.decorrelation` (T3, T4).
+        - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
+        - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module or glob; a name or
+            module overrides the others. Strengths are at least 0; a layer needs at least two filters.
+        - `exclude`: names, modules, types or globs of layers that are left out again.
+        - `center`: what is subtracted from filters (T3): `"filters"`, the mean over filters of each
+            component; `"components"`, each filter's own mean; `"none"`.
+        - `penalty`: of a pair with correlation c (T4): `"signed"` c, `"absolute"` |c|, `"squared"` c^2, or
+            `"local"` ln(1 + exp(10 (c - 1))).
         - `filters`: a function that returns a layer's filters `(D, ...)`, one per row, such as
             `lambda layer: layer.weight.T`; `None` knows those of convolutions, also transposed, of linear
             layers, and of the Conv1D of transformers.
@@ -231,7 +271,7 @@ class DecorrReg:
         functional.one_of("center", center, functional.CENTERS)
         functional.one_of("penalty", penalty, functional.PENALTIES)
         refuse_slices(model)
-        self._strengths, modules = _strengths(model, layers)
+        self._strengths, modules = _strengths(model, layers, exclude)
         self._modules: dict[str, nn.Module] = {}
         self._center = center
         self._penalty = penalty
@@ -260,6 +300,12 @@ class DecorrReg:
         """The names of the layers whose filters are read."""
         return list(self._modules)
 
+    def __repr__(self) -> str:
+        return f"DecorrReg({self._strengths}, center={self._center!r}, penalty={self._penalty!r})"
+
+    def reset(self) -> None:
+        """Do nothing, as nothing is collected between calls; all penalties have it."""
+
     def __call__(self) -> Tensor:
         """The penalty of the weights as they are: a scalar to add to the loss.
 
@@ -274,7 +320,9 @@ class DecorrReg:
         return torch.stack([*parts.values()]).sum()
 
 
-def _strengths(model: nn.Module, layers: Layers) -> tuple[dict[str, float], dict[str, nn.Module]]:
+def _strengths(
+    model: nn.Module, layers: Layers, exclude: Sequence[Key]
+) -> tuple[dict[str, float], dict[str, nn.Module]]:
     """Strengths and modules by layer name, once each is seen to be sound."""
     if not isinstance(layers, Mapping):
         raise TypeError(f"layers must map each layer to its strength, not be a {type(layers).__name__}")
@@ -283,11 +331,17 @@ def _strengths(model: nn.Module, layers: Layers) -> tuple[dict[str, float], dict
     given: dict[Any, Any] = dict(layers)
     strengths: dict[str, float] = {}
     modules: dict[str, nn.Module] = {}
-    for module, ((name, key), *others) in meant(named_layers(model), layers).items():
+    known = named_layers(model)
+    without = excluded(known, exclude)
+    for module, ((name, key), *others) in meant(known, given).items():
+        if module in without:
+            continue
         if others:
             raise ValueError(f"layer {name!r} is named twice")
         strength = given[key]
         if not isinstance(strength, Real) or not 0 <= float(strength) < math.inf:
             raise ValueError(f"the strength of layer {name!r} must be a number >= 0, not {strength!r}")
         strengths[name], modules[name] = float(strength), module
+    if not modules:
+        raise ValueError("all layers are excluded")
     return strengths, modules

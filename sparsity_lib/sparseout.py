@@ -2,7 +2,7 @@
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.fx
@@ -15,18 +15,22 @@ from sparsity_lib._settings import require
 
 __all__ = ["Sparseout", "sparseout"]
 
-_GRADIENTS = ("exact", "reused")
+Gradient = Literal["exact", "reused"]
 _ROOTS = {0.5: 1, 0.25: 2}  # how many square roots in a row an exponent is
 
 
 def sparseout(
-    input: Tensor, p: float = 0.5, training: bool = True, *, q: float = 2.0, gradient: str = "exact"
+    input: Tensor, p: float = 0.5, training: bool = True, *, q: float = 2.0, gradient: Gradient = "exact"
 ) -> Tensor:
-    """In training, a + sign(a) |a|^(q/2) e of each activation a; otherwise `input` itself.
+    """In training, a + sign(a) |a|^(q/2) e of each activation a (arXiv 1904.08050); otherwise `input` itself.
 
     The noise e is p/(1 - p) with probability 1 - p, else -1: the mean of the result is a, its variance
     |a|^q p/(1 - p). `q=2` is torch's dropout, with its random numbers; q below 2 favours sparser
     activations, q above 2 denser ones.
+
+    ```python
+    noisy = sparseout(torch.randn(4, 8).relu(), 0.25, q=1.0)
+    ```
 
     For the backward pass `input` is kept, which a ReLU before it keeps anyway, and a byte per activation.
 
@@ -75,13 +79,23 @@ def with_mask(input: Tensor, kept: Tensor, p: float, q: float, gradient: str) ->
 class Sparseout(nn.Module):
     """`sparseout` as a layer, to stand after a ReLU: noise in training mode, else nothing.
 
-    Traced, scripted, exported and compiled as `nn.Dropout`.
+    Each activation a becomes a + sign(a) |a|^(q/2) e, with e = p/(1 - p) with probability 1 - p, else -1
+    (arXiv 1904.08050). Traced, scripted, exported and compiled as `nn.Dropout`.
+
+    ```python
+    block = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), Sparseout(0.25, q=1.0))
+    ```
     """
 
-    def __init__(self, p: float = 0.5, q: float = 2.0, gradient: str = "exact") -> None:
-        """**Arguments:** as for `functional.sparseout`.
+    def __init__(self, p: float = 0.5, q: float = 2.0, gradient: Gradient = "exact") -> None:
+        """**Arguments:**
 
-        **Raises:** `ValueError` as `functional.sparseout`.
+        - `p`: the probability of e = -1, in [0, 1).
+        - `q`: at least 0; 2 is dropout, and below 2 favours sparser activations.
+        - `gradient`: `"exact"`, or `"reused"` as in the authors' code; see `functional.sparseout`.
+
+        **Raises:** `ValueError` for a setting out of its range; the forward pass, for anything but a dense
+        tensor of 16- to 64-bit floats.
         """
         _check(p, q, gradient)
         super().__init__()
@@ -173,5 +187,5 @@ def _power(base: Tensor, exponent: float) -> Tensor:
 def _check(p: float, q: float, gradient: str) -> None:
     require("p", p, Real, lambda x: 0 <= x < 1, "in [0, 1)")
     require("q", q, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
-    if gradient not in _GRADIENTS:
-        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(_GRADIENTS)}")
+    if gradient not in get_args(Gradient):
+        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(get_args(Gradient))}")

@@ -47,15 +47,15 @@ class Writer(Protocol):
 
 
 def write_to_tensorboard(
-    writer: Writer, monitor: ActivationMonitor, step: int, *, center: str | None = "filters"
+    writer: Writer, monitor: ActivationMonitor, step: int, *, center: functional.Center | None = "filters"
 ) -> None:
     """Write what the monitor saw since its last reset, and its layers' filters as they are now.
 
     ```python
     writer = SummaryWriter("boards/mine")
-    with ActivationMonitor(model, maps=16) as monitor:
+    with sl.ActivationMonitor(model, maps=16) as monitor:
         model(x)
-    write_to_tensorboard(writer, monitor, epoch)
+    sl.write_to_tensorboard(writer, monitor, epoch)
     ```
 
     Tags are `quantity/layer`, so that a quantity's layers stand side by side:
@@ -72,7 +72,8 @@ def write_to_tensorboard(
         writer, with a folder of its own, per set of images.
     - `monitor`: what it keeps of `maps` is drawn; it is not reset.
     - `step`: the place on TensorBoard's axis, such as the epoch.
-    - `center`: as for `functional.filter_correlation`; `None`: no histograms. They cost O(D^2) memory.
+    - `center`: what is subtracted from filters: `"filters"`, the mean over filters of each component;
+        `"components"`, each filter's own mean; `"none"`. `None`: no histograms. They cost O(D^2) memory.
 
     **Raises:** before anything is written: `RuntimeError` as `monitor.compute`; `ValueError` for an unknown
     `center`, or for maps or weights that are not finite; `TypeError` for another kind of writer or monitor.
@@ -144,7 +145,7 @@ def sheet(pictures: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _correlations(layer: str, module: nn.Module, center: str) -> np.ndarray | None:
+def _correlations(layer: str, module: nn.Module, center: functional.Center) -> np.ndarray | None:
     """Of each pair of filters once, `(pairs,)`; None for a layer without two filters."""
     if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or len(filters := filters_of(module)) < 2:
         return None

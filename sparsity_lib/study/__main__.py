@@ -22,7 +22,7 @@ from sparsity_lib.study.repeatability import differences
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.selection import parse_seeds
-from sparsity_lib.study.tensorboard import Board, export
+from sparsity_lib.study.tensorboard import Board, export, writing
 from sparsity_lib.study.training.loop import NonFiniteLoss, train
 
 LANGUAGE = "language"  # in a profile's place: the language models of all profiles
@@ -55,7 +55,8 @@ def _train(args: argparse.Namespace) -> int:
         loss, accuracy = float(record["val_loss"]), float(record["val_accuracy"])
         print(f"epoch {record['epoch']} of {experiment.epochs}: val loss {loss:.4f}, accuracy {accuracy:.4f}")
         if board:
-            board(record)
+            with writing(board.path):
+                board(record)
 
     with contextlib.closing(board) if board else contextlib.nullcontext(), _asked_to_stop() as stop:
         try:

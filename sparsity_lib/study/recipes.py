@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -102,7 +102,7 @@ def build(
     dropout_placement: models.Placement,
     dropout: float,
     q: float,
-    sparseout_gradient: str,
+    sparseout_gradient: Literal["exact", "reused"],
 ) -> nn.Module:
     """The architecture in its size, as `sparsity_lib.models` builds it, for `(N, in_channels, *image_size)`.
 

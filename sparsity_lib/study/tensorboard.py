@@ -1,6 +1,8 @@
 """Runs in TensorBoard: as they are trained, or from their files."""
 
+import contextlib
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,9 +91,10 @@ class Board:
         self.writer.flush()
 
     def close(self) -> None:
-        """Let go of the file, if one was opened."""
+        """Let go of the file, if one was opened; `StudyError` where the disk refuses."""
         if self.writer is not None:
-            self.writer.close()
+            with writing(self.path):
+                self.writer.close()
 
 
 def export(run: Run, folder: str | Path) -> Path:
@@ -101,12 +104,23 @@ def export(run: Run, folder: str | Path) -> Path:
     """
     channels = {layer: int(run.layer(layer).attrs["channels"]) for layer in run.layers}
     board = Board(Path(folder) / run.id, channels, run.root["images"].to_numpy())
-    try:
+    with writing(board.path), contextlib.closing(board):
         for record in _records(run):
             board(record)
-    finally:
-        board.close()
     return board.path
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Raise `StudyError` for a disk that is full or refuses; TensorBoard's thread does not print it."""
+    usual = threading.excepthook
+    threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(f"cannot write in {path}: {error.strerror}") from None
+    finally:
+        threading.excepthook = usual
 
 
 def _records(run: Run) -> Iterator[dict[str, Any]]:

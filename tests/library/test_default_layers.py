@@ -1,5 +1,7 @@
 """Monitors without named layers: all that run and can be used, but not what gives the output."""
 
+import sys
+import types
 import warnings
 from collections.abc import Callable
 
@@ -191,3 +193,23 @@ def test_a_model_of_nothing_but_its_output_has_no_layer_to_monitor() -> None:
         monitor.compute()
     assert monitored(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2)), x).keys() == {"0"}
     assert monitored(nn.Linear(4, 2), x, layers=[""]).keys() == {""}
+
+
+def test_the_conv1d_of_transformers_is_a_linear_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = types.ModuleType("transformers.pytorch_utils")
+
+    class Conv1D(nn.Module):  # as theirs, in GPT-2
+        def __init__(self, nf: int, nx: int) -> None:
+            super().__init__()
+            self.nf, self.weight = nf, nn.Parameter(torch.randn(nx, nf))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    library.Conv1D = Conv1D
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    model = nn.Sequential(Conv1D(6, 4), nn.ReLU(), Conv1D(5, 6))
+    stats = monitored(model, x)
+    assert stats.keys() == {"0"}
+    assert_is_reference(stats["0"], model[0](x))
+    assert sl.ActivationMonitor(model, ["*"]).layers == ["0", "2"]

@@ -194,7 +194,7 @@ def test_bad_settings_are_refused(model: SmallNetwork) -> None:
             "no layer 'conv9' in the model; it has conv1, norm1, conv2, fc1, fc2",
         ),
         ({"layers": []}, ValueError, "no layer to monitor"),
-        ({"layers": "conv1"}, TypeError, r"such as \['conv1'\], not a string"),
+        ({"layers": "conv1"}, TypeError, r"must be a list, such as \['conv1'\]"),
         ({"every": 0}, ValueError, "every must be at least 1 and maps at least 0, not 0 and 0"),
         ({"maps": -1}, ValueError, "not 1 and -1"),
     ]

@@ -12,6 +12,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 import sparsity_lib as sl
+from sparsity_lib.integrations import scalars_of_all
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +84,14 @@ def process(rank: int, store: str) -> None:
         net = make()
         net = net if make is sharded else DistributedDataParallel(net)
         torch.testing.assert_close(trained(net, optimizer(net), mine), expected)
+    net = network()
+    with torch.no_grad(), sl.ActivationMonitor(net) as whole, sl.ActivationMonitor(net) as part:
+        part.remove()
+        net(everything)
+    with torch.no_grad(), part:
+        net(mine)
+    assert scalars_of_all(part) == pytest.approx(whole.scalars(), rel=1e-5)
+    assert part.compute()["0"].samples == 4
     wrapped = FullyShardedDataParallel(network(), device_id=torch.device("cpu"))
     for read in (sl.compression, lambda net: sl.DecorrReg(net, STRENGTHS)):
         with pytest.raises(TypeError, match="fully_shard"):

@@ -17,6 +17,7 @@ from test_training import SMALL, equal
 
 from sparsity_lib import study
 from sparsity_lib.study import data, files
+from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.training import loop
@@ -256,3 +257,15 @@ def test_a_folder_that_is_read_only_is_one_line_before_anything_starts(
     assert (paged.returncode, paged.stdout) == (2, "")
     assert paged.stderr == f"error: cannot write in {disk.path}; nothing was started\n"
     survived()
+
+
+def test_a_full_disk_ends_an_export_to_tensorboard_in_one_line(
+    disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = study.train(EARLIER, folder=tmp_path / "runs")
+    disk.hold(20)
+    assert main(["tensorboard", str(run.path), "--to", str(disk.path)]) == 2
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert "cannot write in" in written
+    assert "No space left on device" in written

@@ -38,6 +38,7 @@ def assert_is_reference(stats: LayerStats, activations: Tensor) -> None:
         "sd": a.std(correction=0),
         "max": a.max(),
         "zero_share": (a == 0).double().mean(),
+        "nonpositive_share": (a <= 0).double().mean(),
         "dead_channels": (vectors.amax(0) <= 0).sum(),
         "effective_rank": np.trace(covariance) ** 2 / np.trace(covariance @ covariance),
     }

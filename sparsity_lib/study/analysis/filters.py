@@ -32,18 +32,24 @@ def starts(filters: int = 256, shape: tuple[int, ...] = (3, 3, 3), seed: int = 0
     }
 
 
-def pairs(weight: Tensor, center: str) -> Tensor:
+def pairs(weight: Tensor, center: functional.Center) -> Tensor:
     """|c| of each pair of filters once."""
     correlation = functional.filter_correlation(weight, center)
     return correlation[torch.ones_like(correlation, dtype=torch.bool).tril(-1)].abs()
 
 
-def mean_absolute(weight: Tensor, center: str) -> float:
+def mean_absolute(weight: Tensor, center: functional.Center) -> float:
     """The mean |c| over pairs of filters."""
     return float(pairs(weight, center).mean())
 
 
-def descend(weight: Tensor, center: str, penalty: str, steps: int = 100, step: float = 0.03) -> Tensor:
+def descend(
+    weight: Tensor,
+    center: functional.Center,
+    penalty: functional.OfPair,
+    steps: int = 100,
+    step: float = 0.03,
+) -> Tensor:
     """Gradient descent on a reading of DecorrReg alone, at matched gradient norm.
 
     Each step is the same share of the weights' norm, `step` at first and falling to 0, whatever the

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from sparsity_lib.functional import filter_correlation
+from sparsity_lib.functional import Center, filter_correlation
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import having, labels, only, watched
 from sparsity_lib.study.errors import StudyError
@@ -44,7 +44,7 @@ def filter_shapes(experiment: Experiment) -> dict[str, tuple[int, int]]:
 
 
 @functools.cache
-def random_correlation(filters: int, n: int, center: str = "filters") -> float:
+def random_correlation(filters: int, n: int, center: Center = "filters") -> float:
     """Mean absolute correlation of so many random filters of n weights, drawn with a fixed seed.
 
     About sqrt(2/(pi n)) for many filters; of few, taking their mean away leaves more.

@@ -1,0 +1,87 @@
+"""The part of a layer's output that is taken, and the positions of it that count."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Part of torch that it does not promise to keep; torch.compiler.disable imports the compiler at once.
+without_compiler = getattr(torch, "_disable_dynamo", torch.compiler.disable)
+
+Output = int | str | Callable[[Any], Any] | None
+Mask = str | Callable[..., Tensor] | None
+
+
+def taken(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
+    """The part of a layer's output that is asked for; of an output that is a tensor, an index takes all."""
+    if callable(which):
+        return which(output)
+    if isinstance(output, Tensor):
+        return output
+    try:
+        return output[which]
+    except (TypeError, LookupError):
+        raise TypeError(
+            f"layer {name!r} returned {type(output).__name__}, without a part {which!r}"
+        ) from None
+
+
+class MaskOfPass:
+    """The mask of the forward pass that goes on: an argument of the model, or a function of its arguments."""
+
+    def __init__(self, model: nn.Module, mask: str | Callable[..., Tensor]) -> None:
+        self._model, self._mask = model, mask
+        self._signature = inspect.signature(model.forward)
+        if isinstance(mask, str) and mask not in self._signature.parameters:
+            takes = ", ".join(self._signature.parameters)
+            raise ValueError(f"mask: the model's forward has no argument {mask!r}; it has {takes}")
+        if isinstance(mask, str) and mask.endswith("key_padding_mask"):
+            raise ValueError(
+                f"mask: {mask} of torch is True where nothing counts: give a function that inverts it"
+            )
+        self._now: Tensor | None = None
+        self._running = False
+
+    def attach(self) -> list[Any]:
+        """Listen to the model's arguments; returns the handles of the hooks."""
+        before = self._model.register_forward_pre_hook(self._receive, with_kwargs=True)
+        return [before, self._model.register_forward_hook(self._end, always_call=True)]
+
+    def _end(self, model: nn.Module, args: Any, output: Any) -> None:
+        self._now, self._running = None, False
+
+    @without_compiler
+    def _receive(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given: Any
+        if callable(self._mask):
+            given = self._mask(*args, **kwargs)
+        else:
+            given = self._signature.bind(*args, **kwargs).arguments.get(self._mask)
+        if given is not None and not isinstance(given, Tensor):
+            raise TypeError(f"the mask must be a tensor or None, not {type(given).__name__}")
+        if given is not None and (given.is_floating_point() or given.is_complex()):
+            raise TypeError(f"the mask must be of truth values or integers, not {given.dtype}")
+        self._now, self._running = None if given is None else given.detach() != 0, True
+
+    def of(self, name: str, output: Tensor, axis: int) -> Tensor | None:
+        """Which positions count, `(N, *spatial)` bool like the output without its channels; None: all do.
+
+        An output without positions, `(N, D)`, counts whole.
+        """
+        if not self._running:
+            raise ValueError(f"layer {name!r} ran outside of its model's forward pass, which has the mask")
+        if (mask := self._now) is None:
+            return None
+        positions = (*output.shape[:axis], *output.shape[axis + 1 :])
+        if mask.shape == positions:
+            return mask
+        if len(positions) == 1 and len(mask) == len(output):
+            return None
+        if len(positions) == 1 and mask.numel() == len(output):
+            return mask.flatten()
+        raise ValueError(
+            f"layer {name!r} has positions {positions}, to which the mask {tuple(mask.shape)} does not "
+            "apply: leave it out by exclude="
+        )

@@ -1,0 +1,101 @@
+"""Transformers: activation statistics in a Trainer's evaluations, and losses with penalties.
+
+```python
+sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 1e-3}, mask="attention_mask")
+with_penalty = penalised(loss, sparsity, args=args)
+trainer = transformers.Trainer(model, args, compute_loss_func=with_penalty, train_dataset=train)
+trainer.add_callback(MonitorCallback(trainer, ["*.mlp.c_fc"], mask="attention_mask"))
+with sparsity:
+    trainer.train()
+```
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from sparsity_lib.integrations import Penalty, named_penalties, scalars_of_all
+from sparsity_lib.monitor import ActivationMonitor
+
+__all__ = ["MonitorCallback", "penalised"]
+
+
+class _InEvaluation(ActivationMonitor):
+    """Monitor of passes in evaluation mode."""
+
+    def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
+        if not module.training:
+            super()._receive(name, module, output, axis)
+
+
+class MonitorCallback(transformers.TrainerCallback):
+    """Logs `ActivationMonitor.scalars()` of each evaluation as `eval_entropy/h.0.mlp.c_fc` and so on.
+
+    Entropies are in nats, over all evaluation data of all processes. It listens from when it is made until
+    `monitor.remove()`, and counts passes in evaluation mode.
+
+    **Attributes:**
+
+    - `monitor`: the `ActivationMonitor`; it is reset after each evaluation.
+    - `last`: the scalars of the last evaluation, by `quantity/layer`; empty before.
+    """
+
+    def __init__(self, trainer: transformers.Trainer, *args: Any, **options: Any) -> None:
+        """**Arguments:**
+
+        - `trainer`: the Trainer, whose model is monitored and whose `log` is used.
+        - the others are those of `ActivationMonitor` after its model: layers, `exclude`, `mask` and the rest.
+            Without `mask="attention_mask"` padding counts as data.
+
+        **Raises:** as `ActivationMonitor`.
+        """
+        self._trainer = trainer
+        self.monitor = _InEvaluation(trainer.model, *args, **options).attach()
+        self.last: dict[str, float] = {}
+
+    def on_evaluate(
+        self,
+        args: transformers.TrainingArguments,
+        state: transformers.TrainerState,
+        control: transformers.TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Log, and begin anew."""
+        self.last = scalars_of_all(self.monitor)
+        self.monitor.reset()
+        self._trainer.log({f"eval_{name}": value for name, value in self.last.items()})
+
+
+def penalised(
+    loss: Callable[..., Tensor], *penalties: Penalty, args: transformers.TrainingArguments
+) -> Callable[..., Tensor]:
+    """A loss with penalties, as `Trainer(compute_loss_func=...)`.
+
+    The Trainer adds up the losses of the batches of a step, as its loss function divides by the items of all
+    of them. So a penalty is divided by the number of batches that are accumulated: it is their mean. In
+    evaluation there is no penalty.
+
+    **Arguments:**
+
+    - `loss`: `(outputs, labels, num_items_in_batch) -> scalar`, the loss function without penalties.
+    - `penalties`: any of SparsityReg, PerplexityReg, VarianceReg and DecorrReg; attach them while training.
+    - `args`: those of the Trainer, for `gradient_accumulation_steps`.
+
+    **Returns:** a function like `loss`.
+
+    **Raises:** `TypeError` for objects that are no penalties; in training `RuntimeError` for a penalty that
+    is not attached.
+    """
+    named = named_penalties(penalties)
+
+    def compute(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
+        value = loss(outputs, labels, num_items_in_batch=num_items_in_batch)
+        if not torch.is_grad_enabled():
+            return value
+        total = torch.stack([penalty() for penalty in named.values()]).sum()
+        return value + total / args.gradient_accumulation_steps
+
+    return compute

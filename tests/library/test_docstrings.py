@@ -1,0 +1,74 @@
+"""Public names are documented with an example that runs, types, and no code that needs more than is there."""
+
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import sparsity_lib as sl
+
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (sl, sl.functional, sl.models)
+    for name in module.__all__
+    if callable(getattr(module, name))
+}
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def surroundings() -> dict[str, Any]:
+    """What examples may use: a network, images, and what stands for a user's own objects."""
+    torch.manual_seed(0)
+    model, x, y = sl.models.vanilla_net(), torch.randn(4, 3, 32, 32), torch.arange(4)
+    stats = {"conv3": SimpleNamespace(entropy=1.0), "fc1": SimpleNamespace(entropy=1.0)}
+    return {
+        **{"torch": torch, "nn": nn, "sl": sl, "models": sl.models, "cross_entropy": cross_entropy},
+        **{"model": model, "x": x, "y": y, "epoch": 0, "loss": cross_entropy(model(x), y)},
+        "monitor": SimpleNamespace(compute=lambda: stats, reset=lambda: None),
+        "SummaryWriter": lambda folder: MagicMock(spec=["add_scalar", "add_image", "add_histogram"]),
+        **{name: getattr(sl.functional, name) for name in sl.functional.__all__},
+        "Sparseout": sl.Sparseout,
+    }
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_example_runs(name: str) -> None:
+    (example,) = EXAMPLE.findall(inspect.getdoc(PUBLIC[name]))
+    exec(textwrap.dedent(example), surroundings())
+
+
+@pytest.mark.parametrize("module", [sl, sl.models])
+def test_examples_of_modules_run(module: ModuleType) -> None:
+    for example in EXAMPLE.findall(module.__doc__):
+        exec(example, surroundings())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_is_public_has_types(name: str) -> None:
+    thing = PUBLIC[name]
+    called = thing.__init__ if isinstance(thing, type) else thing
+    parameters = [p for p in inspect.signature(called).parameters.values() if p.name != "self"]
+    untyped = [p.name for p in parameters if p.annotation is inspect.Parameter.empty]
+    assert not untyped or issubclass(thing, tuple)  # a NamedTuple has types of its fields
+    assert (Path(sl.__file__).parent / "py.typed").exists()
+
+
+def test_dir_names_the_explorers_and_a_star_import_needs_no_extra() -> None:
+    assert {"HeatmapExplorer", "ImageExplorer", "Recording", "SparsityReg"} <= set(dir(sl))
+    code = """
+import sys
+sys.modules["anywidget"] = sys.modules["ipywidgets"] = sys.modules["pandas"] = None
+from sparsity_lib import *
+SparsityReg, functional.rfav_entropy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

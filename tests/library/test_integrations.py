@@ -1,0 +1,184 @@
+"""Lightning and transformers train with penalties and log statistics; both must be installed for these."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from sparsity_lib.integrations import named_penalties
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks
+
+images = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+labels = torch.arange(12) % 3
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def hooks_on(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def penalty_by_hand(net: nn.Sequential, x: Tensor) -> Tensor:
+    entropy = torch.distributions.Categorical(logits=net[:3](x)).entropy().mean()
+    return -0.5 * entropy + 0.1 * sl.functional.decorrelation(net[0].weight)
+
+
+def trained_by_hand(batches: int, accumulated: int) -> nn.Sequential:
+    """Plain SGD over the images, each step on the mean over so many batches of loss and penalty."""
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    pairs = [*zip(images.chunk(batches), labels.chunk(batches), strict=True)]
+    for i, (x, y) in enumerate(pairs):
+        ((F.cross_entropy(net(x), y) + penalty_by_hand(net, x)) / accumulated).backward()
+        if (i + 1) % accumulated == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+    return net
+
+
+def penalties(net: nn.Module) -> tuple[Any, ...]:
+    return sl.SparsityReg(net, {"2": 0.5}), sl.DecorrReg(net, {"0": 0.1})
+
+
+def assert_same_weights(net: nn.Module, other: nn.Module) -> None:
+    torch.testing.assert_close([*net.parameters()], [*other.parameters()])
+
+
+def test_penalties_are_named_by_class_and_others_refused() -> None:
+    net = network()
+    sparsity, decorrelation = penalties(net)
+    names = named_penalties((sparsity, decorrelation, sl.SparsityReg(net, {"0": 1.0})))
+    assert list(names) == ["SparsityReg", "DecorrReg", "SparsityReg2"]
+    for wrong in ((), (net,)):
+        with pytest.raises(TypeError, match="penalty"):
+            named_penalties(wrong)
+
+
+@pytest.mark.parametrize(("batches", "accumulated"), [(3, 1), (4, 2)])
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_lightning(batches: int, accumulated: int, as_dict: bool, tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+    from sparsity_lib.integrations.lightning import MonitorCallback, PenaltyCallback
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Any:
+            loss = F.cross_entropy(self.net(batch[0]), batch[1])
+            return {"loss": loss} if as_dict else loss
+
+        def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+            self.net(batch[0])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    module = Module()
+    monitoring, adding = MonitorCallback(module.net), PenaltyCallback(*penalties(module.net))
+    data = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(images, labels), batch_size=12 // batches
+    )
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        accumulate_grad_batches=accumulated,
+        callbacks=[monitoring, adding],
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(module, data, data)
+    assert_same_weights(module.net, trained_by_hand(batches, accumulated))
+    with torch.no_grad():
+        entropy = sl.functional.rfav_entropy(module.net[0](images)).mean()
+    torch.testing.assert_close(trainer.callback_metrics["entropy/0"], entropy)
+    assert monitoring.monitor.compute()["0"].samples == 12
+    assert {"penalty/SparsityReg", "penalty/DecorrReg"} <= trainer.callback_metrics.keys()
+    assert hooks_on(module) == 0
+    assert "training_step" not in vars(module)
+
+    module.automatic_optimization = False
+    with pytest.raises(ValueError, match="manual optimisation"):
+        adding.setup(trainer, module, "fit")
+
+
+@pytest.mark.parametrize(("batches", "accumulated"), [(3, 1), (4, 2)])
+def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from sparsity_lib.integrations.transformers import MonitorCallback, penalised
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+            return {"logits": self.net(x)}
+
+    class Data(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, i: int) -> dict[str, Tensor]:
+            return {"x": images[i], "labels": labels[i]}
+
+    class InOrder(transformers.Trainer):
+        def _get_train_sampler(self, *args: Any) -> Iterator[int]:
+            return torch.utils.data.SequentialSampler(images)
+
+    def loss(outputs: dict[str, Tensor], labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        summed = F.cross_entropy(outputs["logits"], labels, reduction="sum")
+        return summed / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    model = Model()
+    args = transformers.TrainingArguments(
+        tmp_path,
+        num_train_epochs=1,
+        per_device_train_batch_size=12 // batches,
+        gradient_accumulation_steps=accumulated,
+        learning_rate=0.1,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        eval_strategy="epoch",
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    sparsity, decorrelation = penalties(model.net)
+    trainer = InOrder(
+        model,
+        args,
+        train_dataset=Data(),
+        eval_dataset=Data(),
+        compute_loss_func=penalised(loss, sparsity, decorrelation, args=args),
+    )
+    callback = MonitorCallback(trainer)
+    trainer.add_callback(callback)
+    with sparsity:
+        trainer.train()
+    assert_same_weights(model.net, trained_by_hand(batches, accumulated))
+    with torch.no_grad():
+        entropy = sl.functional.rfav_entropy(model.net[0](images)).mean().item()
+    assert callback.last["entropy/net.0"] == pytest.approx(entropy, rel=1e-5)
+    logged = [record for record in trainer.state.log_history if "eval_entropy/net.0" in record]
+    assert [record["eval_entropy/net.0"] for record in logged] == [pytest.approx(entropy, rel=1e-5)]
+    callback.monitor.remove()
+    assert hooks_on(model) == 0
+    with pytest.raises(RuntimeError, match="not attached"):
+        trainer.train()

@@ -1,0 +1,112 @@
+"""Monitors of parts of the data, joined, are one monitor of all; and what they show of themselves."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from reference import assert_is_reference
+from small_network import SmallNetwork
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+
+
+def seen(*batches: Tensor, layers: list[str] | None = None, **options: object) -> sl.ActivationMonitor:
+    model = SmallNetwork().eval()
+    with sl.ActivationMonitor(model, layers, **options) as monitor:
+        for batch in batches:
+            model(batch)
+    return monitor
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("layers", [None, ["conv1", "fc1"]])
+def test_merged_monitors_are_one(pickled: bool, layers: list[str] | None) -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(4, 3, 6, 6), 5 + 3 * torch.randn(3, 3, 6, 6), 1e-3 * torch.randn(5, 3, 6, 6)]
+    first, *others = (seen(part, layers=layers, maps=6) for part in parts)
+    for other in others:
+        assert first.merge(pickle.loads(pickle.dumps(other)) if pickled else other) is first
+    together = seen(*parts, layers=layers, maps=6)
+    assert list(first.compute()) == list(together.compute()) == first.layers
+    outputs = SmallNetwork().eval().outputs(torch.cat(parts))
+    for name, stats in first.compute().items():
+        assert_is_reference(stats, outputs[name])
+        np.testing.assert_allclose(stats.maps, together.compute()[name].maps, rtol=1e-5)
+    assert first.scalars() == pytest.approx(together.scalars(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scales", [(1e-30, 1.0), (1.0, 1e-30), (1e20, 1.0)])
+def test_parts_of_very_different_size(scales: tuple[float, float]) -> None:
+    layer = nn.Identity()
+    batches = [scale * torch.randn(50, 4, dtype=torch.float64) for scale in scales]
+    monitors = []
+    for batch in batches:
+        with sl.ActivationMonitor(layer, [layer]) as monitor:
+            layer(batch)
+        monitors.append(monitor)
+    assert_is_reference(monitors[0].merge(monitors[1]).compute()[""], torch.cat(batches))
+
+
+def test_a_part_without_data_adds_nothing() -> None:
+    x = torch.randn(4, 3, 6, 6)
+    expected = seen(x).scalars()
+    assert seen(x).merge(seen()).scalars() == expected
+    assert seen().merge(seen(x)).scalars() == expected
+
+
+def test_monitors_that_do_not_fit_are_refused() -> None:
+    x = torch.randn(4, 3, 6, 6)
+    with pytest.raises(ValueError, match="a monitor of conv1 cannot be merged into one of conv2"):
+        seen(x, layers=["conv2"]).merge(seen(x, layers=["conv1"]))
+    layers = [nn.Sequential(nn.Linear(3, width)) for width in (4, 5)]
+    monitors = [sl.ActivationMonitor(layer, ["0"]) for layer in layers]
+    for monitor, layer in zip(monitors, layers, strict=True):
+        with monitor:
+            layer(torch.randn(2, 3))
+    with pytest.raises(ValueError, match="'0' has 5 channels there, and 4 here"):
+        monitors[0].merge(monitors[1])
+    with pytest.raises(RuntimeError, match="has no model"):
+        pickle.loads(pickle.dumps(monitors[0])).attach()
+
+
+def test_a_pickled_monitor_has_neither_model_nor_functions() -> None:
+    layer = nn.Linear(50_000, 4)
+    options = {"dim": {layer: 1}, "output": lambda output: output, "mask": lambda input: None}
+    with sl.ActivationMonitor(layer, [layer], **options) as monitor:
+        layer(torch.randn(3, 50_000))
+    pickled = pickle.dumps(monitor)
+    assert len(pickled) < 50_000
+    assert pickle.loads(pickled).scalars() == monitor.scalars()
+
+
+def test_scalars_are_named_by_quantity_and_layer() -> None:
+    monitor = seen(torch.randn(4, 3, 6, 6))
+    stats, scalars = monitor.compute()["conv1"], monitor.scalars()
+    of_layer = {name.split("/")[0]: value for name, value in scalars.items() if name.endswith("/conv1")}
+    assert of_layer == {name: getattr(stats, name) for name in of_layer}
+    assert {"entropy", "scale_free_entropy", "nonpositive_share", "sd", "dead_channels"} <= of_layer.keys()
+    assert all(type(value) is float for value in scalars.values())
+
+
+def test_every_object_shows_its_settings_in_one_line() -> None:
+    model = SmallNetwork()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    shown = {
+        sl.ActivationMonitor(model, ["conv1"], dim=1): "ActivationMonitor(['conv1'], dim=1, every=1, maps=0)",
+        sl.SparsityReg(model, {"fc1": 0.1}): (
+            "SparsityReg({'fc1': 0.1}, reduction='mean', include_bias=True)"
+        ),
+        sl.DecorrReg(model, {"fc1": 0.1}): "DecorrReg({'fc1': 0.1}, center='filters', penalty='signed')",
+        sl.GradientCoherent(optimizer, l1=0.1): (
+            "GradientCoherent(SGD, l1=0.1, l2=0.0, rho=0.0, decay=0.9, start=0)"
+        ),
+        sl.EntropyDropDetector({"a": 3}): (
+            "EntropyDropDetector({'a': 3}, margin=0.05, reference=5, patience=2)"
+        ),
+        sl.Sparseout(): "Sparseout(p=0.5, q=2.0, gradient='exact')",
+    }
+    for each, expected in shown.items():
+        assert repr(each) == expected
+    assert "maps" not in repr(seen(torch.randn(2, 3, 6, 6), maps=2).compute()["conv1"])

@@ -1,0 +1,208 @@
+"""Which layers are meant, which axis, which part of an output and which positions count."""
+
+import pytest
+import torch
+from reference import assert_is_reference
+from small_network import SmallNetwork
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import sparsity_lib as sl
+from sparsity_lib import functional as f
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+class Tagger(nn.Module):
+    """Tokens `(N, T, 5)` and which of them are no padding `(N, T)`; `pooled` has no positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.rnn = nn.Linear(5, 6), nn.LSTM(6, 4, batch_first=True)
+        self.act, self.pooled, self.head = nn.GELU(), nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        x, _ = self.rnn(self.act(self.first(x)))
+        return self.head(self.pooled(x[:, 0]))
+
+
+x, mask = torch.randn(3, 4, 5), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+
+
+def layers_of(layers: object, **options: object) -> list[str]:
+    return sl.ActivationMonitor(SmallNetwork(), layers, **options).layers
+
+
+def test_types_and_globs_of_modules_without_children() -> None:
+    model = SmallNetwork()
+    assert layers_of([nn.Conv2d]) == ["conv1", "conv2"]
+    assert layers_of([nn.ReLU, "fc*"]) == ["fc1", "fc2", "relu"]
+    assert layers_of(["rel*"]) == ["relu"]
+    assert layers_of(["*1"]) == ["conv1", "norm1", "fc1"]
+    assert sl.SparsityReg(model, {nn.Conv2d: 0.1, "conv2": 0.2})._strengths == {"conv1": 0.1, "conv2": 0.2}
+    with pytest.raises(ValueError, match="'conv1' is named twice"):
+        sl.SparsityReg(model, {nn.Conv2d: 0.1, "*1": 0.2})
+    with pytest.raises(TypeError, match="not Tensor"):
+        layers_of([Tensor])
+    with pytest.raises(TypeError, match="must be a list"):
+        layers_of(nn.ReLU)
+
+
+def test_what_is_excluded_is_left_out() -> None:
+    assert layers_of(["*"], exclude=["fc*", nn.BatchNorm2d]) == ["conv1", "conv2"]
+    assert layers_of([nn.ReLU, "conv1"], exclude=["rel*"]) == ["conv1"]
+    for kind in (sl.SparsityReg, sl.DecorrReg):
+        assert kind(SmallNetwork(), {"*": 0.1}, exclude=["norm1"]).layers == ["conv1", "conv2", "fc1", "fc2"]
+        with pytest.raises(ValueError, match="excluded"):
+            kind(SmallNetwork(), {"fc1": 0.1}, exclude=["fc1"])
+    for exclude, error in ((["fc9"], ValueError), ("fc1", TypeError), ([nn.GELU], ValueError)):
+        with pytest.raises(error):
+            layers_of(None, exclude=exclude)
+
+
+def test_without_the_head_the_layer_before_it_stays() -> None:
+    model = SmallNetwork().eval()
+    with sl.ActivationMonitor(model, exclude=["fc2", "norm*"]) as monitor:
+        model(torch.randn(2, 3, 6, 6))
+    assert list(monitor.compute()) == monitor.layers == ["conv1", "conv2", "fc1"]
+
+
+def test_an_axis_for_each_layer() -> None:
+    layer = nn.Sequential(nn.Linear(5, 5), nn.GELU())
+    x = torch.randn(3, 5, 5)
+    for dim in ({nn.GELU: 1}, {"1": 1}, {"*": 2, "1": 1}, {layer[1]: 1, "*": 2}):
+        with sl.ActivationMonitor(layer, ["0", "1"], dim=dim) as monitor:
+            output = layer(x)
+        assert_is_reference(monitor.compute()["0"], layer[0](x).movedim(2, 1))
+        assert_is_reference(monitor.compute()["1"], output)
+    for dim, message in (
+        ({"7": 1}, "no layer '7'"),
+        ({"*": 2, nn.GELU: 1}, r"'1' is given the axes \[1, 2\]"),
+        ({"": 1}, "'' is none of the layers 0, 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sl.ActivationMonitor(layer, ["0", "1"], dim=dim)
+    for dim in (True, "1", {"1": 1.0}):
+        with pytest.raises(TypeError, match="dim must be a whole number"):
+            sl.ActivationMonitor(layer, ["0", "1"], dim=dim)
+
+
+def test_a_part_of_an_output() -> None:
+    model = Tagger()
+    expected = model.rnn(model.first(x).relu() * 0 + model.act(model.first(x)))[0]
+    for output in (0, lambda output: output[0] if isinstance(output, tuple) else output):
+        with sl.ActivationMonitor(model, ["first", "rnn"], output=output) as monitor:
+            model(x)
+        assert_is_reference(monitor.compute()["rnn"], expected.movedim(2, 1))
+        assert_is_reference(monitor.compute()["first"], model.first(x).movedim(2, 1))
+        with sl.SparsityReg(model, {"rnn": 1.0}, output=output) as reg:
+            model(x)
+            torch.testing.assert_close(reg(), -f.rfav_entropy(expected, dim=2).mean())
+    attention = nn.MultiheadAttention(6, 2, batch_first=True)
+    y = torch.randn(2, 6, 6)  # as many tokens as channels
+    with sl.ActivationMonitor(attention, [attention], output=0) as monitor:
+        z = attention(y, y, y)[0]
+    assert_is_reference(monitor.compute()[""], z.movedim(2, 1))
+    with (
+        sl.ActivationMonitor(model, ["rnn"], output=3),
+        pytest.raises(TypeError, match="'rnn' returned tuple, without a part 3"),
+    ):
+        model(x)
+
+
+MASKS = {
+    "name": ("attention_mask", mask),
+    "bool": ("attention_mask", mask.bool()),
+    "function": (lambda x, attention_mask: attention_mask == 0, 1 - mask),
+}
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_only_positions_of_the_mask_count(how: str) -> None:
+    model, (which, given) = Tagger(), MASKS[how]
+    counted = {
+        "first": model.first(x)[mask.bool()],
+        "rnn": model.rnn(model.act(model.first(x)))[0][mask.bool()],
+        "pooled": model.pooled(model.rnn(model.act(model.first(x)))[0][:, 0]),
+    }
+    with sl.ActivationMonitor(model, [*counted], mask=which, output=0, maps=3) as monitor:
+        model(x, given)
+        model(x[:1], attention_mask=given[:1])
+    for name, values in counted.items():
+        stats = monitor.compute()[name]
+        values = torch.cat([values, values[: 1 if name == "pooled" else 4]])
+        assert stats.samples == (4 if name == "pooled" else 3)
+        assert_is_reference(_with_samples(stats, len(values)), values)
+    maps = torch.from_numpy(monitor.compute()["first"].maps)
+    torch.testing.assert_close(
+        maps, f.rfav_entropy(model.first(x), dim=2).detach().masked_fill(mask == 0, torch.nan), equal_nan=True
+    )
+    options = {"mask": which, "output": 0}
+    strengths = {"first": 0.5, "pooled": 0.25}
+    for reduction, count in (("mean", mask.sum()), ("sum", 3)):
+        for kind, of in (
+            (sl.SparsityReg, lambda a: -f.rfav_entropy(a)),
+            (sl.VarianceReg, lambda a: f.variance(a) / 2),
+        ):
+            with kind(model, strengths, reduction=reduction, **options) as reg:
+                model(x, given)
+                value = reg()
+            expected = 0.5 * of(counted["first"]).sum() / count + 0.25 * of(counted["pooled"]).mean()
+            torch.testing.assert_close(value, expected)
+            parameters = [*model.first.parameters(), *model.pooled.parameters()]
+            torch.testing.assert_close(
+                torch.autograd.grad(value, parameters),
+                torch.autograd.grad(expected, parameters, retain_graph=True),
+            )
+
+
+def _with_samples(stats: sl.LayerStats, samples: int) -> sl.LayerStats:
+    from dataclasses import replace
+
+    return replace(stats, samples=samples, positions=1)
+
+
+def test_a_mask_that_cannot_be_used_is_refused() -> None:
+    model = Tagger()
+    with pytest.raises(ValueError, match="no argument 'mask'; it has x, attention_mask"):
+        sl.ActivationMonitor(model, mask="mask")
+    encoder = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    with pytest.raises(ValueError, match="src_key_padding_mask of torch is True where nothing counts"):
+        sl.ActivationMonitor(encoder, mask="src_key_padding_mask")
+    for given, error, message in (
+        (
+            mask[:, :3],
+            ValueError,
+            r"'first' has positions \(3, 4\), to which the mask \(3, 3\) does not apply",
+        ),
+        (mask.float(), TypeError, "truth values or integers, not torch.float32"),
+        (mask.tolist(), TypeError, "tensor or None, not list"),
+    ):
+        with sl.ActivationMonitor(model, ["first"], mask="attention_mask") as monitor:
+            with pytest.raises(error, match=message):
+                model(x, given)
+            model(x, mask)
+        assert monitor.compute()["first"].samples == 2
+    with sl.ActivationMonitor(model, ["first"], mask="attention_mask") as monitor:
+        with pytest.raises(ValueError, match="ran outside of its model's forward pass"):
+            model.first(x)
+        model(x)
+    assert monitor.compute()["first"].samples == 3
+    with sl.SparsityReg(model, {"first": 1.0}, mask=lambda x, **_: mask) as reg:
+        model.forward = lambda x: checkpoint(model.first, x, use_reentrant=False)
+        model(x.requires_grad_())
+        with pytest.raises(RuntimeError, match="activation checkpointing"):
+            reg().backward()
+
+
+def test_a_mask_under_the_compiler() -> None:
+    model = Tagger()
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad(), sl.ActivationMonitor(compiled, ["first"], mask="attention_mask") as monitor:
+        compiled(x, mask)
+        compiled(x, mask[[1, 0, 2]])
+    values = torch.cat([model.first(x)[mask.bool()], model.first(x)[mask[[1, 0, 2]].bool()]])
+    assert monitor.compute()["first"].entropy == pytest.approx(f.rfav_entropy(values).mean().item(), rel=1e-5)
