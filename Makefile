@@ -59,7 +59,7 @@ serve: .venv/.installed ## show the book on http://127.0.0.1:8000
 	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
 lock: .venv/.installed ## bring requirements.lock in line with pyproject.toml
-	$(COMPILE) --quiet pyproject.toml --all-extras --output-file requirements.lock
+	$(COMPILE) --quiet pyproject.toml $(foreach extra,study book cluster dev,--extra $(extra)) --output-file requirements.lock
 	echo uv==$(UV) | $(COMPILE) --quiet - --no-annotate --output-file scripts/installer.lock
 
 clean: ## remove the book and the executed notebooks
