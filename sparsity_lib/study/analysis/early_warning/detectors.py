@@ -1,8 +1,8 @@
 """Detectors of overfitting that need no labels, applied to published runs and to runs of another data set.
 
 A detector is a quantity and a margin. It warns when the quantity has left the range of epochs 0 to 4 by more
-than the margin, for two epochs in a row: the registered change-point (`change_points.change_point`) at other margins
-and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_skill`.
+than the margin, for two epochs in a row: the registered change-point (`change_points.change_point`) at other
+margins and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_skill`.
 """
 
 import functools
