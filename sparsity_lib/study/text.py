@@ -12,8 +12,3 @@ def number(value: float, decimals: int = 2, sign: bool = False) -> str:
         if abs(value) > 1e-6:  # 0.00003 is easier read than 3e-05
             text = f"{Decimal(text):{plus}f}"
     return text.replace("-", "−")
-
-
-def unbroken(text: str) -> str:
-    """The text on one line, however narrow its table's column is."""
-    return text.replace(" ", "\u00a0")

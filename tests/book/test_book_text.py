@@ -14,7 +14,7 @@ import pytest
 from sparsity_lib import study
 from sparsity_lib.study.__main__ import _field, _parser
 from sparsity_lib.study.analysis.onset import onset_table
-from sparsity_lib.study.analysis.summary import moment_of_overfitting, only, summary
+from sparsity_lib.study.analysis.summary import only, pilot_onset, summary
 from sparsity_lib.study.experiment import ONLY_OF
 from sparsity_lib.study.recipes import WIDTHS
 
@@ -67,7 +67,7 @@ def test_printed_papermill_lines_name_parameters_that_exist(monkeypatch: pytest.
 
 def test_parameters_on_the_page_of_readings_exist() -> None:
     text = re.sub(r"\{cite(:t)?\}`\w+`", "", (BOOK / "readings.md").read_text())
-    ours, analysis = study.Experiment.model_fields, inspect.signature(moment_of_overfitting).parameters
+    ours, analysis = study.Experiment.model_fields, inspect.signature(pilot_onset).parameters
     named = {}
     for name, value in re.findall(r"`([a-z_]+)(?:=([^`]+))?`", text):
         assert name in ours or name in analysis, name

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from synthetic import curve, many, one, valley
 
-from sparsity_lib.study import StudyError, figures, paper
+from sparsity_lib.study import StudyError, figures
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.figures.style import COLORS, line_style
 from sparsity_lib.study.recipes import NETWORKS
@@ -29,10 +29,6 @@ NOISY = [one(label, seed, label_noise=0.3) for label in ("vanillaNet", "normNet"
 
 def texts(figure: Figure) -> str:
     return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-
-
-def spaced(cell: str) -> str:
-    return cell.replace("\u00a0", " ")
 
 
 def png(figure: Figure) -> bytes:
@@ -211,24 +207,6 @@ def test_accuracy_table_knows_table_3_and_200_epochs():
     found = table["best", "paper"].droplevel(["setting", "source"])
     assert found.dropna().to_dict() == {"AlexNet": 0.3842, "srAlexNet": 0.4682, "sr3Net": 0.5513}
     assert set(found.index[found.isna()]) == {"srAlexNet ×16", "normNet"}
-
-
-def test_all_of_the_papers_table_is_beside_ours():
-    runs = [one("vanillaNet", s) for s in (0, 1)] + [one("sr1Net ×16"), one("varNet"), one("LeNet")]
-    runs += [one("sr2Net ×16"), one("sr2Net"), one("sr3Net ×16"), one("sr3Net λ=1")]
-    table = figures.beside_the_paper(many(runs), "Table 2", "section 4.2")
-    papers, ours = table.xs("the paper"), table.xs("ours").xs("digits, s")
-    theirs = paper.accuracies().query("source != 'Table 3'")
-    assert sorted(papers.to_numpy()[papers.to_numpy() != ""]) == sorted(f"{x:.4f}" for x in theirs.accuracy)
-    best = papers.xs("best", level="accuracy")
-    assert best.loc["cifar100, xxl, Adam", "normNet"] == "0.5292"
-    assert best.loc["cifar100, xxl, 200 epochs"].tolist() == ["", "", "", "", "", "0.5513"]
-    assert ours.loc["n"].to_dict() == {
-        **{"vanillaNet": "2", "dropNet": "", "normNet": "", "sr1Net": "1 ×16"},
-        **{"sr2Net": "1", "sr3Net": ""},  # the paper's strength is there; which of two others is not said
-    }
-    assert spaced(ours.loc["chosen", "vanillaNet"]) == "0.6000 ± 0.0000 (0.6000 to 0.6000)"
-    assert figures.beside_the_paper(None, "Table 3").shape == (3, 4)
 
 
 def test_accuracy_table_has_published_runs_beside():

@@ -19,7 +19,7 @@ from sparsity_lib.study.analysis.onset import (
     smoothed_sd,
 )
 from sparsity_lib.study.analysis.onset_simulation import SHAPES, false_alarms, overfitting, power, simulated
-from sparsity_lib.study.analysis.summary import moment_of_overfitting
+from sparsity_lib.study.analysis.summary import pilot_onset
 
 
 def share(found: Onset) -> float:
@@ -122,7 +122,7 @@ def test_runs_have_a_row_each_whatever_their_length() -> None:
     np.testing.assert_array_equal(table["epoch"], [20, 30, np.nan, np.nan, np.nan])
     assert list(table["seed"]) == [0, 1, 2, 3, 4]
     assert table["rise"].notna().tolist() == [True] * 4 + [False]
-    pilot = moment_of_overfitting(runs.isel(run=slice(2)))
+    pilot = pilot_onset(runs.isel(run=slice(2)))
     np.testing.assert_array_equal(onset(runs)[:2], pilot)
 
 

@@ -71,7 +71,6 @@ MADE: dict[str, Callable[[int], object]] = {
         coherence.outcomes(shrinking(n))
     ),
     "architectures": lambda n: figures.architectures(made(n)[0]),
-    "beside_the_paper": lambda n: figures.beside_the_paper(runs(n), "Table 2"),
     "coherence_curves": lambda n: figures.coherence_curves(shrinking(n)),
     "correlation_histograms": lambda n: figures.correlation_histograms(made(n)[0]),
     "detectors_in_runs": lambda n: figures.detectors_in_runs(watch(runs(n)), NETWORKS),

@@ -18,8 +18,8 @@ from sparsity_lib.study.analysis.significance import holm, one_sided
 from sparsity_lib.study.analysis.summary import (
     SMOOTHING,
     labels,
-    moment_of_overfitting,
     only,
+    pilot_onset,
     summary,
     trained,
 )
@@ -299,7 +299,7 @@ def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame
     thresholds: dict[str, Literal["bootstrap"] | float] = {"bootstrap": "bootstrap", "2 %": 0.02}
     for name, threshold in thresholds.items():
         for sigma in (0.0, SMOOTHING, 2 * SMOOTHING):
-            found = moment_of_overfitting(curves, smoothing=sigma, threshold=threshold)
+            found = pilot_onset(curves, smoothing=sigma, threshold=threshold)
             moments[f"{name}, sigma {sigma:g}"] = found
     rows = []
     for rule, epochs in moments.items():

@@ -1,4 +1,4 @@
-"""What the curves say: moments of overfitting, accuracies, one table of them all.
+"""Curves of runs: selection, accuracies, lowest losses, and one table of them all.
 
 Everything takes `study.curves(runs)`, a data set with dimensions run, layer, split and epoch; an empty one is
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
@@ -23,9 +23,6 @@ LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
 # What networks must share to be set side by side; a network's own strengths and seed come on top. A limit of
 # 0 is all images.
 SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs", "data_seed", "others")
-
-# Of each curve: whether lower is better, and the run file's name for how much worse the end is.
-_CURVES = {"val_loss": (1, "val_loss_rise"), "val_accuracy": (-1, "val_accuracy_drop")}
 
 
 def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:
@@ -93,17 +90,12 @@ def matching(curves: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
     return curves.isel(run=same)
 
 
-def alike(
-    published: xr.Dataset | None, curves: xr.Dataset, ignoring: Sequence[str] = ()
-) -> xr.Dataset | None:
-    """The published runs of the same networks in the same settings as `curves`; None if there are none.
-
-    What is to be ignored of the settings, as `("optimizer", "lr")`, may differ.
-    """
+def alike(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
+    """The published runs of the same networks in the same settings as `curves`; None if there are none."""
     if published is None:
         return None
     both = published.coords.keys() & curves.coords.keys()
-    cell = [name for name in (*SETTING, "label") if name in both and name not in ignoring]
+    cell = [name for name in (*SETTING, "label") if name in both]
     ours = set(_cells(curves, cell))
     found = published.isel(run=[of_run in ours for of_run in _cells(published, cell)])
     return found if found.sizes["run"] else None
@@ -184,37 +176,34 @@ def smoothed(values: xr.DataArray, sigma: float = SMOOTHING) -> xr.DataArray:
     )
 
 
-def best_epoch(curves: xr.Dataset, quantity: str = "val_loss", smoothing: float = SMOOTHING) -> xr.DataArray:
-    """(run): the epoch at which the smoothed validation loss is lowest (or `val_accuracy` highest)."""
-    sign, _ = _curve(quantity)
-    return (sign * smoothed(trained(curves)[quantity], smoothing)).idxmin("epoch")
+def best_epoch(curves: xr.Dataset, smoothing: float = SMOOTHING) -> xr.DataArray:
+    """(run): the epoch at which the smoothed validation loss is lowest."""
+    return smoothed(trained(curves)["val_loss"], smoothing).idxmin("epoch")
 
 
-def moment_of_overfitting(
+def pilot_onset(
     curves: xr.Dataset,
-    quantity: str = "val_loss",
     smoothing: float = SMOOTHING,
     threshold: Literal["bootstrap"] | float = "bootstrap",
 ) -> xr.DataArray:
-    """The epoch after which validation loss (or accuracy) gets worse for good (T10).
+    """Moment of overfitting by the pilot's rule, which knows no noise between epochs (see `onset`; T10).
 
     **Arguments:**
 
-    - `quantity`: `"val_loss"` or `"val_accuracy"`.
     - `smoothing`: width of the Gaussian in epochs; epoch -1 is left out.
-    - `threshold`: `"bootstrap"` counts a moment only if the end is worse by more than the 95 % bootstrap
-      interval over validation images; a number, only if it is worse by more than that share of the value at
-      that epoch (0.02 is 2 %).
+    - `threshold`: `"bootstrap"` counts a moment only if the loss ends higher by more than the 95 % bootstrap
+      interval over validation images; a number, only if by more than that share of the loss at that epoch
+      (0.02 is 2 %).
 
-    **Returns:** (run), in epochs; NaN ("censored") for a run that does not get worse, or whose best epoch is
-    among the last five, which are the end.
+    **Returns:** (run), in epochs; NaN ("censored") for a run whose loss does not rise, or is lowest among the
+    last five epochs, which are the end.
     """
-    _, worse = _curve(quantity)
-    epoch = best_epoch(curves, quantity, smoothing)
+    epoch = best_epoch(curves, smoothing)
     if threshold == "bootstrap":
-        lasts = _at(curves, f"{worse}_low", epoch, smoothing) > 0
+        lasts = _at(curves, "val_loss_rise_low", epoch, smoothing) > 0
     elif isinstance(threshold, float | int) and threshold >= 0:
-        lasts = _at(curves, worse, epoch, smoothing) > threshold * _at(curves, quantity, epoch, smoothing)
+        rise, loss = (_at(curves, name, epoch, smoothing) for name in ("val_loss_rise", "val_loss"))
+        lasts = rise > threshold * loss
     else:
         raise StudyError(f"threshold = {threshold!r}: give 'bootstrap', or a share such as 0.02")
     return epoch.where(lasts & (epoch < curves["epochs"] - LAST))
@@ -224,12 +213,6 @@ def _at(curves: xr.Dataset, name: str, epoch: xr.DataArray, smoothing: float = S
     # Smoothed as the loss is: in a single epoch the loss can jump by more than the rise to be judged. The
     # smoothed ends of the epochs' intervals are, if anything, wider than the smoothed loss's own interval.
     return smoothed(trained(curves)[name], smoothing).sel(epoch=epoch).drop_vars("epoch")
-
-
-def _curve(quantity: str) -> tuple[int, str]:
-    if quantity not in _CURVES:
-        raise StudyError(f"unknown quantity '{quantity}'; known: {', '.join(_CURVES)}")
-    return _CURVES[quantity]
 
 
 def best_accuracy(curves: xr.Dataset) -> xr.DataArray:
@@ -270,15 +253,14 @@ def chosen_accuracy(curves: xr.Dataset) -> xr.DataArray:
 
 
 def summary(curves: xr.Dataset) -> pd.DataFrame:
-    """One row per run: what it is, its accuracies, losses (nats), onsets (epochs) and layers.
+    """One row per run: its identity, accuracies, losses (nats) and layers.
 
-    `best_epoch` is where the smoothed loss is lowest; `val_loss_rise` and `val_accuracy_drop`, with their
-    bootstrap intervals, are how much worse the end is than there (for accuracy: where it is highest). A
-    layer's columns are `<quantity>_<moment>:<layer>` with the moments `start` (before training), `best` (that
+    `best_epoch` is where the smoothed loss is lowest, `val_loss_rise` how much higher the end is. A layer's
+    columns are `<quantity>_<moment>:<layer>` with the moments `start` (before training), `best` (that
     epoch) and `end` (last epoch), on held-out monitor images.
     """
     after = trained(curves)
-    loss_epoch, accuracy_epoch = best_epoch(curves), best_epoch(curves, "val_accuracy")
+    lowest = best_epoch(curves)
     columns = {name: curves[name] for name in identity(curves)}
     columns |= {
         "best_accuracy": best_accuracy(curves),
@@ -286,13 +268,10 @@ def summary(curves: xr.Dataset) -> pd.DataFrame:
         "last_five_accuracy": last_five_accuracy(curves),
         "min_val_loss": after["val_loss"].min("epoch"),
         "last_val_loss": curves["val_loss"].sel(epoch=curves["epochs"] - 1),
-        "best_epoch": loss_epoch,
-        "onset_loss": moment_of_overfitting(curves),
-        "onset_accuracy": moment_of_overfitting(curves, "val_accuracy"),
+        "best_epoch": lowest,
+        "val_loss_rise": _at(curves, "val_loss_rise", lowest),
     }
-    for worse, at in (("val_loss_rise", loss_epoch), ("val_accuracy_drop", accuracy_epoch)):
-        columns |= {name: _at(curves, name, at) for name in (worse, f"{worse}_low", f"{worse}_high")}
-    moments = {"start": -1, "best": loss_epoch, "end": curves["epochs"] - 1}
+    moments = {"start": -1, "best": lowest, "end": curves["epochs"] - 1}
     for quantity in LAYER_QUANTITIES:
         for moment, epoch in moments.items():
             there = curves[quantity].sel(split="monitor").sel(epoch=epoch)

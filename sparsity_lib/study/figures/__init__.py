@@ -24,7 +24,7 @@ from sparsity_lib.study.figures.sparseout import (
     noise_variances,
     penalty_ratios,
 )
-from sparsity_lib.study.figures.tables import accuracies, accuracy_table, beside_the_paper, entropy_table
+from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
 from sparsity_lib.study.figures.warning import detectors_in_runs, gap_curves, warning_leads
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "accuracy_against_compression",
     "accuracy_table",
     "architectures",
-    "beside_the_paper",
     "capacity",
     "coherence_curves",
     "correlation_histograms",

@@ -26,7 +26,6 @@ from sparsity_lib.study.analysis.summary import (
 )
 from sparsity_lib.study.figures.data import INTERVAL, tell
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
-from sparsity_lib.study.text import unbroken
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
@@ -135,15 +134,6 @@ def _table(rows: dict[tuple[str, str, str], dict[tuple[str, str], float]], *name
     return table.set_axis(pd.MultiIndex.from_tuples(table.columns), axis="columns")
 
 
-def _mean_sd_and_interval(values: pd.Series) -> str:
-    told = describe(values)
-    if told.n < 2:
-        return f"{told.mean:.4f}"
-    low, high = np.clip([told.low, told.high], 0, 1)  # no accuracy is beyond
-    parts = f"{told.mean:.4f} ± {told.sd:.4f}", f"({low:.4f} to {high:.4f})"
-    return " ".join(map(unbroken, parts))
-
-
 def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
     run = runs.iloc[0]
     usual = {"lr": paper.LEARNING_RATES[run["optimizer"]], "label_noise": 0, "limit": 0, "others": ""}
@@ -153,38 +143,6 @@ def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
         [theirs[name] == run[name] for name in ("dataset", "size", "optimizer", "epochs")]
     )
     return float(theirs[same]["accuracy"].iloc[0]) if same.any() else np.nan
-
-
-def beside_the_paper(curves: xr.Dataset | None, *sources: str) -> pd.DataFrame:
-    """The paper's accuracies of these `paper.accuracies` sources, all of them, and below them ours.
-
-    Networks as columns; rows are the paper's data sets and sizes, one run each, the best of all epochs, then
-    each setting of `curves` with n and the three accuracies, as `accuracy_table` has them. Of a network that
-    was trained at one strength only, and not the paper's, that strength is said beside n.
-    """
-    theirs = paper.accuracies()
-    theirs = theirs[theirs["source"].isin(sources)]
-    networks = list(dict.fromkeys(theirs["network"]))
-    cells: dict[tuple[str, str, str], dict[str, str]] = {}
-    for row in theirs.itertuples():
-        where = [row.dataset, row.size, *(["Adam"] if row.optimizer == "adam" else [])]
-        where += [f"{row.epochs} epochs"] if row.epochs != paper.EPOCHS else []
-        cells.setdefault(("the paper", ", ".join(where), "best"), {})[row.network] = f"{row.accuracy:.4f}"
-    for title, group in [] if curves is None else settings(curves):
-        table = summary(group)
-        for network in networks:
-            labelled = [label for label in labels(group) if label.split()[0] == network]
-            if network in labelled or len(labelled) == 1:
-                label = network if network in labelled else labelled[0]
-                mine = table[table["label"] == label]
-                told = f"{len(mine)}{label.removeprefix(network)}"
-                cells.setdefault(("ours", title, "n"), {})[network] = told
-                for kind, name in KINDS.items():
-                    cells.setdefault(("ours", title, name), {})[network] = _mean_sd_and_interval(mine[kind])
-    index = pd.MultiIndex.from_tuples(cells, names=["", "data, size", "accuracy"])
-    return pd.DataFrame(
-        [[cell.get(name, "") for name in networks] for cell in cells.values()], index, networks
-    )
 
 
 def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
