@@ -189,7 +189,7 @@ def _once(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> int:
-    """The axis of the output's channels, the first being its samples; an error where it cannot be told."""
+    """The axis of the output's channels, the first being its samples; an error where it cannot be found."""
     _check(name, output)
     axes, shape = output.dim(), tuple(output.shape)
     least = 2 + next((n for kind, n in SPATIAL_AXES.items() if isinstance(module, kind)), 0)
@@ -235,7 +235,7 @@ def _check(name: str, output: Any) -> None:
 
 
 def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
-    """The channels' axis by what the module says of itself; None where that leaves a choice."""
+    """The channels' axis by the module's own attributes; None where that leaves a choice."""
     axes, last = len(shape), isinstance(module, ALSO_LAST)
     first = isinstance(module, tuple(SPATIAL_AXES))
     normalized = getattr(module, "normalized_shape", ())
@@ -256,10 +256,10 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
 
 
 def _width(module: nn.Module) -> int | None:
-    """How many channels the module says it puts out."""
+    """Number of output channels by the module's attributes."""
     normalized = getattr(module, "normalized_shape", ())
-    said = [*normalized] if len(normalized) == 1 else [getattr(module, each, None) for each in WIDTHS]
-    return next((width for width in said if isinstance(width, int)), None)
+    widths = [*normalized] if len(normalized) == 1 else [getattr(module, each, None) for each in WIDTHS]
+    return next((width for width in widths if isinstance(width, int)), None)
 
 
 def _is_torchs_own(module: nn.Module) -> bool:

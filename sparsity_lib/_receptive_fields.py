@@ -1,4 +1,4 @@
-"""What each position of a layer's output sees: of the image, and of the layer's own input."""
+"""Receptive fields: the parts of the image and of a layer's input that each position of its output sees."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ Run = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class ReceptiveField(NamedTuple):
-    """What the `h` rows and `w` columns of a layer's output see: each a first, and one past a last.
+    """The part that the `h` rows and `w` columns of a layer's output see: each a first, and one past a last.
 
     ```python
     field = sl.receptive_fields(model, (3, 32, 32))["conv2"]
@@ -52,7 +52,7 @@ class ReceptiveField(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """What a layer was called with; `input` is its first argument."""
+    """The arguments of a layer's call; `input` is its first argument."""
 
     input: Tensor
     others: tuple[Any, ...]
@@ -62,7 +62,7 @@ class _Call(NamedTuple):
 def receptive_fields(
     model: nn.Module, shape: Sequence[int], layers: Sequence[Key] | None = None
 ) -> dict[str, ReceptiveField]:
-    """What each position of the layers' outputs sees, by layer in the network's order.
+    """Return the part of the input that each position of the layers' outputs sees, by layer in order.
 
     ```python
     fields = sl.receptive_fields(model, (3, 32, 32), ["conv1", "conv2"])
@@ -70,8 +70,8 @@ def receptive_fields(
 
     Found by trying: rows and columns of the input are made NaN one after the other, with the model in
     evaluation mode, on the CPU, in float64; where a NaN comes out, it was seen. So all connections count,
-    whatever their weights, and gaps (of a dilated convolution) count as seen. What normalises over positions,
-    as group norm does, sees its whole input. Of a layer that runs more than once, the last time counts.
+    whatever their weights, and gaps (of a dilated convolution) count as seen. A layer that normalises over
+    positions, as group norm does, sees its whole input. The last run of a layer counts.
 
     Operations that hide a NaN, such as `torch.where` and comparisons, are made to put it out. Whether others
     hide one is checked by changes of a random image: then there is an error. The model is afterwards as it
@@ -86,7 +86,7 @@ def receptive_fields(
 
     **Raises:** `ValueError` for an unknown layer, a shape that is not three positive numbers or that the
     model cannot take, NaN weights, a layer asked for that does not run or puts out anything else, and one
-    whose field cannot be told; `TypeError` for a scripted model.
+    whose field cannot be found; `TypeError` for a scripted model.
     """
     shape = _checked(shape)
     modules = chosen_layers(model, layers)
@@ -127,7 +127,9 @@ def _lent(network: nn.Module) -> Iterator[None]:
     Its hooks are copies, so that those of the library do not take what happens for data.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        raise TypeError("what a scripted model sees cannot be told: give the model that it was made from")
+        raise TypeError(
+            "the receptive fields of a scripted model cannot be found: give the model that it was made from"
+        )
     before = {module: dict(vars(module)) for module in network.modules()}
     try:
         for module, state in before.items():
@@ -212,7 +214,7 @@ class _NaNKept(TorchDispatchMode):
 def _calls(
     network: nn.Module, modules: Mapping[str, nn.Module], x: Tensor
 ) -> tuple[dict[str, _Call], dict[str, Tensor]]:
-    """What the layers that have a field were called with, and their outputs, one number a position."""
+    """Return the arguments of the layers that have a field, and their outputs, one number a position."""
     calls: dict[str, _Call] = {}
     outputs: dict[str, Tensor] = {}
 
@@ -228,9 +230,9 @@ def _calls(
     torch.default_generator.manual_seed(0)  # noise that is always there is then the same each time
     try:
         network(x.clone())
-    except Exception as error:  # whatever somebody's own code raises
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"the model cannot take an input of shape {tuple(x.shape[1:])}: {told}") from error
+    except Exception as error:  # whatever a user's code raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"the model cannot take an input of shape {tuple(x.shape[1:])}: {reason}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -297,7 +299,7 @@ def _seen_along(run: Run, clean: Tensor, axis: int, other: int) -> dict[str, np.
         touched = _changes(run_keeping_nan, clean, undefined, singly, axis, other)
     except Exception:  # as where a mask that is now of floats picks elements
         touched = _changes(run, clean, undefined, singly, axis, other)
-    # What changes with all places before one, or all from there on, a NaN in one of them has to touch.
+    # A NaN at one place has to touch each value that changes with all places before it, or from it on.
     places = torch.arange(len(singly), device="cpu")
     before = torch.stack([places < len(places) * part // CHECKS for part in range(CHECKS)])
     groups = torch.cat([before, ~before])  # the first is empty
@@ -307,8 +309,8 @@ def _seen_along(run: Run, clean: Tensor, axis: int, other: int) -> dict[str, np.
             raise ValueError(f"layer {name!r} puts out something else each time for the same input")
         if (found & ~(groups.double() @ touched[name].double() > 0)).any():
             raise ValueError(
-                f"what layer {name!r} sees cannot be told: some operation on the way to it hides NaN in the "
-                "input, but not a change of it"
+                f"the receptive field of layer {name!r} cannot be found: an operation before it hides NaN in "
+                "the input, but not a change of it"
             )
     return {name: _ranges(found.numpy()) for name, found in touched.items()}
 

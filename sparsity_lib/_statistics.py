@@ -39,7 +39,7 @@ class LayerStats:
     - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
         over samples and positions.
     - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over
-        their channels; NaN for one channel. An entropy that noise has too says nothing but scale. Gaussian
+        their channels; NaN for one channel. An entropy that noise has too shows nothing but scale. Gaussian
         activations themselves have slightly less, at 32 channels by up to 0.03 nats: s is estimated.
     - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
     - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.

@@ -91,7 +91,7 @@ class EntropyDropDetector:
         return [name for name, begins in zip(self._channels, began, strict=True) if begins] or None
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on after an interruption: numbers, lists and dicts alone."""
+        """The state that `load_state_dict` needs after an interruption: numbers, lists and dicts alone."""
         return {"channels": dict(self._channels), **self._falls.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -232,7 +232,7 @@ _OF_A_PAIR: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """What long sums are taken in: float64, which Apple's GPUs lack."""
+    """The type of long sums: float64, which Apple's GPUs lack."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 

@@ -95,7 +95,7 @@ class GradientCoherent:
         require("decay", decay, Real, lambda x: 0 <= x < 1, "in [0, 1)")
         require("start", start, Integral, lambda x: x >= 0, "a whole number of at least 0 steps")
         if isinstance(optimizer, torch.optim.LBFGS):
-            raise ValueError("LBFGS evaluates several gradients a step: which are coherent cannot be told")
+            raise ValueError("LBFGS evaluates several gradients a step: which are coherent is undefined")
         if any("lr" not in group for group in optimizer.param_groups):
             raise ValueError(f"{type(optimizer).__name__} has no learning rate lr to scale l1 and l2 by")
         self._optimizer = optimizer
@@ -125,7 +125,7 @@ class GradientCoherent:
             handle.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs beside the optimizer's own state; the settings are not part of it."""
+        """The state that a resumed training needs on top of the optimizer's; without the settings."""
         averages = {
             index: self._averages[parameter]
             for index, parameter in enumerate(self._parameters())
@@ -260,7 +260,7 @@ class GradientCoherent:
         return weights
 
     def _due(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
-        """Those of them that this step concerns, and their gradients."""
+        """The parameters that this step concerns, and their gradients."""
         due = {weight: weight.grad for weight in self._regularised(group) if weight.grad is not None}
         if any(gradient.is_sparse for gradient in due.values()):
             raise ValueError("sparse gradients are not supported: leave their parameters out by parameters=")
@@ -273,7 +273,7 @@ def soft_threshold_(weights: list[Tensor], threshold: Tensor) -> None:
 
 
 def _cosine(one: list[Tensor], other: list[Tensor]) -> Tensor:
-    """Of the angle between two lists of tensors, each taken as one vector; NaN if one is zero."""
+    """Cosine of the angle between two lists of tensors, each taken as one vector; NaN if one is zero."""
     exact = exact_dtype(one[0].device)
     one, other = _scaled(one), _scaled(other)
     norms = [torch.stack(torch._foreach_norm(tensors)).to(exact).norm() for tensors in (one, other)]

@@ -33,8 +33,8 @@ class ActivationMonitor(Attachable):
 
     Nothing is kept per batch: sums stay on the layer's device until `compute`. It sees a layer's output
     before an in-place ReLU can overwrite it, changes neither outputs nor random state, and works under
-    `no_grad` and in training. What activation checkpointing repeats in backward is not counted again, and
-    what is no forward pass of data is not counted at all: exporting, tracing, the meta device, `vmap` and
+    `no_grad` and in training. Passes that activation checkpointing repeats in backward are not counted again,
+    and passes without data are not counted at all: exporting, tracing, the meta device, `vmap` and
     other transforms of `torch.func`, and the capture of a CUDA graph, whose replays no hook sees.
     torch.compile breaks its graph at each of the layers (with fullgraph=True it refuses); nn.DataParallel is
     refused.
@@ -78,7 +78,7 @@ class ActivationMonitor(Attachable):
 
         **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1 or `maps` < 0; `TypeError`
         for `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError` for an output in
-        which the channel axis cannot be told, that the mask does not fit, or whose number of channels
+        which the channel axis cannot be found, that the mask does not fit, or whose number of channels
         changed, and `TypeError` for one
         that is not a dense tensor of floating point.
         """

@@ -28,7 +28,7 @@ Reduction = Literal["mean", "sum"]
 
 
 class _ActivationPenalty(Attachable):
-    """A penalty on layers' outputs; a subclass says what it is at each position."""
+    """A penalty on layers' outputs; a subclass defines it at each position."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class _ActivationPenalty(Attachable):
 
         **Raises:** `ValueError` for an unknown or repeated layer, axis, strength, reduction or mask;
         `TypeError` for `nn.DataParallel`. The forward pass raises `ValueError` for an output in which the
-        channel axis cannot be told, or that the mask does not fit, and `TypeError` for one that is not a
+        channel axis cannot be found, or that the mask does not fit, and `TypeError` for one that is not a
         dense tensor of floating point.
         """
         functional.one_of("reduction", reduction, get_args(Reduction))

@@ -34,7 +34,7 @@ EDGES = np.arange(-201, 202, 2) / 200  # of 201 bins about -1.00, -0.99 ... 1.00
 
 @runtime_checkable
 class Writer(Protocol):
-    """What is asked of a writer: three methods of `torch.utils.tensorboard.SummaryWriter`."""
+    """The interface of a writer: three methods of `torch.utils.tensorboard.SummaryWriter`."""
 
     def add_scalar(self, tag: str, value: float, step: int, /) -> Any:
         """Take one value of a curve."""
@@ -146,7 +146,7 @@ def sheet(pictures: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def _correlations(layer: str, module: nn.Module, center: functional.Center) -> np.ndarray | None:
-    """Of each pair of filters once, `(pairs,)`; None for a layer without two filters."""
+    """Values of each pair of filters once, `(pairs,)`; None for a layer without two filters."""
     if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or len(filters := filters_of(module)) < 2:
         return None
     correlation = functional.filter_correlation(filters, center)

@@ -1,4 +1,4 @@
-"""What others write is mended for those who use a keyboard or a screen reader.
+"""HTML of the theme and of Sphinx, mended for readers who use a keyboard or a screen reader.
 
 A table of pandas scrolls by itself where it is wide, so it can be focused, and the empty cells of its head
 are no headings. An entry of the references is an item of their list, not of a role that no longer exists.

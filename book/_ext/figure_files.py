@@ -1,6 +1,6 @@
 """Below the caption of each figure of a notebook: links to its data as CSV and to the executed notebook.
 
-The data are those that the figure's output carries. A picture of another page has them beside it, in a file
+The data are those that the figure's output carries. A picture of another page has them next to it, in a file
 of the same name that ends in `.csv`; a figure without data has no link to any.
 """
 
@@ -49,7 +49,7 @@ def _carried(notebook: Path) -> dict[str, str]:
 
 
 def _beside(figure: nodes.figure, folder: Path) -> str | None:
-    """The data beside a figure's picture, whose path is from `folder`; None if there are none."""
+    """The data of a figure's picture, whose path is from `folder`; None if there are none."""
     paths = ((folder / image["uri"]).with_suffix(".csv") for image in figure.findall(nodes.image))
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
 

@@ -1,4 +1,4 @@
-"""MathJax from the installed package `sphinx-mathjax-offline`: one file beside the pages, no CDN.
+"""MathJax from the installed package `sphinx-mathjax-offline`: one file next to the pages, no CDN.
 
 In `_static` the file would be loaded by every page, and would put a library into this repository.
 """

@@ -56,8 +56,8 @@ def notebook_settings(root: Path) -> list[str]:
     for page in sorted((root / "book" / "experiments").glob("*.ipynb")):
         made_from = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("made_from", {})
         given = made_from.get("parameters", {})
-        said = ", ".join(f"`{name} = {value}`" for name, value in given.items()) or "its own defaults"
-        rows.append((page.stem, said, f"`{made_from.get('notebook', 'unknown')}`"))
+        values = ", ".join(f"`{name} = {value}`" for name, value in given.items()) or "its own defaults"
+        rows.append((page.stem, values, f"`{made_from.get('notebook', 'unknown')}`"))
     return table("What each notebook was executed with.", ("notebook", "parameters", "source"), rows)
 
 
@@ -124,27 +124,27 @@ def _grouped(
 
 
 def faults(root: Path) -> list[str]:
-    """What `make faults` tried and lost, and on what."""
-    told = json.loads((root / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
+    """Trials and losses of `make faults`, and its machine."""
+    measured = json.loads((root / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
     rows: list[Row] = []
-    for fault, tried in itertools.groupby(told["rows"], lambda row: (row["fault"], row["must hold"])):
+    for fault, tried in itertools.groupby(measured["rows"], lambda row: (row["fault"], row["must hold"])):
         for number, row in enumerate(tried):
-            said = ("", "") if number else fault  # once
-            rows.append((*said, row["where"], row["trials"], row["losses"]))
-    machine = told["machine"]
+            names = ("", "") if number else fault  # once
+            rows.append((*names, row["where"], row["trials"], row["losses"]))
+    machine = measured["machine"]
     caption = f"Faults, as tested on {machine['system']} with Python {machine['python']}."
     return table(caption, ("what happens", "what must hold", "to", "trials", "losses"), rows)
 
 
 def workflow_overhead(root: Path) -> list[str]:
-    """What `python -m benchmarks.workflow` measured."""
-    told = json.loads((root / "benchmarks" / "workflow.json").read_text(encoding="utf-8"))
+    """Measurements of `python -m benchmarks.workflow`."""
+    measured = json.loads((root / "benchmarks" / "workflow.json").read_text(encoding="utf-8"))
     rows = [
         (row["how"], row["jobs"], f"{row['runs_per_job']} runs", percent(row["cost"] / row["runs_per_job"]))
-        for row in told["rows"]
+        for row in measured["rows"]
     ]
-    machine = told["machine"]
-    caption = f"What a job costs beside its runs, on {machine['device']}; runs of the laptop's main grid."
+    machine = measured["machine"]
+    caption = f"Cost of a job on top of its runs, on {machine['device']}; runs of the laptop's main grid."
     return table(
         caption, ("jobs through", "jobs measured", "a job holds", "cost, in shares of its runs"), rows
     )
@@ -172,10 +172,10 @@ def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
             self.env.note_reread()  # files come and go between builds
             holder = nodes.container()
             try:
-                told = make(Path(self.env.srcdir).parent)
+                made = make(Path(self.env.srcdir).parent)
             except StudyError as error:  # a damaged file
                 raise self.error(str(error)) from None
-            lines = StringList(told, source=make.__name__)
+            lines = StringList(made, source=make.__name__)
             self.state.nested_parse(lines, self.content_offset, holder)
             return holder.children
 

@@ -24,8 +24,8 @@ class HeatmapExplorer(Explorer):
     - `playing`: whether the epochs are stepped through
 
     With another recording, what it lacks becomes its first layer, its last image, its nearest epoch; one of
-    other images cannot be beside it. Maps of a layer have one colour scale in all recordings in which it has
-    as many channels, for all images and epochs. What a position sees of the image is outlined there if
+    other images cannot be shown with it. Maps of a layer have one colour scale in all recordings in which it
+    has as many channels, for all images and epochs. The receptive field of a position is outlined there if
     `Recording.fields` is given; the moment of overfitting is marked on the curves if `Recording.onset` is.
 
     Args:
@@ -37,7 +37,7 @@ class HeatmapExplorer(Explorer):
 
     Raises:
         ValueError: no recordings, or one without epochs; no such run, layer, image, measure or epoch (the
-            line says which there are).
+            line names those that there are).
         TypeError: something in `recordings` is not a `Recording`.
     """
 

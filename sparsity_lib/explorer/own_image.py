@@ -130,7 +130,7 @@ class ImageExplorer(ipywidgets.VBox):
         for file in change["new"]:
             try:
                 self.show(io.BytesIO(file["content"]))
-            except Exception as error:  # also whatever somebody's own module raises
+            except Exception as error:  # also whatever a user's module raises
                 self._say(f"{file['name']}: {_first_line(error)}")
 
     def _say(self, text: str) -> None:
@@ -226,13 +226,13 @@ def _too_large(found: str) -> ValueError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]  # a bare assert says nothing
+    return (str(error) or type(error).__name__).splitlines()[0]  # a bare assert has no message
 
 
 def _unreadable(error: Exception) -> ValueError:
     formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-    told = "" if isinstance(error, Image.UnidentifiedImageError) else f": {_first_line(error)}"
-    return ValueError(f"it cannot be read as an image ({formats}){told}")
+    reason = "" if isinstance(error, Image.UnidentifiedImageError) else f": {_first_line(error)}"
+    return ValueError(f"it cannot be read as an image ({formats}){reason}")
 
 
 def _fitted(image: Tensor, size: Sequence[int]) -> Tensor:

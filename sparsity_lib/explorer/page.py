@@ -1,4 +1,4 @@
-"""An explorer as HTML that needs nothing beside it: a still picture, and the scripts that replace it."""
+"""An explorer as HTML that needs no other file: a still picture, and the scripts that replace it."""
 
 import hashlib
 import html
@@ -26,7 +26,7 @@ _STYLE = """\
 
 
 def module() -> str:
-    """The explorer's ES module: this folder's files as one, since a Blob cannot import the file beside it.
+    """The explorer's ES module: this folder's files as one, since a Blob cannot import a second file.
 
     It exports its default alone: anywidget would take a `render` of that name for all there is.
     """

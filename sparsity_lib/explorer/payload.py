@@ -1,4 +1,4 @@
-"""What an explorer shows, as JSON: curves, and maps at their native size, packed.
+"""Contents of an explorer, as JSON: curves, and maps at their native size, packed.
 
 Maps are bytes, `low + step * byte` nats, as differences from epoch to epoch, gzipped, in base64; images are
 bytes and histograms 16-bit words, gzipped, in base64. Equal runs give equal text.
@@ -26,8 +26,8 @@ def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict
     """The networks as the explorer's module reads them.
 
     They are `{runs, images, measures, setting, colours, waiting}`. `images` holds each set of images once,
-    `runs[i]["images"]` says which is the run's. Layers of the same name and number of channels D share one
-    colour scale in nats, by measure. `waiting` is said as long as there are no runs.
+    `runs[i]["images"]` names the run's. Layers of the same name and number of channels D share one
+    colour scale in nats, by measure. `waiting` is shown as long as there are no runs.
     """
     measures = [m for m in MEASURES if all(m in layer.maps for one in shown for layer in one.layers.values())]
     scales = _scales(shown, measures)
@@ -110,7 +110,7 @@ def _maps(layer: RecordedLayer, measure: str) -> dict[str, Any]:
 
 
 def _seen(one: Recording, name: str) -> dict[str, Any] | None:
-    """What each row and each column of positions sees, first and last, in shares of image and of input."""
+    """The part that each row and column of positions sees, first and last, as shares of image and input."""
     if not (field := one.fields.get(name)):
         return None
 

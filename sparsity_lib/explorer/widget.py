@@ -20,7 +20,7 @@ class NotThereError(ValueError, traitlets.TraitError):
 
 
 class Explorer(anywidget.AnyWidget):
-    """Entropy maps of networks; `waiting` is said until there are any.
+    """Entropy maps of networks; `waiting` is shown until there are any.
 
     What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
 
@@ -31,7 +31,7 @@ class Explorer(anywidget.AnyWidget):
     - `epoch`: one whose maps are kept; -1 is before training
     - `playing`: whether the epochs are stepped through
 
-    Setting one to what does not exist raises `NotThereError`, a `ValueError`, whose line says what does.
+    Setting one to what does not exist raises `NotThereError`, a `ValueError`, whose line names what does.
     """
 
     _esm = module()
@@ -71,7 +71,7 @@ class Explorer(anywidget.AnyWidget):
             return []
         if name == "run":
             return range(len(self.data["runs"]))
-        if name == "beside":  # maps of different images say nothing side by side
+        if name == "beside":  # maps of different images cannot be compared
             return [i for i, run in enumerate(self.data["runs"]) if run["images"] == self._entry["images"]]
         if name == "measure":
             return list(self.data["measures"])
@@ -120,7 +120,7 @@ class Explorer(anywidget.AnyWidget):
         return {**data, "text/html": self.as_html()}, metadata
 
     def as_html(self) -> str:
-        """The explorer as a part of a page that needs nothing beside it, showing what is shown now."""
+        """The explorer as a part of a page that needs no other file, as it is shown now."""
         if not self.data["runs"]:
             return f"<p>{html.escape(self.data['waiting'])}</p>"
         layer = next(layer for layer in self._entry["layers"] if layer["name"] == self.layer)

@@ -32,7 +32,15 @@ ORDER = [
         "analysis",
         "claims",
     ),
-    *("language", "figures", "tensorboard", "explorers", "", "__main__"),  # "" is the study's __init__.py
+    *(
+        "language",
+        "figures",
+        "findings",
+        "tensorboard",
+        "explorers",
+        "",
+        "__main__",
+    ),
 ]
 
 

@@ -23,7 +23,7 @@ def knockout_area(curves: xr.Dataset) -> xr.DataArray:
 
     The area below accuracy over the share silenced, by the trapezoid rule, divided by the accuracy without
     silencing and by the largest share: 1 where nothing is lost. The more of a layer is needed, the smaller it
-    is. Of the runs in which it was measured.
+    is, in the runs in which it was measured.
     """
     accuracy = having(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=watched(curves))
     kept = accuracy / accuracy.sel(knocked_out=0)

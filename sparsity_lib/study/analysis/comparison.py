@@ -20,9 +20,9 @@ COMPARED = ("chosen_accuracy", "min_val_loss", "val_loss_rise")
 
 
 class Description(NamedTuple):
-    """Of several values: how many, mean, SD, the mean's 95 % t interval, and how many were missing.
+    """Description of several values: number, mean, SD, the mean's 95 % t interval, and the number missing.
 
-    NaN where too few values tell: SD and interval of one value, everything of none.
+    NaN where values are too few: SD and interval of one value, everything of none.
     """
 
     n: int
@@ -60,7 +60,7 @@ def describe(values: ArrayLike) -> Description:
 def prediction_interval(
     values: ArrayLike, m: int = 1, level: float = 0.95, pooled: tuple[float, int] | None = None
 ) -> tuple[float, float]:
-    """Where the mean of `m` new runs falls with probability `level`, told from these runs' values.
+    """Where the mean of `m` new runs falls with probability `level`, by these runs' values.
 
     Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
     (NaN, NaN) for fewer than two values, or no degree of freedom.
@@ -90,7 +90,7 @@ def paired(
     interval `low` to `high`, and the number of pairs `dropped`.
 
     **Raises:** `StudyError` for an unknown label or quantity, for pairs that are missing (naming the seeds)
-    unless they are to be dropped, and for two runs that differ in nothing the table says.
+    unless they are to be dropped, and for two runs that differ in nothing in the table.
     """
     table = _table(runs)
     _known("quantity", quantity, list(table.columns))
@@ -202,9 +202,9 @@ def against_published(
     """Whether each fresh run falls inside the prediction interval of the published runs of its cell.
 
     **Returns:** one row per fresh run and quantity: its setting, label and seed, `value`, the interval `low`
-    to `high` told from `n` published runs, `inside`, and `by_chance`, the probability of being outside if
+    to `high` of `n` published runs, `inside`, and `by_chance`, the probability of being outside if
     nothing differs: its sum is the number expected outside. NA where fewer than two published runs are there.
-    A published run that is among the fresh ones is not held against itself.
+    A published run that is among the fresh ones is not compared with itself.
     """
     new, old = _table(fresh), _table(published)
     old = old[~old["run"].isin(new["run"])]
@@ -260,5 +260,5 @@ def _setting(table: pd.DataFrame) -> list[str]:
 
 def _known(what: str, name: str, known: list[str]) -> None:
     if name not in known:
-        told = [each for each in known if ":" not in each]  # not every layer's
-        raise StudyError(f"unknown {what} '{name}'; known: {', '.join(told)}")
+        shown = [each for each in known if ":" not in each]  # not every layer's
+        raise StudyError(f"unknown {what} '{name}'; known: {', '.join(shown)}")

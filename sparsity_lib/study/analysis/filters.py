@@ -85,7 +85,7 @@ def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3), seed: int = 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    # Of so small tensors, several threads make a hundred times slower work on a busy machine.
+    # For so small tensors, several threads make a hundred times slower work on a busy machine.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

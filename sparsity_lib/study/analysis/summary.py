@@ -20,7 +20,7 @@ LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop u
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
 LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
 
-# What networks must share to be set side by side; a network's own strengths and seed come on top. A limit of
+# Fields that networks must share to be compared; a network's own strengths and seed come on top. A limit of
 # 0 is all images.
 SETTING = ("dataset", "size", "limit", "label_noise", "optimizer", "lr", "epochs", "data_seed", "others")
 
@@ -72,11 +72,13 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     trained(curves)
     fields = [name for name in SETTING if name in curves.coords]
     frame = pd.DataFrame({name: curves[name].to_numpy() for name in fields})
-    told = {"dataset", "size", "label_noise"} | {n for n in fields if n == "others" or frame[n].nunique() > 1}
-    told |= {"limit"} if "limit" in fields and frame["limit"].any() else set()
+    named = {"dataset", "size", "label_noise"} | {
+        n for n in fields if n == "others" or frame[n].nunique() > 1
+    }
+    named |= {"limit"} if "limit" in fields and frame["limit"].any() else set()
     order = frame.assign(size=frame["size"].map(ALL_SIZES.index)).sort_values(fields).index
     return [
-        (_title(frame.loc[group.index[0], sorted(told)]), curves.isel(run=group.index.to_numpy()))
+        (_title(frame.loc[group.index[0], sorted(named)]), curves.isel(run=group.index.to_numpy()))
         for _, group in frame.loc[order].groupby(fields, sort=False)
     ]
 

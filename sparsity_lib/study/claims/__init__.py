@@ -130,9 +130,9 @@ def load(path: Path = REGISTRATION) -> Ledger:
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValidationError, TypeError) as error:
-        told = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        place = ".".join(map(str, told["loc"]))
-        raise StudyError(f"{path}: {place}: {str(told['msg']).splitlines()[0]}") from None
+        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        place = ".".join(map(str, fault["loc"]))
+        raise StudyError(f"{path}: {place}: {str(fault['msg']).splitlines()[0]}") from None
 
 
 def published() -> list[xr.Dataset]:

@@ -136,7 +136,7 @@ def _by_seed(values: pd.Series, runs: Runs) -> pd.Series:
 
 
 def plans(test: Criterion, cell: Cell) -> list[Runs]:
-    """What a test compares in a cell: ids by seed of one network, or of two networks or sizes."""
+    """The runs that a test compares in a cell: ids by seed of one network, or of two networks or sizes."""
     found = [registered_ids(label, cell) for label in test.networks]
     return [*found, registered_ids(test.network, smaller(cell))] if test.kind == "sizes" else found
 
@@ -153,7 +153,7 @@ def networks_of(cell: Cell, ledger: Ledger) -> dict[str, Runs]:
 
 
 def measure_of(test: Criterion) -> Measure:
-    """What a test needs of each run: of runs, not of pairs."""
+    """The values that a test needs of each run: of runs, not of pairs."""
     if test.kind == "lead":
         return lambda curves: onset(curves) - change_point(test, curves)
     if test.kind == "change":

@@ -13,7 +13,7 @@ from sparsity_lib.study.errors import StudyError
 RESAMPLES = 2_000
 _AT_ONCE = 100  # resamples, to spare memory
 
-# Of a quantity: the outcome of each image, and the moments whose values are added and subtracted.
+# By quantity: the outcome of each image, and the moments whose values are added and subtracted.
 _OUTCOMES: dict[str, tuple[str, dict[str, int]]] = {
     "accuracy": ("image_correct", {"chosen": 1}),
     "val_loss_rise": ("image_loss", {"last": 1, "lowest_loss": -1}),

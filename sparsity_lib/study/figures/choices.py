@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from sparsity_lib.study.analysis import choices, filters
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.figures.data import INTERVAL, tell
-from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
+from sparsity_lib.study.figures.data import INTERVAL, record
+from sparsity_lib.study.figures.panels import ZERO, name_rows, recorded_dot
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, legend, line_style
 
 _RESPONSES = {
@@ -46,7 +46,7 @@ def reading_effects(table: pd.DataFrame) -> Figure:
         for row in effects[effects["quantity"] == quantity].itertuples():
             of = {"quantity": words, "reading": row.reading, "network": row.network}
             at = rows.index((row.reading, row.network))
-            told_dot(ax, at, row, line_style(row.network)["color"], of)
+            recorded_dot(ax, at, row, line_style(row.network)["color"], of)
         ax.axvline(0, **ZERO)
         ax.set_title(words)
         ax.xaxis.set_major_locator(MaxNLocator(3))
@@ -72,16 +72,16 @@ def response_curve(table: pd.DataFrame) -> Figure:
             ax.axhspan(none.low, none.high, color="0.85", linewidth=0)
             ax.axhline(none.mean, color="0.5", linewidth=1.2)
             numbers = {"value": none.mean, "low": none.low, "high": none.high}
-            tell(ax, INTERVAL, quantity=words, network="vanillaNet", **numbers)
+            record(ax, INTERVAL, quantity=words, network="vanillaNet", **numbers)
         of = {"quantity": words, "network": "sr2Net"}
         found = [describe(runs[quantity]) for _, runs in mine.groupby("strength")]
         x = mine["strength"].unique()
         means, lows, highs = ([getattr(each, name) for each in found] for name in ("mean", "low", "high"))
         ax.plot(x, means, color=COLORS["sr2Net"], marker="o", markersize=5)
         ax.vlines(x, lows, highs, color=COLORS["sr2Net"])
-        tell(ax, INTERVAL, **of, strength=x, value=means, low=lows, high=highs)
+        record(ax, INTERVAL, **of, strength=x, value=means, low=lows, high=highs)
         ax.scatter(mine["strength"], mine[quantity], s=26, color=COLORS["sr2Net"], marker="_", alpha=0.6)
-        tell(ax, "a seed", **of, strength=mine["strength"], seed=mine["seed"], value=mine[quantity])
+        record(ax, "a seed", **of, strength=mine["strength"], seed=mine["seed"], value=mine[quantity])
         ax.set_xscale("log")
         ax.set_title(words)
     fig.supxlabel("λ of the dense layer; conv layers have it times the profile's factor")
@@ -105,7 +105,7 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
     for y, row in enumerate(tuned.itertuples()):
         of = {"regulariser": row.family, "strength": row.strength, "network": row.network}
         color = line_style(row.network)["color"]
-        told_dot(ax, y, row, color, of | {"chosen": row.chosen}, hollow=not row.chosen)
+        recorded_dot(ax, y, row, color, of | {"chosen": row.chosen}, hollow=not row.chosen)
     for y, (family, following) in enumerate(zip(tuned["family"], tuned["family"][1:], strict=False)):
         if family != following:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)
@@ -134,7 +134,7 @@ def decorrelation_descents(descents: pd.DataFrame) -> Figure:
         here = descents[descents["filters"] == kind]
         ax.axvline(here["before"].iloc[0], color="0.45", linestyle="--", linewidth=1.4)
         _penalties(ax, here, "after", filters=kind)
-        tell(ax, "before", filters=kind, value=here["before"].iloc[0])
+        record(ax, "before", filters=kind, value=here["before"].iloc[0])
         ax.set_title(kind)
     before = Line2D([], [], color="0.45", linestyle="--", label="before")
     fig.supxlabel("mean |c| after the descent")
@@ -164,7 +164,7 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
             mean = kept[kept["label"] == network][f"correlation:{center}"].mean()
             style = {"color": COLORS[network], "linestyle": _NOT_DECORRELATED[network]}
             ax.axvline(mean, **style, linewidth=1.4, zorder=1)
-            tell(ax, "mean", **of, network=network, value=mean)
+            record(ax, "mean", **of, network=network, value=mean)
         ax.set_title(f"mean removed: {_CENTERS[center]}")
     axes[0].set_xlim(left=0)
     fig.supxlabel("mean |c| of conv1's filters at the end")
@@ -186,7 +186,7 @@ def _penalties(ax: Axes, table: pd.DataFrame, quantity: str, **of: str) -> None:
             if intervals:
                 ax.hlines(at, here["low"], here["high"], color=_SHADES[penalty], linewidth=1.2)
             cell = of | {"centre": _CENTERS[center], "penalty": penalty}
-            tell(ax, INTERVAL if intervals else "after", **cell, value=here[quantity], **intervals)
+            record(ax, INTERVAL if intervals else "after", **cell, value=here[quantity], **intervals)
             ax.scatter(here[quantity], at, s=36, marker=_MARKERS[penalty], color=_SHADES[penalty], zorder=2)
     ax.set_yticks(range(len(_CENTERS)), list(_CENTERS.values()))
     ax.set_ylim(len(_CENTERS) - 0.5, -0.5)

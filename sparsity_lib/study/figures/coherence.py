@@ -28,7 +28,7 @@ from sparsity_lib.study.analysis.other_papers.coherence import (
 from sparsity_lib.study.analysis.summary import SMOOTHING, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.curves import BAND
-from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH, figure
 
 _COLORS = {NONE: "#000000", ALWAYS: "#D55E00", DELAYED: "#0072B2", GATED: "#009E73"}
@@ -82,8 +82,8 @@ def _curve(ax: Axes, values: xr.Dataset, of: dict[str, str]) -> None:
     color, (name,) = _COLORS[of["way"]], values.data_vars
     each = smoothed(trained(values)[name])
     mean, low, high = each.mean("run"), each.min("run"), each.max("run")
-    tell(ax, "mean", **of, epoch=mean["epoch"], value=mean)
-    tell(ax, "lowest and highest seed", **of, epoch=low["epoch"], low=low, high=high)
+    record(ax, "mean", **of, epoch=mean["epoch"], value=mean)
+    record(ax, "lowest and highest seed", **of, epoch=low["epoch"], low=low, high=high)
     ax.fill_between(low["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
     ax.plot(mean["epoch"], mean, color=color)
 
@@ -157,7 +157,7 @@ def _plain_band(ax: Axes, runs: pd.DataFrame, quantity: str, of: dict[str, str])
     ax.axhline(plain.mean, color="0.5", linewidth=1.2, zorder=1)
     if plain.n > 1:
         ax.axhspan(plain.low, plain.high, color="0.85", linewidth=0, zorder=0)
-    tell(ax, INTERVAL, **of, way=NONE, n=plain.n, value=plain.mean, low=plain.low, high=plain.high)
+    record(ax, INTERVAL, **of, way=NONE, n=plain.n, value=plain.mean, low=plain.low, high=plain.high)
 
 
 def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[str, str]) -> None:
@@ -175,7 +175,7 @@ def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[s
         )
     ax.vlines(strengths * shift, low, high, color=color, linewidth=1.3)
     n = [each.n for each in found]
-    tell(ax, INTERVAL, **of, strength=strengths, n=n, most_guess=guess, value=mean, low=low, high=high)
+    record(ax, INTERVAL, **of, strength=strengths, n=n, most_guess=guess, value=mean, low=low, high=high)
 
 
 @figure
@@ -206,7 +206,7 @@ def pulls(table: pd.DataFrame) -> Figure:
             ax.plot(strengths, mean, color=_COLORS[ALWAYS], marker=marker, markersize=5, linestyle=style)
             ax.vlines(strengths, low, high, color=_COLORS[ALWAYS], linewidth=1.3)
             of = {"regulariser": term, "gradient": words}
-            tell(ax, INTERVAL, **of, strength=strengths, value=mean, low=low, high=high)
+            record(ax, INTERVAL, **of, strength=strengths, value=mean, low=low, high=high)
         _level([ax], table, term)
         ax.set_yscale("log")
         _plain_numbers(ax.yaxis)
@@ -246,7 +246,7 @@ def accuracy_against_compression(table: pd.DataFrame) -> Figure:
             alpha=0.8,
         )
         of = {"regulariser": term or NONE, "way": way}
-        tell(
+        record(
             ax,
             "a run",
             **of,

@@ -22,7 +22,7 @@ from sparsity_lib.study.analysis.summary import (
     trained,
 )
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.figures.data import tell
+from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import SMOOTHED, falling_log, panel_grid, wrapped
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
@@ -101,11 +101,11 @@ def entropy_curves(
             if quantity != "sd":
                 most = float(np.log(group["channels"].sel(layer=layer).max()))
                 ax.axhline(most, color="0.55", linestyle=":", linewidth=1)
-                tell(ax, "ln D", quantity=rows[quantity], layer=layer, value=most)
+                record(ax, "ln D", quantity=rows[quantity], layer=layer, value=most)
             for label, moment in moments.items():
                 ax.axvline(moment, **line_style(label) | {"linewidth": 0.9}, alpha=0.8)
     for label, moment in moments.items():
-        tell(axes[0, 0], "median moment of overfitting", quantity="epoch", network=label, value=moment)
+        record(axes[0, 0], "median moment of overfitting", quantity="epoch", network=label, value=moment)
     lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
     for ax in axes[:2, 0]:  # one scale, so that the two entropies can be compared by eye
         ax.set_ylim(max(lowest, 0), float(np.log(group["channels"].max())) * 1.04)
@@ -135,7 +135,7 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             ax.plot(x, y, **line_style(label))
             quantity = f"validation loss (nats), {SMOOTHED} as the training loss is"
             of = {"setting": title, "network": label, "quantity": quantity}
-            tell(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
+            record(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
         falling_log(ax)
@@ -163,14 +163,14 @@ def _curve(
     ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, thin: bool = False, **of: str
 ) -> None:
     # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second,
-    # which is told as `between`
+    # which is recorded as `between`
     values, *banded = curves
     style, mean = line_style(label), values.mean("run")
     of = {**of, "network": label}
-    tell(ax, "mean", **of, epoch=mean["epoch"], runs=values.count("run"), value=mean)
+    record(ax, "mean", **of, epoch=mean["epoch"], runs=values.count("run"), value=mean)
     for seeds in banded:
         low, high = seeds.min("run"), seeds.max("run")
-        tell(ax, between, **of, epoch=seeds["epoch"], runs=seeds.count("run"), low=low, high=high)
+        record(ax, between, **of, epoch=seeds["epoch"], runs=seeds.count("run"), low=low, high=high)
         ax.fill_between(seeds["epoch"], low, high, color=style["color"], alpha=0.16, linewidth=0)
     if thin:
         style["linewidth"] = 0.8

@@ -1,6 +1,6 @@
 """The numbers that a figure shows, as one long table from which a reader can draw it again.
 
-A figure's function tells each series where it draws it: an artist knows its coordinates, and neither the
+A figure's function records each series where it draws it: an artist knows its coordinates, and neither the
 network that its colour stands for nor what a band goes between.
 """
 
@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 INTERVAL = "mean and 95 % interval"
 MOST_POSITIONS = 8000  # of a figure's maps, which come to some 200 kB
 _NUMBERS = ["value", "low", "high"]
-_told: WeakKeyDictionary[Any, list[pd.DataFrame]] = WeakKeyDictionary()  # by figure
+_recorded: WeakKeyDictionary[Any, list[pd.DataFrame]] = WeakKeyDictionary()  # by figure
 
 
-def tell(ax: Axes, drawn: str, **columns: Any) -> None:
+def record(ax: Axes, drawn: str, **columns: Any) -> None:
     """Note what is `drawn` on `ax`: `columns` are of one length, or single values that hold for all rows.
 
     `value`, and `low` and `high` where there is a band or an interval, are what the figure shows; the other
@@ -28,22 +28,22 @@ def tell(ax: Axes, drawn: str, **columns: Any) -> None:
     """
     arrays = np.broadcast_arrays(*(np.atleast_1d(each) for each in columns.values()))
     rows = pd.DataFrame({"drawn": drawn} | dict(zip(columns, arrays, strict=True)))
-    _told.setdefault(ax.get_figure(), []).append(rows)
+    _recorded.setdefault(ax.get_figure(), []).append(rows)
 
 
-def tell_map(ax: Axes, drawn: str, values: ArrayLike, **columns: Any) -> None:
+def record_map(ax: Axes, drawn: str, values: ArrayLike, **columns: Any) -> None:
     """Note a picture of `values` (rows, columns), or (rows, columns, channels): a row for each number."""
     values = np.asarray(values)
     axes = np.indices(values.shape).reshape(values.ndim, -1)
     position = dict(zip(("row", "column", "channel"), axes, strict=False))
-    tell(ax, drawn, **columns, **position, value=values.ravel())
+    record(ax, drawn, **columns, **position, value=values.ravel())
 
 
 def table(figure: Figure) -> pd.DataFrame | None:
-    """What was told of `figure`: a row per point, its numbers in the last columns; None if nothing was."""
-    if figure not in _told:
+    """Return the recorded data of `figure`: a row per point, numbers in the last columns; else None."""
+    if figure not in _recorded:
         return None
-    rows = pd.concat(_told[figure], ignore_index=True)
+    rows = pd.concat(_recorded[figure], ignore_index=True)
     numbers = [name for name in _NUMBERS if name in rows]
     words = rows.columns.difference(numbers, sort=False)
     return rows.dropna(subset=numbers, how="all")[[*words, *numbers]]
@@ -58,7 +58,7 @@ def csv(figure: Figure) -> str | None:
 
 
 def offer(figure: Figure) -> None:
-    """Let the output of `figure` in a notebook carry its table beside the picture, which IPython adds."""
+    """Let the output of `figure` in a notebook carry its table with the picture, which IPython adds."""
     if text := csv(figure):
         figure._repr_mimebundle_ = partial(_bundle, text)  # type: ignore[attr-defined]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.panels import ZERO, dot
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 
@@ -74,7 +74,7 @@ def _panel(ax: Axes, mine: pd.DataFrame, words: str) -> None:
             color = line_style(row.networks)["color"]
             dot(ax, (row.mean, y), (row.low, row.high), color, hollow=not row.low * row.high > 0)
             of = {"quantity": words, "setting": setting, "networks": row.networks, "n": row.n}
-            tell(ax, INTERVAL, **of, value=row.mean, low=row.low, high=row.high)
+            record(ax, INTERVAL, **of, value=row.mean, low=row.low, high=row.high)
         y += 1
 
 

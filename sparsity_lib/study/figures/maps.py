@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sparsity_lib.study.analysis.random_filters import welch_bound
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.figures.data import MOST_POSITIONS, tell_map
+from sparsity_lib.study.figures.data import MOST_POSITIONS, record_map
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.results import label
@@ -53,15 +53,15 @@ def heatmap_strip(
     all_maps = {
         layer: run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown) for layer in layers
     }
-    told = sum(maps.size for maps in all_maps.values()) <= MOST_POSITIONS
+    complete = sum(maps.size for maps in all_maps.values()) <= MOST_POSITIONS
     step, left, head = 1.08, 2.0, 0.85  # maps are 1 x 1, right of the image and the layers' names
     width, height = left + step * len(shown) + 0.85, head + step * len(layers)
     fig, ax = plt.subplots(figsize=(WIDTH, WIDTH * height / width))
     fig.subplots_adjust(left=0, right=1, bottom=0, top=1)
     ax.axis("off")
     _picture(ax, pictures.isel(image=image).to_numpy())
-    if told:
-        tell_map(ax, "image", pictures.isel(image=image))
+    if complete:
+        record_map(ax, "image", pictures.isel(image=image))
     for column, epoch in enumerate(shown):
         text = f"epoch {epoch}" if column == 0 else str(epoch)
         ax.text(left + step * column + 0.5, -0.08, text.replace("-", "−"), ha="center", va="bottom")
@@ -78,10 +78,10 @@ def heatmap_strip(
         for column, values in enumerate(maps.to_numpy()):
             x = left + step * column
             colours = ax.imshow(values, cmap="viridis", norm=norm, extent=(x, x + 1, top + 1, top))
-            if told:
-                tell_map(ax, "entropy (nats)", values, layer=layer, epoch=shown[column])
-        beside = ((left + step * len(shown) + 0.06) / width, 1 - (top + 0.97 + head) / height)
-        bar = fig.colorbar(colours, cax=fig.add_axes((*beside, 0.12 / width, 0.94 / height)))
+            if complete:
+                record_map(ax, "entropy (nats)", values, layer=layer, epoch=shown[column])
+        place = ((left + step * len(shown) + 0.06) / width, 1 - (top + 0.97 + head) / height)
+        bar = fig.colorbar(colours, cax=fig.add_axes((*place, 0.12 / width, 0.94 / height)))
         bar.ax.tick_params(labelsize=8, length=2, pad=1)
         bar.ax.yaxis.set_major_locator(MaxNLocator(3))
     ax.set(xlim=(0, width), ylim=(height - head, -head), aspect="equal")

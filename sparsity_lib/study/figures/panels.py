@@ -1,4 +1,4 @@
-"""What several figures draw alike: grids of panels, means with their intervals, rows of names."""
+"""Parts of several figures: grids of panels, means with their intervals, rows of names."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from sparsity_lib.study.analysis.comparison import Description
 from sparsity_lib.study.analysis.summary import SMOOTHING
-from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH
 
 SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
@@ -53,16 +53,16 @@ def dot(
     ax.errorbar(*at, **known, color=color, marker=marker, markersize=5, markerfacecolor=face, linewidth=1.3)
 
 
-def told_dot(
+def recorded_dot(
     ax: Axes, y: float, each: Description, color: str, of: dict[str, Any], *, hollow: bool = False
 ) -> None:
-    """`dot` of a description in the row y, and its numbers told as those `of` something."""
+    """`dot` of a description in the row y, with its numbers recorded as those `of` something."""
     dot(ax, (each.mean, y), (each.low, each.high), color, hollow=hollow)
-    tell(ax, INTERVAL, **of, n=each.n, value=each.mean, low=each.low, high=each.high)
+    record(ax, INTERVAL, **of, n=each.n, value=each.mean, low=each.low, high=each.high)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
-    """The names beside the rows 0, 1, ... from above."""
+    """The names of the rows 0, 1, ... from above."""
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)

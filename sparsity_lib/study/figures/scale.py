@@ -16,7 +16,7 @@ from sparsity_lib.study.analysis import capacity as capacities
 from sparsity_lib.study.analysis import noise_curve as noise
 from sparsity_lib.study.analysis import random_filters
 from sparsity_lib.study.analysis.summary import labels, watched
-from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.panels import ZERO, dot
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
@@ -41,7 +41,7 @@ def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
         style, of = line_style(label), {"network": label, "layer": layer}
         mean = runs["observed"].mean("run")
         left.plot(mean["epoch"], mean, **style)
-        tell(left, "mean", quantity="entropy / ln D", **of, epoch=mean["epoch"], value=mean)
+        record(left, "mean", quantity="entropy / ln D", **of, epoch=mean["epoch"], value=mean)
         for _, run in runs.sortby("seed").isel(run=slice(SEEDS)).groupby("run"):
             one, of_run = run.squeeze("run", drop=True), of | {"seed": int(run["seed"].item())}
             line, dots = (one.isel(epoch=slice(None, None, step)) for step in (LINES, DOTS))
@@ -49,7 +49,7 @@ def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
             right.scatter(dots["scale"], dots["scale_free"], s=3, color=style["color"], linewidths=0)
             for name, points in (("observed", line), ("scale_free", dots)):
                 quantity = {"quantity": f"{_ENTROPIES[name]} / ln D", "epoch": points["epoch"]}
-                tell(right, "a run", **of_run, **quantity, sd=points["scale"], value=points[name])
+                record(right, "a run", **of_run, **quantity, sd=points["scale"], value=points[name])
     right.set_xscale("log")
     _noise(right, int(curves["channels"].sel(layer=layer).max()), layer)
     left.set_ylim(0, 1.03)
@@ -73,7 +73,7 @@ def _noise(ax: Axes, channels: int, layer: str) -> None:
     sd = np.geomspace(low, high, 200)
     share = functional.noise_entropy(sd, channels).numpy() / np.log(channels)
     ax.plot(sd, share, color="0.85", linewidth=8, zorder=0, solid_capstyle="butt")
-    tell(ax, "Gaussian noise", quantity="entropy / ln D", layer=layer, sd=sd, value=share)
+    record(ax, "Gaussian noise", quantity="entropy / ln D", layer=layer, sd=sd, value=share)
     ax.set_xlim(low, high)
 
 
@@ -103,7 +103,7 @@ def noise_residuals(curves: xr.Dataset, layers: Sequence[str] = ()) -> Figure:
                 color = line_style(label)["color"]
                 ax.scatter(table["sd"], table["residual"], s=4, color=color, linewidths=0)
                 of = {"noise": f"SD: {kind}", "layer": layer, "network": label, "seed": table["seed"]}
-                tell(ax, "a run", **of, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
+                record(ax, "a run", **of, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
             ax.axhline(0, **ZERO)
             ax.set_xscale("log")
             ax.xaxis.set_minor_formatter(NullFormatter())
@@ -134,9 +134,9 @@ def filter_correlations(curves: xr.Dataset, center: str = "filters") -> Figure:
     lines = table.groupby("layer", sort=False)[["expected", "welch"]].first()
     for x, (expected, welch) in enumerate(lines.to_numpy()):
         ax.hlines(expected, x - 0.45, x + 0.45, color="0.2", linestyle="--", linewidth=1.1)
-        tell(ax, "random filters", layer=layers[x], value=expected)
+        record(ax, "random filters", layer=layers[x], value=expected)
         if welch:
-            tell(ax, "Welch: rms is at least this", layer=layers[x], value=welch)
+            record(ax, "Welch: rms is at least this", layer=layers[x], value=welch)
             ax.hlines(welch, x - 0.45, x + 0.45, color="0.2", linestyle=":", linewidth=1.3)
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
@@ -185,7 +185,7 @@ def _upright(
     for x, row in enumerate(rows.itertuples()):
         color = line_style(label)["color"]
         dot(ax, (x + shift, row.mean), (row.low, row.high), color, upright=True, hollow=hollow)
-    tell(
+    record(
         ax,
         INTERVAL,
         **of,

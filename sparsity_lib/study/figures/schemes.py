@@ -19,7 +19,7 @@ from sparsity_lib.models import WIDTHS
 from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.figures.data import tell, tell_map
+from sparsity_lib.study.figures.data import record, record_map
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
@@ -152,8 +152,8 @@ def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
     pixels = pictures.isel(image=image).to_numpy()
     _map(axes["image"], pixels[..., 0] if pixels.shape[-1] == 1 else pixels, "image")
     _map(axes["input"], seen.mean(0).numpy(), f"input of {layer}\n(mean of channels)")
-    tell_map(axes["image"], "image", pixels)
-    tell_map(axes["input"], f"input of {layer} (mean of channels)", seen.mean(0))
+    record_map(axes["image"], "image", pixels)
+    record_map(axes["input"], f"input of {layer} (mean of channels)", seen.mean(0))
     scale = pixels.shape[0] / seen.shape[1]
     _box(axes["image"], [scale * (c + 0.5) - 0.5 for c in center], [scale * side for side in kernel])
     _box(axes["input"], center, kernel)
@@ -162,12 +162,12 @@ def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
     for name, values, when in (("before", before, "before training"), ("after", after, f"epoch {last}")):
         shown = _map(axes[name], values, f"entropy of {layer},\n{when}", cmap="viridis", norm=norm)
         _box(axes[name], (y, x), (1, 1))
-        tell_map(axes[name], f"entropy of {layer} (nats)", values, when=when)
+        record_map(axes[name], f"entropy of {layer} (nats)", values, when=when)
     fig.colorbar(shown, ax=axes["after"], label="nats", shrink=0.75)
     axes["vector"].bar(np.arange(1, len(vector) + 1), vector.numpy(), color="#0072B2")
     axes["vector"].axhline(0, color="0.3", linewidth=0.8)
     place = {"when": "before training", "row": y, "column": x}
-    tell(
+    record(
         axes["vector"], f"activation of {layer}", **place, filter=np.arange(1, len(vector) + 1), value=vector
     )
     entropy, most = float(functional.rfav_entropy(vector[None])), float(np.log(len(vector)))
@@ -215,7 +215,7 @@ def _box(ax: Axes, center: Sequence[float], sides: Sequence[float]) -> None:
 
 
 def widths_table() -> pd.DataFrame:
-    """TSR's Table 1: filters and neurons by size, ours beside the paper's, and the number of parameters.
+    """TSR's Table 1: filters and neurons by size, ours and the paper's, and the number of parameters.
 
     Parameters are counted in vanillaNet for images of 3 x 32 x 32 and 100 classes, as CIFAR-100's.
     """

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.figures.data import INTERVAL, tell
-from sparsity_lib.study.figures.panels import ZERO, name_rows, told_dot
+from sparsity_lib.study.figures.data import INTERVAL, record
+from sparsity_lib.study.figures.panels import ZERO, name_rows, recorded_dot
 from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure
 from sparsity_lib.study.language import outcomes
 from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
@@ -42,7 +42,7 @@ def noise_variances(table: pd.DataFrame) -> Figure:
         ax.plot(mine["magnitude"], mine["expected"], color=color)
         ax.plot(mine["magnitude"], mine["measured"], color=color, marker="o", markersize=5, linestyle="")
         for drawn in ("expected", "measured"):
-            tell(ax, drawn, noise=label, magnitude=mine["magnitude"], value=mine[drawn])
+            record(ax, drawn, noise=label, magnitude=mine["magnitude"], value=mine[drawn])
     ax.set(xscale="log", yscale="log", xlabel="|a|", ylabel="variance of the noise")
     _legend(
         fig,
@@ -65,7 +65,7 @@ def penalty_ratios(table: pd.DataFrame) -> Figure:
         ax.plot(x, mine["ratio"], color=_shade(label), marker="o", markersize=4, linestyle="")
         ax.vlines(x, mine["low"], mine["high"], color=_shade(label), linewidth=1.3)
         numbers = {"value": mine["ratio"], "low": mine["low"], "high": mine["high"]}
-        tell(ax, INTERVAL, noise=label, shift=mine["shift"], **numbers)
+        record(ax, INTERVAL, noise=label, shift=mine["shift"], **numbers)
     ax.axhline(1, **ZERO)
     ax.set(
         xscale="log", xlabel="SD of the shift of the logit", ylabel="increase of the loss\nover the penalty"
@@ -92,8 +92,8 @@ def language_curves(curves: xr.Dataset) -> Figure:
             ax.plot(epoch, mean, color=_shade(label))
             ax.fill_between(epoch, low, high, color=_shade(label), alpha=0.13, linewidth=0)
             of = {"bits": title, "noise": label, "epoch": epoch}
-            tell(ax, "mean", **of, value=mean)
-            tell(ax, "lowest and highest of the seeds", **of, low=low, high=high)
+            record(ax, "mean", **of, value=mean)
+            record(ax, "lowest and highest of the seeds", **of, low=low, high=high)
         ax.set_title(title)
     ends = [float(values.sel(epoch=1).max()) for values in panels.values() if 1 in values["epoch"]]
     if ends:
@@ -125,7 +125,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
         for ax, (name, words) in zip(row, outcomes.OF_OUTPUTS.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
-                told_dot(
+                recorded_dot(
                     ax,
                     y,
                     each,

@@ -15,7 +15,7 @@ from sparsity_lib.study.figures import data
 
 WIDTH = 7.4  # inches; 740 px of the book's text at 100 px an inch
 
-# Okabe and Ito's palette, told apart by colour-blind readers and in grey.
+# Okabe and Ito's palette, distinct for colour-blind readers and in grey.
 COLORS = {
     "vanillaNet": "#000000",
     "dropNet": "#E69F00",

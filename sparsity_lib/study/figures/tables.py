@@ -24,7 +24,7 @@ from sparsity_lib.study.analysis.summary import (
     settings,
     summary,
 )
-from sparsity_lib.study.figures.data import INTERVAL, tell
+from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH, figure, line_style
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
@@ -37,7 +37,7 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
     """A tick per seed, the mean and its 95 % t interval, of each network's three accuracies (T18).
 
     Diamonds are the paper's values, where the setting is the paper's. With `published`, bars show where one
-    new run falls with 95 % probability, told from the published ones.
+    new run falls with 95 % probability, by the published ones.
     """
     panels, papers = settings(curves), paper.accuracies()
     some = False  # of the paper's values
@@ -60,7 +60,7 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
                 ax.scatter(
                     [value], [y + _OFFSETS["best_accuracy"]], s=34, color="black", marker="D", zorder=4
                 )
-                tell(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
+                record(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
                 some = True
             for kind in KINDS:
                 of = {"setting": title, "network": label, "accuracy": KINDS[kind]}
@@ -68,7 +68,7 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
                 if (of_peers := peers[peers["label"] == label][kind]).size > 1:
                     low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
                     ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
-                    tell(ax, "published: 95 % prediction", **of, low=low, high=high)
+                    record(ax, "published: 95 % prediction", **of, low=low, high=high)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
@@ -92,14 +92,14 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
 
 def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, of: dict[str, str]) -> None:
     values, color = runs[kind], line_style(of["network"])["color"]
-    told = describe(values)
-    low, high = np.clip([told.low, told.high], 0, 1)
-    if told.n > 1:
+    found = describe(values)
+    low, high = np.clip([found.low, found.high], 0, 1)
+    if found.n > 1:
         ax.plot([low, high], [y, y], color=color, linewidth=1.4)
-    tell(ax, INTERVAL, **of, value=told.mean, low=low, high=high)
+    record(ax, INTERVAL, **of, value=found.mean, low=low, high=high)
     ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
-    tell(ax, "a seed", **of, seed=runs["seed"], value=values)
-    ax.scatter([told.mean], [y], s=42, color=color, marker=_MARKERS[kind], zorder=3)
+    record(ax, "a seed", **of, seed=runs["seed"], value=values)
+    ax.scatter([found.mean], [y], s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 
 def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> pd.DataFrame:

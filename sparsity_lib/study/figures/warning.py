@@ -16,7 +16,7 @@ from sparsity_lib.study.analysis.early_warning.detectors import Watched
 from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.summary import labels, smoothed, trained
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.figures.data import tell
+from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, name_rows
 from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
 
@@ -58,20 +58,20 @@ def _run(column: Sequence[Axes], watched: Watched, place: int) -> None:
     loss = smoothed(trained(watched.curves)["val_loss"].isel(run=[place]))[0]
     column[0].plot(loss["epoch"], loss, **style)
     words = f"validation loss (nats), {SMOOTHED}"
-    tell(column[0], "run", **of, quantity=words, epoch=loss["epoch"], value=loss)
+    record(column[0], "run", **of, quantity=words, epoch=loss["epoch"], value=loss)
     for ax, detector in zip(column[1:], _ROWS, strict=True):
         values = np.abs(watched.signals[detector][place])
         epoch = np.arange(len(values))
         ax.plot(epoch, values, **style)
-        tell(ax, "run", **of, quantity=_ROWS[detector].replace("\n", " "), epoch=epoch, value=values)
+        record(ax, "run", **of, quantity=_ROWS[detector].replace("\n", " "), epoch=epoch, value=values)
         changed = watched.moments(detector).loc[place, "changed"]
         if np.isfinite(changed):
             ax.scatter([changed], [values[int(changed)]], **_CHANGED)
-            tell(ax, "warning", **of, quantity=detector, epoch=changed, value=values[int(changed)])
+            record(ax, "warning", **of, quantity=detector, epoch=changed, value=values[int(changed)])
     if np.isfinite(run["onset"]):
         for ax in column:
             ax.axvline(run["onset"], **_ONSET)
-        tell(column[0], "moment of overfitting", **of, quantity="epoch", value=run["onset"])
+        record(column[0], "moment of overfitting", **of, quantity="epoch", value=run["onset"])
     column[0].set_title(run["network"], fontsize=9.5)
 
 
@@ -105,8 +105,8 @@ def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Fig
             text = " / ".join(str(count) for count in three)
             ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
             of = {"data": name, "network": network, "detector": detector}
-            tell(ax, "lead of a warning (epochs)", **of, seed=mine["seed"], value=leads)
-            tell(ax, "runs", **of, outcome=list(three.index), value=three)
+            record(ax, "lead of a warning (epochs)", **of, seed=mine["seed"], value=leads)
+            record(ax, "runs", **of, outcome=list(three.index), value=three)
         ax.axvline(0, **ZERO)
         ax.set_title(name, loc="left", fontsize=10)
         name_rows(ax, names)
@@ -137,12 +137,12 @@ def gap_curves(curves: xr.Dataset) -> Figure:
                 mean = signs[sign].sel(layer=layer)[(curves["label"] == label).to_numpy()].mean("run")
                 ax.plot(mean["epoch"], mean, **line_style(label) | {"linewidth": 1.2})
                 of = {"quantity": f"{sign} (nats)", "layer": layer, "network": label}
-                tell(ax, "mean", **of, epoch=mean["epoch"], value=mean)
+                record(ax, "mean", **of, epoch=mean["epoch"], value=mean)
     for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
         upper.set_title(layer)
         margin = gap.MARGIN * float(np.log(curves["channels"].sel(layer=layer).max()))
         ax.axhspan(-margin, margin, color="0.92", zorder=0)
-        tell(ax, "margin", quantity="gap (nats)", layer=layer, low=-margin, high=margin)
+        record(ax, "margin", quantity="gap (nats)", layer=layer, low=-margin, high=margin)
     axes[0, 0].set_ylim(bottom=0)
     fig.supxlabel("epoch")
     legend(fig, names, (Patch(color="0.92"), f"±{100 * gap.MARGIN:g} % of ln D"))

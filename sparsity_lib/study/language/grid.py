@@ -88,7 +88,7 @@ def run_all(
     return [run for experiment in experiments if (run := runs.find(experiment, folder))]
 
 
-def _train_one(experiment: LanguageExperiment, tell: Report, stop: Stop, folder: str | Path | None) -> None:
+def _train_one(experiment: LanguageExperiment, report: Report, stop: Stop, folder: str | Path | None) -> None:
     def stop_if_asked(record: object) -> None:
         if stop():
             raise Stopped(f"{experiment.id}: stopped; nothing of it is kept")

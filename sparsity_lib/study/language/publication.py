@@ -54,7 +54,7 @@ def publish(profile: str, source: str | Path | None = None, replace: bool = Fals
 
 
 def verify() -> list[str]:
-    """What is wrong with `results/language/`, one line each: files missing, changed or unlisted."""
+    """List the faults of `results/language/`, one line each: files missing, changed or unlisted."""
     return wrong_sums(folder_of(), _files(), "published language models")
 
 

@@ -123,7 +123,7 @@ def curves(which: Sequence[LanguageRun]) -> xr.Dataset:
     """The runs' curves in one data set with dimensions run, layer and epoch.
 
     A run that is shorter, or has fewer layers, has NaN there. The coordinates of `run` say what was trained
-    (`label` and `setting` tell cells apart; `experiment` and `provenance` are all of it, in JSON).
+    (`label` and `setting` distinguish cells; `experiment` and `provenance` are all of it, in JSON).
     """
     if not which:
         raise StudyError(

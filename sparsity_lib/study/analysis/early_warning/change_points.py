@@ -13,7 +13,7 @@ from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study.analysis.summary import trained
 from sparsity_lib.study.errors import StudyError
 
-# Of the claims; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
+# The claims' settings; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
 PATIENCE = 2  # epochs in a row
 
@@ -41,7 +41,7 @@ def change_point(
     """(run): the epoch at which the entropy is known to have fallen; NaN where it does not fall.
 
     The second of the first two epochs in a row, from epoch 5 on, at which it lies below the lowest of its
-    values in epochs 0 to 4 by more than `margin`, a share of ln D. Of perplexity sparsity, the same of a rise
+    values in epochs 0 to 4 by more than `margin`, a share of ln D. Perplexity sparsity has to rise
     above the highest. No later epoch and no loss is used.
     """
     values = of_layers(trained(curves), quantity, layers).transpose("run", "epoch")

@@ -1,4 +1,4 @@
-"""Entropy on training images against entropy on held-out ones, and how much each says about overfitting.
+"""Entropy on training images against entropy on held-out ones, and the relation of each to overfitting.
 
 The *gap* is the entropy on training images less that on as many held-out ones, the *level* is the latter;
 both in nats, by layer.
@@ -16,12 +16,12 @@ from sparsity_lib.study.analysis.summary import LAST, layers_of, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import LAYERS, TARGETED
 
-FEWEST = 5  # seeds: ranks of fewer tell little
+FEWEST = 5  # seeds: ranks of fewer show little
 MARGIN = 0.05  # of ln D: within it, the registration counts a change of entropy as none
 
 
 class RankCorrelations(NamedTuple):
-    """Of `rank_correlations`: mean size for the `gap` and the `level`, their `difference` and its interval.
+    """Result of `rank_correlations`: mean size for `gap` and `level`, their `difference` and its interval.
 
     `low` to `high` is the 95 % bootstrap interval over `seeds` seeds, each with a run of all `networks`.
     """

@@ -54,7 +54,7 @@ def logistic_increases(
     the logistic function. The part of the loss that is linear in the shift, whose mean is 0, is subtracted
     from the draws, which so need not be as many.
 
-    **Returns:** columns q, shift, ratio (1: as the approximation says), and the ratio's 95 % interval, low to
+    **Returns:** columns q, shift, ratio (1: as in the approximation), and the ratio's 95 % interval, low to
     high.
     """
     rows = []

@@ -13,7 +13,7 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
 
     The means are of held-out images at the last epoch: `sparsity`, the perplexity sparsity, in [0, 1];
     `scale_free`, the scale-free entropy in units of ln D; `log_sd`, the logarithm of the activations' SD. The
-    last two tell sparsity from scale, which moves the first as well.
+    last two separate sparsity from scale, which moves the first as well.
     """
     parts = []
     for title, group in settings(curves):
