@@ -56,7 +56,12 @@ def stand_in(name: str) -> nbformat.NotebookNode:
         for which in ("", "-again")
     ]
     wide = pd.DataFrame([["a wide cell"] * 30], index=["row"]).to_html()
-    text = f"# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`, [T10](#t10)."
+    cells = nbformat.read(ROOT / f"notebooks/{name}.ipynb", 4).cells
+    labels = [label for cell in cells for label in re.findall(r"^\(\S+\)=$", cell.source, re.MULTILINE)]
+    text = (
+        "\n".join(labels)
+        + f"\n# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`, [T10](#t10)."
+    )
     cells = [
         v4.new_markdown_cell(text),
         *(
@@ -76,8 +81,8 @@ def stand_in(name: str) -> nbformat.NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
-    """The pages, built by the documented command from stand-in notebooks, a run and a damaged file."""
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages, built by the documented command from stand-in notebooks."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(
         BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
@@ -90,9 +95,6 @@ def book(tmp_path_factory: pytest.TempPathFactory, tiny_run: study.Run) -> Path:
             path.parent.mkdir(exist_ok=True)
             nbformat.write(stand_in(path.stem), path)
     shutil.copytree(ROOT / "benchmarks", root / "benchmarks", ignore=shutil.ignore_patterns("*.py", "__*"))
-    (root / "runs").mkdir()
-    shutil.copy(tiny_run.path, root / "runs")
-    (root / "runs/damaged.nc").write_bytes(tiny_run.path.read_bytes()[:3000])
 
     first_line = (ROOT / "_config.yml").read_text().splitlines()[0]
     program, *arguments = shlex.split(first_line.removeprefix("# Build: "))
