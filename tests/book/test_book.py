@@ -58,10 +58,8 @@ def stand_in(name: str) -> nbformat.NotebookNode:
     wide = pd.DataFrame([["a wide cell"] * 30], index=["row"]).to_html()
     cells = nbformat.read(ROOT / f"notebooks/{name}.ipynb", 4).cells
     labels = [label for cell in cells for label in re.findall(r"^\(\S+\)=$", cell.source, re.MULTILINE)]
-    text = (
-        "\n".join(labels)
-        + f"\n# Stand-in for {name}\n\n{{numref}}`fig-{name}`, {{eq}}`eq-entropy`, {{cite}}`tsr`, [T10](#t10)."
-    )
+    text = "\n".join(labels) + f"\n# Stand-in for {name}\n\n{{numref}}`fig-{name}`, "
+    text += "{eq}`eq-entropy`, {cite}`tsr`, [T10](#t10)."
     cells = [
         v4.new_markdown_cell(text),
         *(
@@ -230,7 +228,7 @@ def test_data_are_written_as_the_output_carries_them(book: Path) -> None:
 
 def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -> None:
     text = article(read(book)["environment"]).get_text(" ", strip=True)
-    for fact in (tiny_run.provenance["numerics"], "damaged.nc", "profile = desktop", "vanillaNet"):
+    for fact in (tiny_run.provenance["numerics"], "profile = desktop", "vanillaNet"):
         assert fact in text
     assert f"torch {tiny_run.provenance['torch'].partition('+')[0]}" in text
 
