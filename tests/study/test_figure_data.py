@@ -238,7 +238,7 @@ def test_a_notebook_shows_the_picture_and_carries_the_data() -> None:
     assert "text/csv" not in formatter.format(figures.architectures(file("vanillaNet")))[0]
 
 
-def test_series_of_different_lengths_cannot_be_told() -> None:
+def test_series_of_different_lengths_are_refused() -> None:
     axes = Figure().subplots()
     with pytest.raises(ValueError, match="shape mismatch"):
-        data.tell(axes, "mean", epoch=[1, 2, 3], value=[1.0, 2.0])
+        data.record(axes, "mean", epoch=[1, 2, 3], value=[1.0, 2.0])
