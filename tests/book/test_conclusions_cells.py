@@ -44,6 +44,20 @@ def test_two_cores_train_twelve_of_the_papers_48_cells(cells: pd.DataFrame) -> N
     assert trained_here.loc[trained_here["status"] != "complete", "inside"].isna().all()
 
 
+def test_sr2_overfits_later_and_less_on_cifar100() -> None:
+    published = claims.published()
+    runs = onset.onset_table(
+        scorecard.curves_of_cells(published, dataset="cifar100", size="s", optimizer="sgd")
+    )
+    plain, penalised = (runs[runs["label"] == name] for name in ("vanillaNet", "sr2Net"))
+    assert len(plain)
+    assert len(penalised)
+    assert penalised["epoch"].notna().all()
+    assert penalised["epoch"].min() > plain["epoch"].max()
+    assert penalised["excess"].min() > 0.05
+    assert penalised["excess"].max() < 0.5 * plain["excess"].min()
+
+
 def test_two_small_networks_of_the_paper_lie_far_below_its_plain_one(cells: pd.DataFrame) -> None:
     small = cells[(cells["size"] == "s")].set_index("network")["paper"]
     for network in ("dropNet", "sr1Net"):
