@@ -6,15 +6,19 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import fsdp
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 import sparsity_lib as sl
 from sparsity_lib.integrations import scalars_of_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="torch before 2.6"),
+]
 
 STRENGTHS = {"0": 1.0, "2": 0.5}
 
@@ -26,8 +30,8 @@ def network() -> nn.Sequential:
 
 def sharded() -> nn.Sequential:
     mesh, net = init_device_mesh("cpu", (2,)), network()
-    fully_shard(net[0], mesh=mesh)
-    return fully_shard(net, mesh=mesh)
+    fsdp.fully_shard(net[0], mesh=mesh)
+    return fsdp.fully_shard(net, mesh=mesh)
 
 
 def images() -> Tensor:
