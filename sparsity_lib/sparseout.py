@@ -16,6 +16,7 @@ from sparsity_lib._settings import require
 __all__ = ["Sparseout", "sparseout"]
 
 Gradient = Literal["exact", "reused"]
+GRADIENTS: tuple[Gradient, ...] = get_args(Gradient)  # torch.compile before 2.5 does not trace `get_args`
 _ROOTS = {0.5: 1, 0.25: 2}  # how many square roots in a row an exponent is
 
 
@@ -187,5 +188,5 @@ def _power(base: Tensor, exponent: float) -> Tensor:
 def _check(p: float, q: float, gradient: str) -> None:
     require("p", p, Real, lambda x: 0 <= x < 1, "in [0, 1)")
     require("q", q, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
-    if gradient not in get_args(Gradient):
-        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(get_args(Gradient))}")
+    if gradient not in GRADIENTS:
+        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(GRADIENTS)}")
