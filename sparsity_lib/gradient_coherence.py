@@ -141,8 +141,7 @@ class GradientCoherent:
         """
         if missing := sorted({"steps", "averages"} - state.keys()):
             raise ValueError(f"this is not a state of GradientCoherent: it lacks {', '.join(missing)}")
-        parameters = self._parameters()
-        averages = {}
+        parameters, averages = self._parameters(), {}
         for index, saved in state["averages"].items():
             if index >= len(parameters) or parameters[index].shape != saved.shape:
                 raise ValueError(
