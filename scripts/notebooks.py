@@ -95,7 +95,7 @@ def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Pa
         values = {
             name: notebook_parameters.convert(name, text, defaults, source)
             for name, text in texts
-            if name in defaults or name not in known  # one that a single notebook has is for it alone
+            if name in defaults or name not in known  # `convert` refuses a name that no notebook has
         }
         values = {name: value for name, value in values.items() if value != defaults[name].value}
         page = out / source.name

@@ -64,14 +64,16 @@ def baselines(**fields: Any) -> Cells:
     )
 
 
-def placements(**fields: Any) -> Cells:  # T5
+def placements(**fields: Any) -> Cells:
+    """Norm and dropout behind each convolution (T5)."""
     return (
         *for_networks(("normNet",), **fields, norm_placement="convolution"),
         *for_networks(("dropNet",), **fields, dropout_placement="convolution"),
     )
 
 
-def correlations(**fields: Any) -> Cells:  # T3 x T4
+def correlations(**fields: Any) -> Cells:
+    """sr3Net with each other centring and each other form of the correlation penalty (T3, T4)."""
     return tuple(
         cell
         for center in ("filters", "components", "none")
