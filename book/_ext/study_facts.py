@@ -67,7 +67,7 @@ def run_times(root: Path) -> list[str]:
     from sparsity_lib.study.runs.results import published_parts, published_runs
 
     lines: list[str] = []
-    for name in PROFILES:
+    for name in (name for name in PROFILES if name != "language"):
         all_runs: list[dict[str, Any]] = []
         for together in published_parts(name):
             all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")

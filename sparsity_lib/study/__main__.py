@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study import language
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.queue import costs
 from sparsity_lib.study.queue.scheduling import missing, run_queue
@@ -24,8 +24,6 @@ from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.selection import parse_seeds
 from sparsity_lib.study.tensorboard import Board, export, writing
 from sparsity_lib.study.training.loop import NonFiniteLoss, train
-
-LANGUAGE = "language"  # in a profile's place: the language models of all profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,7 +85,7 @@ def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
     if absent := [dataset for dataset in datasets if dataset not in {e.dataset for e in queue}]:
         there = ", ".join(dict.fromkeys(e.dataset for e in queue))
         raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {there}")
-    return [e for e in queue if e.size in sizes and e.dataset in datasets]
+    return [e for e in queue if (e.size in sizes or not args.sizes) and e.dataset in datasets]
 
 
 def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experiment]:
@@ -99,8 +97,6 @@ def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experi
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.profile == LANGUAGE:
-        return _run_language(args)
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
     if args.list:
@@ -129,13 +125,6 @@ def _run(args: argparse.Namespace) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 1 if outcome.failed or outcome.stopped else 0
-
-
-def _run_language(args: argparse.Namespace) -> int:
-    profiles = args.grids.split(",") if args.grids else language.GRIDS
-    queue = [e for name in profiles for e in language.select(name, seeds=args.seeds)]
-    print(f"language: {len(language.run_all(queue, args.jobs, args.out))} runs")
-    return 0
 
 
 def _again(args: argparse.Namespace, experiment: Experiment) -> str:
@@ -208,10 +197,6 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    if args.profile == LANGUAGE:
-        count = sum(language.publish(name, args.out, args.replace) for name in language.GRIDS)
-        print(f"{count} runs added to {language.publication.folder_of()}")
-        return 0
     count = publication.publish(args.profile, args.out, args.replace)
     print(f"{count} runs added to {results.folder_of(args.profile)}")
     if args.weights:
@@ -221,9 +206,7 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    if args.profile == LANGUAGE:
-        wrong, sound = language.verify(), "language: every published file is as listed"
-    elif args.again:
+    if args.again:
         wrong, sound = _repeated(args), f"{args.again}: its first epochs are the same again"
     else:
         wrong, sound = publication.verify(args.profile), f"{args.profile}: every published file is as listed"
@@ -243,6 +226,8 @@ def _repeated(args: argparse.Namespace) -> list[str]:
 
 
 def _cell(experiment: Experiment) -> str:
+    if isinstance(experiment, LanguageExperiment):
+        return f"{experiment.label} {experiment.setting}"
     parts = [results.label(experiment), experiment.size, experiment.dataset_name]
     parts += [f"noise {experiment.label_noise:g}"] if experiment.label_noise else []
     parts += [experiment.optimizer] if experiment.optimizer != "sgd" else []
@@ -280,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tensorboard", metavar="FOLDER", help="write each epoch there for TensorBoard")
 
     many = command("run", _run, "train what is missing of a profile")
-    many.add_argument("profile", help=", ".join([*PROFILES, LANGUAGE]))
+    many.add_argument("profile", help=", ".join(PROFILES))
     many.add_argument(
         "--jobs", type=int, metavar="K", help="runs side by side (default: one a core; 1 on a GPU)"
     )

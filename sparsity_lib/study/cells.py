@@ -98,6 +98,11 @@ def sparseout(network: str, **fields: Any) -> Cells:
     return tuple(cell for q in (1.0, 3.0, 1.5, 2.5) for cell in for_networks((network,), **fields, q=q))
 
 
+def language_models(**fields: Any) -> Cells:
+    """No noise, sparser than dropout, dropout, and denser; all with TSR's p, which was not tuned."""
+    return ({**fields, "p": 0.0}, *({**fields, "q": q} for q in (1.0, 1.5, 2.0, 2.5, 3.0)))
+
+
 def coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> Cells:
     """Each strength always on, while gradients cohere, and delayed by a fifth of the training."""
     ways: Cells = ({}, {"rho": 0.0}, {"delay": fields.get("epochs", 100) // 5})

@@ -3,7 +3,7 @@
 import difflib
 import re
 import typing
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -14,6 +14,8 @@ class Described(BaseModel):
     """A training, described. Raises `StudyError` (one line) for an unknown field or value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    subfolder: ClassVar[str] = ""  # of the folder of runs, where runs of the kind are kept
 
     device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
 

@@ -12,9 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from sparsity_lib.study import recipes
-from sparsity_lib.study.data import DATASETS
+from sparsity_lib.study.data import DATASETS, folder_digest
 from sparsity_lib.study.described import Described, file_name, is_plain
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
 
 Strengths = dict[str, float]
@@ -250,6 +251,10 @@ class Experiment(Described):
             return "folder:" + _folder_name(self.dataset)
         return self.dataset
 
+    def data_digest(self) -> str | None:
+        """The digest of a folder's images, which its name does not identify; None for named data sets."""
+        return folder_digest(self.dataset)
+
     @property
     def numerical_parts(self) -> tuple[str, ...]:
         """The parts of the numerics (`provenance.NUMERICS`) that the run uses."""
@@ -280,6 +285,14 @@ class Experiment(Described):
         """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
         parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)
         return file_name(*parts)
+
+
+AnyExperiment = Experiment | LanguageExperiment
+
+
+def described_by(fields: dict[str, Any]) -> Any:
+    """The experiment of these fields: a `LanguageExperiment` where they name a text."""
+    return LanguageExperiment(**fields) if "text" in fields else Experiment(**fields)
 
 
 def _folder_name(dataset: str) -> str:

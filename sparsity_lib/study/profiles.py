@@ -7,7 +7,7 @@ from typing import Any
 from sparsity_lib.study import cells
 from sparsity_lib.study.cells import SEVEN, SIX, Cells
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.experiment import Experiment, described_by
 
 GRIDS = {
     "networks": "the networks of the paper's Table 2, and varNet",
@@ -291,6 +291,20 @@ PROFILES = {
         },
     ),
 }
+PROFILES["language"] = Profile(
+    "language models on two texts; minutes on 2 cores",
+    # Of shakespeare, sizes and epochs were chosen with seed 0, so that the network overfits without noise.
+    {
+        "laptop": Grid(
+            cells.language_models(text="python-topics", limit=50_000, epochs=20, lr=0.01), _TEN, _TEN
+        ),
+        "desktop": Grid(
+            cells.language_models(text="shakespeare", limit=60_000, epochs=25, lr=0.005, hidden=128),
+            _TEN,
+            _TEN,
+        ),
+    },
+)
 
 
 def profile(name: str) -> Profile:
@@ -325,7 +339,7 @@ def experiments(
     for each in grids or profile(name).grids:
         chosen = grid(each, name)
         few = None if grids or published else chosen.few
-        trained = [Experiment(**cell) for cell in (chosen.cells if few is None else few)]
+        trained = [described_by(cell) for cell in (chosen.cells if few is None else few)]
         own = chosen.published_seeds if published else chosen.seeds
         queue += [each.model_copy(update={"seed": seed}) for seed in (seeds or own) for each in trained]
     return list({experiment.id: experiment for experiment in queue}.values())

@@ -9,8 +9,7 @@ from sparsity_lib import study
 from sparsity_lib.study import language
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis import summary as analysis
-from sparsity_lib.study.analysis.other_papers import coherence, sparseout_noise, sparsity
-from sparsity_lib.study.language import outcomes
+from sparsity_lib.study.analysis.other_papers import coherence, language_models, sparseout_noise, sparsity
 
 QS = (1.0, 1.5, 2.5, 3.0)
 SPARSE, DENSE = "sparseoutNet q=1.0", "sparseoutNet q=3.0"
@@ -38,8 +37,8 @@ def photographs() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def texts() -> dict[str, pd.DataFrame]:
     """Outcomes of the language models, by text."""
-    found = [language.published(profile) for profile in ("laptop", "desktop")]
-    tables = [outcomes.outcomes(curves) for curves in found if curves is not None]
+    found = [study.published("language", file) for file in ("laptop.nc", "desktop.nc")]
+    tables = [language_models.outcomes(curves) for curves in found if curves is not None]
     return {table["text"].iloc[0]: table for table in tables}
 
 
@@ -86,7 +85,7 @@ def test_language_models_do_better_with_large_q_and_so_with_less_noise(
             assert comparison.compare(table, "q = 1", language.DROPOUT, bits).low > 0
             assert comparison.compare(table, "q = 3", language.DROPOUT, bits).high < 0
         for layer in (1, 2):
-            assert outcomes.slope(table, f"noise_to_signal:{layer}").high < 0
+            assert language_models.slope(table, f"noise_to_signal:{layer}").high < 0
     quiet = {
         text: comparison.compare(table, "no noise", language.DROPOUT, "lowest_bits")
         for text, table in texts.items()

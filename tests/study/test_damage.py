@@ -19,13 +19,12 @@ from test_notebook_runner import SCRIPTS, runner, write
 from test_training import SMALL, Interrupted, equal, interrupt_after
 
 from sparsity_lib import study
-from sparsity_lib.study import data, files, language
+from sparsity_lib.study import data, files
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import publication, results
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}
 # Changed bits and lost ends.
 HOW_MANY = [(6, 2), pytest.param((40, 10), marks=pytest.mark.slow)]
 many = pytest.mark.parametrize("how_many", HOW_MANY, ids=["few", "many"])
@@ -179,28 +178,6 @@ def test_a_damaged_run_file_is_noticed(
 
 
 @many
-@pytest.mark.fault("damaged", "a language model's run file")
-def test_a_damaged_run_file_of_a_language_model_is_noticed(
-    tmp_path: Path, how_many: tuple[int, int], survived: Survived
-) -> None:
-    experiment = language.LanguageExperiment(**TEXT)
-    run = language.train_language(experiment, folder=tmp_path)
-    sound, content = whole(run.path), run.path.read_bytes()
-    for damaged in damages(content, how_many):
-        run.path.write_bytes(damaged)
-        if language.runs.find(experiment, tmp_path) is None:
-            with pytest.raises(StudyError, match=f"^{run.path} is damaged or no language model's run: "):
-                language.runs.load(run.path)
-        else:
-            np.testing.assert_equal(whole(run.path), sound)
-        survived()
-    run.path.write_bytes(content[:-200])
-    with pytest.warns(UserWarning, match=f"{run.path.name} was set aside"):
-        again = language.train_language(experiment, folder=tmp_path)
-    assert again.curves.equals(run.curves)
-
-
-@many
 @pytest.mark.fault("damaged", "decoded data")
 def test_damaged_decoded_data_are_made_again(
     tmp_path: Path, how_many: tuple[int, int], survived: Survived
@@ -285,8 +262,7 @@ def test_a_damaged_page_is_made_again_and_in_no_book(project: Path) -> None:
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A few of the published files."""
-    for module in (results, language.publication):
-        monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.setattr(results, "PROJECT", tmp_path)
     source = ROOT / "results"
     some = [source / "laptop/adam.nc", *sorted((source / "laptop").glob("*-digits-*.nc"))[:2]]
     for path in [*some, source / "language/laptop.nc"]:
@@ -305,7 +281,7 @@ def test_damaged_published_results_are_refused(
     cases: dict[Path, Callable[[], object]] = {
         published / "laptop/adam.nc": lambda: study.published("laptop"),
         results.published_runs("laptop")[0]: lambda: results.published_runs("laptop"),
-        published / "language/laptop.nc": lambda: language.published("laptop"),
+        published / "language/laptop.nc": lambda: study.published("language", "laptop.nc"),
     }
     for path, read in cases.items():
         sound = path.read_bytes()
@@ -351,7 +327,7 @@ def test_all_that_reads_published_results_refuses_damaged_ones(
     everything: dict[Path, list[Callable[[], object]]] = {
         curves: [lambda: study.published("laptop"), lambda: study_facts.run_times(root)],
         run: [published_explorer.chosen, lambda: study_facts.run_times(root)],
-        published / "language/laptop.nc": [lambda: language.published("laptop")],
+        published / "language/laptop.nc": [lambda: study.published("language", "laptop.nc")],
     }
     for path, readers in everything.items():
         sound = path.read_bytes()

@@ -19,8 +19,8 @@ from sparsity_lib.study.analysis import choices, comparison, filters
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning.detectors import watch
 from sparsity_lib.study.analysis.other_papers import coherence, sparseout_noise, sparsity
+from sparsity_lib.study.analysis.other_papers import language_models as of_language
 from sparsity_lib.study.figures import data
-from sparsity_lib.study.language import outcomes as of_language
 from sparsity_lib.study.runs import results
 
 SEEDS = [

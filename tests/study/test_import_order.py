@@ -17,6 +17,7 @@ ORDER = [
         "paper",
         "files",
         "described",
+        "language",
         "recipes",
         "cells",
         "data",
@@ -33,7 +34,6 @@ ORDER = [
         "claims",
     ),
     *(
-        "language",
         "figures",
         "findings",
         "tensorboard",

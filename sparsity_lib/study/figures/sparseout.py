@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis.other_papers import language_models
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.panels import ZERO, name_rows, recorded_dot
 from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure
-from sparsity_lib.study.language import outcomes
-from sparsity_lib.study.language.experiment import DROPOUT, NO_NOISE
+from sparsity_lib.study.language import DROPOUT, NO_NOISE
 
 # Blue is sparser than dropout, red is denser.
 SHADES = {
@@ -83,7 +83,7 @@ def language_curves(curves: xr.Dataset) -> Figure:
         "held out, without noise": curves["val_bits"],
         "training, with noise": curves["train_loss"] / _LN2,
     }
-    labels = outcomes.labels(curves)
+    labels = language_models.labels(curves)
     for ax, (title, values) in zip(axes, panels.items(), strict=True):
         for label in labels:
             mine = values.isel(run=(curves["label"] == label).to_numpy()).sel(epoch=slice(0, None))
@@ -110,11 +110,11 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
 
     Hoyer's sparsity, mean |h|, and the noise's variance over the mean of h²; one row of panels per layer.
     """
-    labels, layers = list(dict.fromkeys(table["label"])), outcomes.layers(table)
+    labels, layers = list(dict.fromkeys(table["label"])), language_models.layers(table)
     size = (WIDTH, 0.9 + (0.5 + 0.24 * len(labels)) * len(layers))
     fig, axes = plt.subplots(
         len(layers),
-        len(outcomes.OF_OUTPUTS),
+        len(language_models.OF_OUTPUTS),
         figsize=size,
         sharex="col",
         sharey=True,
@@ -122,7 +122,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
         layout="constrained",
     )
     for row, layer in zip(axes, layers, strict=True):
-        for ax, (name, words) in zip(row, outcomes.OF_OUTPUTS.items(), strict=True):
+        for ax, (name, words) in zip(row, language_models.OF_OUTPUTS.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
                 recorded_dot(
@@ -135,7 +135,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
             ax.grid(axis="y", visible=False)
         name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")
-    for ax, words in zip(axes[-1], outcomes.OF_OUTPUTS.values(), strict=True):
+    for ax, words in zip(axes[-1], language_models.OF_OUTPUTS.values(), strict=True):
         ax.set_xlabel(words)
     return fig
 

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from sparsity_lib.study.described import Described, file_name
+from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.texts import FILE, TEXTS, name_of
 
 DROPOUT = "q = 2"  # the label that others are compared with
@@ -21,6 +22,10 @@ class LanguageExperiment(Described):
     Frozen and validated. Networks and texts of the paper (arXiv 1904.08050) are not known to us: everything
     here is our choice. Raises `StudyError` (one line) for an unknown field or value, naming what exists.
     """
+
+    subfolder: ClassVar[str] = "language"
+    network: ClassVar[str] = "LSTM"
+    numerical_parts: ClassVar[tuple[str, ...]] = ("language", "sparseout")
 
     text: str = "python-topics"  # see sparsity_lib.study.language.texts.TEXTS, or "file:PATH"
     limit: int | None = Field(None, ge=1)  # characters from the beginning; None is all of them
@@ -51,6 +56,20 @@ class LanguageExperiment(Described):
     def describe(self) -> dict[str, Any]:
         """All fields as JSON-able values; a file by its name, never by its path."""
         return self.model_dump() | {"text": name_of(self.text)}
+
+    def data_digest(self) -> str:
+        """The digest of the text, which its name does not identify; `StudyError` if it cannot be read."""
+        return texts.digest(self.text)
+
+    @property
+    def dataset(self) -> str:
+        """The text's name."""
+        return name_of(self.text)
+
+    @property
+    def size(self) -> str:
+        """The units of a layer."""
+        return f"{self.hidden} units"
 
     @property
     def label(self) -> str:
@@ -83,4 +102,4 @@ class LanguageExperiment(Described):
     @property
     def id(self) -> str:
         """The run's name: `LSTM-<text>-s<seed>-<digest>`."""
-        return file_name("LSTM", name_of(self.text), f"s{self.seed}", self.digest)
+        return file_name(self.network, name_of(self.text), f"s{self.seed}", self.digest)

@@ -9,6 +9,7 @@ from pathlib import Path
 from sparsity_lib.study import profiles
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import results
 
@@ -86,4 +87,6 @@ def _settings(experiment: Experiment) -> Hashable:
 
 def _alike(experiment: Experiment) -> Hashable:
     """Return the properties by which networks cost alike."""
+    if isinstance(experiment, LanguageExperiment):
+        return experiment.setting
     return experiment.dataset_name, experiment.size, experiment.limit, experiment.image_size

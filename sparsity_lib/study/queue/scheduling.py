@@ -17,10 +17,12 @@ from tqdm import tqdm
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import require_writable, written_whole
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
+from sparsity_lib.study.training.language import train_language
 from sparsity_lib.study.training.loop import NonFiniteLoss, train
 
 
@@ -149,11 +151,15 @@ def _train_side_by_side(
 
 
 def _train_one(experiment: Experiment, report_epoch: Report, stop: Stop, folder: str | Path | None) -> None:
+    is_language = isinstance(experiment, LanguageExperiment)
+    training: Callable[..., Run] = train_language if is_language else train
+
     def report(record: dict[str, Any]) -> None:
-        report_epoch((experiment.id, record["epoch"], float(record["val_loss"])))
+        loss = record["val_bits" if is_language else "val_loss"]
+        report_epoch((experiment.id, record["epoch"], float(loss)))
 
     try:
-        train(experiment, report, folder, stop=stop)
+        training(experiment, report, folder, stop=stop)
     except NonFiniteLoss as error:
         runs.note_divergence(experiment, folder, str(error))
         raise

@@ -15,10 +15,9 @@ import h5py
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from sparsity_lib.study.data import folder_digest
 from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.errors import StudyError, Unusable
-from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.experiment import AnyExperiment, Experiment, described_by
 from sparsity_lib.study.files import (
     check_tensors,
     content_of,
@@ -31,7 +30,7 @@ from sparsity_lib.study.files import (
     write_sealed,
     written_whole,
 )
-from sparsity_lib.study.runs.provenance import code, is_current, numerics_of
+from sparsity_lib.study.runs.provenance import code, is_current
 
 MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
@@ -53,15 +52,14 @@ class Run:
                 for name, value in file.attrs.items()
                 if name[0] != "_"
             }
-        self.experiment = Experiment(**json.loads(attrs.pop("experiment")))
-        self.layers = _names(attrs.pop("layers"))
-        self.classes = _names(attrs.pop("classes"))
+        # A language model's is a LanguageExperiment, and its file has neither groups nor classes.
+        self.experiment: Experiment = described_by(json.loads(attrs.pop("experiment")))
+        self.layers: list[str] = json.loads(attrs.pop("layers", "[]"))
+        self.classes: list[str] = json.loads(attrs.pop("classes", "[]"))
         if unfit := [layer for layer in self.layers if not is_plain(layer)]:
             raise ValueError(f"it has a layer {unfit[0]!r}")
-        attrs["numerics"] = numerics_of(attrs)
         for name in ("numerics", "data_digest"):  # by which a run is found
-            if not isinstance(attrs[name], str):
-                raise ValueError(f"its {name} is no text")
+            attrs[name] = str(attrs[name])
         self.provenance = attrs
 
     def __repr__(self) -> str:
@@ -93,13 +91,6 @@ class Run:
     def by_other_code(self) -> bool:
         """Whether the run was made by another version of the numerics."""
         return not is_current(self.provenance["numerics"])
-
-
-def _names(text: str) -> list[str]:
-    names = json.loads(text)
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ValueError(f"{text[:40]} is no list of names")
-    return names
 
 
 def check_structure(file: h5py.File) -> None:
@@ -136,12 +127,12 @@ def _too_large(what: str, size: int) -> ValueError:
     return ValueError(f"{what} declares {size:,} bytes, more than {MOST_BYTES:,}")
 
 
-def path_of(experiment: Experiment, where: str | Path | None = None) -> Path:
-    """Where the experiment's run is kept: in `where`, or `runs/` (environment: SPARSITY_RUNS)."""
-    return Path(where or folder("runs", "SPARSITY_RUNS")) / f"{experiment.id}.nc"
+def path_of(experiment: AnyExperiment, where: str | Path | None = None) -> Path:
+    """Where the experiment's run is kept: in `where`, or its kind's folder in `runs/` (SPARSITY_RUNS)."""
+    return Path(where or folder("runs", "SPARSITY_RUNS") / experiment.subfolder) / f"{experiment.id}.nc"
 
 
-def log_of(experiment: Experiment, where: str | Path | None = None) -> Path:
+def log_of(experiment: AnyExperiment, where: str | Path | None = None) -> Path:
     """Where the traceback is kept if the experiment's training fails."""
     return path_of(experiment, where).with_suffix(".log")
 
@@ -199,24 +190,24 @@ def load(path: str | Path) -> Run:
         return Run(path)
 
 
-def find(experiment: Experiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
+def find(experiment: AnyExperiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
     """The experiment's finished run, or None if there is none that is sound and of the same data and code.
 
-    A folder data set goes by its name alone, so its images are compared; `by_any_code` allows other code.
-    Raises `Unreadable` for a file that cannot be read here and now: whether it is sound is not known.
+    Folders of images and texts go by their names alone, so their contents are compared; `by_any_code` allows
+    other code. Raises `Unreadable` for a file that cannot be read here and now.
     """
     found = _files(experiment, where)
-    images = folder_digest(experiment.dataset) if found else None
+    data = experiment.data_digest() if found else None
     for path in found:
         with contextlib.suppress(Unusable):
             run = _sound(path)
-            same_images = images is None or run.provenance["data_digest"] == images
-            if same_images and (by_any_code or not run.by_other_code):
+            same_data = data in (None, run.provenance["data_digest"])
+            if same_data and (by_any_code or not run.by_other_code):
                 return run
     return None
 
 
-def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
+def make_room(experiment: AnyExperiment, where: str | Path | None = None) -> None:
     """Set aside, with a warning each, what stands where the experiment's run is about to be written.
 
     Files that a killed process was about to write are removed: whoever calls this holds the run's lock.
@@ -227,7 +218,7 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
         for unfinished in place.parent.glob(f".{place.stem}{ending}.[0-9]*"):
             unfinished.unlink(missing_ok=True)
     for path in _files(experiment, where):
-        reason: object = "it was made by another version of the numerical code, or from other images"
+        reason: object = "it was made by another version of the numerical code, or from other data"
         try:
             _sound(path)
         except Unusable as error:
@@ -237,14 +228,14 @@ def make_room(experiment: Experiment, where: str | Path | None = None) -> None:
                 set_aside(file, reason)
 
 
-def note_divergence(experiment: Experiment, where: str | Path | None, reason: str) -> None:
+def note_divergence(experiment: AnyExperiment, where: str | Path | None, reason: str) -> None:
     """Write a file, next to the runs, on where the experiment's loss became infinite or NaN."""
     path = path_of(experiment, where).with_suffix(DIVERGED)
     with written_whole(path) as partial:
         partial.write_text(json.dumps({"told": reason} | code(experiment.numerical_parts)), encoding="utf-8")
 
 
-def divergence(experiment: Experiment, where: str | Path | None = None) -> dict[str, Any] | None:
+def divergence(experiment: AnyExperiment, where: str | Path | None = None) -> dict[str, Any] | None:
     """Where the experiment diverged ("told"), and by what code; None without a sound note.
 
     Raises `Unreadable` for one that cannot be read here and now.
@@ -270,7 +261,7 @@ def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
         item[()]
 
 
-def _files(experiment: Experiment, where: str | Path | None) -> list[Path]:
+def _files(experiment: AnyExperiment, where: str | Path | None) -> list[Path]:
     # By digest: the same training may go by two names, as a recipe and written out.
     parent, ending = path_of(experiment, where).parent, f"-{experiment.digest}.nc"
     return [parent / name for name in names_in(parent) if name.endswith(ending)]

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ NUMERICS = {"core": 1, "coherent": 1, "sparseout": 1, "perplexity": 1, "language
 
 _CLAIMS = Path(__file__).parents[1] / "claims"
 
-# Runs made before `NUMERICS` carry a fingerprint of the source code. These fingerprints are of code that made
-# today's numbers; any other one is version 0.
-_FINGERPRINTS = {
-    **dict.fromkeys(("3c812a3f", "af9d12e5", "4cca0eaf", "80a5f94c"), "core 1"),
-    **dict.fromkeys(("ef265d43", "6fbf79e6"), "language 1"),
-}
-
 
 def code(parts: Iterable[str] = ("core",)) -> dict[str, Any]:
     """The commit, whether files differed from it, and the numerics of these parts, as of the first call."""
@@ -39,18 +32,6 @@ def code(parts: Iterable[str] = ("core",)) -> dict[str, Any]:
 def numerics(parts: Iterable[str]) -> str:
     """The versions of these parts, as in `core 1, sparseout 1`."""
     return ", ".join(f"{part} {NUMERICS[part]}" for part in parts)
-
-
-def numerics_of(recorded: Mapping[str, Any]) -> str:
-    """The versions that a run's attributes record; those of its fingerprint where the run is older."""
-    if "numerics" in recorded:
-        return str(recorded["numerics"])
-    return numerics_of_fingerprint(recorded["code_fingerprint"])
-
-
-def numerics_of_fingerprint(fingerprint: str) -> str:
-    """The version that a fingerprint of source code stands for."""
-    return _FINGERPRINTS.get(fingerprint, "core 0")
 
 
 def is_current(recorded: str) -> bool:

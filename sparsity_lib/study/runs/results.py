@@ -14,13 +14,13 @@ import xarray as xr
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, note_read, sha256
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import profile
 from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run
+from sparsity_lib.study.runs.language import language_curves
 from sparsity_lib.study.runs.layout import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
-from sparsity_lib.study.runs.provenance import numerics_of_fingerprint
 
 SUMS = "SHA256SUMS"
-CURVES = "curves.nc"  # of all grids together, in older folders
 _BY_EPOCH = (
     "train_loss",
     "train_accuracy",
@@ -68,10 +68,12 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
     images after the last epoch, with a share `knocked_out` of the layer's channels set to 0. A network that
     lacks a layer, and a run that is shorter, have NaN there.
     The coordinates of `run` name the experiment and its code; `label` distinguishes the cells of a
-    comparison.
+    comparison. Language models' are those of `language_curves`.
     """
     if not which:
         raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
+    if isinstance(which[0].experiment, LanguageExperiment):
+        return language_curves(which)
     longest = max((run.layers for run in which), key=len)
     layers = [*longest, *dict.fromkeys(name for run in which for name in run.layers if name not in longest)]
     epochs = max(run.experiment.epochs for run in which) + 1
@@ -132,7 +134,7 @@ def _identity(which: Sequence[Run]) -> dict[str, tuple[str, np.ndarray] | np.nda
     columns |= {"label": [label(e) for e in described], "others": [others(e) for e in described]}
     columns |= {"limit": [e.limit or 0 for e in described]}  # 0: all
     columns |= {name: [run.provenance[name] for run in which] for name in _PROVENANCE}
-    columns |= {"compiled": [run.provenance.get("compiled", 0) for run in which]}  # older files lack it
+    columns |= {"compiled": [run.provenance["compiled"] for run in which]}
     coordinates = {
         name: ("run", _text(values) if isinstance(values[0], str) else np.array(values))
         for name, values in columns.items()
@@ -215,7 +217,7 @@ def published(name: str, file: str | None = None) -> xr.Dataset | None:
     if file is not None:
         return load_curves(folder_of(name) / file)
     grids = profile(name).grids
-    files = [CURVES, *(file for file, grid in profile(name).files().items() if not grids[grid].deep)]
+    files = [file for file, grid in profile(name).files().items() if not grids[grid].deep]
     parts = [part for file in files if (part := published(name, file)) is not None]
     return joined(parts) if parts else None
 
@@ -236,7 +238,7 @@ def _read_published(path: Path, group: str | None, size: int, changed_ns: int) -
     with h5py.File(path) as file:
         if group is not None and group not in file:
             return None
-    return _with_numerics(xr.load_dataset(path, engine="h5netcdf", group=group))
+    return xr.load_dataset(path, engine="h5netcdf", group=group)
 
 
 @contextlib.contextmanager
@@ -247,14 +249,6 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
         raise _damaged(path, f"{type(error).__name__}: {error}".splitlines()[0]) from None
-
-
-def _with_numerics(curves: xr.Dataset) -> xr.Dataset:
-    """The curves with the versions of the numerics in place of older runs' fingerprints."""
-    if "code_fingerprint" not in curves.coords:
-        return curves
-    made_by = [numerics_of_fingerprint(each) for each in curves["code_fingerprint"].to_numpy()]
-    return curves.drop_vars("code_fingerprint").assign_coords(numerics=("run", _text(made_by)))
 
 
 def as_listed(path: Path) -> Path:
@@ -305,7 +299,7 @@ def published_runs(name: str) -> list[Path]:
 
     Raises `StudyError` naming one that is damaged.
     """
-    files = {CURVES, *profile(name).files()}
+    files = profile(name).files()
     kept = (path for path in folder_of(name).glob("*.nc") if path.name not in files)
     return sorted(as_listed(path) for path in kept if not path.name.endswith(PUBLISHED_NETWORK))
 
@@ -313,7 +307,7 @@ def published_runs(name: str) -> list[Path]:
 def published_seconds(name: str) -> dict[str, float]:
     """Seconds that each of a profile's published runs took, by id."""
     found: dict[str, float] = {}
-    for path in (folder_of(name) / file for file in (CURVES, *profile(name).files())):
+    for path in (folder_of(name) / file for file in profile(name).files()):
         if path.exists():
             with _damage_named(path), h5py.File(as_listed(path)) as file:  # much quicker than labelled
                 ids = (b"".join(np.atleast_1d(letters)).decode() for letters in file["run"][...])
@@ -335,16 +329,10 @@ def diverged(published: xr.Dataset) -> dict[str, str]:
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The runs of several data sets of curves as one; a layer keeps the place that it has where it first is.
 
-    What older ones lack is NaN; of how a run was made, that it was not compiled.
+    What some of them lack is NaN.
     """
-    layers = dict.fromkeys(str(name) for part in parts for name in part["layer"].to_numpy())
-    uncompiled = [("run", np.zeros(part.sizes["run"], int)) for part in parts]
-    padded = [
-        part if "compiled" in part.coords else part.assign_coords(compiled=zeros)
-        for part, zeros in zip(parts, uncompiled, strict=True)
-    ]
-    together = xr.concat(padded, "run", join="outer").sel(
-        layer=list(layers)
-    )  # the outer join sorts the names
+    layers = dict.fromkeys(name for part in parts for name in part["layer"].to_numpy().tolist())
+    together = xr.concat(parts, "run", join="outer")
+    together = together.sel(layer=list(layers))  # the outer join sorts the names
     lost = {run: where for part in parts for run, where in diverged(part).items()}
     return together.assign_attrs(diverged=json.dumps(lost))

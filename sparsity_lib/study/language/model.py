@@ -1,30 +1,17 @@
-"""Train one language model and write down what happened. Read `train_language` from top to bottom.
-
-    run = train_language(LanguageExperiment(q=1.0, seed=3))
-
-Runs are bit-for-bit repeatable on a CPU at the same number of threads: all that is drawn at random comes
-from streams named by the seed and the epoch. A run takes a minute, so there are no checkpoints.
-"""
+"""The language model: an LSTM with Sparseout, an epoch of its training, and what is observed of it."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import xarray as xr
 from torch import Tensor, nn
 
 from sparsity_lib import Sparseout
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.files import lock
-from sparsity_lib.study.language import runs, texts
+from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
-from sparsity_lib.study.training.loop import NonFiniteLoss
-from sparsity_lib.study.training.preparation import device_of, keep_freed_memory
-from sparsity_lib.study.training.random_streams import random_stream
 
 Record = dict[str, float | np.ndarray]  # an epoch's values by their name in the run's file
 State = list[tuple[Tensor, Tensor]]  # of each layer, (1, N, H) twice
@@ -57,56 +44,6 @@ class CharacterLSTM(nn.Module):
             after.append(last)
             handed = noise(output)
         return self.decoder(handed), outputs, after
-
-
-def train_language(
-    experiment: LanguageExperiment,
-    on_epoch: Callable[[Record], None] | None = None,
-    folder: str | Path | None = None,
-) -> runs.LanguageRun:
-    """Train the language model, or return its finished run as it is.
-
-    On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
-
-    **Arguments:**
-
-    - `on_epoch`: called after each epoch (first with epoch -1, before training) with what was observed.
-    - `folder`: where runs of language models are kept; `language` in the project's `runs/` by default.
-
-    **Returns:** the finished run, read from its file.
-
-    **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a text that is missing or too short,
-    or a device that is not there.
-    """
-    path, made_by = runs.path_of(experiment, folder), runs.code()
-    with lock(path):
-        if run := runs.find(experiment, folder):
-            return run
-        runs.make_room(experiment, folder)
-        device = device_of(experiment.device)
-        text = texts.load(experiment.text, experiment.limit)
-        train, validation = streams(experiment, text)
-        keep_freed_memory()
-        start, log = time.monotonic(), []
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(random_stream(experiment.seed, "initialisation"))
-            model = build(experiment, len(text.alphabet)).to(device)
-            optimizer = torch.optim.Adam(model.parameters(), lr=experiment.lr)
-            for epoch in range(-1, experiment.epochs):
-                torch.manual_seed(random_stream(experiment.seed, "noise", epoch))
-                loss = train_epoch(model, optimizer, train.to(device), experiment) if epoch >= 0 else math.nan
-                record: Record = {"epoch": epoch, "train_loss": loss}
-                record |= observe(model, validation.to(device), experiment)
-                if not (math.isfinite(loss) or epoch < 0) or not np.isfinite(record["val_bits"]):
-                    raise NonFiniteLoss(
-                        f"{experiment.id}: the loss is not finite in epoch {epoch}; try a smaller learning "
-                        f"rate than {experiment.lr:g}"
-                    )
-                log.append(record)
-                if on_epoch:
-                    on_epoch(record)
-        curves = as_dataset(log, experiment.layers).assign(unigram_bits=text.unigram_bits())
-        return runs.save(experiment, curves, path, made_by, text.digest, device, time.monotonic() - start)
 
 
 def build(experiment: LanguageExperiment, alphabet: int) -> CharacterLSTM:
@@ -201,22 +138,3 @@ def hoyer(magnitudes: Tensor) -> Tensor:
 def steps(stream: Tensor, context: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces (up to context, N) of a stream (T, N), each with the characters that follow."""
     return zip(stream[:-1].split(context), stream[1:].split(context), strict=True)
-
-
-def as_dataset(log: list[Record], layers: int) -> xr.Dataset:
-    """The epochs' records as labelled data, as a reader of the run's file will see them."""
-    long_names = {
-        "train_loss": "cross-entropy in training, with noise",
-        "val_bits": "held-out bits per character, without noise",
-        "mean_abs": "mean |h| of held-out outputs",
-        "hoyer": "Hoyer's sparsity of held-out outputs",
-        "noise_to_signal": "variance of the noise over the mean of h²",
-    }
-    units = {"train_loss": "nats", "val_bits": "bits"}
-    variables = {}
-    for name, words in long_names.items():
-        values = np.array([record[name] for record in log], dtype="float32").T
-        attrs = {"long_name": words} | ({"units": units[name]} if name in units else {})
-        variables[name] = (("layer", "epoch") if values.ndim == 2 else ("epoch",), values, attrs)
-    epochs = np.array([record["epoch"] for record in log], dtype="int32")
-    return xr.Dataset(variables, {"epoch": epochs, "layer": np.arange(1, layers + 1, dtype="int32")})
