@@ -9,11 +9,9 @@ import itertools
 import os
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import get_ident
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -31,10 +29,7 @@ _REASONS = {
     errno.ENOTDIR: "it is a file, not a folder",
     errno.ENOENT: "it is a link to what is not there",
 }
-MAIN_GUARD = '`if __name__ == "__main__":`'
-_held: dict[str, int] = {}  # the thread of this process that holds a lock
-_TENSORS = ("file of tensors", f"torch {torch.__version__}")
-_SEAL = b"\nSHA-256 "  # after a sealed file's content; its digest follows, in hex
+TENSORS = "file of tensors"  # as errors name it
 
 
 def folder(name: str, variable: str) -> Path:
@@ -82,31 +77,40 @@ def write_sealed(path: Path, content: bytes | memoryview) -> None:
     """Write the content whole, and its SHA-256 after it, where readers of netCDF and of zips do not look."""
     with written_whole(path) as partial, partial.open("wb") as file:
         file.write(content)
-        file.write(_SEAL + hashlib.sha256(content).hexdigest().encode())
+        file.write(_seal(content))
+
+
+def read_sealed(path: Path, what: str) -> memoryview:
+    """The content that `write_sealed` wrote.
+
+    Raises `Unusable` where the file is missing, is damaged or no `what`, and else as `content_of`.
+    """
+    whole = memoryview(content_of(path))
+    content = whole[: -len(_seal(b""))]
+    if whole[len(content) :] != _seal(content):
+        raise Unusable(f"{path} is damaged or no {what}: it does not end with the SHA-256 of its content")
+    return content
+
+
+def _seal(content: bytes | memoryview) -> bytes:
+    return b"\nSHA-256 " + hashlib.sha256(content).hexdigest().encode()
 
 
 @contextlib.contextmanager
-def reading(path: Path, what: str, reader: str, as_written: bool = False) -> Iterator[None]:
-    """Raise, for whatever `reader` (a library with its version) raises of a file, one line of what is wrong.
+def reading(path: Path, what: str, reader: str) -> Iterator[None]:
+    """Have `reader`, a library with its version, read a sealed file.
 
-    `Unreadable` where the system does not give the file, or its bytes are those that were written, by its
-    seal or because the caller compared them (`as_written`); else `Unusable`: it is damaged, or no `what`.
+    Raises as `read_sealed`, and `Unreadable`, one line, for whatever the reader raises: the content is as it
+    was written, so the reader is too old for it.
     """
+    read_sealed(path, what)
     try:
         yield
-    except (Unreadable, Unusable):
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:  # libraries' own errors have none
-            raise unreadable(path, error) from None
-        reason = _first_line(error)
-        # Without a seal, HDF5's message names a newer format.
-        if as_written or _is_as_written(path) or "version number" in reason:
-            raise Unreadable(
-                f"{path} is not damaged, but {reader} cannot read it; it may have been written by a newer "
-                f"version ({reason}); nothing was changed"
-            ) from None
-        raise Unusable(f"{path} is damaged or no {what}: {reason}") from None
+        raise Unreadable(
+            f"{path} is not damaged, but {reader} cannot read it; it may have been written by a newer "
+            f"version ({_first_line(error)}); nothing was changed"
+        ) from None
 
 
 def content_of(path: Path) -> bytes:
@@ -115,10 +119,29 @@ def content_of(path: Path) -> bytes:
     Raises `Unreadable` where the system does not give them or another program holds the file to write it;
     `Unusable` where there is none.
     """
+    with _opened(path) as file:
+        return file.read()
+
+
+def digest(path: Path, kind: str = "sha256") -> str:
+    """The file's digest, in hex. Raises as `content_of`."""
+    with _opened(path) as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
     try:
         with path.open("rb") as file:
-            require_unlocked(file)
-            return file.read()
+            try:
+                fcntl.flock(
+                    file, fcntl.LOCK_SH | fcntl.LOCK_NB
+                )  # until it is closed; HDF5 locks what it writes
+            except BlockingIOError:
+                raise
+            except OSError:  # a file system without locks
+                pass
+            yield file
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -142,39 +165,6 @@ def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
     return Unreadable(f"cannot read {path}: {reason}; nothing was changed")
 
 
-def require_unlocked(file: BinaryIO) -> None:
-    """Raise `BlockingIOError` if another program has locked the open file to write it, as HDF5 does."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system without locks
-        pass
-
-
-def _is_as_written(path: Path) -> bool:
-    try:
-        return is_sealed(path)
-    except Unreadable:
-        raise
-    except ValueError:
-        return False
-
-
-def is_sealed(path: Path) -> bool:
-    """Whether the file ends with the SHA-256 of its content; those of earlier code do not.
-
-    Raises `ValueError` if it ends with that of another content; else as `content_of`.
-    """
-    whole = memoryview(content_of(path))
-    content, seal, digest = whole[: -64 - len(_SEAL)], whole[-64 - len(_SEAL) : -64], whole[-64:]
-    if seal != _SEAL:
-        return False
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("its content is not that of its SHA-256")
-    return True
-
-
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write what `torch.save` takes, sealed."""
     content = io.BytesIO()
@@ -182,18 +172,9 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
     write_sealed(path, content.getbuffer())
 
 
-def check_tensors(path: Path) -> None:
-    """Raise `Unusable` if the file of tensors is not what was written, `Unreadable` if it cannot be read."""
-    with reading(path, *_TENSORS):
-        # Without a seal, what the zip keeps of each of its files: torch.load does not compare it.
-        if not is_sealed(path) and (damaged := zipfile.ZipFile(path).testzip()):
-            raise ValueError(f"{damaged} in it is not what was written")
-
-
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Return the tensors that `save_tensors` wrote, on the CPU. Raises as `check_tensors` does."""
-    check_tensors(path)
-    with reading(path, *_TENSORS, as_written=True):
+    """The tensors that `save_tensors` wrote, on the CPU. Raises as `reading` does."""
+    with reading(path, TENSORS, f"torch {torch.__version__}"):
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
@@ -202,20 +183,15 @@ def load_tensors(path: Path) -> dict[str, Any]:
 def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = None) -> Iterator[None]:
     """Hold the right to write `path`; a second process prints the reason, and waits.
 
-    The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits, and
-    `StudyError` where it would wait for its own caller.
+    The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder = FileLock(path.with_name(f".{path.stem}.lock"))
+        # One holder a thread: a module that trains as it is imported by a training does not wait for itself.
+        holder = FileLock(path.with_name(f".{path.stem}.lock"), is_singleton=True)
         try:
             holder.acquire(blocking=False)
         except Timeout:
-            if _held.get(holder.lock_file) == get_ident():
-                raise StudyError(
-                    f"{path.stem} is being {doing} by this program already, which imports a module that does "
-                    f"the same as it is imported: put that below {MAIN_GUARD}"
-                ) from None
             print(f"{path.stem} is being {doing} by another process; waiting for it", file=sys.stderr)
             while not holder.is_locked:
                 if stop is not None and stop():
@@ -224,11 +200,9 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
                     holder.acquire(timeout=0.5)
     except OSError as error:
         raise StudyError(f"cannot write in {path.parent}: {error.strerror}") from None
-    _held[holder.lock_file] = get_ident()
     try:
         yield
     finally:
-        del _held[holder.lock_file]
         holder.release()
 
 
@@ -249,9 +223,3 @@ def set_aside(path: Path, reason: object) -> Path:
 
 def _first_line(reason: object) -> str:
     return (str(reason) or type(reason).__name__).splitlines()[0]
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 digest, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from sparsity_lib.study import figures
 from sparsity_lib.study.analysis import comparison, noise_curve
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
-from sparsity_lib.study.files import PROJECT, sha256
+from sparsity_lib.study.files import PROJECT, digest
 from sparsity_lib.study.profiles import experiments
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs import results
@@ -67,7 +67,7 @@ def figure() -> Figure:
 
 def origin() -> str:
     """Digest of the published results that the figure shows; the picture's metadata hold it as `Results`."""
-    return sha256(results.folder_of("desktop") / results.SUMS)
+    return digest(results.folder_of("desktop") / results.SUMS)
 
 
 if __name__ == "__main__":

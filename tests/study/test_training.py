@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -86,51 +85,17 @@ def test_seeds_matter_and_pairs_share_data_and_start(tmp_path):
     assert a.provenance["data_digest"] == c.provenance["data_digest"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "not a checkpoint", "other code"])
-def test_an_unusable_checkpoint_is_set_aside_and_the_run_redone(damage, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_redone(tmp_path, monkeypatch):
     experiment = study.Experiment(**SMALL)
     with pytest.raises(Interrupted):
         study.train(experiment, interrupt_after(1), tmp_path, checkpoint_seconds=0)
     checkpoint = runs.path_of(experiment, tmp_path).with_suffix(".ckpt")
-    if damage == "truncated":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    elif damage == "not a checkpoint":
-        checkpoint.write_text("hello")
-    else:
-        monkeypatch.setitem(provenance.NUMERICS, "core", -1)
+    monkeypatch.setitem(provenance.NUMERICS, "core", -1)
     epochs = []
     with pytest.warns(UserWarning, match="set aside"):
         study.train(experiment, lambda record: epochs.append(record["epoch"]), tmp_path)
     assert epochs == [-1, 0, 1, 2]
     assert checkpoint.with_name(checkpoint.name + ".set-aside").exists()
-
-
-def test_a_truncated_run_file_is_set_aside_and_redone(tmp_path):
-    experiment = study.Experiment(**SMALL)
-    run = study.train(experiment, folder=tmp_path / "a")
-    damaged = runs.path_of(experiment, tmp_path / "b")
-    damaged.parent.mkdir()
-    damaged.write_bytes(run.path.read_bytes()[:5000])
-    with pytest.raises(study.StudyError, match="damaged"):
-        study.load(damaged)
-    with pytest.warns(UserWarning, match="set aside"):
-        again = study.train(experiment, folder=tmp_path / "b")
-    assert equal(run, again)
-
-
-def test_a_run_file_with_a_changed_byte_is_set_aside_and_redone(tmp_path):
-    experiment = study.Experiment(**SMALL)
-    run = study.train(experiment, folder=tmp_path / "a")
-    with h5py.File(run.path) as file:
-        place = file["conv3/heatmap"].id.get_chunk_info(0).byte_offset
-    content = bytearray(run.path.read_bytes())
-    content[place + 5] ^= 1
-    damaged = runs.path_of(experiment, tmp_path / "b")
-    damaged.parent.mkdir()
-    damaged.write_bytes(content)
-    with pytest.warns(UserWarning, match="set aside.*damaged"):
-        again = study.train(experiment, folder=tmp_path / "b")
-    assert equal(run, again)
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
@@ -206,7 +171,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
         experiment = study.Experiment(dataset=f"folder:{tmp_path / place}/pictures", epochs=1)
         with contextlib.ExitStack() as stack:
             if runs_of:
-                stack.enter_context(pytest.warns(UserWarning, match="other images"))
+                stack.enter_context(pytest.warns(UserWarning, match="other data"))
             runs_of.append(study.train(experiment, folder=tmp_path / "runs"))
     assert runs_of[0].provenance["data_digest"] != runs_of[1].provenance["data_digest"]
     assert runs.find(experiment, tmp_path / "runs")

@@ -12,12 +12,10 @@ import json
 import os
 import shutil
 import subprocess
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 from image_folders import make_folder
 from test_training import SMALL, Interrupted, interrupt_after
@@ -87,7 +85,6 @@ OBSTACLES = {
     "Input/output error": refused(errno.EIO),
     "Stale file handle": refused(errno.ESTALE),
 }
-every_obstacle = pytest.mark.parametrize("why", OBSTACLES)
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -125,63 +122,59 @@ def finished(tiny_run: study.Run, tmp_path: Path) -> study.Run:
     return study.load(shutil.copy(tiny_run.path, tmp_path))
 
 
-@every_obstacle
-@pytest.mark.parametrize("ending", [".nc", runs.NETWORK])
-def test_a_run_is_not_made_anew(
-    why: str, ending: str, finished: study.Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train() -> study.Run:
-        return study.train(finished.experiment, interrupt_after(-1), finished.path.parent)
-
-    path = finished.path.with_suffix(ending)
-    is_left_alone(path, why, train, monkeypatch)
-    is_left_alone(path, why, lambda: runs.make_room(finished.experiment, path.parent), monkeypatch)
-    if ending == ".nc":
-        is_left_alone(path, why, lambda: study.load(path), monkeypatch)
-    elif why != "a link to what is not there":
-        is_left_alone(path, why, lambda: study.trained_network(finished), monkeypatch)
-    assert train().path == finished.path  # as it was
-
-
-@every_obstacle
-def test_a_training_does_not_begin_again(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Interrupted):
-        study.train(WANTED, interrupt_after(1), tmp_path, checkpoint_seconds=0)
-    path = runs.path_of(WANTED, tmp_path).with_suffix(".ckpt")
-    is_left_alone(path, why, lambda: study.train(WANTED, interrupt_after(-1), tmp_path), monkeypatch)
-    epochs: list[object] = []
-    study.train(WANTED, lambda record: epochs.append(record["epoch"]), tmp_path)
-    assert epochs == [1, 2]
-
-
-@every_obstacle
-def test_decoded_data_are_not_made_anew(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"folder:{make_folder(tmp_path / 'insects')}"
-    data.load(name, root=tmp_path)
-    kept = [path for path in (tmp_path / "cache").iterdir() if path.suffix in (".npy", ".json")]
-    assert len(kept) == 3  # the images, their record, and the digest of their files
-    for path in kept:
-        is_left_alone(path, why, lambda: data.load(name, root=tmp_path), monkeypatch)
-
-
-@every_obstacle
-def test_an_archive_is_not_downloaded_again(
-    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = official.Archive("https://localhost:1/a.zip", "0" * 32, "a")  # nobody is there
-    path = tmp_path / archive.file
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_each_obstacle_is_one_line(why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nc"
     path.write_bytes(b"content")
-    is_left_alone(path, why, lambda: official.downloaded(archive, tmp_path), monkeypatch)
+    for read in (files.content_of, files.digest):
+        is_left_alone(path, why, lambda read=read: read(path), monkeypatch)
 
 
-@every_obstacle
-def test_a_note_of_divergence_counts_as_one(
-    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def interrupted(folder: Path) -> None:
+    with contextlib.suppress(Interrupted):
+        study.train(WANTED, interrupt_after(1), folder, checkpoint_seconds=0)
+
+
+def train(folder: Path) -> study.Run:
+    return study.train(WANTED, interrupt_after(-1), folder)
+
+
+def load(folder: Path) -> data.Data:
+    images = folder.parent / "insects"
+    return data.load(f"folder:{images if images.exists() else make_folder(images)}", root=folder)
+
+
+ARCHIVE = official.Archive("https://localhost:1/a.zip", "0" * 32, "a")  # nobody is there
+# What makes files in a folder, their endings, and what reads them.
+USES: dict[str, tuple[Callable[[Path], object], list[str], Callable[[Path], object]]] = {
+    "a run": (lambda folder: study.train(WANTED, folder=folder), [".nc", runs.NETWORK], train),
+    "a checkpoint": (interrupted, [".ckpt"], train),
+    "a note of divergence": (
+        lambda folder: runs.note_divergence(WANTED, folder, "it did"),
+        [runs.DIVERGED],
+        lambda folder: scheduling.missing([WANTED], folder),
+    ),
+    "decoded data": (load, [".npy", ".json", "digest-*"], load),
+    "an archive": (
+        lambda folder: (folder / ARCHIVE.file).write_bytes(b"content"),
+        [".zip"],
+        lambda folder: official.downloaded(ARCHIVE, folder),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", USES)
+def test_a_file_is_left_alone_and_not_made_anew(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs.note_divergence(WANTED, tmp_path, "it did")
-    path = runs.path_of(WANTED, tmp_path).with_suffix(runs.DIVERGED)
-    is_left_alone(path, why, lambda: scheduling.missing([WANTED], tmp_path), monkeypatch)
-    assert scheduling.missing([WANTED], tmp_path) == []
+    make, endings, use = USES[what]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    make(folder)
+    for ending in endings:
+        (path,) = folder.rglob(f"*{ending}")
+        for why in ("in use", "a link to what is not there"):
+            is_left_alone(path, why, lambda: use(folder), monkeypatch)
 
 
 @pytest.mark.parametrize("why", ["no permission", "Stale file handle"])
@@ -214,71 +207,34 @@ def test_the_commands_say_so_and_return_2(
     assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == [path.name]
 
 
-def newer_hdf5(content: bytes) -> bytes:
-    """The file with a superblock of a version that is not made yet."""
-    assert content[:8] == b"\x89HDF\r\n\x1a\n"
-    return content[:8] + b"\x09" + content[9:]
+def test_a_sealed_file_of_a_newer_version_is_left_alone(finished: study.Run) -> None:
+    def of_hdf5() -> bytes:
+        content = bytes(files.read_sealed(finished.path, "run"))
+        return content[:8] + b"\x09" + content[9:]  # a superblock of a version that is not made yet
 
+    def with_a_field() -> bytes:
+        with h5py.File(finished.path, "r+") as file:
+            fields = json.loads(file.attrs["experiment"])
+            file.attrs["experiment"] = json.dumps(fields | {"not_invented_yet": 1})
+        return finished.path.read_bytes()
 
-def resealed(path: Path, change: Callable[[bytes], bytes]) -> None:
-    content, seal, _ = path.read_bytes().rpartition(b"\nSHA-256 ")
-    assert seal
-    files.write_sealed(path, change(content))
-
-
-@pytest.mark.parametrize("sealed", [True, False])
-def test_a_run_file_of_a_newer_version_is_left_alone(sealed: bool, finished: study.Run) -> None:
-    path = finished.path
-    if sealed:
-        resealed(path, newer_hdf5)
-    else:  # as results of earlier code are
-        path.write_bytes(newer_hdf5(path.read_bytes().rpartition(b"\nSHA-256 ")[0]))
-    before = tree(path.parent)
-    with pytest.raises(Unreadable, match=rf"HDF5 {h5py.version.hdf5_version}.*superblock version"):
-        study.train(finished.experiment, interrupt_after(-1), path.parent)
-    assert tree(path.parent) == before
-
-
-def test_a_run_with_a_field_of_newer_code_is_left_alone(finished: study.Run) -> None:
-    with h5py.File(finished.path, "r+") as file:
-        fields = json.loads(file.attrs["experiment"])
-        file.attrs["experiment"] = json.dumps(fields | {"not_invented_yet": 1})
-    files.write_sealed(finished.path, finished.path.read_bytes())
-    before = tree(finished.path.parent)
-    with pytest.raises(Unreadable, match="not_invented_yet"):
-        study.train(finished.experiment, interrupt_after(-1), finished.path.parent)
-    assert tree(finished.path.parent) == before
-
-
-def test_tensors_of_a_newer_version_are_left_alone(finished: study.Run) -> None:
-    network = finished.path.with_suffix(runs.NETWORK)
-    checkpoint = runs.path_of(WANTED, network.parent).with_suffix(".ckpt")
-    for path in (network, checkpoint):
-        files.write_sealed(path, b"what torch 9 makes")
-    before = tree(network.parent)
-    with pytest.raises(Unreadable, match=r"\.weights\.pt is not damaged.*torch"):
-        study.trained_network(finished)
-    with pytest.raises(Unreadable, match=r"\.ckpt is not damaged.*torch"):
-        study.train(WANTED, interrupt_after(-1), network.parent)
-    assert tree(network.parent) == before
-
-
-def test_decoded_data_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
-    name = f"folder:{make_folder(tmp_path / 'insects')}"
-    data.load(name, root=tmp_path)
-    (path,) = (tmp_path / "cache").glob("*.npy")
-    content = path.read_bytes()
-    path.write_bytes(content[:6] + b"\x09" + content[7:])  # the version of its format
-    with pytest.raises(ValueError, match="format version"):
-        np.load(path)
-    record = json.loads(path.with_suffix(".json").read_text())
-    del record["crc32"]
-    record["crc32"] = zlib.crc32(path.read_bytes(), zlib.crc32(json.dumps(record).encode()))
-    path.with_suffix(".json").write_text(json.dumps(record))
-    before = tree(path.parent)
-    with pytest.raises(Unreadable, match=r"\.npy is not damaged.*NumPy"):
-        data.load(name, root=tmp_path)
-    assert tree(path.parent) == before
+    network, folder = finished.path.with_suffix(runs.NETWORK), finished.path.parent
+    checkpoint = runs.path_of(WANTED, folder).with_suffix(".ckpt")
+    again, other = (
+        lambda: study.train(finished.experiment, interrupt_after(-1), folder),
+        lambda: study.train(WANTED, interrupt_after(-1), folder),
+    )
+    for path, make, use, reason in (
+        (checkpoint, lambda: b"what torch 9 makes", other, "torch"),
+        (network, lambda: b"what torch 9 makes", lambda: files.load_tensors(network), "torch"),
+        (finished.path, with_a_field, again, "not_invented_yet"),
+        (finished.path, of_hdf5, again, rf"HDF5 {h5py.version.hdf5_version}"),
+    ):
+        files.write_sealed(path, make())
+        before = tree(folder)
+        with pytest.raises(Unreadable, match=rf"{path.name} is not damaged.*{reason}"):
+            use()
+        assert tree(folder) == before
 
 
 def test_readers_do_not_shut_each_other_out(finished: study.Run) -> None:

@@ -1,20 +1,17 @@
 """Decode a data set once: uint8 arrays on disk, named by the digest of the data set.
 
-A record (JSON) next to each array holds labels, classes and the array's CRC-32. It is written last, so an
+A record (JSON) next to each array holds labels, classes and the array's SHA-256. It is written last, so an
 array without a record was cut off and is made again.
 """
 
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import stat
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +20,8 @@ from torch import Tensor
 from sparsity_lib.study import files
 from sparsity_lib.study.errors import StudyError, Unusable
 
-_DECODING = 2  # increased when the same files decode to other arrays: earlier copies are not used
+KIND = "decoded data set"  # as errors name it
+_DECODING = 3  # increased when the same files decode to other arrays: earlier copies are not used
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,9 @@ def _write(path: Path, content: Content) -> None:
         "labels": content.labels.tolist(),
         "classes": list(content.classes),
         "train_count": content.train_count,
+        "sha256": files.digest(path),
     }
-    _write_json(_record_of(path), record | {"crc32": _crc32(path, record)})
+    files.write_sealed(_record_of(path), json.dumps(record).encode())
 
 
 def _read_sound(path: Path) -> Content | None:
@@ -109,16 +108,11 @@ def _read_sound(path: Path) -> Content | None:
 
 def _read(path: Path) -> Content:
     """The arrays, mapped into memory; `Unusable` if they are not what was written, or `Unreadable`."""
-    kind = "decoded data set", f"NumPy {np.__version__}"
-    with files.reading(path, *kind):
-        record = json.loads(files.content_of(_record_of(path)))
-        expected = record.pop("crc32")
-        found = _crc32(path, record)
-        if found != expected:
-            raise ValueError(f"CRC-32 {found:08x} instead of {expected:08x}")
-    with files.reading(path, *kind, as_written=True):
-        # "c": changes stay in memory, and only the pages in use are read.
-        images = np.load(path, mmap_mode="c", allow_pickle=False)
+    record = json.loads(bytes(files.read_sealed(_record_of(path), KIND)))
+    if files.digest(path) != record["sha256"]:
+        raise Unusable(f"{path} is damaged or no {KIND}: its SHA-256 is not the one that was written")
+    # "c": changes stay in memory, and only the pages in use are read.
+    images = np.load(path, mmap_mode="c", allow_pickle=False)
     return Content(
         images=torch.from_numpy(images),
         labels=np.array(record["labels"], dtype=np.int64),
@@ -131,33 +125,18 @@ def _record_of(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _crc32(path: Path, record: dict[str, Any]) -> int:
-    with path.open("rb") as file:
-        files.require_unlocked(file)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return zlib.crc32(content, zlib.crc32(json.dumps(record).encode()))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with files.written_whole(path) as partial:
-        partial.write_text(json.dumps(content))
-
-
 def _digest(source: Source, folder: Path) -> str:
     """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
-    remembered = folder / f"manifest-{_fingerprint(source)[:16]}.json"
-    with contextlib.suppress(Unusable), files.reading(remembered, "digest", "Python"):
-        record = json.loads(files.content_of(remembered))
-        if record["crc32"] == zlib.crc32(record["digest"].encode()):
-            return record["digest"]
+    remembered = folder / f"digest-{_fingerprint(source)[:16]}"
+    with contextlib.suppress(Unusable):
+        return bytes(files.read_sealed(remembered, "digest")).decode()
     digest = hashlib.sha256()
     for name in sorted(source.paths):
         content = _bytes(source.folder / name)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    found = digest.hexdigest()
-    _write_json(remembered, {"digest": found, "crc32": zlib.crc32(found.encode())})
-    return found
+    files.write_sealed(remembered, digest.hexdigest().encode())
+    return digest.hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 Archives already in the data folder are used as they are, so a machine without a network can be given them.
 """
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -104,10 +103,5 @@ def _unpack(archive: Archive, path: Path, folder: Path) -> None:
 
 def _other_than(md5: str, path: Path) -> str | None:
     """The fault of a file with another MD5 digest; None if it has this one. Raises `Unreadable`."""
-    try:
-        with path.open("rb") as file:
-            files.require_unlocked(file)
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise files.unreadable(path, error) from None
+    found = files.digest(path, "md5")
     return None if found == md5 else f"damaged or cut off: its MD5 digest is {found}, not {md5}"

@@ -112,7 +112,7 @@ def _too_large(path: Path, found: str) -> StudyError:
 def _unreadable(path: Path, error: Exception) -> StudyError:
     if isinstance(error, OSError) and error.errno:
         return files.unreadable(path, error)
-    return StudyError(f"{path} (SHA-256 {files.sha256(path)}) cannot be read as an image: {error}")
+    return StudyError(f"{path} (SHA-256 {files.digest(path)}) cannot be read as an image: {error}")
 
 
 def _pixels(image: Tensor) -> str:

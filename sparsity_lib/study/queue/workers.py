@@ -22,7 +22,6 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 
 from sparsity_lib.study.errors import Stopped, StudyError
-from sparsity_lib.study.files import MAIN_GUARD
 
 Task = TypeVar("Task")
 _ASKING = (signal.SIGINT, signal.SIGTERM)
@@ -59,7 +58,8 @@ def side_by_side(
     """
     if _is_worker:
         raise StudyError(
-            f"a training imports this module, which trains as it is imported: put that below {MAIN_GUARD}"
+            "a training imports this module, which trains as it is imported: put that below "
+            '`if __name__ == "__main__":`'
         )
     if here or multiprocessing.current_process().daemon:
         yield from _one_after_the_other(work, tasks, stop, received)

@@ -19,12 +19,12 @@ from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.errors import StudyError, Unusable
 from sparsity_lib.study.experiment import AnyExperiment, Experiment, described_by
 from sparsity_lib.study.files import (
-    check_tensors,
+    TENSORS,
     content_of,
     folder,
-    is_sealed,
     names_in,
     note_read,
+    read_sealed,
     reading,
     set_aside,
     write_sealed,
@@ -32,10 +32,10 @@ from sparsity_lib.study.files import (
 )
 from sparsity_lib.study.runs.provenance import code, is_current
 
-MOST_BYTES = 1_000_000_000  # of a group, unpacked: a small file may say that it holds any number
+MOST_BYTES = 1_000_000_000  # of a variable, unpacked: a small file may declare any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
 NETWORK = ".weights.pt"  # ending of a run's trained network
-KIND, READER = "run's file", f"HDF5 {h5py.version.hdf5_version}"  # as errors name them
+READER = f"HDF5 {h5py.version.hdf5_version}"  # as errors name it
 PUBLISHED_NETWORK = ".weights.nc"  # ending of the same in netCDF, of a published run
 RUNS_A_CHUNK = 20  # of a variable of many runs
 
@@ -77,15 +77,13 @@ class Run:
     @cached_property
     def root(self) -> xr.Dataset:
         """Curves over epochs, and the images shown."""
-        with reading(self.path, KIND, READER):
-            return loaded(self._tree.to_dataset())
+        return self._tree.to_dataset().load()
 
     def layer(self, name: str) -> xr.Dataset:
         """Return the quantities of one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
-        with reading(self.path, KIND, READER):
-            return loaded(self._tree.children[name].to_dataset(inherit=True))
+        return self._tree.children[name].to_dataset(inherit=True).load()
 
     @property
     def by_other_code(self) -> bool:
@@ -94,37 +92,19 @@ class Run:
 
 
 def check_structure(file: h5py.File) -> None:
-    """Refuse, by `ValueError`, what no run's file holds and the reader follows: circles, and other files.
-
-    Also what would not fit in memory; xarray reads coordinates as it opens a file.
-    """
-    waiting = [file["/"]]
-    while waiting:
-        group = waiting.pop()
+    """Raise `ValueError` for links, other files and sizes that no run's file has and the reader follows."""
+    groups = [file["/"]]
+    for group in groups:  # which grow by the layers'
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"its group {group.name} has a link, {name}")
+                raise ValueError(f"{group.name} has a link, {name}")
             item = group[name]
-            if isinstance(item, h5py.Dataset):
-                if item.external or item.is_virtual:
-                    raise ValueError(f"{item.name} is kept in another file")
-                if item.nbytes > MOST_BYTES:
-                    raise _too_large(item.name, item.nbytes)
-            elif group.name != "/":
-                raise ValueError(f"it has a group in a layer's, {item.name}")
-            else:
-                waiting.append(item)
-
-
-def loaded(dataset: xr.Dataset) -> xr.Dataset:
-    """The data set, in memory; `ValueError` if its size is larger than any run's."""
-    if dataset.nbytes > MOST_BYTES:
-        raise _too_large("it", dataset.nbytes)
-    return dataset.load()
-
-
-def _too_large(what: str, size: int) -> ValueError:
-    return ValueError(f"{what} declares {size:,} bytes, more than {MOST_BYTES:,}")
+            if isinstance(item, h5py.Group):
+                if group.name != "/":
+                    raise ValueError(f"{group.name} has a group, {name}")
+                groups.append(item)
+            elif item.external or item.is_virtual or item.nbytes > MOST_BYTES:
+                raise ValueError(f"{item.name} is in another file, or declares {item.nbytes:,} bytes")
 
 
 def path_of(experiment: AnyExperiment, where: str | Path | None = None) -> Path:
@@ -181,12 +161,9 @@ def load(path: str | Path) -> Run:
     now: it is locked, there is no permission, it is of a newer format. Both are `StudyError`.
     """
     path = Path(path)
-    with reading(path, KIND, READER):
-        sealed = is_sealed(path)
+    with reading(path, "run's file", READER):
         with h5py.File(path) as file:
             check_structure(file)
-            if not sealed:
-                file.visititems(_read)  # each variable has a checksum, which only reading compares
         return Run(path)
 
 
@@ -241,7 +218,7 @@ def divergence(experiment: AnyExperiment, where: str | Path | None = None) -> di
     Raises `Unreadable` for one that cannot be read here and now.
     """
     path = path_of(experiment, where).with_suffix(DIVERGED)
-    with contextlib.suppress(Unusable), reading(path, "note", "Python"):
+    with contextlib.suppress(Unusable, json.JSONDecodeError, UnicodeDecodeError):
         noted: dict[str, Any] = json.loads(content_of(path))
         if {"told", "commit", "dirty", "numerics"} <= noted.keys():
             return noted
@@ -252,13 +229,8 @@ def _sound(path: Path) -> Run:
     """The run, if neither its file nor that of its network is damaged."""
     run, network = load(path), path.with_suffix(NETWORK)
     if os.path.lexists(network):
-        check_tensors(network)
+        read_sealed(network, TENSORS)
     return run
-
-
-def _read(name: str, item: h5py.Group | h5py.Dataset) -> None:
-    if isinstance(item, h5py.Dataset):
-        item[()]
 
 
 def _files(experiment: AnyExperiment, where: str | Path | None) -> list[Path]:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sparsity_lib.study.data.scaling import Scaling
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import is_sealed, load_tensors, save_tensors
+from sparsity_lib.study.files import load_tensors, reading, save_tensors
 from sparsity_lib.study.recipes import NETWORKS
-from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, Run, check_structure
+from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, READER, Run, check_structure
 from sparsity_lib.study.runs.layout import KEPT
 
 
@@ -75,10 +75,10 @@ def _axes(name: str, array: Tensor) -> tuple[str, ...]:
 
 
 def _from_netcdf(path: Path) -> dict[str, Any]:
-    is_sealed(path)
-    with h5py.File(path) as file:
-        check_structure(file)
-    there = xr.load_dataset(path, engine="h5netcdf")
+    with reading(path, "trained network", READER):
+        with h5py.File(path) as file:
+            check_structure(file)
+        there = xr.load_dataset(path, engine="h5netcdf")
     tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in there.items()}
     kept: dict[str, Any] = {name: tensors.pop(name) for name in ("offset", "scale")}
     for key, moment in (("lowest_loss", "lowest_loss"), ("model", "last")):

@@ -13,7 +13,7 @@ import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import sha256, written_whole
+from sparsity_lib.study.files import digest, written_whole
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.compact import (
@@ -177,7 +177,7 @@ def require_committed(run: str, provenance: dict[str, Any], by_this_code: bool) 
 def write_sums(target: Path, files: Iterable[Path]) -> None:
     """Write the SHA-256 of the files into the folder, as `sha256sum` does."""
     with written_whole(target / SUMS) as partial:
-        partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
+        partial.write_text("".join(f"{digest(path)}  {path.name}\n" for path in files))
 
 
 def wrong_sums(target: Path, files: Iterable[Path], what: str) -> list[str]:
@@ -189,6 +189,6 @@ def wrong_sums(target: Path, files: Iterable[Path], what: str) -> list[str]:
     wrong = [f"{target / file}: missing" for file in sorted(expected.keys() - present)]
     wrong += [f"{target / file}: not in {SUMS}" for file in sorted(present - expected.keys())]
     for file in sorted(present & expected.keys()):
-        if (digest := sha256(target / file)) != expected[file]:
-            wrong.append(f"{target / file}: its SHA-256 is {digest[:12]}…, not {expected[file][:12]}…")
+        if (found := digest(target / file)) != expected[file]:
+            wrong.append(f"{target / file}: its SHA-256 is {found[:12]}…, not {expected[file][:12]}…")
     return wrong

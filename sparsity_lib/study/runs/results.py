@@ -13,7 +13,7 @@ import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
-from sparsity_lib.study.files import PROJECT, note_read, sha256
+from sparsity_lib.study.files import PROJECT, digest, note_read
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import profile
 from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run
@@ -279,7 +279,7 @@ def listed_sums(folder: Path) -> dict[str, str] | None:
 @functools.cache
 def _sha256(path: Path, size: int, changed_ns: int) -> str:
     """The file's digest, computed once for as long as its size and its time of change stay."""
-    return sha256(path)
+    return digest(path)
 
 
 def _damaged(path: Path, why: str) -> StudyError:
