@@ -170,8 +170,8 @@ EMPTY = one().isel(run=slice(0, 0))
         analysis.last_five_accuracy,
         analysis.chosen_accuracy,
         analysis.pilot_onset,
-        lambda runs: comparison.paired(runs, "vanillaNet", "normNet", "best_accuracy"),
-        lambda runs: comparison.against_published(runs, one()),
+        lambda runs: comparison.compare(runs, "vanillaNet", "normNet", "best_accuracy"),
+        lambda runs: comparison.repeatability(runs, one()),
         lambda _: comparison.describe([]),
     ],
 )

@@ -9,7 +9,7 @@ from synthetic import curve, many, one
 
 import sparsity_lib as sl
 from sparsity_lib import functional, study
-from sparsity_lib.study import StudyError, figures, profiles
+from sparsity_lib.study import StudyError, profiles
 from sparsity_lib.study.analysis import choices, comparison, filters
 
 EXPERIMENTS = choices.experiments("laptop", "0-3")
@@ -222,10 +222,3 @@ def test_opposite_clusters_stay_under_the_printed_penalty() -> None:
     assert found["alike"].between(0, 1).all()
     assert found["alike"]["two opposite clusters", "filters", "signed"] == 1
     assert found["alike"]["two opposite clusters", "filters", "absolute"] < 0.1
-
-
-def test_every_reading_has_a_row_in_the_figure(table: pd.DataFrame) -> None:
-    drawn = figures.reading_effects(table)
-    rows = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
-    assert len(rows) == len(choices.effects(table)) / len(choices.QUANTITIES)
-    assert rows.count("T6: PyTorch's initialisation") == 2  # of vanillaNet and of sr2Net

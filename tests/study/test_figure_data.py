@@ -3,12 +3,15 @@
 import io
 from functools import cache
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from synthetic import language_models, many, one, shrunk, valley
@@ -125,7 +128,7 @@ DRAW = {
 
 
 def digits(numbers: ArrayLike) -> list[str]:
-    """The numbers as they are told; what is missing is drawn nowhere."""
+    """The numbers as they are recorded; missing ones are not drawn."""
     return [f"{x:.6g}" for x in np.asarray(numbers, float) if np.isfinite(x)]
 
 
@@ -134,25 +137,31 @@ def series(numbers: ArrayLike) -> str:
     return "," + "".join(f"{each}," for each in digits(numbers))
 
 
-def told(figure: Figure) -> pd.DataFrame:
+def recorded(figure: Figure) -> pd.DataFrame:
     """A figure's data as a reader gets them."""
     text = data.csv(figure)
     assert text is not None
     return pd.read_csv(io.StringIO(text))
 
 
-def test_every_figure_is_looked_at() -> None:
+def test_every_figure_is_tested() -> None:
     made = [name for name in figures.__all__ if getattr(figures, name).__annotations__["return"] is Figure]
     assert sorted(DRAW) == sorted(made)
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_what_is_drawn_is_told(name: str) -> None:
+def test_what_is_drawn_is_recorded(name: str) -> None:
+    before = dict(mpl.rcParams)
     figure = DRAW[name]()
+    figure.savefig(buffer := io.BytesIO(), dpi=40)
+    assert buffer.getvalue().startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+    assert to_rgb(figure.get_facecolor()) == (1, 1, 1)  # legible on a dark page
     assert (data.csv(figure) is None) == (name in WITHOUT)
     if name in WITHOUT:
         return
-    table = told(figure)
+    table = recorded(figure)
     assert next(iter(table)) == "drawn"
     assert table[table.columns.intersection(["value", "low", "high"])].notna().any(axis=1).all()
     keys = table.columns.difference(["value", "low", "high"], sort=False)
@@ -173,10 +182,10 @@ def test_what_is_drawn_is_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("published", [None, many(SEEDS)])
-def test_loss_curves_tell_the_mean_of_these_seeds_and_whose_range_the_band_is(
+def test_loss_curves_record_the_mean_of_these_seeds_and_whose_range_the_band_is(
     published: xr.Dataset | None,
 ) -> None:
-    table = told(figures.loss_curves(many(SEEDS[:2] + SEEDS[3:]), published))
+    table = recorded(figures.loss_curves(many(SEEDS[:2] + SEEDS[3:]), published))
     kinds = table[table["network"] == "vanillaNet"].set_index("epoch").groupby("drawn")
     losses = analysis.smoothed(analysis.trained(many(SEEDS[:2]))["val_loss"])
     whose, band = "these", losses
@@ -199,8 +208,10 @@ def test_loss_curves_tell_the_mean_of_these_seeds_and_whose_range_the_band_is(
     assert set(table["quantity"]) == {"validation loss (nats), smoothed (sigma 2 epochs)"}
 
 
-def test_entropy_curves_are_told_by_layer_and_quantity() -> None:
-    table = told(figures.entropy_curves(many(SEEDS))).set_index(["quantity", "layer", "network"]).sort_index()
+def test_entropy_curves_are_recorded_by_layer_and_quantity() -> None:
+    table = (
+        recorded(figures.entropy_curves(many(SEEDS))).set_index(["quantity", "layer", "network"]).sort_index()
+    )
     last = table.loc[("entropy (nats)", "conv3", "vanillaNet")].query("epoch == epoch.max()")
     last = last.set_index("drawn")
     ends = last.loc["lowest and highest of these seeds"]
@@ -211,8 +222,8 @@ def test_entropy_curves_are_told_by_layer_and_quantity() -> None:
     assert (table["drawn"] == "median moment of overfitting").sum() == 2
 
 
-def test_maps_are_told_by_position(tiny_run: study.Run) -> None:
-    table = told(figures.heatmap_strip(tiny_run, image=2, epochs=[-1, 11], layers=["conv1"]))
+def test_maps_are_recorded_by_position(tiny_run: study.Run) -> None:
+    table = recorded(figures.heatmap_strip(tiny_run, image=2, epochs=[-1, 11], layers=["conv1"]))
     pixels = table[table["drawn"] == "image"]["value"].to_numpy().reshape(8, 8)
     np.testing.assert_array_equal(pixels, tiny_run.root["images"].isel(image=2)[..., 0])
     maps = table[table["epoch"] == 11].set_index(["row", "column"])["value"]

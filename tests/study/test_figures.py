@@ -1,18 +1,16 @@
-"""Figures show what was put in, say what they show, and leave nothing behind."""
+"""Figures and tables show what was put in, and refuse what is not there."""
 
 import io
-import re
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from synthetic import curve, many, one, valley
 
+from sparsity_lib.functional import rfav_entropy
 from sparsity_lib.study import StudyError, figures
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.figures.style import COLORS, line_style
@@ -27,42 +25,9 @@ SEEDS = [
 NOISY = [one(label, seed, label_noise=0.3) for label in ("vanillaNet", "normNet") for seed in (0, 1)]
 
 
-def texts(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-
-
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=40)
-    return buffer.getvalue()
-
-
 def lines_of(axes, label):
     color = line_style(label)["color"]
     return [line for line in axes.lines if line.get_color() == color and len(line.get_xdata()) > 2]
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: figures.loss_curves(many(SEEDS + NOISY)),
-        lambda: figures.loss_curves(many(SEEDS), published=many(SEEDS[:5])),
-        lambda: figures.loss_curves(one()),
-        lambda: figures.entropy_curves(many(SEEDS)),
-        lambda: figures.validation_against_training(many(SEEDS + NOISY)),
-        lambda: figures.accuracies(many(SEEDS + NOISY)),
-        lambda: figures.accuracies(many(SEEDS[:4]), published=many(SEEDS)),
-        lambda: figures.accuracies(one()),
-    ],
-)
-def test_every_figure_can_be_saved_and_leaves_nothing_behind(draw):
-    before = dict(mpl.rcParams)
-    figure = draw()
-    assert isinstance(figure, Figure)
-    assert png(figure).startswith(b"\x89PNG")
-    assert plt.get_fignums() == []
-    assert dict(mpl.rcParams) == before
-    assert to_rgb(figure.get_facecolor()) == (1, 1, 1)  # legible on a dark page
 
 
 @pytest.mark.parametrize(
@@ -91,33 +56,6 @@ def test_networks_have_colours_of_their_own():
     assert line_style("package:factory")["color"] not in COLORS.values()
 
 
-def test_loss_curves_are_means_over_seeds():
-    figure = figures.loss_curves(many(SEEDS + NOISY))
-    clean, noisy = figure.axes
-    assert clean.get_title() == "digits, s"
-    assert noisy.get_title() == "digits, s, 30 % of labels redrawn"
-    (line,) = lines_of(clean, "vanillaNet")
-    expected = analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"]).mean("run")
-    np.testing.assert_allclose(line.get_ydata(), expected)
-    assert line.get_xdata()[0] == 0  # not what is before training
-    assert len(clean.lines) == 3
-    assert len(noisy.lines) == 2
-    for said in ("epoch", "validation loss (nats)", "vanillaNet", "sr2Net ×16", "lowest to highest seed"):
-        assert said in texts(figure)
-
-
-def test_published_runs_are_a_band():
-    fresh = many(SEEDS[:1])
-    (axes,) = figures.loss_curves(fresh, published=many(SEEDS)).axes
-    (band,) = axes.collections
-    heights = band.get_paths()[0].vertices[:, 1]
-    at_best = analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
-    assert heights.min() == pytest.approx(float(at_best.min()))
-    assert len(axes.lines) == 1
-    (axes,) = figures.loss_curves(many(NOISY[:1]), published=many(SEEDS)).axes
-    assert not axes.collections  # nothing was published in this setting
-
-
 def test_entropy_curves():
     figure = figures.entropy_curves(many(SEEDS))
     grid = np.array(figure.axes).reshape(3, 3)
@@ -131,8 +69,6 @@ def test_entropy_curves():
     assert [line.get_ydata()[0] for line in entropy.lines if line.get_linestyle() == ":"] == [np.log(32)]
     assert not [line for line in sd.lines if line.get_linestyle() == ":"]
     assert lines_of(scale_free, "vanillaNet")[0].get_ydata()[-1] == pytest.approx(2.5)
-    for said in ("entropy (nats)", "scale-free", "SD of", "ln D", "digits, s"):
-        assert said in texts(figure)
 
 
 def moments_of(figure: Figure) -> list[float]:
@@ -148,7 +84,7 @@ def test_moments_of_overfitting_are_drawn_where_most_seeds_have_one():
     assert moments_of(figures.entropy_curves(many(runs))) == [16]
 
 
-def test_entropy_curves_refuse_what_cannot_be_told_apart():
+def test_entropy_curves_refuse_several_settings_and_unknown_layers():
     with pytest.raises(StudyError, match="one setting, not 2"):
         figures.entropy_curves(many(SEEDS + NOISY))
     with pytest.raises(StudyError, match="no layer 'conv9' in these runs; there are conv1"):
@@ -209,7 +145,7 @@ def test_accuracy_table_knows_table_3_and_200_epochs():
     assert set(found.index[found.isna()]) == {"srAlexNet ×16", "normNet"}
 
 
-def test_accuracy_table_has_published_runs_beside():
+def test_accuracy_table_has_published_runs_next_to_fresh_ones():
     fresh = many([one("vanillaNet", 0), one("normNet", 0), one("vanillaNet", 0, label_noise=0.3)])
     table = figures.accuracy_table(fresh, published=many(SEEDS[:3]))
     assert table["runs", "n"].to_dict() == {
@@ -249,8 +185,6 @@ def test_figures_of_networks_with_other_layers():
     assert layers["LeNet"] == layers["srLeNet ×25"] == ["conv2", "fc1"]
     assert layers["AlexNet"] == layers["srAlexNet ×16"] == ["conv3", "conv4", "conv5", "fc1"]
     assert table.notna().all(axis=None)
-    assert png(figures.loss_curves(OLDER))
-    assert png(figures.accuracies(OLDER))
 
 
 def test_entropy_table_of_a_network_without_the_papers_layers():
@@ -269,15 +203,8 @@ def test_runs_of_100_and_of_200_epochs_are_set_apart():
     assert not second.collections  # nothing was published of 200 epochs
     (line,) = lines_of(first, "vanillaNet")
     assert np.isfinite(line.get_ydata()).sum() == 100
-    assert png(figures.validation_against_training(both))
-    assert png(figures.accuracies(both, published=many(short)))
-
-
-def test_published_runs_are_the_bands_of_entropies():
-    axes = figures.entropy_curves(one(entropy=(3.0, 2.0)), published=many(SEEDS[:3])).axes[1]
-    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (1.0, 3.0)
-    assert not figures.entropy_curves(one(lr=0.5), published=many(SEEDS)).axes[1].collections
+    last = [line.get_xdata()[-1] for line in lines_of(second, "vanillaNet")]
+    assert last == [199]
 
 
 def test_architectures_are_drawn_from_what_is_built(tiny_runs):
@@ -291,8 +218,6 @@ def test_architectures_are_drawn_from_what_is_built(tiny_runs):
     red = [patch for patch in sr3.patches if patch.get_linewidth() > 2]
     assert len(red) == 4  # conv1 decorrelated; conv3, conv4 and fc1 regularised
     assert not [patch for patch in plain.patches if patch.get_linewidth() > 2]
-    assert "under a penalty" in texts(figure)
-    assert png(figure)
     with pytest.raises(StudyError, match="no runs to draw"):
         figures.architectures([])
 
@@ -305,11 +230,10 @@ def test_receptive_field_has_the_entropy_that_the_run_keeps(tiny_run, layer):
     maps = tiny_run.layer(layer)["heatmap"].isel(image=1)
     after = maps.isel(saved_epoch=-1)
     kept = float(maps.isel(saved_epoch=0).where(after == after.min()).max())
-    told = float(re.search(r"entropy ([\d.]+) nats", texts(figure)).group(1))
-    assert told == pytest.approx(kept, abs=np.log(32) / 255)  # kept as bytes
     (bars,) = [axes.patches for axes in figure.axes if axes.get_xlabel() == "filter"]
     assert len(bars) == tiny_run.layer(layer).attrs["channels"]
-    assert png(figure)
+    vector = torch.tensor([[bar.get_height() for bar in bars]])
+    assert rfav_entropy(vector).item() == pytest.approx(kept, abs=np.log(32) / 255)  # kept as bytes
 
 
 @pytest.mark.parametrize(
@@ -349,7 +273,6 @@ def test_entropy_table_goes_from_the_best_epoch_to_the_end():
 
 def test_heatmap_strip(tiny_run):
     figure = figures.heatmap_strip(tiny_run, image=2, epochs=[-1, 5, 11], layers=["conv1", "conv3"])
-    assert png(figure)
     axes = figure.axes[0]
     picture, *maps = axes.images
     assert len(maps) == 6
@@ -359,8 +282,6 @@ def test_heatmap_strip(tiny_run):
     scales = [image.get_clim() for image in maps]
     assert len(set(scales[:3])) == len(set(scales[3:])) == 1  # one scale per layer
     assert plt.get_fignums() == []
-    for said in ("epoch −1", "11", "conv3", "nats", "vanillaNet, digits, s"):
-        assert said in texts(figure)
 
 
 def test_heatmap_strip_of_all_layers(tiny_runs):
@@ -386,7 +307,6 @@ def test_maps_that_are_not_there(tiny_run, asked, named):
 
 def test_correlation_histograms(tiny_run):
     figure = figures.correlation_histograms(tiny_run)
-    assert png(figure)
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert list(panels) == ["conv1", "conv2", "conv3", "conv4", "fc1"]
     shares = panels["conv3"].collections[0].get_array()

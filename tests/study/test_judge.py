@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from sparsity_lib.study import StudyError, claims
 from sparsity_lib.study.analysis.early_warning.change_points import change_point
-from sparsity_lib.study.analysis.early_warning.skill import warning_skill
+from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
 from sparsity_lib.study.analysis.onset import onset, onset_table, rise_after_minimum
 from sparsity_lib.study.analysis.significance import detectable
 from sparsity_lib.study.claims import Cell
@@ -229,6 +229,8 @@ def test_the_permutation_tests_are_over_the_cells_networks() -> None:
     changed = change_point(curves, ["conv3", "conv4", "fc1"], 0.05)
     skill = warning_skill(onset(curves), changed, curves["label"])
     assert (found["p_overall"], found["p_within"]) == (skill.overall.p, skill.within.p)
+    assert found["p_of_seeds"] == p_of_seeds(onset(curves), changed, curves["label"], curves["seed"])
+    assert found["p_within"] < found["p_of_seeds"]  # runs of a seed are alike here
 
 
 def test_the_papers_value_is_compared_with_one_more_run_by_the_pooled_sd() -> None:

@@ -11,12 +11,9 @@ from torch import Tensor, nn
 import sparsity_lib as sl
 from sparsity_lib import functional as f
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.analysis.rescaling import (
-    channel_scaled_entropy,
-    entropy_channel_scaled,
-    rescale,
-    to_scales,
-)
+from sparsity_lib.study.analysis.rescaling import rescale, to_scales
+from sparsity_lib.study.data import Split
+from sparsity_lib.study.training.moments import layers_at
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1")
 
@@ -148,41 +145,24 @@ def test_layers_are_given_the_sds_asked_for(images: Tensor) -> None:
 
 def test_the_entropy_by_channels_own_sds_does_not_change_with_any_factors(images: Tensor) -> None:
     model = network()
+    nn.init.zeros_(model.conv1.weight[3:5])  # constant channels, which count as 0
     changed = rescale(rescale(model, "conv3", torch.logspace(-2, 2, 32)), "fc1", 50.0)
-    was, now = (channel_scaled_entropy(m, images, prepare, LAYERS) for m in (model, changed))
-    assert list(was) == list(LAYERS)
+    split = Split(images, torch.zeros(len(images), dtype=torch.long))
+    was, now = (
+        layers_at(each, {name: each.get_submodule(name) for name in LAYERS}, split, prepare)
+        for each in (model, changed)
+    )
     for layer in LAYERS:
-        assert 0 < was[layer] < math.log(64)
-        assert now[layer] == pytest.approx(was[layer], abs=1e-5)
+        name = f"{layer}/channel_scaled_entropy"
+        assert 0 < was[name] < math.log(64)
+        torch.testing.assert_close(now[name], was[name], rtol=0, atol=1e-5)
+    activations = model.conv1(prepare(images)).detach()
+    sd = activations.std((0, 2, 3), correction=0, keepdim=True)
+    scaled = torch.where(sd > 1e-6, activations / sd, 0)
+    expected = f.rfav_entropy(scaled).double().mean()
+    torch.testing.assert_close(was["conv1/channel_scaled_entropy"], expected, rtol=0, atol=1e-5)
     of_monitor = [observed(m, prepare(images))["conv3"].scale_free_entropy for m in (model, changed)]
     assert abs(of_monitor[0] - of_monitor[1]) > 0.1
-
-
-def test_two_passes_in_batches_are_the_whole_at_once(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsity_lib.study.analysis.rescaling.BATCH", 7)
-    model = network("dropNet").train()
-    nn.init.zeros_(model.conv1.weight[3:5])  # constant channels, which count as 0
-    inplace = nn.Sequential(model.conv1, nn.ReLU(inplace=True), model.conv2)
-    activations = model.conv1(prepare(images)).detach()
-    expected = entropy_channel_scaled(activations)
-    assert expected.shape == (40, 12, 12)
-    for each, layer in ((model, "conv1"), (inplace, "0")):
-        streamed = channel_scaled_entropy(each, images, prepare, [layer])[layer]
-        assert streamed == pytest.approx(expected.mean().item(), abs=1e-5)
-    assert model.training
-    assert not model.conv1._forward_hooks
-
-
-def test_each_channel_is_divided_by_its_own_sd() -> None:
-    activations = torch.randn(200, 5, 3) * torch.logspace(-3, 3, 5)[:, None] + 1
-    sd = activations.std((0, 2), correction=0, keepdim=True)
-    torch.testing.assert_close(entropy_channel_scaled(activations), f.rfav_entropy(activations / sd))
-    moved = entropy_channel_scaled(activations.movedim(1, 2), dim=-1)
-    torch.testing.assert_close(moved, entropy_channel_scaled(activations))
-    constant = torch.full((4, 5), 1 / 3)
-    assert entropy_channel_scaled(constant).tolist() == pytest.approx([math.log(5)] * 4)
-    with pytest.raises(ValueError, match="no axis 2"):
-        entropy_channel_scaled(constant, dim=2)
 
 
 def test_bad_input_is_refused(images: Tensor) -> None:
@@ -206,4 +186,4 @@ def test_bad_input_is_refused(images: Tensor) -> None:
     with pytest.raises(StudyError, match="'conv9'"):
         to_scales(model, images, prepare, {"conv9": 1.0})
     with pytest.raises(StudyError, match="no images"):
-        channel_scaled_entropy(model, images[:0], prepare, LAYERS)
+        to_scales(model, images[:0], prepare, {"conv3": 1.0})

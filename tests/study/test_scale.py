@@ -1,10 +1,8 @@
-"""Grids of runs, filters and random filters, capacity, optimism, figures of scale: on curves made up."""
+"""Grids of runs, filters and random filters, capacity, optimism, figures of scale: on synthetic curves."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
-from matplotlib.figure import Figure
 from synthetic import LAYERS, many, one
 
 from sparsity_lib import functional, study
@@ -58,11 +56,6 @@ def test_missing_runs_and_quantities_are_one_line() -> None:
         with pytest.raises(StudyError, match=f"none of these runs has the quantity '{quantity}'"):
             measure(one())
         measure(many([COMPLETE, one("vanillaNet", 3)]))  # the run that lacks it is left out
-
-
-def test_runs_that_lack_a_quantity_are_left_out() -> None:
-    mixed = many([COMPLETE, one("dropNet", 0)])
-    assert set(analysis.having(mixed, "knockout_accuracy")["label"].to_numpy()) == {"vanillaNet", SR2}
 
 
 def test_runs_of_a_grid_are_found_by_their_names() -> None:
@@ -150,13 +143,3 @@ def test_residuals_are_those_of_both_kinds_of_sd_where_recorded() -> None:
     assert set(rows["noise"]) == {"SD: pooled", "SD: positions"}
     assert (rows[rows["noise"] == "SD: positions"]["value"] == 0).all()
     assert len(figures.noise_residuals(run, ["conv3", "fc1"]).axes) == 2
-
-
-@pytest.mark.parametrize(
-    "draw", [figures.noise_curve, figures.noise_residuals, figures.filter_correlations, figures.capacity]
-)
-def test_figures_of_scale_are_drawn_and_leave_nothing_behind(draw) -> None:
-    of = {"layer": "conv3"} if draw is figures.noise_curve else {}
-    assert isinstance(draw(COMPLETE, **of), Figure)
-    assert isinstance(draw(complete("vanillaNet", 0), **of), Figure)  # a single run has no interval
-    assert plt.get_fignums() == []

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from synthetic import many, one, valley
 
-from sparsity_lib.study import figures
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis.other_papers import sparsity
 
@@ -38,9 +37,3 @@ def test_a_table_of_outcomes_is_compared_like_curves() -> None:
     assert both["mean"].tolist() == pytest.approx([0.505, 0])  # 0.5, and half of 0.00, 0.01 and 0.02
     assert both["n"].tolist() == [3, 3]
     assert both["direction"].tolist() == ["higher", ""]
-    drawn = figures.paired_differences(found)
-    assert [ax.get_title() for ax in drawn.axes] == [
-        "lowest validation loss\n(nats)",
-        "perplexity sparsity\nat the end",
-    ]
-    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["", "dropNet", "normNet"]

@@ -40,14 +40,8 @@ def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
 
 def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
     """Differences of network `a` less `b` by layer, paired by seed; `values` are (run, layer)."""
-    wide = {
-        name: pd.DataFrame(
-            mine.transpose("run", "layer").to_numpy(), mine["seed"].to_numpy(), mine["layer"].to_numpy()
-        )
-        for name in (a, b)
-        for mine in [values.isel(run=(values["label"] == name).to_numpy())]
-    }
-    difference = (wide[a] - wide[b]).dropna(how="all")
-    if difference.empty:
+    frame = values.to_dataframe("value").reset_index()
+    wide = frame.pivot(index=["layer", "seed"], columns="label", values="value")
+    if not {a, b} <= set(wide) or (difference := (wide[a] - wide[b]).dropna()).empty:
         raise StudyError(f"no seed has both '{a}' and '{b}'")
-    return {layer: describe(difference[layer]) for layer in difference}
+    return {str(layer): describe(each) for layer, each in difference.groupby("layer")}

@@ -4,7 +4,7 @@ Functions of several runs take `study.curves(runs)` or the table that `analysis.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.stats import t
 
+from sparsity_lib.study.analysis.significance import interval
 from sparsity_lib.study.analysis.summary import SETTING, labels, settings, summary
 from sparsity_lib.study.errors import StudyError
 
@@ -53,8 +54,7 @@ def describe(values: ArrayLike) -> Description:
     n, missing = len(known), len(array) - len(known)
     mean = float(known.mean()) if n else np.nan
     sd = float(known.std(ddof=1)) if n > 1 else np.nan
-    half = float(t.ppf(0.975, n - 1)) * sd / np.sqrt(n) if n > 1 else np.nan
-    return Description(n, mean, sd, mean - half, mean + half, missing)
+    return Description(n, mean, sd, *interval(known, 0.95), missing)
 
 
 def prediction_interval(
@@ -74,57 +74,15 @@ def prediction_interval(
     return mean - half, mean + half
 
 
-def paired(
-    runs: xr.Dataset | pd.DataFrame,
-    a: str,
-    b: str,
-    quantity: str,
-    missing: Literal["raise", "drop"] = "raise",
-) -> pd.DataFrame:
-    """Network `a` minus network `b`, run by run with the same seed on the same data.
-
-    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `missing`, what
-    to do about a seed that only one of them has, or whose value is missing (censored).
-
-    **Returns:** one row per setting (data set, size, noise, ...): n pairs, mean difference, SD, 95 % t
-    interval `low` to `high`, and the number of pairs `dropped`.
-
-    **Raises:** `StudyError` for an unknown label or quantity, for pairs that are missing (naming the seeds)
-    unless they are to be dropped, and for two runs that differ in nothing in the table.
-    """
-    table = _table(runs)
-    _known("quantity", quantity, list(table.columns))
-    for label in (a, b):
-        _known("network", label, sorted(table["label"].unique()))
-    setting = _setting(table)
-    both = table[table["label"].isin([a, b])]
-    if (twice := both.duplicated([*setting, "label", "seed"])).any():
-        raise StudyError(
-            f"more than one run of {both[twice].iloc[0]['label']} with the same seed and setting"
-        )
-    pairs = both.pivot(index=[*setting, "seed"], columns="label", values=quantity)
-    difference = pairs[a] - pairs[b]
-    if missing == "raise" and difference.isna().any():
-        seeds = ", ".join(str(key[-1]) for key in difference[difference.isna()].index)
-        raise StudyError(
-            f"{quantity} of {a} and {b} cannot be paired for seed {seeds}: one of them is missing or has "
-            "none; missing='drop' leaves such pairs out"
-        )
-    rows = [
-        dict(zip(setting, key, strict=True)) | describe(group)._asdict()
-        for key, group in difference.groupby(level=setting, sort=False)
-    ]
-    return pd.DataFrame(rows).rename(columns={"missing": "dropped"})
-
-
 def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **where: object) -> Description:
     """Network `a` less network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
 
     **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `where`, values
-    of its columns that name the setting, as in `label_noise=0.3`. Pairs without a value are counted as
-    missing.
+    of its columns that name the setting, as in `label_noise=0.3`. Pairs of which a run is missing or has no
+    value (censored) are counted as missing.
 
-    **Raises:** `StudyError` for an unknown name or value, and if `where` leaves more than one setting.
+    **Raises:** `StudyError` for an unknown name or value, if `where` leaves more than one setting, and for
+    two runs that differ in nothing in the table.
     """
     table = _table(runs)
     for name, value in where.items():
@@ -132,13 +90,18 @@ def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **wh
         table = table[table[name] == value]
         if table.empty:
             raise StudyError(f"no run with {name} = {value}")
-    rows = paired(table, a, b, quantity, missing="drop")
-    if len(rows) != 1:
-        settings = ", ".join(name for name in _setting(table) if table[name].nunique() > 1)
-        raise StudyError(f"{len(rows)} settings to compare {a} and {b} in; name one by {settings}")
-    row = rows.iloc[0]
-    mean, sd, low, high = (float(row[name]) for name in ("mean", "sd", "low", "high"))
-    return Description(int(row["n"]), mean, sd, low, high, int(row["dropped"]))
+    _known("quantity", quantity, list(table.columns))
+    for label in (a, b):
+        _known("network", label, sorted(table["label"].unique()))
+    both = table[table["label"].isin([a, b])]
+    if several := [name for name in SETTING if name in both and both[name].nunique() > 1]:
+        raise StudyError(f"there are {a} and {b} in several settings; name one by {', '.join(several)}")
+    if (twice := both.duplicated(["label", "seed"])).any():
+        raise StudyError(
+            f"more than one run of {both[twice].iloc[0]['label']} with the same seed and setting"
+        )
+    pairs = both.pivot(index="seed", columns="label", values=quantity)
+    return describe(pairs[a] - pairs[b])
 
 
 def comparison_table(
@@ -193,58 +156,30 @@ def optimism(curves: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def against_published(
-    fresh: xr.Dataset | pd.DataFrame,
-    published: xr.Dataset | pd.DataFrame,
-    quantities: Sequence[str] = QUANTITIES,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Whether each fresh run falls inside the prediction interval of the published runs of its cell.
-
-    **Returns:** one row per fresh run and quantity: its setting, label and seed, `value`, the interval `low`
-    to `high` of `n` published runs, `inside`, and `by_chance`, the probability of being outside if
-    nothing differs: its sum is the number expected outside. NA where fewer than two published runs are there.
-    A published run that is among the fresh ones is not compared with itself.
-    """
-    new, old = _table(fresh), _table(published)
-    old = old[~old["run"].isin(new["run"])]
-    for quantity in quantities:
-        _known("quantity", quantity, [name for name in new.columns if name in old.columns])
-    cell = [name for name in (*_setting(new), "label") if name in old.columns]
-    values = old.groupby(cell)
-    rows = []
-    for _, run in new.iterrows():
-        key = tuple(run[cell])
-        peers = values.get_group(key) if key in values.groups else old.iloc[:0]
-        for quantity in quantities:
-            n = int(peers[quantity].notna().sum())
-            low, high = prediction_interval(peers[quantity], level=level) if n > 1 else (np.nan, np.nan)
-            judged = n > 1 and bool(np.isfinite(run[quantity]))
-            rows.append(
-                run[[*cell, "seed"]].to_dict()
-                | {"quantity": quantity, "value": run[quantity], "n": n, "low": low, "high": high}
-                | {"inside": low <= run[quantity] <= high if judged else pd.NA}
-                | {"by_chance": 1 - level if judged else np.nan}
-            )
-    return pd.DataFrame(rows).astype({"inside": "boolean"})
-
-
 def repeatability(
     fresh: xr.Dataset | pd.DataFrame, published: xr.Dataset | pd.DataFrame | None
 ) -> pd.DataFrame:
-    """Counts of fresh values outside the 95 % prediction intervals of the published runs, by quantity.
+    """Counts of fresh values outside the 95 % prediction intervals of the published runs of their cell.
+
+    A published run that is among the fresh ones is not compared with itself.
 
     **Returns:** one row per accuracy or loss: `judged`, fresh values whose cell has at least two published
     runs; `outside`, those of them outside the interval; `outside by chance`, the number expected if nothing
     differs. Nothing is judged where `published` is None.
     """
-    found = against_published(fresh, fresh if published is None else published)
-    of_quantity = found.groupby("quantity", sort=False)
-    judged = of_quantity["inside"].count()
-    outside = (judged - of_quantity["inside"].sum()).astype(int)
-    return pd.DataFrame(
-        {"judged": judged, "outside": outside, "outside by chance": of_quantity["by_chance"].sum()}
-    )
+    new = _table(fresh)
+    old = new if published is None else _table(published)
+    old = old[~old["run"].isin(new["run"])]
+    cell = [name for name in (*SETTING, "label") if name in new and name in old]
+    counts = pd.DataFrame(0, pd.Index(QUANTITIES, name="quantity"), ["judged", "outside"])
+    for key, runs in new.groupby(cell):
+        peers = old[(old[cell] == list(key)).all(axis=1)]
+        for quantity in QUANTITIES if len(peers) else ():
+            low, high = prediction_interval(peers[quantity])
+            if np.isfinite(low):
+                values = runs[quantity].dropna()
+                counts.loc[quantity] += [len(values), (~values.between(low, high)).sum()]
+    return counts.assign(**{"outside by chance": 0.05 * counts["judged"]})
 
 
 def _table(runs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:
@@ -252,10 +187,6 @@ def _table(runs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         raise StudyError("there are no runs to compare; choose at least one finished run")
     return table
-
-
-def _setting(table: pd.DataFrame) -> list[str]:
-    return [name for name in SETTING if name in table.columns]
 
 
 def _known(what: str, name: str, known: list[str]) -> None:

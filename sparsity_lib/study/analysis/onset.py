@@ -2,7 +2,7 @@
 
 A curve that has converged and only fluctuates also "rises" after its smoothed minimum, since the minimum is
 chosen. A run overfits only if its loss rises by more than simulated plateaus with its own noise do. The
-constants of this module are the registered rule; `onset_simulation` measures its false alarms and its power.
+constants of this module are the registered rule; its false alarms and its power are measured by its tests.
 """
 
 import functools
@@ -22,7 +22,7 @@ SMOOTHING = 2.0  # epochs, SD of the Gaussian behind the minimum (TSR, Figure 3;
 LAST = 5  # epochs whose mean is the end (T18)
 FLOOR = 0.05  # nats
 WIDE = 10.0  # epochs, SD of the Gaussian weights of the smoother whose residuals are the noise
-SHORTEST = 40  # epochs; the noise of a shorter run is too uncertain (see `onset_simulation`)
+SHORTEST = 40  # epochs; the noise of a shorter run is too uncertain
 PLATEAUS = 10_000  # simulated per autocorrelation and length
 LEVEL = 0.95  # quantile of the plateaus' rises
 AUTOCORRELATIONS = np.round(np.arange(-10, 19) * 0.05, 2)  # -0.50 to 0.90

@@ -13,12 +13,12 @@ The symmetry is known: Neyshabur et al. 2015; Dinh et al. 2017, arXiv 1703.04933
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib import functional
+from sparsity_lib import ActivationMonitor
 from sparsity_lib.study.data.scaling import Prepare
 from sparsity_lib.study.errors import StudyError
 
@@ -79,61 +79,20 @@ def to_scales(
 
     **Raises:** `StudyError` as `rescale`, for a layer whose outputs do not vary, and for no images.
     """
+    if not len(images):
+        raise StudyError("there are no images to run the network on; give at least one")
+    for layer in sds:
+        _with_next(model, layer)  # refuses what cannot be rescaled
+    evaluated = copy.deepcopy(model).eval()
     # Another layer's scale does not reach a layer's outputs, so that all are measured at once.
-    for layer, (mean, square) in _moments(model, images, prepare, list(sds)).items():
-        variance = square.mean() - mean.mean() ** 2
-        if not _reciprocal_sd(mean.mean(), variance):
+    with torch.no_grad(), ActivationMonitor(evaluated, list(sds)) as monitor:
+        for batch in images.split(BATCH):
+            evaluated(prepare(batch))
+    for layer, stats in monitor.compute().items():
+        if stats.sd <= 2 * torch.finfo(torch.float32).eps * abs(stats.mean):  # constant to rounding
             raise StudyError(f"the outputs of {layer} do not vary on these images, at any scale")
-        model = rescale(model, layer, sds[layer] / variance.sqrt().item())
+        model = rescale(model, layer, sds[layer] / stats.sd)
     return model
-
-
-def entropy_channel_scaled(activations: Tensor, dim: int = 1) -> Tensor:
-    """RFAV entropy with each channel divided by its own SD over everything else, such as samples, positions.
-
-    Factors c > 0 for each channel leave it the same (`rescale` gives them), since c a / SD(c a) = a / SD(a).
-    (In the scale-free entropy only a factor common to all channels cancels.) A constant channel counts as 0.
-
-    **Arguments:**
-
-    - `activations`: `(N, D, *spatial)`, or any shape with the channels along `dim`.
-
-    **Returns:** nats in [0, ln D], the shape without `dim`.
-
-    **Raises:** `ValueError` as `functional.rfav_entropy`.
-    """
-    entropy = functional.rfav_entropy(activations, dim)  # raises for what it does not take
-    vectors = activations.movedim(dim, -1)
-    exact = vectors.flatten(0, -2).to(functional.exact_dtype(vectors.device))
-    scaled = vectors * _reciprocal_sd(exact.mean(0), exact.var(0, correction=0))
-    return functional.rfav_entropy(scaled, -1).to(entropy.dtype)
-
-
-def channel_scaled_entropy(
-    model: nn.Module, images: Tensor, prepare: Prepare, layers: Sequence[str]
-) -> dict[str, float]:
-    """Mean `entropy_channel_scaled` of layers' outputs over images and positions, in evaluation mode.
-
-    In two passes over the images, the first of which takes each channel's SD; memory does not grow with them.
-
-    **Arguments:**
-
-    - `model`: any; it is left as it is.
-    - `images`, `prepare`: uint8 `(N, C, H, W)`, and what makes the network's input from them.
-    - `layers`: names; their outputs are `(N, D, *spatial)`.
-
-    **Returns:** nats, by layer.
-
-    **Raises:** `StudyError` for a layer that is not there, or no images.
-    """
-    moments = _moments(model, images, prepare, layers)
-    scales = {layer: _reciprocal_sd(mean, square - mean**2) for layer, (mean, square) in moments.items()}
-    sums, counts = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
-    for outputs in _outputs(model, images, prepare, layers):
-        for layer, vectors in outputs.items():
-            sums[layer] += functional.rfav_entropy(vectors * scales[layer]).sum().item()
-            counts[layer] += len(vectors)
-    return {layer: sums[layer] / counts[layer] for layer in layers}
 
 
 def _with_next(
@@ -155,45 +114,3 @@ def _with_next(
         if not isinstance(module, COMMUTING):
             raise StudyError(f"{name} after {layer} does not commute with factors: {type(module).__name__}")
     raise AssertionError("there is a layer after every one but the last")
-
-
-def _moments(
-    model: nn.Module, images: Tensor, prepare: Prepare, layers: Sequence[str]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Means of layers' outputs and of their squares by channel, `(D,)` each, over images and positions."""
-    sums, counts = dict.fromkeys(layers, torch.zeros(())), dict.fromkeys(layers, 0)
-    for outputs in _outputs(model, images, prepare, layers):
-        for layer, vectors in outputs.items():
-            sums[layer] = sums[layer] + torch.stack([vectors.sum(0), vectors.square().sum(0)])
-            counts[layer] += len(vectors)
-    means = {layer: sums[layer] / counts[layer] for layer in layers}
-    return {layer: (mean[0], mean[1]) for layer, mean in means.items()}
-
-
-@torch.no_grad()
-def _outputs(
-    model: nn.Module, images: Tensor, prepare: Prepare, layers: Sequence[str]
-) -> Iterator[dict[str, Tensor]]:
-    """Layers' outputs in evaluation mode, float64 `(vectors, D)`, batch after batch of the images."""
-    if not len(images):
-        raise StudyError("there are no images to run the network on; give at least one")
-    if unknown := set(layers) - dict(model.named_modules()).keys():
-        raise StudyError(f"no layer {', '.join(map(repr, sorted(unknown)))} in the network")
-    model = copy.deepcopy(model).eval()
-    seen: dict[str, Tensor] = {}
-    for layer in layers:
-
-        def keep(_module: nn.Module, _args: object, output: Tensor, layer: str = layer) -> None:
-            exact = functional.exact_dtype(output.device)
-            seen[layer] = output.movedim(1, -1).flatten(0, -2).to(exact, copy=True)  # a ReLU may be in place
-
-        model.get_submodule(layer).register_forward_hook(keep)
-    for batch in images.split(BATCH):
-        model(prepare(batch))
-        yield seen
-
-
-def _reciprocal_sd(mean: Tensor, variance: Tensor) -> Tensor:
-    """1/SD, and 0 where the values, of float32, are constant to rounding."""
-    constant = variance <= (2 * torch.finfo(torch.float32).eps * mean) ** 2
-    return variance.masked_fill(constant, torch.inf).rsqrt()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sparsity_lib.study.analysis.comparison import prediction_interval
-from sparsity_lib.study.analysis.early_warning.skill import Skill, warning_skill
+from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, detectable, holm, interval, one_sided, wilson
 from sparsity_lib.study.claims import Cell, Claim, Criterion, Ledger, papers_value
@@ -47,8 +47,9 @@ def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     - `direction`: supported, opposite, negligible, inconclusive or not run; `uncorrected`, before Holm's
       correction. `verdict`: supported, contradicted or inconclusive; blank in conceptual cells, and at size m
       where xxl is finished. No number of a cell but its counts appears until all planned runs are finished.
-    - of leads, once all of the cell's networks are finished: `p_overall` and `p_within`, of permuted
-      change-points; `warning`: warning, or order of events.
+    - of leads, once all of the cell's networks are finished: `p_overall` and `p_within`, of change-points
+      permuted over runs, by which the registered rule gives the `warning`: warning, or order of events; and
+      `p_of_seeds`, of permuted seeds, since runs of one seed are near copies (not registered).
     - of accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %
       prediction interval for one more run or pair from the pooled SD, `predicted_low` to `predicted_high`,
       and from the cell's own SD, `unpooled_low` to `unpooled_high`; whether the paper's value lies `inside`,
@@ -96,20 +97,16 @@ def p_values(test: Criterion, values: np.ndarray, margin: float) -> tuple[float,
     return within, min(above, below)
 
 
-def skill_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> Skill | None:
-    """The permutation test of a lead's change-points over all runs of the cell; None without runs."""
-    onsets, changes, labels = moments_of(test, evidence, networks)
-    return warning_skill(onsets, changes, labels) if len(labels) else None
+def moments_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> pd.DataFrame:
+    """Moments of overfitting and change-points of a lead's quantity in the published runs of networks.
 
-
-def moments_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> tuple[np.ndarray, ...]:
-    """Onset, change-point (epochs; NaN for none) and label of each run of the cell's networks."""
-    label_of = {run: label for label, runs in networks.items() for run in runs.values()}
-    onsets = evidence.measured(onset, label_of)
-    changes = evidence.measured(lambda curves: change_point(test, curves), label_of)
-    in_order = [run for run in label_of if run in onsets]
-    labels = np.array([label_of[run] for run in in_order])
-    return onsets[in_order].to_numpy(), changes[in_order].to_numpy(), labels
+    **Returns:** one row per run: `network` (its label), `seed`, `onset` and `changed` (epochs; NaN for none).
+    """
+    planned = [(run, label, seed) for label, runs in networks.items() for seed, run in runs.items()]
+    runs = pd.DataFrame(planned, columns=["run", "network", "seed"]).set_index("run")
+    onsets = evidence.measured(onset, runs.index)
+    changes = evidence.measured(lambda curves: change_point(test, curves), runs.index)
+    return runs[runs.index.isin(onsets.index)].assign(onset=onsets, changed=changes)
 
 
 def magnitude(paper: float, best: Sample) -> dict[str, object]:
@@ -160,7 +157,7 @@ def _row(ledger: Ledger, evidence: Evidence, claim: Claim, cell: Cell) -> dict[s
         outcomes = outcomes_of(test, evidence, pairs, found.values.index.tolist())
         row["image_low"], row["image_high"] = image_interval(outcomes, float(found.known.mean()))
     if test.kind == "lead" and all(run in evidence for runs in networks.values() for run in runs.values()):
-        row |= _warning(test, row, skill_of(test, evidence, networks))
+        row |= _warning(test, row, moments_of(test, evidence, networks))
     papers = papers_value(test, cell) if cell.kind in ("direct", "close") else None
     if papers is not None:
         best = sample(evidence, OF_A_RUN["best_accuracy"], pairs, list(networks.values()))
@@ -176,10 +173,13 @@ def _effect(test: Criterion, found: Sample) -> dict[str, float]:
     return {"mean": found.described()["mean"], "low": low, "high": high}
 
 
-def _warning(test: Criterion, row: Mapping[str, object], skill: Skill | None) -> dict[str, object]:
-    if skill is None:
+def _warning(test: Criterion, row: Mapping[str, object], moments: pd.DataFrame) -> dict[str, object]:
+    if moments.empty:
         return {}
+    columns = [moments[name] for name in ("onset", "changed", "network", "seed")]
+    skill = warning_skill(*columns[:3])
     found: dict[str, object] = {"p_overall": skill.overall.p, "p_within": skill.within.p}
+    found["p_of_seeds"] = p_of_seeds(*columns)
     if test.expected > 0 and row["uncorrected"] == "supported":
         coupled = skill.overall.p < ALPHA and skill.within.p < ALPHA
         found["warning"] = "warning" if coupled else "order of events"
@@ -217,7 +217,7 @@ COLUMNS = [
     *("n", "planned", "diverged", "without", "status"),
     *("mean", "sd", "low", "high", "low90", "high90", "image_low", "image_high", "margin", "smallest"),
     *("p_supported", "p_opposite", "p", "holm", "direction", "uncorrected", "verdict"),
-    *("p_overall", "p_within", "warning"),
+    *("p_overall", "p_within", "p_of_seeds", "warning"),
     *("best", "paper", "predicted_low", "predicted_high", "unpooled_low", "unpooled_high"),
     *("inside", "inside_unpooled", "distance"),
 ]

@@ -59,7 +59,8 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
 
     **Returns:** one row per claim and cell: `id`, `claim` (the sentence), `where` in the paper, `cell`,
     `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`, `direction`, `verdict`
-    (blank in conceptual cells, which give none), `warning` (of leads, as of `judge`), `primary`.
+    (blank in conceptual cells, which give none); of leads, as of `judge`, `p_within`, `p_of_seeds` and
+    `warning`; `primary`.
     """
     rows = []
     for claim in ledger.claims:
@@ -76,6 +77,7 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
                 | {"kind": cell.kind, "runs": whole.get(row.status, row.status)}
                 | {"effect": row.mean, "low": row.low, "high": row.high}
                 | {"direction": WORDS.get(row.direction, ""), "verdict": decided}
+                | {"p_within": row.p_within, "p_of_seeds": row.p_of_seeds}
                 | {"warning": row.warning, "primary": row.primary}
             )
     return pd.DataFrame(rows)
@@ -196,10 +198,10 @@ def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     }
     tables = []
     for cell, test in tests.values():
-        onsets, changes, labels = moments_of(test, evidence, networks_of(cell, ledger))
-        if len(labels):
+        found = moments_of(test, evidence, networks_of(cell, ledger))
+        if len(found):
             where = fields_of(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
-            counts = warning_counts(onsets, changes, labels).reset_index()
+            counts = warning_counts(found["onset"], found["changed"], found["network"]).reset_index()
             tables.append(pd.DataFrame(where, index=counts.index).join(counts))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

@@ -1,14 +1,13 @@
 """Curves over epochs: validation loss, entropies by layer, validation against training loss."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.onset import onset
@@ -23,12 +22,24 @@ from sparsity_lib.study.analysis.summary import (
 )
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import record
-from sparsity_lib.study.figures.panels import SMOOTHED, falling_log, panel_grid, wrapped
-from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
+from sparsity_lib.study.figures.panels import (
+    SMOOTHED,
+    grid,
+    mean_curve,
+    panel_grid,
+    plain_numbers,
+    seed_range,
+)
+from sparsity_lib.study.figures.style import figure, handle, legend, line_style
 
 BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
 _BANDS = {True: "published seeds, lowest to highest", False: "lowest to highest seed"}
 _RANGES = {True: "lowest and highest of the published seeds", False: "lowest and highest of these seeds"}
+_BY_LAYER = {
+    "entropy": "entropy (nats)",
+    "scale_free_entropy": "scale-free\nentropy (nats)",
+    "sd": "SD of\nactivations",
+}
 
 
 @figure
@@ -39,14 +50,13 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
     the published runs where they are given, else of these.
     """
     panels, between = settings(curves), _RANGES[published is not None]
-    fig, axes = panel_grid(len(panels))
+    fig, axes = _panel_per_setting(panels, sharex=True)
     for ax, (title, group) in zip(axes, panels, strict=True):
         banded = group if published is None else matching(published, group)
         for label in labels(group):
             losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
-            quantity = f"validation loss (nats), {SMOOTHED}"
-            _curve(ax, losses, label, between, setting=title, quantity=quantity)
-        ax.set_title(wrapped(title, len(panels)))
+            of = {"setting": title, "quantity": f"validation loss (nats), {SMOOTHED}"}
+            _curve(ax, losses, label, between, of)
         ax.set_ylim(0, _top(group))
     fig.supxlabel("epoch")
     fig.supylabel("validation loss (nats)")
@@ -75,35 +85,16 @@ def entropy_curves(
         )
     columns, moments, between = _columns(group, layers), _moments(group), _RANGES[published is not None]
     banded = group if published is None else matching(published, group)
-    rows = {
-        "entropy": "entropy (nats)",
-        "scale_free_entropy": "scale-free\nentropy (nats)",
-        "sd": "SD of\nactivations",
-    }
     seeds = {label: _of_both(group, banded, label) for label in labels(group)}
-    fig, axes = plt.subplots(
-        len(rows),
-        len(columns),
-        figsize=(WIDTH, 6.2),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax, quantity in zip(axes[:, 0], rows, strict=True):
-        ax.set_ylabel(rows[quantity])
+    fig, axes = grid(len(_BY_LAYER), len(columns), 6.2, sharex=True, sharey="row")
     for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(layer)
-        for ax, quantity in zip(column, rows, strict=True):
-            for label, each in seeds.items():
-                drawn = [one[quantity].sel(split="monitor") for one in each]
-                _layer(ax, drawn, label, between, rows[quantity], layer, norm)
-            if quantity != "sd":
-                most = float(np.log(group["channels"].sel(layer=layer).max()))
-                ax.axhline(most, color="0.55", linestyle=":", linewidth=1)
-                record(ax, "ln D", quantity=rows[quantity], layer=layer, value=most)
+        for ax, quantity in zip(column, _BY_LAYER, strict=True):
+            _layer(ax, seeds, quantity, layer, norm, between)
             for label, moment in moments.items():
                 ax.axvline(moment, **line_style(label) | {"linewidth": 0.9}, alpha=0.8)
+    for ax, words in zip(axes[:, 0], _BY_LAYER.values(), strict=True):
+        ax.set_ylabel(words)
     for label, moment in moments.items():
         record(axes[0, 0], "median moment of overfitting", quantity="epoch", network=label, value=moment)
     lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
@@ -111,9 +102,8 @@ def entropy_curves(
         ax.set_ylim(max(lowest, 0), float(np.log(group["channels"].max())) * 1.04)
     axes[2, 0].set_ylim(bottom=0)
     fig.supxlabel("epoch")
-    extra = [(Line2D([], [], color="0.55", linestyle=":"), "ln D"), (BAND, _BANDS[published is not None])]
-    if any(columns.values()):
-        extra.append((Line2D([], [], color="0.4", linewidth=0.9), "after the norm (thin)"))
+    extra = [(handle("0.55", linestyle=":"), "ln D"), (BAND, _BANDS[published is not None])]
+    extra += [(handle(linewidth=0.9), "after the norm (thin)")] if any(columns.values()) else []
     legend(fig, labels(group), *extra, title=title)
     return fig
 
@@ -126,7 +116,7 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
     is the last epoch. Where lines are apart at the same training loss, the networks generalise differently.
     """
     panels = settings(curves)
-    fig, axes = panel_grid(len(panels), share=False)
+    fig, axes = _panel_per_setting(panels)
     for ax, (title, group) in zip(axes, panels, strict=True):
         for label in labels(group):
             runs = trained(only(group, label=label))
@@ -138,13 +128,22 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             record(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
-        falling_log(ax)
+        ax.set_xscale("log")
+        plain_numbers(ax.xaxis, widest=30)
+        ax.set_xlim(ax.get_xlim()[::-1])
         ax.set_ylim(bottom=0)
-        ax.set_title(wrapped(title, len(panels)))
     fig.supxlabel("training loss (nats), falling to the right")
     fig.supylabel("validation loss (nats)")
-    legend(fig, labels(curves), (Line2D([], [], color="0.4", marker="o", linestyle=""), "last epoch"))
+    legend(fig, labels(curves), (handle(marker="o", linestyle=""), "last epoch"))
     return fig
+
+
+def _panel_per_setting(panels: Sequence[tuple[str, xr.Dataset]], **shared: Any) -> tuple[Figure, list[Axes]]:
+    n = len(panels)
+    fig, axes = panel_grid(n, min(n, 2 if n in (2, 4) else 3), 0.9, 2.9, **shared)
+    for ax, (title, _) in zip(axes, panels, strict=True):
+        ax.set_title(textwrap.fill(title, {1: 84, 2: 40, 4: 40}.get(n, 28)))
+    return fig, axes
 
 
 def _top(curves: xr.Dataset) -> float:
@@ -160,22 +159,15 @@ def _of_both(curves: xr.Dataset, banded: xr.Dataset, label: str) -> list[xr.Data
 
 
 def _curve(
-    ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, thin: bool = False, **of: str
+    ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, of: dict[str, str], **style: Any
 ) -> None:
     # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second,
     # which is recorded as `between`
     values, *banded = curves
-    style, mean = line_style(label), values.mean("run")
-    of = {**of, "network": label}
-    record(ax, "mean", **of, epoch=mean["epoch"], runs=values.count("run"), value=mean)
+    of, style = {**of, "network": label}, line_style(label) | style
+    mean_curve(ax, values, style, of, runs=values.count("run"))
     for seeds in banded:
-        low, high = seeds.min("run"), seeds.max("run")
-        record(ax, between, **of, epoch=seeds["epoch"], runs=seeds.count("run"), low=low, high=high)
-        ax.fill_between(seeds["epoch"], low, high, color=style["color"], alpha=0.16, linewidth=0)
-    if thin:
-        style["linewidth"] = 0.8
-    # without names, which would label the axes
-    sns.lineplot(x=mean["epoch"].to_numpy(), y=mean.to_numpy(), ax=ax, estimator=None, **style)
+        seed_range(ax, seeds, style["color"], between, of, runs=seeds.count("run"))
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
@@ -197,14 +189,20 @@ def _moments(curves: xr.Dataset) -> dict[str, float]:
 
 def _layer(
     ax: Axes,
-    curves: Sequence[xr.DataArray],
-    label: str,
-    between: str,
+    networks: Mapping[str, Sequence[xr.Dataset]],
     quantity: str,
     layer: str,
     norm: str | None,
+    between: str,
 ) -> None:
-    # curves (run, epoch, layer) of one network, as `_curve` takes them; what the norm makes of them is thin
-    _curve(ax, [each.sel(layer=layer) for each in curves], label, between, quantity=quantity, layer=layer)
-    if norm and (normed := curves[0].sel(layer=norm)).notnull().any():
-        _curve(ax, [normed], label, between, thin=True, quantity=quantity, layer=norm)
+    # a quantity of a layer in each network, whose runs are as `_of_both` has them; behind the norm it is thin
+    of = {"quantity": _BY_LAYER[quantity]}
+    for label, runs in networks.items():
+        seen = [each[quantity].sel(split="monitor") for each in runs]
+        _curve(ax, [each.sel(layer=layer) for each in seen], label, between, of | {"layer": layer})
+        if norm and (normed := seen[0].sel(layer=norm)).notnull().any():
+            _curve(ax, [normed], label, between, of | {"layer": norm}, linewidth=0.8)
+    if quantity != "sd":
+        most = max(float(np.log(runs[0]["channels"].sel(layer=layer).max())) for runs in networks.values())
+        ax.axhline(most, color="0.55", linestyle=":", linewidth=1)
+        record(ax, "ln D", **of, layer=layer, value=most)

@@ -1,17 +1,13 @@
 """Differences between networks, in pairs of the same seed, with 95 % intervals."""
 
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsity_lib.study.figures.data import INTERVAL, record
-from sparsity_lib.study.figures.panels import ZERO, dot
-from sparsity_lib.study.figures.style import WIDTH, figure, line_style
+from sparsity_lib.study.figures.panels import ZERO, dot, panel_grid
+from sparsity_lib.study.figures.style import figure, line_style
 
 WORDS = {
     "chosen_accuracy": "accuracy at the chosen epoch",
@@ -33,59 +29,31 @@ def paired_differences(found: pd.DataFrame) -> Figure:
     `found` is that of `comparison.comparison_table`. Dots are means over pairs, filled where the interval
     excludes 0.
     """
-    quantities = list(dict.fromkeys(found["quantity"]))
+    quantities = found.groupby("quantity", sort=False)
+    references = found["networks"].str.partition(" less ")[2].unique()
+    names: list[str] = []
+    headings = {}  # a row without a name per setting, then one per pair
+    for setting, rows in found.drop_duplicates(["setting", "networks"]).groupby("setting", sort=False):
+        headings[str(setting)] = len(names)
+        names += ["", *rows["networks"]]
     columns = min(len(quantities), 2)
-    blocks = found.drop_duplicates(["setting", "networks"]).groupby("setting", sort=False)["networks"]
-    names = [name for _, pairs in blocks for name in ("", *(_short(pair, found) for pair in pairs))]
-    lines = -(-len(quantities) // columns)
-    fig, grid = plt.subplots(
-        lines,
-        columns,
-        figsize=(WIDTH, 1.0 + lines * (0.5 + 0.24 * len(names))),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax in grid.flat[len(quantities) :]:
-        ax.remove()
-    for ax, quantity in zip(grid.flat, quantities, strict=False):
-        _panel(ax, found[found["quantity"] == quantity], WORDS.get(quantity, quantity))
-        ax.set_yticks(range(len(names)))
+    fig, axes = panel_grid(len(quantities), columns, 1.0, 0.5 + 0.24 * len(names), sharey=True)
+    for ax, (quantity, mine) in zip(axes, quantities, strict=True):
+        words = WORDS.get(quantity, quantity)
+        ax.axvline(0, **ZERO)
+        ax.set_title(words, fontsize=10)
+        ax.grid(axis="y", visible=False)
+        for row in mine.itertuples():
+            y = names.index(row.networks, headings[row.setting])
+            of = {"quantity": words, "setting": row.setting, "networks": row.networks, "n": row.n}
+            dot(ax, y, row, line_style(row.networks)["color"], of, hollow=not row.low * row.high > 0)
         ax.set_ylim(len(names) - 0.4, -0.6)
-    headings = list(zip(_starts(names), [setting for setting, _ in blocks], strict=True))
-    for ax in grid[:, 0]:
-        ax.set_yticklabels(names)
-        for y, heading in headings:  # over the row, which is empty in the panel at the right, too
+    alone = len(references) == 1  # then named below, and not in each row
+    shown = [name.partition(" less ")[0] if alone else name for name in names]
+    for ax in axes[::columns]:
+        ax.set_yticks(range(len(names)), shown)
+        for heading, y in headings.items():  # over the row, which is empty in the panel at the right, too
             words = textwrap.fill(heading, 36 if columns > 1 else 80)
             ax.text(0.02, y, words, transform=ax.get_yaxis_transform(), **_HEADING)
-    references = _references(found)
-    fig.supxlabel(f"difference to {references[0]}" if len(references) == 1 else "difference", fontsize=10)
+    fig.supxlabel(f"difference to {references[0]}" if alone else "difference", fontsize=10)
     return fig
-
-
-def _panel(ax: Axes, mine: pd.DataFrame, words: str) -> None:
-    ax.axvline(0, **ZERO)
-    ax.set_title(words, fontsize=10)
-    ax.grid(axis="y", visible=False)
-    y = 0
-    for setting, rows in mine.groupby("setting", sort=False):
-        for row in rows.itertuples():
-            y += 1
-            color = line_style(row.networks)["color"]
-            dot(ax, (row.mean, y), (row.low, row.high), color, hollow=not row.low * row.high > 0)
-            of = {"quantity": words, "setting": setting, "networks": row.networks, "n": row.n}
-            record(ax, INTERVAL, **of, value=row.mean, low=row.low, high=row.high)
-        y += 1
-
-
-def _starts(names: Sequence[str]) -> list[int]:
-    return [at for at, name in enumerate(names) if not name]
-
-
-def _references(found: pd.DataFrame) -> Sequence[str]:
-    return found["networks"].str.partition(" less ")[2].unique()
-
-
-def _short(pair: str, found: pd.DataFrame) -> str:
-    # the first network's name alone where all pairs have the same second one
-    return pair.partition(" less ")[0] if len(_references(found)) == 1 else pair

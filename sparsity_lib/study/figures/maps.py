@@ -10,14 +10,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from sparsity_lib.study.analysis.random_filters import welch_bound
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import MOST_POSITIONS, record_map
-from sparsity_lib.study.figures.style import WIDTH, figure
+from sparsity_lib.study.figures.panels import panel_grid
+from sparsity_lib.study.figures.style import WIDTH, figure, handle, legend
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.results import label
 
@@ -111,14 +111,7 @@ def correlation_histograms(
     panels = [(name, run, _shares(run, name, center)) for name in names for run in chosen]
     norm = LogNorm(*np.nanquantile(np.concatenate([s.to_numpy().ravel() for *_, s in panels]), [0, 1]))
     columns = len(chosen) if len(chosen) > 1 else min(3, len(names))
-    rows = -(-len(panels) // columns)
-    size = (WIDTH, 1.1 + 1.5 * rows)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
-    drawn = list(axes.flat[: len(panels)])
+    fig, drawn = panel_grid(len(panels), columns, 1.1, 1.5, sharex=True, sharey=True)
     titles = _run_titles(chosen)
     for i, (ax, (name, run, shares)) in enumerate(zip(drawn, panels, strict=True)):
         colours = ax.pcolormesh(
@@ -135,17 +128,9 @@ def correlation_histograms(
     fig.colorbar(colours, ax=drawn, label="share of filter pairs", aspect=40, pad=0.01)
     fig.supxlabel("epoch")
     fig.supylabel("correlation")
-    random = Line2D([], [], **_GUIDE, linestyle="--", label="random filters, mean |c|")
-    welch = Line2D([], [], **_GUIDE, linestyle=":", label="Welch: rms |c| is at least this")
-    data = dict.fromkeys(map(_setting, chosen))
-    fig.legend(
-        handles=[random, welch],
-        title="; ".join(data),
-        title_fontsize=11,
-        alignment="left",
-        loc="outside upper left",
-        ncols=2,
-    )
+    random = handle(**_GUIDE, linestyle="--"), "random filters, mean |c|"
+    welch = handle(**_GUIDE, linestyle=":"), "Welch: rms |c| is at least this"
+    legend(fig, [], random, welch, title="; ".join(dict.fromkeys(map(_setting, chosen))))
     return fig
 
 

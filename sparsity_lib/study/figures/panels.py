@@ -1,16 +1,17 @@
-"""Parts of several figures: grids of panels, means with their intervals, rows of names."""
+"""Parts of several figures: grids of panels, curves of seeds, means with their intervals, rows of names."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
-from sparsity_lib.study.analysis.comparison import Description
 from sparsity_lib.study.analysis.summary import SMOOTHING
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH
@@ -19,46 +20,60 @@ SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
 ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}  # the line at no difference
 
 
-def panel_grid(n: int, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure of n panels, two or three in a row."""
-    columns = min(n, 2 if n in (2, 4) else 3)
+Estimate = Any  # a `Description`, or a row of a table, with `mean`, `low` and `high`
+
+
+def grid(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as the page, and its panels `(rows, columns)`; height in inches."""
+    return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **shared)
+
+
+def panel_grid(n: int, columns: int, head: float, row: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels, so many in a row; heights of what is above all panels and of a row in inches."""
     rows = -(-n // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, 0.9 + 2.9 * rows), sharex=share, squeeze=False, layout="constrained"
-    )
+    fig, axes = grid(rows, columns, head + row * rows, **shared)
     for ax in axes.flat[n:]:
         ax.remove()
     return fig, list(axes.flat[:n])
 
 
-def wrapped(title: str, panels: int) -> str:
-    """A setting's title in the width of its panel, one of so many."""
-    return textwrap.fill(title, {1: 84, 2: 40, 4: 40}.get(panels, 28))
-
-
-def dot(
-    ax: Axes,
-    at: tuple[float, float],
-    interval: tuple[float, float],
-    color: str,
-    *,
-    upright: bool = False,
-    marker: str = "o",
-    hollow: bool = False,
+def mean_curve(
+    ax: Axes, seeds: xr.DataArray, style: dict[str, Any], of: dict[str, Any], **more: ArrayLike
 ) -> None:
-    """A mean with its interval, if that is known, along the x axis; along the y axis if `upright`."""
-    ends = np.abs(np.subtract(interval, at[1] if upright else at[0])).reshape(2, 1)
-    known: dict[str, Any] = {"yerr" if upright else "xerr": ends} if np.isfinite(ends).all() else {}
+    """The mean over runs of curves `(run, epoch)`, recorded as that `of` something with `more` columns."""
+    mean = seeds.mean("run")
+    ax.plot(mean["epoch"], mean, **style)
+    record(ax, "mean", **of, epoch=mean["epoch"], **more, value=mean)
+
+
+def seed_range(
+    ax: Axes, seeds: xr.DataArray, color: str, between: str, of: dict[str, Any], **more: ArrayLike
+) -> None:
+    """A band from the lowest to the highest run of curves `(run, epoch)`, recorded as `between`."""
+    low, high = seeds.min("run"), seeds.max("run")
+    ax.fill_between(low["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
+    record(ax, between, **of, epoch=low["epoch"], **more, low=low, high=high)
+
+
+def upright_means(
+    ax: Axes, x: ArrayLike, found: Sequence[Estimate], of: dict[str, Any], **style: Any
+) -> None:
+    """Means at x with their intervals along the y axis; `style` is that of the means' line and markers."""
+    mean, low, high = (np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high"))
+    ax.plot(x, mean, **style)
+    ax.vlines(x, low, high, color=style["color"], linewidth=1.3)
+    record(ax, INTERVAL, **of, value=mean, low=low, high=high)
+
+
+def dot(ax: Axes, y: float, each: Estimate, color: str, of: dict[str, Any], *, hollow: bool = False) -> None:
+    """A mean in the row y with its interval, if that is known, along the x axis."""
+    ends = np.abs(np.subtract([each.low, each.high], each.mean)).reshape(2, 1)
+    known: dict[str, Any] = {"xerr": ends} if np.isfinite(ends).all() else {}
     face = "white" if hollow else color
-    ax.errorbar(*at, **known, color=color, marker=marker, markersize=5, markerfacecolor=face, linewidth=1.3)
-
-
-def recorded_dot(
-    ax: Axes, y: float, each: Description, color: str, of: dict[str, Any], *, hollow: bool = False
-) -> None:
-    """`dot` of a description in the row y, with its numbers recorded as those `of` something."""
-    dot(ax, (each.mean, y), (each.low, each.high), color, hollow=hollow)
-    record(ax, INTERVAL, **of, n=each.n, value=each.mean, low=each.low, high=each.high)
+    ax.errorbar(
+        each.mean, y, **known, color=color, marker="o", markersize=5, markerfacecolor=face, linewidth=1.3
+    )
+    record(ax, INTERVAL, **of, value=each.mean, low=each.low, high=each.high)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -68,11 +83,9 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def falling_log(ax: Axes) -> None:
-    """A logarithmic x axis, high values left, with few plain numbers also where it spans under a decade."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else (1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlim(high, low)
+def plain_numbers(axis: Axis, subs: tuple[int, ...] = (1, 2, 5), widest: float = 100) -> None:
+    """Few plain numbers in place of powers on a logarithmic axis; beyond `widest`, powers of ten alone."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1,) if high > widest * low else subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

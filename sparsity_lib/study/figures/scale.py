@@ -8,17 +8,16 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from sparsity_lib import functional
 from sparsity_lib.study.analysis import capacity as capacities
 from sparsity_lib.study.analysis import noise_curve as noise
 from sparsity_lib.study.analysis import random_filters
 from sparsity_lib.study.analysis.summary import labels, watched
-from sparsity_lib.study.figures.data import INTERVAL, record
-from sparsity_lib.study.figures.panels import ZERO, dot
-from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
+from sparsity_lib.study.figures.data import record
+from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, upright_means
+from sparsity_lib.study.figures.style import WIDTH, figure, handle, legend, line_style
 
 SEEDS = 5  # of each network, the lowest ones, whose runs are drawn one by one
 LINES, DOTS = 2, 10  # epochs between the points of a run's line, and between its dots
@@ -36,12 +35,10 @@ def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     setting. All entropies are shares of ln D.
     """
     shares, names = noise.shares(curves.sel(layer=layer)), labels(curves)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.4), sharey=True, layout="constrained")
+    fig, ((left, right),) = grid(1, 2, 4.4, sharey=True)
     for label, runs in _by_network(shares):
         style, of = line_style(label), {"network": label, "layer": layer}
-        mean = runs["observed"].mean("run")
-        left.plot(mean["epoch"], mean, **style)
-        record(left, "mean", quantity="entropy / ln D", **of, epoch=mean["epoch"], value=mean)
+        mean_curve(left, runs["observed"], style, {"quantity": "entropy / ln D"} | of)
         for _, run in runs.sortby("seed").isel(run=slice(SEEDS)).groupby("run"):
             one, of_run = run.squeeze("run", drop=True), of | {"seed": int(run["seed"].item())}
             line, dots = (one.isel(epoch=slice(None, None, step)) for step in (LINES, DOTS))
@@ -61,8 +58,8 @@ def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     legend(
         fig,
         names,
-        (Line2D([], [], color="0.85", linewidth=8), "Gaussian noise, no network"),
-        (Line2D([], [], color="0.3", marker="o", markersize=2, linestyle=""), "the same at unit variance"),
+        (handle("0.85", linewidth=8), "Gaussian noise, no network"),
+        (handle("0.3", marker="o", markersize=2, linestyle=""), "the same at unit variance"),
     )
     return fig
 
@@ -88,10 +85,7 @@ def noise_residuals(curves: xr.Dataset, layers: Sequence[str] = ()) -> Figure:
     there = list(layers) or watched(curves)
     shares, names = noise.shares(curves), labels(curves)
     kinds = [kind for kind in noise.KINDS if kind in shares and shares[kind].notnull().any()]
-    size = (WIDTH, 0.9 + 2.3 * len(kinds))
-    fig, axes = plt.subplots(
-        len(kinds), len(there), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    fig, axes = grid(len(kinds), len(there), 0.9 + 2.3 * len(kinds), sharex=True, sharey=True)
     for ax, layer in zip(axes[0], there, strict=True):
         ax.set_title(layer)
     for row, kind in zip(axes, kinds, strict=True):
@@ -128,9 +122,8 @@ def filter_correlations(curves: xr.Dataset, center: str = "filters") -> Figure:
     table, names = random_filters.correlations(curves, center), labels(curves)
     layers = list(table["layer"].unique())
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
-    for label, rows in table.groupby("label", sort=False):
-        for moment, mine in rows.groupby("moment", sort=False):
-            _upright(ax, mine, names.index(label), len(names), hollow=moment == "start", when=str(moment))
+    for (label, moment), mine in table.groupby(["label", "moment"], sort=False):
+        _by_layer(ax, mine, label, names, {"when": moment}, "white" if moment == "start" else None)
     lines = table.groupby("layer", sort=False)[["expected", "welch"]].first()
     for x, (expected, welch) in enumerate(lines.to_numpy()):
         ax.hlines(expected, x - 0.45, x + 0.45, color="0.2", linestyle="--", linewidth=1.1)
@@ -139,16 +132,14 @@ def filter_correlations(curves: xr.Dataset, center: str = "filters") -> Figure:
             record(ax, "Welch: rms is at least this", layer=layers[x], value=welch)
             ax.hlines(welch, x - 0.45, x + 0.45, color="0.2", linestyle=":", linewidth=1.3)
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(ax.yaxis, (1, 2, 3, 5), np.inf)
     ax.set_ylabel("mean |c| of pairs of filters")
     legend(
         fig,
         names,
-        (Line2D([], [], color="0.4", marker="o", linestyle="", markerfacecolor="white"), "before training"),
-        (Line2D([], [], color="0.2", linestyle="--", linewidth=1.1), "random filters"),
-        (Line2D([], [], color="0.2", linestyle=":", linewidth=1.3), "Welch: rms is at least this"),
+        (handle(marker="o", linestyle="", markerfacecolor="white"), "before training"),
+        (handle("0.2", linestyle="--", linewidth=1.1), "random filters"),
+        (handle("0.2", linestyle=":", linewidth=1.3), "Welch: rms is at least this"),
     )
     return fig
 
@@ -165,35 +156,29 @@ def capacity(curves: xr.Dataset) -> Figure:
         "accuracy kept as\nchannels are silenced": capacities.knockout_area(curves),
     }
     names = labels(curves)
-    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 5.2), sharex=True, layout="constrained")
-    for ax, (words, values) in zip(axes, measures.items(), strict=True):
+    fig, axes = grid(2, 1, 5.2, sharex=True)
+    for ax, (words, values) in zip(axes[:, 0], measures.items(), strict=True):
         for label in labels(values.to_dataset(name="share")):
-            rows = capacities.by_layer(values, label).assign(label=label)
-            _upright(ax, rows, names.index(label), len(names), quantity=words)
+            _by_layer(ax, capacities.by_layer(values, label), label, names, {"quantity": words})
         ax.set_ylabel(words)
         ax.set_ylim(0, 1)
     legend(fig, names)
     return fig
 
 
-def _upright(
-    ax: Axes, rows: pd.DataFrame, place: int, of_places: int, hollow: bool = False, **of: str
+def _by_layer(
+    ax: Axes,
+    rows: pd.DataFrame,
+    label: str,
+    names: Sequence[str],
+    of: dict[str, str],
+    face: str | None = None,
 ) -> None:
-    # one network's means by layer (label, layer, mean, low, high), at its place within each layer's width
-    label, layers = str(rows["label"].iloc[0]), rows["layer"].tolist()
-    shift = 0.8 * ((place + 1) / (of_places + 1) - 0.5)
-    for x, row in enumerate(rows.itertuples()):
-        color = line_style(label)["color"]
-        dot(ax, (x + shift, row.mean), (row.low, row.high), color, upright=True, hollow=hollow)
-    record(
-        ax,
-        INTERVAL,
-        **of,
-        network=label,
-        layer=layers,
-        value=rows["mean"],
-        low=rows["low"],
-        high=rows["high"],
-    )
+    # one network's means by layer (layer, mean, low, high), at its place within each layer's width
+    layers, shift = rows["layer"].tolist(), 0.8 * ((names.index(label) + 1) / (len(names) + 1) - 0.5)
+    color = line_style(label)["color"]
+    style = {"color": color, "marker": "o", "markersize": 5, "markerfacecolor": face or color}
+    of = {**of, "network": label, "layer": layers}
+    upright_means(ax, np.arange(len(layers)) + shift, list(rows.itertuples()), of, **style, linestyle="")
     ax.set_xticks(range(len(layers)), layers)
     ax.grid(axis="x", visible=False)

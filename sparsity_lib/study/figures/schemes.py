@@ -20,6 +20,7 @@ from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.figures.data import record, record_map
+from sparsity_lib.study.figures.panels import grid
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
@@ -63,9 +64,7 @@ def architectures(runs: Run | Sequence[Run]) -> Figure:
     rows = [_blocks(run) for run in chosen]
     gap = 0.18
     longest = max(sum(block.kind[2] + gap for block in row) for row in rows)
-    fig, axes = plt.subplots(
-        len(rows), 1, figsize=(WIDTH, 0.5 + 1.75 * len(rows)), squeeze=False, layout="constrained"
-    )
+    fig, axes = grid(len(rows), 1, 0.5 + 1.75 * len(rows))
     for ax, run, row in zip(axes.flat, chosen, rows, strict=True):
         x, penalised = 0.0, {name for layers in run.experiment.strengths().values() for name in layers}
         for name, (_, color, width), shape in row:

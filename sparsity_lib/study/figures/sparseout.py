@@ -1,6 +1,6 @@
 """Sparseout's noise, and language models trained with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,14 +8,21 @@ import pandas as pd
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.other_papers import language_models
-from sparsity_lib.study.figures.data import INTERVAL, record
-from sparsity_lib.study.figures.panels import ZERO, name_rows, recorded_dot
-from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure
+from sparsity_lib.study.figures.data import record
+from sparsity_lib.study.figures.panels import (
+    ZERO,
+    dot,
+    grid,
+    mean_curve,
+    name_rows,
+    seed_range,
+    upright_means,
+)
+from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure, handle, legend
 from sparsity_lib.study.language import DROPOUT, NO_NOISE
 
 # Blue is sparser than dropout, red is denser.
@@ -27,28 +34,25 @@ SHADES = {
     "q = 2.5": "#D55E00",
     "q = 3": "#CC79A7",
 }
-_LN2 = float(np.log(2))
 
 
 @figure
 def noise_variances(table: pd.DataFrame) -> Figure:
     """The variance of Sparseout's noise by the size of an activation: dots measured, lines |a|^q p/(1 - p).
 
-    `table` is that of `noise.variances`.
+    `table` is that of `sparseout_noise.variances`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+    labels = []
     for q, mine in table.groupby("q"):
-        label, color = f"q = {q:g}", _shade(f"q = {q:g}")
+        labels.append(f"q = {q:g}")
+        color = _shade(labels[-1])
         ax.plot(mine["magnitude"], mine["expected"], color=color)
         ax.plot(mine["magnitude"], mine["measured"], color=color, marker="o", markersize=5, linestyle="")
         for drawn in ("expected", "measured"):
-            record(ax, drawn, noise=label, magnitude=mine["magnitude"], value=mine[drawn])
+            record(ax, drawn, noise=labels[-1], magnitude=mine["magnitude"], value=mine[drawn])
     ax.set(xscale="log", yscale="log", xlabel="|a|", ylabel="variance of the noise")
-    _legend(
-        fig,
-        [f"q = {q:g}" for q in sorted(table["q"].unique())],
-        Line2D([], [], color="0.3", marker="o", linestyle="", label="measured"),
-    )
+    legend(fig, [], *_patches(labels), (handle("0.3", marker="o", linestyle=""), "measured"), columns=6)
     return fig
 
 
@@ -56,51 +60,45 @@ def noise_variances(table: pd.DataFrame) -> Figure:
 def penalty_ratios(table: pd.DataFrame) -> Figure:
     """A logistic model's loss under noise less that without, over the Lq penalty; bars are 95 % intervals.
 
-    `table` is that of `noise.logistic_increases`.
+    `table` is that of `sparseout_noise.logistic_increases`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     labels = [f"q = {q:g}" for q in table["q"].unique()]
     for at, (label, (_, mine)) in enumerate(zip(labels, table.groupby("q", sort=False), strict=True)):
         x = mine["shift"] * 1.05 ** (at - len(labels) // 2)  # side by side
-        ax.plot(x, mine["ratio"], color=_shade(label), marker="o", markersize=4, linestyle="")
-        ax.vlines(x, mine["low"], mine["high"], color=_shade(label), linewidth=1.3)
-        numbers = {"value": mine["ratio"], "low": mine["low"], "high": mine["high"]}
-        record(ax, INTERVAL, noise=label, shift=mine["shift"], **numbers)
+        found = list(mine.rename(columns={"ratio": "mean"}).itertuples())
+        of = {"noise": label, "shift": mine["shift"]}
+        upright_means(ax, x, found, of, color=_shade(label), marker="o", markersize=4, linestyle="")
     ax.axhline(1, **ZERO)
-    ax.set(
-        xscale="log", xlabel="SD of the shift of the logit", ylabel="increase of the loss\nover the penalty"
-    )
+    ax.set(xscale="log", xlabel="SD of the shift of the logit")
+    ax.set_ylabel("increase of the loss\nover the penalty")
     ax.set_ylim(bottom=0)
-    _legend(fig, labels)
+    legend(fig, [], *_patches(labels), columns=6)
     return fig
 
 
 @figure
 def language_curves(curves: xr.Dataset) -> Figure:
     """Bits per character by epoch, held out without noise and in training with it: means, ranges of seeds."""
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.7), sharey=True, layout="constrained")
+    fig, axes = grid(1, 2, 3.7, sharey=True)
     panels = {
         "held out, without noise": curves["val_bits"],
-        "training, with noise": curves["train_loss"] / _LN2,
+        "training, with noise": curves["train_loss"] / np.log(2),
     }
     labels = language_models.labels(curves)
-    for ax, (title, values) in zip(axes, panels.items(), strict=True):
+    for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
         for label in labels:
             mine = values.isel(run=(curves["label"] == label).to_numpy()).sel(epoch=slice(0, None))
-            epoch, mean = mine["epoch"].to_numpy(), mine.mean("run").to_numpy()
-            low, high = mine.min("run").to_numpy(), mine.max("run").to_numpy()
-            ax.plot(epoch, mean, color=_shade(label))
-            ax.fill_between(epoch, low, high, color=_shade(label), alpha=0.13, linewidth=0)
-            of = {"bits": title, "noise": label, "epoch": epoch}
-            record(ax, "mean", **of, value=mean)
-            record(ax, "lowest and highest of the seeds", **of, low=low, high=high)
+            of, color = {"bits": title, "noise": label}, _shade(label)
+            mean_curve(ax, mine, {"color": color}, of)
+            seed_range(ax, mine, color, "lowest and highest of the seeds", of)
         ax.set_title(title)
     ends = [float(values.sel(epoch=1).max()) for values in panels.values() if 1 in values["epoch"]]
     if ends:
-        axes[0].set_ylim(top=max(ends))  # the first epoch would press all others together
+        axes[0, 0].set_ylim(top=max(ends))  # the first epoch would press all others together
     fig.supxlabel("epoch")
-    axes[0].set_ylabel("bits per character")
-    _legend(fig, labels)
+    axes[0, 0].set_ylabel("bits per character")
+    legend(fig, [], *_patches(labels), columns=6)
     return fig
 
 
@@ -111,27 +109,14 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
     Hoyer's sparsity, mean |h|, and the noise's variance over the mean of h²; one row of panels per layer.
     """
     labels, layers = list(dict.fromkeys(table["label"])), language_models.layers(table)
-    size = (WIDTH, 0.9 + (0.5 + 0.24 * len(labels)) * len(layers))
-    fig, axes = plt.subplots(
-        len(layers),
-        len(language_models.OF_OUTPUTS),
-        figsize=size,
-        sharex="col",
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    height = 0.9 + (0.5 + 0.24 * len(labels)) * len(layers)
+    fig, axes = grid(len(layers), len(language_models.OF_OUTPUTS), height, sharex="col", sharey=True)
     for row, layer in zip(axes, layers, strict=True):
         for ax, (name, words) in zip(row, language_models.OF_OUTPUTS.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
-                recorded_dot(
-                    ax,
-                    y,
-                    each,
-                    _shade(label),
-                    {"quantity": words, "layer": layer, "noise": label},
-                )
+                of = {"quantity": words, "layer": layer, "noise": label, "n": each.n}
+                dot(ax, y, each, _shade(label), of)
             ax.grid(axis="y", visible=False)
         name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")
@@ -144,8 +129,5 @@ def _shade(label: str) -> str:
     return SHADES.get(label, OTHER)
 
 
-def _legend(figure: Figure, labels: Sequence[str], *others: Artist) -> None:
-    lines = [Patch(color=_shade(label), label=label) for label in labels]
-    figure.legend(
-        handles=[*lines, *others], loc="outside upper left", ncols=6, columnspacing=1.2, handlelength=1.2
-    )
+def _patches(labels: Iterable[str]) -> list[tuple[Artist, str]]:
+    return [(Patch(color=_shade(label)), label) for label in labels]

@@ -1,7 +1,7 @@
 """How every figure looks: one colour per network, white ground, sizes that a narrow page still shows."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
@@ -92,17 +92,23 @@ def line_style(label: str) -> dict[str, Any]:
     return {"color": COLORS.get(network, OTHER), "linestyle": (0, (4, 1.6)) if scale else "-"}
 
 
-def legend(figure: Figure, labels: list[str], *others: tuple[Artist, str], title: str = "") -> None:
+def handle(color: str = "0.4", **style: Any) -> Line2D:
+    """A line or marker of a legend."""
+    return Line2D([], [], color=color, **style)
+
+
+def legend(
+    figure: Figure, labels: Iterable[str], *others: tuple[Artist, str], title: str = "", columns: int = 4
+) -> None:
     """One legend above all panels: the networks, then whatever else is drawn."""
-    lines = [Line2D([], [], **line_style(label)) for label in labels]
+    entries = [*((handle(**line_style(label)), label) for label in labels), *others]
     figure.legend(
-        [*lines, *(handle for handle, _ in others)],
-        [*labels, *(text for _, text in others)],
+        *zip(*entries, strict=True),
         title=title,
         title_fontsize=11,
         alignment="left",
         loc="outside upper left",
-        ncols=4,
+        ncols=columns,
         columnspacing=1.4,
         handlelength=2.2,
     )

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study import paper
@@ -25,7 +23,8 @@ from sparsity_lib.study.analysis.summary import (
     summary,
 )
 from sparsity_lib.study.figures.data import INTERVAL, record
-from sparsity_lib.study.figures.style import WIDTH, figure, line_style
+from sparsity_lib.study.figures.panels import grid
+from sparsity_lib.study.figures.style import figure, handle, legend, line_style
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
@@ -39,67 +38,59 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
     Diamonds are the paper's values, where the setting is the paper's. With `published`, bars show where one
     new run falls with 95 % probability, by the published ones.
     """
-    panels, papers = settings(curves), paper.accuracies()
-    some = False  # of the paper's values
-    rows = [labels(group) for _, group in panels]
-    fig, axes = plt.subplots(
-        len(panels),
-        1,
-        figsize=(WIDTH, 1.0 + sum(0.5 + 0.52 * len(names) for names in rows)),
-        height_ratios=[0.5 + 0.52 * len(names) for names in rows],
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax, (title, group), names in zip(axes.flat, panels, rows, strict=True):
-        table = summary(group)
-        theirs = matching(published, group) if published is not None else None
-        peers = summary(theirs) if theirs is not None and theirs.sizes["run"] else table.iloc[:0]
-        for y, label in enumerate(names):
-            value = _papers(table[table["label"] == label], papers)
-            if not np.isnan(value):
-                ax.scatter(
-                    [value], [y + _OFFSETS["best_accuracy"]], s=34, color="black", marker="D", zorder=4
-                )
-                record(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
-                some = True
-            for kind in KINDS:
-                of = {"setting": title, "network": label, "accuracy": KINDS[kind]}
-                _row(ax, y + _OFFSETS[kind], table[table["label"] == label], kind, of)
-                if (of_peers := peers[peers["label"] == label][kind]).size > 1:
-                    low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
-                    ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
-                    record(ax, "published: 95 % prediction", **of, low=low, high=high)
-        ax.set_yticks(range(len(names)), names)
-        ax.invert_yaxis()
-        ax.grid(axis="y", visible=False)
-        ax.set_title(title)
+    panels = settings(curves)
+    heights = [0.5 + 0.52 * len(labels(group)) for _, group in panels]
+    fig, axes = grid(len(panels), 1, 1.0 + sum(heights), height_ratios=heights)
+    theirs = [_panel(ax, *panel, published) for ax, panel in zip(axes[:, 0], panels, strict=True)]
     fig.supxlabel("validation accuracy")
-    handles: list[Artist] = [
-        *(
-            Line2D([], [], color="0.3", marker=_MARKERS[kind], linestyle="", label=KINDS[kind])
-            for kind in KINDS
-        ),
-        Line2D([], [], color="0.3", linewidth=1.4, label="mean's 95 % interval"),
-        Line2D([], [], color="0.3", marker="|", linestyle="", label="a seed"),
+    entries: list[tuple[Artist, str]] = [
+        (handle("0.3", marker=_MARKERS[kind], linestyle=""), KINDS[kind]) for kind in KINDS
     ]
-    if some:
-        handles.append(Line2D([], [], color="black", marker="D", linestyle="", label="the paper's value"))
+    entries.append((handle("0.3", linewidth=1.4), "mean's 95 % interval"))
+    entries.append((handle("0.3", marker="|", linestyle=""), "a seed"))
+    if any(theirs):
+        entries.append((handle("black", marker="D", linestyle=""), "the paper's value"))
     if published is not None:
-        handles.append(Patch(color="0.86", label="published: 95 % prediction"))
-    fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
+        entries.append((Patch(color="0.86"), "published: 95 % prediction"))
+    legend(fig, [], *entries, columns=3)
     return fig
+
+
+def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None) -> bool:
+    # one setting; whether a value of the paper is shown
+    names, table, papers = labels(group), summary(group), paper.accuracies()
+    theirs = None if published is None else matching(published, group)
+    peers = table.iloc[:0] if theirs is None or not theirs.sizes["run"] else summary(theirs)
+    some = False
+    for y, label in enumerate(names):
+        mine = table[table["label"] == label]
+        if not np.isnan(value := _papers(mine, papers)):
+            some = True
+            ax.scatter(value, y + _OFFSETS["best_accuracy"], s=34, color="black", marker="D", zorder=4)
+            record(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
+        for kind, name in KINDS.items():
+            of = {"setting": title, "network": label, "accuracy": name}
+            _row(ax, y + _OFFSETS[kind], mine, kind, of)
+            if (of_peers := peers[peers["label"] == label][kind]).size > 1:
+                low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
+                ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
+                record(ax, "published: 95 % prediction", **of, low=low, high=high)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_title(title)
+    return some
 
 
 def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, of: dict[str, str]) -> None:
     values, color = runs[kind], line_style(of["network"])["color"]
     found = describe(values)
     low, high = np.clip([found.low, found.high], 0, 1)
-    if found.n > 1:
-        ax.plot([low, high], [y, y], color=color, linewidth=1.4)
+    ax.hlines(y, low, high, color=color, linewidth=1.4)
     record(ax, INTERVAL, **of, value=found.mean, low=low, high=high)
     ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
     record(ax, "a seed", **of, seed=runs["seed"], value=values)
-    ax.scatter([found.mean], [y], s=42, color=color, marker=_MARKERS[kind], zorder=3)
+    ax.scatter(found.mean, y, s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 
 def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> pd.DataFrame:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.early_warning import gap
@@ -17,8 +15,8 @@ from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.summary import labels, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import record
-from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, name_rows
-from sparsity_lib.study.figures.style import WIDTH, figure, legend, line_style
+from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, grid, mean_curve, name_rows
+from sparsity_lib.study.figures.style import figure, handle, legend, line_style
 
 _ONSET: dict[str, Any] = {"color": "0.1", "linestyle": "--", "linewidth": 1.1}
 _CHANGED: dict[str, Any] = {"marker": "s", "s": 38, "color": "#D55E00", "edgecolor": "white", "zorder": 4}
@@ -35,20 +33,15 @@ def detectors_in_runs(watched: Watched, networks: Sequence[str]) -> Figure:
     known = watched.runs["network"]
     if unknown := [network for network in networks if network not in set(known)]:
         raise StudyError(f"no run of '{unknown[0]}'; known: {', '.join(known.unique())}")
-    fig, axes = plt.subplots(
-        3, len(networks), figsize=(WIDTH, 5.2), sharex=True, sharey="row", squeeze=False, layout="constrained"
-    )
+    fig, axes = grid(3, len(networks), 5.2, sharex=True, sharey="row")
     for column, network in zip(axes.T, networks, strict=True):
         _run(column, watched, int(known.index[known == network][0]))
     for ax, text in zip(axes[:, 0], ("validation loss\n(nats)", *_ROWS.values()), strict=True):
         ax.set_ylabel(text)
         ax.set_ylim(bottom=0)
     fig.supxlabel("epoch")
-    handles = [
-        Line2D([], [], **_ONSET, label="moment of overfitting"),
-        axes[0, 0].scatter([], [], **_CHANGED, label="warning"),
-    ]
-    fig.legend(handles=handles, loc="outside upper left", ncols=2)
+    warning = axes[0, 0].scatter([], [], **_CHANGED)
+    legend(fig, [], (handle(**_ONSET), "moment of overfitting"), (warning, "warning"))
     return fig
 
 
@@ -82,15 +75,8 @@ def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Fig
     The counts at the right are hits, misses and false alarms.
     """
     known = [watched.runs["network"].nunique() for watched in sets.values()]
-    fig, axes = plt.subplots(
-        len(sets),
-        1,
-        figsize=(WIDTH, 0.9 + 0.5 * len(sets) + 0.19 * sum(known)),
-        sharex=True,
-        squeeze=False,
-        gridspec_kw={"height_ratios": [rows + 0.6 for rows in known]},
-        layout="constrained",
-    )
+    height, ratios = 0.9 + 0.5 * len(sets) + 0.19 * sum(known), [rows + 0.6 for rows in known]
+    fig, axes = grid(len(sets), 1, height, sharex=True, height_ratios=ratios)
     for ax, (name, watched) in zip(axes.flat, sets.items(), strict=True):
         found = watched.moments(detector)
         names = labels(watched.curves)
@@ -124,20 +110,17 @@ def gap_curves(curves: xr.Dataset) -> Figure:
     One setting; means over seeds. The two rows have scales of their own; the band in the lower one is the
     registered margin, 5 % of ln D.
     """
-    signs, names = gap.gap_and_level(curves), labels(curves)
-    layers = [str(layer) for layer in signs["layer"].to_numpy()]
+    both, names = gap.gap_and_level(curves), labels(curves)
+    layers = [str(layer) for layer in both["layer"].to_numpy()]
     rows = {"level": "entropy, held out\n(nats)", "gap": "gap: training −\nheld out (nats)"}
-    fig, axes = plt.subplots(
-        2, len(layers), figsize=(WIDTH, 4.6), sharex=True, sharey="row", squeeze=False, layout="constrained"
-    )
-    for row, (sign, text) in zip(axes, rows.items(), strict=True):
+    fig, axes = grid(2, len(layers), 4.6, sharex=True, sharey="row")
+    for row, (name, text) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(text)
         for ax, layer in zip(row, layers, strict=True):
             for label in names:
-                mean = signs[sign].sel(layer=layer)[(curves["label"] == label).to_numpy()].mean("run")
-                ax.plot(mean["epoch"], mean, **line_style(label) | {"linewidth": 1.2})
-                of = {"quantity": f"{sign} (nats)", "layer": layer, "network": label}
-                record(ax, "mean", **of, epoch=mean["epoch"], value=mean)
+                mine = both[name].sel(layer=layer)[(curves["label"] == label).to_numpy()]
+                of = {"quantity": f"{name} (nats)", "layer": layer, "network": label}
+                mean_curve(ax, mine, line_style(label) | {"linewidth": 1.2}, of)
     for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
         upper.set_title(layer)
         margin = gap.MARGIN * float(np.log(curves["channels"].sel(layer=layer).max()))
