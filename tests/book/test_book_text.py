@@ -1,4 +1,4 @@
-"""What the book prints holds: its code runs, its commands and parameters exist, its arithmetic is right."""
+"""The book's printed code runs, its commands and parameters exist, its arithmetic is right."""
 
 import ast
 import importlib
@@ -37,7 +37,7 @@ def test_printed_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def commands_in(start: str) -> list[str]:
-    """What follows `start` in the shell lines of the pages and notebooks, and in the README's table."""
+    """The text after `start` in the shell lines of the pages and notebooks, and in the README's table."""
     notebooks = [nbformat.read(path, 4) for path in ROOT.glob("notebooks/*.ipynb")]
     prose = [cell.source for notebook in notebooks for cell in notebook.cells if cell.cell_type == "markdown"]
     pages = [path.read_text() for path in BOOK.glob("*.md")]

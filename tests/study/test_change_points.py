@@ -54,8 +54,8 @@ def test_layers_are_averaged_as_shares_of_their_own_ln_d() -> None:
 def with_sparsity(values: np.ndarray) -> xr.Dataset:
     """A run whose layers all have this perplexity sparsity at epochs 0, 1, ..."""
     run = one("vanillaNet")
-    told = xr.DataArray(np.r_[values[0], values], dims="epoch")
-    run["perplexity_sparsity"] = run["perplexity_sparsity"] * 0 + told
+    by_epoch = xr.DataArray(np.r_[values[0], values], dims="epoch")
+    run["perplexity_sparsity"] = run["perplexity_sparsity"] * 0 + by_epoch
     return run
 
 

@@ -1,4 +1,4 @@
-"""Choices changed one at a time: runs are named by the choice, paired by seed, and compared as made up."""
+"""Choices changed one at a time: runs are named by the choice and paired by seed; on synthetic curves."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ def targeted(runs: xr.Dataset) -> xr.Dataset:
     return xr.concat(layers, "layer", data_vars="minimal")
 
 
-def made_up(experiment: study.Experiment) -> xr.Dataset:
+def synthetic_run(experiment: study.Experiment) -> xr.Dataset:
     """A run of one accuracy all along, higher by 0.01 a seed; monitor images show half of it.
 
     sr2Net gains 0.03, T1 takes 0.02 of it; T6 gives 0.1 to vanillaNet and sr2Net alike.
@@ -45,7 +45,7 @@ def made_up(experiment: study.Experiment) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return choices.outcomes(many([made_up(e) for e in EXPERIMENTS]), EXPERIMENTS)
+    return choices.outcomes(many([synthetic_run(e) for e in EXPERIMENTS]), EXPERIMENTS)
 
 
 def test_every_cell_of_the_grid_has_a_label_of_its_own() -> None:
@@ -116,7 +116,7 @@ def test_the_mean_over_sixteen_positions_is_the_sum_at_a_sixteenth() -> None:
     torch.testing.assert_close(*losses)
 
 
-def test_effects_are_as_made_up_and_pairs_remove_the_seed(table: pd.DataFrame) -> None:
+def test_effects_are_those_of_the_curves_and_pairs_remove_the_seed(table: pd.DataFrame) -> None:
     found = choices.effects(table).query("quantity == 'chosen_accuracy'").set_index(["reading", "network"])
     assert found["mean"]["T1: after the ReLU", "sr2Net"] == pytest.approx(-0.02)
     assert found["mean"]["T6: PyTorch's initialisation", "vanillaNet"] == pytest.approx(0.1)

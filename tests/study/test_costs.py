@@ -1,4 +1,4 @@
-"""What missing runs will cost, by what others took."""
+"""Expected costs of missing runs, by the costs of finished ones."""
 
 import pytest
 
@@ -16,22 +16,22 @@ def test_a_run_costs_what_the_same_settings_took_else_by_the_epoch_of_its_size()
     other = first.model_copy(update={"size": "xxl"})
     queue = [*profiles.experiments("laptop", seeds=[7], grids=["networks"]), other]
     alike = [e for e in queue if (e.dataset, e.size, e.limit) == (first.dataset, first.size, first.limit)]
-    told = costs.expected("laptop", queue, took)
-    assert list(told) == [e.id for e in queue]
-    assert [told[e.id] for e in alike].count(Cost(20.0, others=False)) == 1
+    costs_of = costs.expected("laptop", queue, took)
+    assert list(costs_of) == [e.id for e in queue]
+    assert [costs_of[e.id] for e in alike].count(Cost(20.0, others=False)) == 1
     for each in alike:
-        assert told[each.id].seconds == pytest.approx(20.0 * each.epochs / first.epochs)
-    assert told[other.id] is None
+        assert costs_of[each.id].seconds == pytest.approx(20.0 * each.epochs / first.epochs)
+    assert costs_of[other.id] is None
 
 
-def test_runs_in_the_folder_are_measured_beside_the_published(tiny_run):
+def test_runs_in_the_folder_are_measured_with_the_published(tiny_run):
     took = costs.measured("laptop", [tiny_run.experiment])
     assert took.pop(tiny_run.id) == tiny_run.provenance["seconds"]
     assert took
     assert set(took) <= {e.id for e in profiles.experiments("laptop", published=True)}
 
 
-def test_the_list_of_what_is_missing_tells_costs(capsys, runs_folder):
+def test_the_list_of_missing_runs_has_costs(capsys, runs_folder):
     assert main(["run", "laptop", "--list", "--seeds", "0", "--grids", "networks"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])

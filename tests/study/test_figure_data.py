@@ -107,7 +107,7 @@ DRAW = {
     "filter_correlations": lambda: figures.filter_correlations(measured("correlation")),
     "loss_curves": lambda: figures.loss_curves(runs()),
     "noise_curve": lambda: figures.noise_curve(detail()),
-    "noise_residuals": lambda: figures.noise_residuals(detail(), ["conv3", "fc1"]),
+    "noise_residuals": lambda: figures.noise_residuals(detail()),
     "noise_variances": lambda: figures.noise_variances(sparseout_noise.variances(draws=50)),
     "paired_differences": lambda: figures.paired_differences(
         comparison.comparison_table(

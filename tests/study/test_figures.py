@@ -237,16 +237,16 @@ def test_receptive_field_has_the_entropy_that_the_run_keeps(tiny_run, layer):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("given", "named"),
     [
         ({"image": 99}, "shows images 0 to 15, not 99"),
         ({"layer": "conv9"}, "has no layer 'conv9'"),
         ({"layer": "fc1"}, "is no convolution: it has no receptive fields"),
     ],
 )
-def test_receptive_fields_that_are_not_there(tiny_run, asked, named):
+def test_receptive_fields_that_are_not_there(tiny_run, given, named):
     with pytest.raises(StudyError, match=named):
-        figures.receptive_field(tiny_run, **asked)
+        figures.receptive_field(tiny_run, **given)
     assert plt.get_fignums() == []
 
 
@@ -291,7 +291,7 @@ def test_heatmap_strip_of_all_layers(tiny_runs):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("given", "named"),
     [
         ({"image": 99}, "shows images 0 to 15, not 99"),
         ({"image": -1}, "shows images 0 to 15, not -1"),
@@ -299,9 +299,9 @@ def test_heatmap_strip_of_all_layers(tiny_runs):
         ({"layers": ["conv9"]}, "has no layer 'conv9'; it has conv1"),
     ],
 )
-def test_maps_that_are_not_there(tiny_run, asked, named):
+def test_maps_that_are_not_there(tiny_run, given, named):
     with pytest.raises(StudyError, match=named):
-        figures.heatmap_strip(tiny_run, **asked)
+        figures.heatmap_strip(tiny_run, **given)
     assert plt.get_fignums() == []
 
 
@@ -327,14 +327,14 @@ def test_correlation_histograms_of_several_runs(tiny_runs):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("given", "named"),
     [
         ({"center": "median"}, "no histograms for center = 'median'; there are those for filters"),
         ({"layers": ["norm1"]}, "has no filters to correlate"),
         ({"runs": []}, "no runs to draw"),
     ],
 )
-def test_histograms_that_are_not_there(tiny_runs, asked, named):
+def test_histograms_that_are_not_there(tiny_runs, given, named):
     with pytest.raises(StudyError, match=named):
-        figures.correlation_histograms(**{"runs": tiny_runs[2]} | asked)
+        figures.correlation_histograms(**{"runs": tiny_runs[2]} | given)
     assert plt.get_fignums() == []

@@ -43,7 +43,7 @@ def with_runs(changed: dict[str, dict[str, Any]], cell: Cell = SMALL) -> xr.Data
 
 
 def row(claim: str, curves: xr.Dataset | Sequence[xr.Dataset], cell: Cell = SMALL) -> pd.Series:
-    """What the judge finds for a claim in a cell; Holm's correction is over this claim alone."""
+    """The judge's row of a claim in a cell; Holm's correction is over this claim alone."""
     alone = LEDGER.model_copy(update={"claims": tuple(each for each in LEDGER.claims if each.id == claim)})
     table = judge(alone, curves)
     place = (table["dataset"] == cell.dataset) & (table["size"] == (cell.size or "full"))

@@ -1,4 +1,4 @@
-"""The share of entropy that noise of the same scale explains: on curves made up, and on published ones."""
+"""The share of entropy that noise of the same scale explains: on synthetic curves and on published ones."""
 
 import numpy as np
 import pytest

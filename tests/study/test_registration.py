@@ -1,12 +1,12 @@
-"""The registration: its content and its runs' ids do not change once runs are made by it."""
+"""The registration: its content and its runs' ids do not change; wrong files are refused."""
 
 import hashlib
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from sparsity_lib.study import claims, profiles
-from sparsity_lib.study.claims import Cell, Claim
+from sparsity_lib.study import StudyError, claims, profiles
+from sparsity_lib.study.claims import Cell, Criterion
 from sparsity_lib.study.runs import provenance
 
 REGISTRATION = "579c00c6bc77d90469202e58d161ea4234d97ad9426c8a261392f1dfb14f68c1"
@@ -43,44 +43,45 @@ def test_all_registered_grids_are_frozen() -> None:
     assert RUNS.keys() == profiles.profile("registered").grids.keys()
 
 
-def test_six_claims_are_primary_and_decided_by_cells_that_two_cores_can_do() -> None:
-    primary = [claim for ledger in LEDGERS for claim in ledger.claims if claim.primary]
-    assert len(primary) == 6
-    for claim in primary:
-        assert claim.test is not None
-        assert claim.test.kind != "share"
-        planned = _planned(claim, claim.cells[0])
-        assert all(len(runs) == 5 for runs in planned.values()), claim.id
-
-
-def test_each_small_cell_of_a_claim_has_registered_runs() -> None:
-    for claim, cell in _small_cells():
-        assert all(_planned(claim, cell).values()), (claim.id, cell.title)
-
-
 def test_each_cell_has_one_run_per_label_and_seed() -> None:
-    for ledger in LEDGERS:
-        for claim in ledger.claims:
-            for cell in claim.cells:
-                for runs in _planned(claim, cell).values():
-                    two = cell.size == "s" and (cell.epochs == 200 or cell.optimizer == "adam")
-                    seeds = 3 if cell.size == "quarter" else 2 if two and not cell.limit else 5
-                    assert list(runs) == list(range(100, 100 + seeds)), (claim.id, cell.title)
+    for claim in (claim for ledger in LEDGERS for claim in ledger.claims if claim.test):
+        for cell in claim.cells:
+            two = cell.size == "s" and (cell.epochs == 200 or cell.optimizer == "adam") and not cell.limit
+            seeds = 3 if cell.size == "quarter" else 2 if two else 5
+            for label in claim.test.networks:
+                runs = claims.registered_ids(label, cell)
+                assert list(runs) == list(range(100, 100 + seeds)), (claim.id, cell.title)
 
 
-def test_no_small_network_speaks_for_a_large_one() -> None:
-    for claim, cell in _small_cells():
-        if claim.cells[0].size not in ("s", None):
-            assert cell.kind == "conceptual", claim.id
+BETTER = Criterion(kind="difference", network="sr2Net", against="vanillaNet", quantity="accuracy", expected=1)
 
 
-def _small_cells() -> Iterator[tuple[Claim, Cell]]:
-    tested = [claim for ledger in LEDGERS for claim in ledger.claims if claim.test]
-    for claim in tested:
-        of_lenet = claim.test is not None and "LeNet" in claim.test.network
-        yield from ((claim, cell) for cell in claim.cells if cell.size in ("s", "quarter") or of_lenet)
+def test_papers_values_are_differences_of_its_tables() -> None:
+    large = Cell(dataset="cifar10", size="xxl", kind="direct")
+    assert claims.papers_value(BETTER, large) == pytest.approx(0.8042 - 0.6964)
+    sizes = Criterion(kind="sizes", network="sr1Net", quantity="accuracy", expected=1)
+    medium = Cell(dataset="cifar100", size="m", kind="direct")
+    assert claims.papers_value(sizes, medium) == pytest.approx(0.4917 - 0.2663)
+    assert claims.papers_value(BETTER, large.model_copy(update={"epochs": 200})) is None
 
 
-def _planned(claim: Claim, cell: Cell) -> dict[str, dict[int, str]]:
-    assert claim.test is not None
-    return {label: claims.registered_ids(label, cell) for label in claim.test.networks}
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("claims: [", "while parsing"),
+        ("rules: {}\ncells: {}\nclaims: []\nmore: 1", "more"),
+        (
+            "rules: {}\ncells: {}\n"
+            "claims: [{id: a, where: b, claim: c, in_the_paper: d, test: {kind: guess}}]",
+            "kind",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=named) as caught:
+        claims.load(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StudyError, match="No such file"):
+        claims.load(tmp_path / "nowhere.yaml")

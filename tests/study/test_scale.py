@@ -138,8 +138,8 @@ def test_noise_is_drawn_for_the_channels_of_the_layer() -> None:
 def test_residuals_are_those_of_both_kinds_of_sd_where_recorded() -> None:
     run = one()
     recorded = run.assign(noise_entropy=run["entropy"])
-    rows = table(figures.noise_residuals(recorded, ["conv3"]))
+    rows = table(figures.noise_residuals(recorded))
     assert rows is not None
     assert set(rows["noise"]) == {"SD: pooled", "SD: positions"}
     assert (rows[rows["noise"] == "SD: positions"]["value"] == 0).all()
-    assert len(figures.noise_residuals(run, ["conv3", "fc1"]).axes) == 2
+    assert len(figures.noise_residuals(run).axes) == 3  # conv1, conv3, fc1

@@ -17,7 +17,7 @@ SEEDS = "100-102"
 EXPERIMENTS = coherence.experiments("laptop", SEEDS)
 
 
-def put_in(experiment: Experiment) -> xr.Dataset:
+def synthetic_run(experiment: Experiment) -> xr.Dataset:
     """L1 is too strong from 0.003 on, unless it is delayed, which then halves the weights and gains 0.02.
 
     A gate at 0.001 loses 0.01; L2 gains as weight decay does, and fails nowhere.
@@ -35,7 +35,7 @@ def put_in(experiment: Experiment) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def curves() -> xr.Dataset:
-    return coherence.gathered(many([put_in(experiment) for experiment in EXPERIMENTS]), EXPERIMENTS)
+    return coherence.gathered(many([synthetic_run(experiment) for experiment in EXPERIMENTS]), EXPERIMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def table(curves: xr.Dataset) -> pd.DataFrame:
     return coherence.outcomes(curves)
 
 
-def test_experiments_are_told_apart_by_term_strength_and_way():
+def test_experiments_are_described_by_term_strength_and_way():
     cells = [tuple(coherence.described(e).values()) for e in EXPERIMENTS if e.seed == 100]
     assert (
         len(set(cells)) == len(cells) == 1 + 3 * (5 + 3) + 3
@@ -58,7 +58,7 @@ def test_experiments_are_told_apart_by_term_strength_and_way():
 
 def test_runs_of_other_experiments_are_left_out():
     plain, other, *_ = EXPERIMENTS
-    curves = many([put_in(plain), put_in(other)])
+    curves = many([synthetic_run(plain), synthetic_run(other)])
     assert set(coherence.gathered(curves, [plain])["run"].to_numpy()) == {plain.id}
     for nothing in (None, curves.isel(run=[])):
         with pytest.raises(StudyError, match="there are no published runs with strong L1 or L2"):
@@ -82,7 +82,7 @@ def test_a_run_that_diverged_fails_like_one_that_guesses(curves):
     lost = Experiment(
         network="vanillaNet", l2=1.0, rho=-1.0, dataset="digits", lr=0.1, label_noise=0.3, seed=9
     )
-    published = many([put_in(experiment) for experiment in EXPERIMENTS]).assign_attrs(
+    published = many([synthetic_run(experiment) for experiment in EXPERIMENTS]).assign_attrs(
         diverged=json.dumps({lost.id: "the loss is not finite", "another": ""})
     )
     found = coherence.outcomes(coherence.gathered(published, [*EXPERIMENTS, lost]))
@@ -153,7 +153,7 @@ def test_runs_that_are_lacking_are_one_line(table, curves):
 
 def test_one_seed_has_no_intervals_and_still_its_figures():
     once = [experiment for experiment in EXPERIMENTS if experiment.seed == 100]
-    runs = coherence.gathered(many([put_in(experiment) for experiment in once]), once)
+    runs = coherence.gathered(many([synthetic_run(experiment) for experiment in once]), once)
     table = coherence.outcomes(runs)
     assert np.isnan(coherence.coherence_table(runs)["low, first"]).all()
     assert np.isnan(comparison.compare(table, "L1 0.001, gated", NONE, "accuracy").low)

@@ -1,4 +1,4 @@
-"""Published curves of registered cells, made up for tests of the judge: their effects are put in."""
+"""Synthetic curves of registered cells, whose effects are known."""
 
 import zlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Curves made up for tests: what the analysis should see is known, since it was put in."""
+"""Synthetic curves, whose effects are known."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace

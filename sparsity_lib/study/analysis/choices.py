@@ -256,8 +256,8 @@ def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["seed"].isin(common)]
 
 
-def tuned(table: pd.DataFrame, quantity: str = "chosen_accuracy") -> pd.DataFrame:
-    """Three strengths of each family of regularisers, less vanillaNet, paired by seed.
+def tuned(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy at three strengths of each family of regularisers, less vanillaNet's, paired by seed.
 
     The strength with the highest mean accuracy on the monitor images is `chosen`; the validation images, by
     which it is judged, have no part in it.
@@ -276,7 +276,7 @@ def tuned(table: pd.DataFrame, quantity: str = "chosen_accuracy") -> pd.DataFram
         for strength, runs in mine.groupby("strength"):
             network, label = runs[["network", "label"]].iloc[0]
             row = {"family": family, "strength": strength, "network": network, "label": label}
-            found = describe(_paired(same, label, "vanillaNet", quantity))
+            found = describe(_paired(same, label, "vanillaNet", "chosen_accuracy"))
             rows.append(row | {"chosen": strength == accuracy.idxmax()} | found._asdict())
     if not rows:
         raise StudyError("there are no runs of tuned regularisers")

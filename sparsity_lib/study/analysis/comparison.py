@@ -17,7 +17,6 @@ from sparsity_lib.study.analysis.summary import SETTING, labels, settings, summa
 from sparsity_lib.study.errors import StudyError
 
 QUANTITIES = ("best_accuracy", "chosen_accuracy", "last_five_accuracy", "min_val_loss", "last_val_loss")
-COMPARED = ("chosen_accuracy", "min_val_loss", "val_loss_rise")
 
 
 class Description(NamedTuple):
@@ -57,20 +56,16 @@ def describe(values: ArrayLike) -> Description:
     return Description(n, mean, sd, *interval(known, 0.95), missing)
 
 
-def prediction_interval(
-    values: ArrayLike, m: int = 1, level: float = 0.95, pooled: tuple[float, int] | None = None
-) -> tuple[float, float]:
-    """Where the mean of `m` new runs falls with probability `level`, by these runs' values.
+def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = None) -> tuple[float, float]:
+    """Where the value of one new run falls with 95 % probability, by these runs' values.
 
     Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
     (NaN, NaN) for fewer than two values, or no degree of freedom.
     """
-    if m < 1 or not 0 < level < 1:
-        raise StudyError(f"m = {m}, level = {level}: give at least one new run and a level between 0 and 1")
     n, mean, own, *_ = describe(values)
     sd, freedom = pooled or (own, n - 1)
     known = n > 1 and freedom > 0
-    half = float(t.ppf((1 + level) / 2, freedom)) * sd * np.sqrt(1 / m + 1 / n) if known else np.nan
+    half = float(t.ppf(0.975, freedom)) * sd * np.sqrt(1 + 1 / n) if known else np.nan
     return mean - half, mean + half
 
 
@@ -107,7 +102,7 @@ def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **wh
 def comparison_table(
     runs: xr.Dataset | pd.DataFrame,
     pairs: Sequence[tuple[str, str]],
-    quantities: Sequence[str] = COMPARED,
+    quantities: Sequence[str],
 ) -> pd.DataFrame:
     """Networks compared in each setting, paired by seed.
 

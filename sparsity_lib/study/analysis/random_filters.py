@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from sparsity_lib.functional import Center, filter_correlation
+from sparsity_lib.functional import filter_correlation
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import having, labels, only, watched
 from sparsity_lib.study.errors import StudyError
@@ -44,7 +44,7 @@ def filter_shapes(experiment: Experiment) -> dict[str, tuple[int, int]]:
 
 
 @functools.cache
-def random_correlation(filters: int, n: int, center: Center = "filters") -> float:
+def random_correlation(filters: int, n: int) -> float:
     """Mean absolute correlation of so many random filters of n weights, drawn with a fixed seed.
 
     About sqrt(2/(pi n)) for many filters; of few, taking their mean away leaves more.
@@ -54,7 +54,7 @@ def random_correlation(filters: int, n: int, center: Center = "filters") -> floa
     draws = -(-20_000 // pairs)
     total = 0.0
     for _ in range(draws):
-        drawn = filter_correlation(torch.randn(filters, n, generator=generator), center=center)
+        drawn = filter_correlation(torch.randn(filters, n, generator=generator), center="filters")
         total += float(drawn.tril(-1).abs().sum())
     return total / (draws * pairs)
 
@@ -64,7 +64,7 @@ def welch_bound(filters: int, n: int) -> float:
     return float(np.sqrt((filters - n) / (n * (filters - 1)))) if filters > n else 0.0
 
 
-def correlations(curves: xr.Dataset, center: str = "filters") -> pd.DataFrame:
+def correlations(curves: xr.Dataset) -> pd.DataFrame:
     """Mean absolute correlation of a layer's filters, and that of random ones, by network and layer.
 
     **Arguments:** `curves` of one data set and size; runs without correlations are left out.
@@ -75,13 +75,12 @@ def correlations(curves: xr.Dataset, center: str = "filters") -> pd.DataFrame:
     """
     curves = having(curves, "correlation")
     shapes = _shapes(curves)
-    measured = curves["correlation"].sel(center=center)
+    measured = curves["correlation"].sel(center="filters")
     moments = {"start": measured.sel(epoch=-1), "end": measured.sel(epoch=curves["epochs"] - 1)}
     rows = []
     for label, layer in itertools.product(labels(curves), watched(curves)):
         filters, n = shapes[layer]
-        free = n - (center == "components")  # its own mean is taken away
-        lines = {"expected": random_correlation(filters, n, center), "welch": welch_bound(filters, free)}
+        lines = {"expected": random_correlation(filters, n), "welch": welch_bound(filters, n)}
         rows += [
             {"label": label, "layer": layer, "moment": moment}
             | describe(values.sel(layer=layer)[curves["label"] == label])._asdict()

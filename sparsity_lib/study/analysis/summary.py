@@ -113,10 +113,10 @@ def layers_of(curves: xr.Dataset) -> list[str]:
     return [str(layer) for layer in curves["layer"].to_numpy()[there]]
 
 
-def watched(curves: xr.Dataset, among: Sequence[str] = LAYERS[:-1]) -> list[str]:
+def watched(curves: xr.Dataset) -> list[str]:
     """The layers of these runs that are penalised in some network, in the network's order."""
     there = layers_of(curves)
-    return [layer for layer in among if layer in there]
+    return [layer for layer in LAYERS[:-1] if layer in there]
 
 
 def regularised_layers(network: str) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ def pilot_onset(
     smoothing: float = SMOOTHING,
     threshold: Literal["bootstrap"] | float = "bootstrap",
 ) -> xr.DataArray:
-    """Moment of overfitting by the pilot's rule, which knows no noise between epochs (see `onset`; T10).
+    """Moment of overfitting by the pilot's rule, which allows for no noise between epochs (see `onset`; T10).
 
     **Arguments:**
 

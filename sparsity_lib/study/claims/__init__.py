@@ -63,7 +63,7 @@ class Cell(_Strict):
 
 
 class Criterion(_Strict):
-    """How a claim is judged; the kinds are explained at the head of its file."""
+    """The rule by which a claim is judged; the kinds are explained at the head of its file."""
 
     kind: Literal["value", "difference", "change", "layers", "sizes", "share", "lead"]
     network: str  # as `results.label` has it, as in "prNet lambda_=1.0"
@@ -174,13 +174,8 @@ def _runs_by_label(name: str) -> dict[str, list[Experiment]]:
 
 
 def _matches(experiment: Experiment, cell: Cell) -> bool:
-    return (
-        experiment.dataset == cell.dataset
-        and (cell.size is None or experiment.size == cell.size)
-        and experiment.limit == cell.limit
-        and experiment.epochs == cell.epochs
-        and experiment.optimizer == cell.optimizer
-    )
+    wanted = cell.model_dump(exclude={"kind"} if cell.size else {"kind", "size"})
+    return wanted.items() <= dict(experiment).items()
 
 
 def papers_value(test: Criterion, cell: Cell) -> float | None:

@@ -75,14 +75,13 @@ def _noise(ax: Axes, channels: int, layer: str) -> None:
 
 
 @figure
-def noise_residuals(curves: xr.Dataset, layers: Sequence[str] = ()) -> Figure:
+def noise_residuals(curves: xr.Dataset) -> Figure:
     """Entropy less that of noise of the same SD, as a share of ln D, against the SD, by layer.
 
     A dot per run and tenth epoch, five seeds a network. A second row takes the noise at each position's SD,
-    where the runs recorded it. `curves` are of one setting; `layers` are by default those that some network
-    penalises.
+    where the runs recorded it. `curves` are of one setting; layers are those that some network penalises.
     """
-    there = list(layers) or watched(curves)
+    there = watched(curves)
     shares, names = noise.shares(curves), labels(curves)
     kinds = [kind for kind in noise.KINDS if kind in shares and shares[kind].notnull().any()]
     fig, axes = grid(len(kinds), len(there), 0.9 + 2.3 * len(kinds), sharex=True, sharey=True)
@@ -113,13 +112,13 @@ def _by_network(runs: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
 
 
 @figure
-def filter_correlations(curves: xr.Dataset, center: str = "filters") -> Figure:
+def filter_correlations(curves: xr.Dataset) -> Figure:
     """Mean absolute correlation of filters by layer, before training and at the end, on a logarithmic scale.
 
     Dots: means over seeds with 95 % t intervals, hollow before training. Dashed: random filters, as many and
     as large; dotted: the least root mean square that so many filters can have (Welch).
     """
-    table, names = random_filters.correlations(curves, center), labels(curves)
+    table, names = random_filters.correlations(curves), labels(curves)
     layers = list(table["layer"].unique())
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     for (label, moment), mine in table.groupby(["label", "moment"], sort=False):

@@ -1,4 +1,4 @@
-"""How every figure looks: one colour per network, white ground, sizes that a narrow page still shows."""
+"""The look of all figures: one colour per network, white ground, sizes that a narrow page still shows."""
 
 import functools
 from collections.abc import Callable, Iterable

@@ -143,7 +143,7 @@ def _title(curves: xr.Dataset) -> str:
 
 
 def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
-    """Whether warnings come before overfitting, and whether they know their own run.
+    """Leads of warnings on overfitting, and tests of whether they depend on their own run.
 
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
     lead, epochs, with its 95 % interval `low` to `high`; the leads' mean `distance` from their network's

@@ -12,9 +12,9 @@ import xarray as xr
 from scipy.stats import rankdata
 
 from sparsity_lib.study.analysis.onset import onset_table
-from sparsity_lib.study.analysis.summary import LAST, layers_of, trained
+from sparsity_lib.study.analysis.summary import LAST, trained, watched
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.recipes import LAYERS, TARGETED
+from sparsity_lib.study.recipes import TARGETED
 
 FEWEST = 5  # seeds: ranks of fewer show little
 MARGIN = 0.05  # of ln D: within it, the registration counts a change of entropy as none
@@ -37,14 +37,13 @@ class RankCorrelations(NamedTuple):
 
 def gap_and_level(curves: xr.Dataset) -> xr.Dataset:
     """`gap` and `level` (run, layer, epoch), in nats, of conv1 to fc1 as far as the runs have them."""
-    there = layers_of(curves)
-    entropy = curves["entropy"].sel(layer=[layer for layer in LAYERS[:-1] if layer in there])
+    entropy = curves["entropy"].sel(layer=watched(curves))
     held_out = entropy.sel(split="monitor", drop=True)
     return xr.Dataset({"gap": entropy.sel(split="train", drop=True) - held_out, "level": held_out})
 
 
 def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> RankCorrelations:
-    """How closely the gap and the level at the end follow the rise of the validation loss.
+    """Agreement of the gap and of the level at the end with the rise of the validation loss.
 
     Spearman's rank correlation within networks, each run ranked among its network's own; its size (without
     sign) is averaged over the layers that TSR penalises. The end is the last five epochs, the rise that of

@@ -1,7 +1,5 @@
 """Sparseout's noise in numbers: its variance, and the penalty that it amounts to."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
@@ -12,41 +10,28 @@ from sparsity_lib.study.analysis.comparison import describe
 
 QS = (1.0, 1.5, 2.0, 2.5, 3.0)
 P = 0.25
-_MAGNITUDES = tuple(float(each) for each in np.geomspace(0.05, 5, 9))
-_SHIFTS = tuple(float(each) for each in np.geomspace(0.05, 2, 9))
+MAGNITUDES = np.geomspace(0.05, 5, 9).tolist()
+SHIFTS = np.geomspace(0.05, 2, 9).tolist()  # SDs of the logit's shift
+FEATURES = 50
 
 
-def variances(
-    qs: Sequence[float] = QS,
-    p: float = P,
-    magnitudes: Sequence[float] = _MAGNITUDES,
-    draws: int = 20_000,
-    seed: int = 0,
-) -> pd.DataFrame:
+def variances(draws: int = 20_000) -> pd.DataFrame:
     """Variance of `draws` noisy activations of each size, and |a|^q p/(1 - p).
 
     **Returns:** columns q, magnitude, measured, expected.
     """
-    activations = torch.tensor(magnitudes, dtype=torch.float64)
-    rows = []
+    activations = torch.tensor(MAGNITUDES, dtype=torch.float64)
+    tables = []
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        for q in qs:
-            noisy = sparseout(activations.expand(draws, -1), p, q=q)
-            expected = activations**q * p / (1 - p)
-            of = zip(magnitudes, noisy.var(0).tolist(), expected.tolist(), strict=True)
-            rows += [(q, *values) for values in of]
-    return pd.DataFrame(rows, columns=["q", "magnitude", "measured", "expected"])
+        torch.manual_seed(0)
+        for q in QS:
+            measured = sparseout(activations.expand(draws, -1), P, q=q).var(0).numpy()
+            columns = {"measured": measured, "expected": (activations**q * P / (1 - P)).numpy()}
+            tables.append(pd.DataFrame({"q": q, "magnitude": MAGNITUDES} | columns))
+    return pd.concat(tables, ignore_index=True)
 
 
-def logistic_increases(
-    qs: Sequence[float] = QS,
-    p: float = P,
-    shifts: Sequence[float] = _SHIFTS,
-    features: int = 50,
-    draws: int = 20_000,
-    seed: int = 0,
-) -> pd.DataFrame:
+def logistic_increases(draws: int = 20_000) -> pd.DataFrame:
     """A logistic model's loss under noise less that without, over its approximation by an Lq penalty.
 
     Features are normal numbers behind a ReLU, weights w are normal numbers, scaled so that the noise shifts
@@ -59,13 +44,13 @@ def logistic_increases(
     """
     rows = []
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        a = torch.randn(features, dtype=torch.float64).relu()
-        direction = torch.randn(features, dtype=torch.float64)
-        for q in qs:
-            noise = sparseout(a.expand(draws, -1), p, q=q) - a
-            unit = (p / (1 - p) * (a**q * direction**2).sum()).sqrt()
-            for shift in shifts:
+        torch.manual_seed(0)
+        a = torch.randn(FEATURES, dtype=torch.float64).relu()
+        direction = torch.randn(FEATURES, dtype=torch.float64)
+        for q in QS:
+            noise = sparseout(a.expand(draws, -1), P, q=q) - a
+            unit = (P / (1 - P) * (a**q * direction**2).sum()).sqrt()
+            for shift in SHIFTS:
                 w = direction * shift / unit
                 z, moved = a @ w, noise @ w
                 slope = z.sigmoid()
