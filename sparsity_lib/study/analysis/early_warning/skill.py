@@ -1,7 +1,7 @@
 """Permutation tests of whether a change-point warns of its own run's overfitting; counts of warnings.
 
-A lead that is above 0 on average may come from one fixed pair of epochs that all runs share. A warning depends
-on its run only if runs that change earlier also overfit earlier.
+A lead that is above 0 on average may come from one fixed pair of epochs that all runs share. A warning
+depends on its run only if runs that change earlier also overfit earlier.
 """
 
 import itertools
