@@ -15,14 +15,7 @@ import xarray as xr
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import holm, one_sided
-from sparsity_lib.study.analysis.summary import (
-    SMOOTHING,
-    labels,
-    only,
-    pilot_onset,
-    summary,
-    trained,
-)
+from sparsity_lib.study.analysis.summary import SMOOTHING, only, pilot_onset, summary, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import grid, with_grid
@@ -301,10 +294,7 @@ def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame
         for sigma in (0.0, SMOOTHING, 2 * SMOOTHING):
             found = pilot_onset(curves, smoothing=sigma, threshold=threshold)
             moments[f"{name}, sigma {sigma:g}"] = found
-    rows = []
-    for rule, epochs in moments.items():
-        for label in labels(curves):
-            mine = epochs.isel(run=(curves["label"] == label).to_numpy())
-            counts = {"n": mine.sizes["run"], "overfit": int(mine.notnull().sum())}
-            rows.append({"rule": rule, "network": label} | counts | {"epoch": float(mine.median())})
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame({rule: epochs.to_numpy() for rule, epochs in moments.items()})
+    long = frame.assign(network=curves["label"].to_numpy()).melt("network", None, "rule", "epoch")
+    found = long.groupby(["rule", "network"], sort=False)["epoch"]
+    return found.agg(n="size", overfit="count", epoch="median").reset_index()
