@@ -44,7 +44,7 @@ test-floor: .venv/.installed ## run the library's tests under the oldest torch i
 		"torch==2.4.*" "torchvision==0.19.*"
 	PYTHONPATH=. .cache/floor/bin/python -m pytest -m "not slow" -W ignore::FutureWarning tests/library
 
-faults: .venv/.installed ## break things on purpose, and count losses for the book's page
+faults: .venv/.installed ## inject faults and count what is lost (docs/faults.md)
 	$(PYTEST) -m fault --fault-report=benchmarks/faults.json
 
 bench: .venv/.installed ## measure what training costs, for the book's page; needs a quiet machine

@@ -2,12 +2,11 @@
 
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
-measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts; `{faults}`
-shows what the tests of faults tried, and `{workflow-overhead}` what a job of the workflow costs.
+measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts; and
+`{workflow-overhead}` shows the cost of a job of the workflow.
 """
 
 import hashlib
-import itertools
 import json
 import platform
 import statistics
@@ -123,19 +122,6 @@ def _grouped(
     return dict(sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))))
 
 
-def faults(root: Path) -> list[str]:
-    """Trials and losses of `make faults`, and its machine."""
-    measured = json.loads((root / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
-    rows: list[Row] = []
-    for fault, tried in itertools.groupby(measured["rows"], lambda row: (row["fault"], row["must hold"])):
-        for number, row in enumerate(tried):
-            names = ("", "") if number else fault  # once
-            rows.append((*names, row["where"], row["trials"], row["losses"]))
-    machine = measured["machine"]
-    caption = f"Faults, as tested on {machine['system']} with Python {machine['python']}."
-    return table(caption, ("what happens", "what must hold", "to", "trials", "losses"), rows)
-
-
 def workflow_overhead(root: Path) -> list[str]:
     """Measurements of `python -m benchmarks.workflow`."""
     measured = json.loads((root / "benchmarks" / "workflow.json").read_text(encoding="utf-8"))
@@ -188,7 +174,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("notebook-settings", _directive(notebook_settings))
     app.add_directive("run-times", _directive(run_times))
     app.add_directive("benchmarks", _directive(benchmarks))
-    app.add_directive("faults", _directive(faults))
     app.add_directive("workflow-overhead", _directive(workflow_overhead))
     app.add_directive("primary-claims", _directive(primary_claims))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -269,18 +269,13 @@ def test_the_page_of_a_cluster_shows_what_a_job_costs(book: Path) -> None:
         assert f"{row['how']} {row['jobs']} {row['runs_per_job']} runs {100 * share:.2g} %" in text
 
 
-def test_the_page_of_faults_shows_what_every_such_test_tried(book: Path) -> None:
-    told = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
-    text = article(read(book)["faults"]).get_text(" ", strip=True).replace("’", "'")
-    for row in told:
-        assert row["must hold"] in text
-        assert f"{row['where'].strip('`')} {row['trials']} {row['losses']}" in text
-        assert row["trials"] > 0
-        assert row["losses"] == 0
+def test_every_fault_was_tried_and_lost_nothing() -> None:
+    rows = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
+    assert all(row["trials"] > 0 and row["losses"] == 0 for row in rows)
     sources = "".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py"))
     marked = re.findall(r'pytest\.mark\.fault\(\s*"([^"]+)",\s*"([^"]+)"', sources)
     assert {fault for fault, _ in marked} | {"killed"} == FAULTS.keys()
-    tried = {(row["fault"], row["where"]) for row in told}
+    tried = {(row["fault"], row["where"]) for row in rows}
     assert {(FAULTS[fault][0], where) for fault, where in marked} <= tried
 
 

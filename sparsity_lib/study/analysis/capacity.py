@@ -11,7 +11,7 @@ from sparsity_lib.study.errors import StudyError
 def rank_share(curves: xr.Dataset) -> xr.DataArray:
     """(run, layer): effective rank after the last epoch, on held-out images, as a share of the channels.
 
-    Of the runs in which it was measured.
+    Only runs in which it was measured have a value.
     """
     mine = having(curves, "effective_rank").sel(layer=watched(curves))
     rank = mine["effective_rank"].sel(split="monitor").sel(epoch=mine["epochs"] - 1)

@@ -37,7 +37,7 @@ def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     - `claim`; `dataset`, `size`, `limit` (0: all images), `epochs`, `optimizer`, `kind` of the cell; `test`,
       `quantity`, `network`, `expected`; `primary`: whether this cell decides a primary claim.
     - `n` values of `planned` runs or pairs; `diverged`, left out for an infinite or NaN loss; `without` a
-      value (leads). `status`: complete, not run, or as in "3 of 5".
+      value (lead times). `status`: complete, not run, or as in "3 of 5".
     - `mean`, `sd`, 95 % interval `low` to `high` (of a share: Wilson's), 90 % interval `low90` to `high90`,
       `margin`; of primary cells, the bootstrap interval over images, `image_low` to `image_high`.
     - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks
@@ -47,7 +47,7 @@ def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     - `direction`: supported, opposite, negligible, inconclusive or not run; `uncorrected`, before Holm's
       correction. `verdict`: supported, contradicted or inconclusive; blank in conceptual cells, and at size m
       where xxl is finished. No number of a cell but its counts appears until all planned runs are finished.
-    - of leads, once all of the cell's networks are finished: `p_overall` and `p_within`, of change-points
+    - of lead times, once all of the cell's networks are finished: `p_overall` and `p_within`, of change-points
       permuted over runs, by which the registered rule gives the `warning`: warning, or order of events; and
       `p_of_seeds`, of permuted seeds, since runs of one seed are near copies (not registered).
     - of accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %

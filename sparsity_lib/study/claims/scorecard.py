@@ -59,7 +59,7 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
 
     **Returns:** one row per claim and cell: `id`, `claim` (the sentence), `where` in the paper, `cell`,
     `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`, `direction`, `verdict`
-    (blank in conceptual cells, which give none); of leads, as of `judge`, `p_within`, `p_of_seeds` and
+    (blank in conceptual cells, which give none); of lead times, as of `judge`, `p_within`, `p_of_seeds` and
     `warning`; `primary`.
     """
     rows = []
@@ -183,7 +183,7 @@ def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset | None:
 
 
 def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
-    """Hits, misses and false alarms of change-points, in the cells of the ledger's claims about leads.
+    """Hits, misses and false alarms of change-points, in the cells of the ledger's claims about lead times.
 
     **Returns:** one row per cell, group of layers and network with finished runs, and one for `all`: the
     cell's fields, `quantity`, `layers`, `network`, `runs`, `hits` (a change-point before the onset), `misses`

@@ -72,8 +72,8 @@ def entropy_curves(
 
     Means over seeds on held-out images; bands from the lowest to the highest seed: of the published runs
     where they are given, else of these. Vertical lines: the median moment of overfitting, where at least half
-    of a network's seeds have one. Entropies share one scale, and ln D is the faint line above. What follows a
-    norm layer is drawn in the column of the layer before it.
+    of a network's seeds have one. Entropies share one scale, and ln D is the faint line above. The output of
+    a norm layer is drawn in the column of the layer before it.
 
     Raises `StudyError` if the runs are of several settings.
     """

@@ -100,7 +100,7 @@ def correlation_histograms(
     For `components`, which takes each filter's own mean away, n is one less. The data are not offered: the
     shares of 201 bins by epoch, layer and run would outweigh the page, and the runs' files have them.
 
-    Raises `StudyError` for an unknown layer or center, or runs that lack a layer's histogram.
+    Raises `StudyError` for an unknown layer or `center`, or runs that lack a layer's histogram.
     """
     chosen = [runs] if isinstance(runs, Run) else list(runs)
     if not chosen:

@@ -18,10 +18,10 @@ State = list[tuple[Tensor, Tensor]]  # of each layer, (1, N, H) twice
 
 
 class CharacterLSTM(nn.Module):
-    """An embedding, LSTM layers and a decoder, with noise on what each of them hands to the next.
+    """An embedding, LSTM layers and a decoder, with noise on the activations between them.
 
-    The noise is on non-recurrent connections alone (Zaremba et al., 2014): what a layer hands to its own
-    next step is left as it is.
+    The noise is on non-recurrent connections alone (Zaremba et al., 2014): the recurrent
+    state has none.
     """
 
     def __init__(self, alphabet: int, hidden: int, layers: int, noise: Callable[[], nn.Module]) -> None:

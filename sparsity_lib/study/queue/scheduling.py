@@ -103,7 +103,7 @@ def _sorted_out(
 def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None) -> list[Run]:
     """The experiments' runs from `runs/`, in order; those that are missing are trained now, side by side.
 
-    Those that diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and
+    Runs that diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and
     how many did, or where all diverged.
     """
     outcome = run_queue(experiments, jobs)

@@ -329,7 +329,7 @@ def diverged(published: xr.Dataset) -> dict[str, str]:
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """The runs of several data sets of curves as one; a layer keeps the place that it has where it first is.
 
-    What some of them lack is NaN.
+    A value that some of them lack is NaN.
     """
     layers = dict.fromkeys(name for part in parts for name in part["layer"].to_numpy().tolist())
     together = xr.concat(parts, "run", join="outer")

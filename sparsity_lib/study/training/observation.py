@@ -93,7 +93,8 @@ def observe_activations(
 def observe_filters(weights: dict[str, Tensor]) -> Record:
     """Histograms of pairwise filter correlations (TSR, Figure 7; T19), and the filters' norms.
 
-    `<layer>/correlation_histogram` is (CENTERS, BINS), counts over the lower triangle without diagonal.
+    `<layer>/correlation_histogram` has the shape `(CENTERS, BINS)`: counts over the lower triangle,
+    without its diagonal.
     """
     record: Record = {}
     for layer, weight in weights.items():

@@ -146,8 +146,8 @@ def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
     """Leads of warnings on overfitting, and tests of whether they depend on their own run.
 
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
-    lead, epochs, with its 95 % interval `low` to `high`; the leads' mean `distance` from their network's
-    median, epochs, and `by_chance`, its mean over permutations within networks; the registered tests'
+    lead, epochs, with its 95 % interval `low` to `high`; the mean `distance` of lead times from the median of
+    their network, epochs, and `by_chance`, its mean over permutations within networks; the registered tests'
     `p_overall` and `p_within`; `p_seeds`, of permutations that keep runs of one seed together.
     """
     rows = []

@@ -20,7 +20,7 @@ PERMUTATIONS = 10_000  # drawn where there are more; else each is counted once
 
 
 class Coupling(NamedTuple):
-    """Mean distance of the leads from their median, and its p value under permutations.
+    """Mean distance of the lead times from their median, and its p value under permutations.
 
     **Fields:**
 
@@ -50,7 +50,7 @@ def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> S
     """Tests whether change-points predict their own runs' onsets better than other runs' onsets.
 
     Runs with both an onset and a change-point count. `overall` permutes change-points over all these runs;
-    `within` permutes them within each network and measures leads from the median lead of their network, so
+    `within` permutes them within each network and measures lead times from the median of their network, so
     that differences between networks do not help. Up to 10,000 permutations are enumerated; else as many are
     drawn with a fixed seed.
 
@@ -76,12 +76,12 @@ def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: A
     near copies. `warning_skill` permutes them independently, as registered, and its p within networks is then
     too small. Here a permutation of the seeds moves the change-points of all networks alike. Since it can
     pair an onset with a missing change-point, distances from the networks' medians are summed over n - 1
-    leads a network.
+    lead times per network.
 
     **Arguments:** as for `warning_skill`; `seed`: `(runs,)`, at most one run per network and seed.
 
     **Returns:** share of permutations, the observed order among them, whose distance is as small or smaller;
-    NaN where no network has two leads. **Raises:** as `warning_skill`.
+    NaN where no network has two lead times. **Raises:** as `warning_skill`.
     """
     onsets, changes, networks = _checked(onset, changed, network)
     rows, columns = (np.unique(each, return_inverse=True)[1] for each in (networks, np.asarray(seed)))
@@ -95,7 +95,7 @@ def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: A
 
 
 def _distances(leads: np.ndarray) -> np.ndarray:
-    """Distance of leads `(..., networks, seeds)` from the network's median, over n - 1 leads a network."""
+    """Distance of lead times `(..., networks, seeds)` from the network's median, over n - 1 per network."""
     leads = np.sort(leads, axis=-1)  # NaN last
     n = np.isfinite(leads).sum(-1, keepdims=True)
     middle = [np.take_along_axis(leads, np.maximum(n + shift, 0) // 2, -1) for shift in (-1, 0)]
