@@ -121,7 +121,7 @@ def _recalling(
 
 
 def _is_one(gradient: Tensor) -> bool:
-    """Whether it is known at no cost to be 1 everywhere: that of a sum, where reading it is no wait."""
+    """Whether it is known to be 1 everywhere without a wait for the device: that of a sum."""
     if gradient.device.type != "cpu":
         return False
     of_a_sum = gradient.numel() > 0 and not any(gradient.stride())

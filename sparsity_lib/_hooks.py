@@ -32,7 +32,7 @@ def in_backward() -> bool:
 
 
 def is_transformed(tensor: Tensor) -> bool:
-    """Whether it stands for others under torch.func, as under `vmap` and `grad`."""
+    """Whether it is transformed by torch.func, as under `vmap` and `grad`."""
     return _functorch is not None and bool(_functorch.is_functorch_wrapped_tensor(tensor))
 
 
@@ -59,7 +59,7 @@ def is_data(output: Any) -> bool:
 
 
 class Hook:
-    """A forward hook of which copies of the model, and files it is pickled to, get only an inert stand-in."""
+    """A forward hook that copies and pickles as a no-op."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -82,7 +82,7 @@ def _receive_apart(receive: Receive, module: nn.Module, output: Any) -> None:
 
 
 class Attachable:
-    """Base of what listens to layers' outputs while attached: `with x:`, or `x.attach()` ... `x.remove()`."""
+    """Base of receivers of layers' outputs while attached: `with x:`, or from `attach` to `remove`."""
 
     def __init__(
         self, model: nn.Module, layers: dict[str, nn.Module], dim: Axes, output: Output, mask: Mask
@@ -178,18 +178,18 @@ class Attachable:
         raise NotImplementedError
 
     def _counted(self, name: str, output: Tensor, axis: int) -> Tensor | None:
-        """The positions that count, `(N, *spatial)` bool; None: all."""
+        """The positions that the mask keeps, `(N, *spatial)` bool; None for all."""
         return self._mask.of(name, output, axis) if self._mask else None
 
     def _refuse(self, name: str, error: Exception) -> None:
-        """Take note that a layer put out what cannot be used."""
+        """Record that a layer returned an output that cannot be used."""
         raise error
 
 
 def _let_compiled_code_see_hooks() -> None:
     """Have torch.compile check for hooks, which by default it does only where there were some when it traced.
 
-    Code that it compiled before would go on without ours, so it is dropped, once per process.
+    Code that it compiled before would ignore ours, so it is dropped, once per process.
     """
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is None or not dynamo.config.skip_nnmodule_hook_guards:

@@ -209,7 +209,7 @@ def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> 
 
 
 def check_width(name: str, module: nn.Module, channels: int) -> None:
-    """Raise `ValueError` if one of torch's own layers put out but a part of its channels."""
+    """Raise `ValueError` if one of torch's own layers returned only part of its channels."""
     width = _width(module)
     if is_layer(module) and _is_torchs_own(module) and width not in (None, channels):
         raise ValueError(
@@ -235,7 +235,7 @@ def _check(name: str, output: Any) -> None:
 
 
 def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
-    """The channels' axis by the module's own attributes; None where that leaves a choice."""
+    """The channel axis by the module's own attributes; None if they leave a choice."""
     axes, last = len(shape), isinstance(module, ALSO_LAST)
     first = isinstance(module, tuple(SPATIAL_AXES))
     normalized = getattr(module, "normalized_shape", ())
@@ -270,7 +270,7 @@ def _is_torchs_own(module: nn.Module) -> bool:
 def chosen_layers(
     model: nn.Module, layers: Sequence[Key] | None, exclude: Sequence[Key] = ()
 ) -> dict[str, nn.Module]:
-    """The layers asked for, by name in the network's order; by default all but the last linear layer."""
+    """The requested layers, by name in the network's order; by default all but the last linear layer."""
     known = named_layers(model)
     without = excluded(known, exclude)
     if layers is None:

@@ -15,7 +15,7 @@ Mask = str | Callable[..., Tensor] | None
 
 
 def taken(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
-    """The part of a layer's output that is asked for; of an output that is a tensor, an index takes all."""
+    """The requested part of a layer's output; an index into a tensor takes all of it."""
     if callable(which):
         return which(output)
     if isinstance(output, Tensor):
@@ -29,7 +29,7 @@ def taken(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> An
 
 
 class MaskOfPass:
-    """The mask of the forward pass that goes on: an argument of the model, or a function of its arguments."""
+    """The mask of the current forward pass: an argument of the model, or a function of its arguments."""
 
     def __init__(self, model: nn.Module, mask: str | Callable[..., Tensor]) -> None:
         self._model, self._mask = model, mask
@@ -66,7 +66,7 @@ class MaskOfPass:
         self._now, self._running = None if given is None else given.detach() != 0, True
 
     def of(self, name: str, output: Tensor, axis: int) -> Tensor | None:
-        """Which positions count, `(N, *spatial)` bool like the output without its channels; None: all do.
+        """The positions that the mask keeps, `(N, *spatial)` bool; None for all.
 
         An output without positions, `(N, D)`, counts whole.
         """

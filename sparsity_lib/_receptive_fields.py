@@ -188,7 +188,7 @@ _HIDE_NAN = {
 
 
 class _NaNKept(TorchDispatchMode):
-    """Has operations that hide a NaN put it out; truth values and integers that hang on it become floats."""
+    """Makes operations that hide a NaN return it; booleans and integers that depend on it become floats."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

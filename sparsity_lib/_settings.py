@@ -1,4 +1,4 @@
-"""Settings are checked where they are given: one line names the wrong one, and a right value."""
+"""Checks of settings: one line names the wrong setting and a right value."""
 
 from collections.abc import Callable
 from typing import Any

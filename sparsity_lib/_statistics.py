@@ -143,7 +143,7 @@ class Sums:
         self.maps.append((entropy, scale_free))
 
     def merge(self, other: "Sums") -> None:
-        """Add what another has seen of as many channels; its activations follow in the maps."""
+        """Add the sums of another with as many channels; its maps follow this one's."""
         there = {name: v.to(self.sum.device) for name, v in vars(other).items() if isinstance(v, Tensor)}
         n, ratio = other.vectors, (there["unit"] / self.unit).to(self.exact)
         # In units of self, activations less its shift are those less the other's, times the ratio, plus this.
@@ -213,7 +213,7 @@ class Sums:
         return replace(stats, **averages, entropy_quantiles=dict.fromkeys(QUANTILES, math.nan))
 
     def _quantiles(self) -> dict[float, float]:
-        """Read off the histogram, linearly within a bin."""
+        """Quantiles of the histogram, interpolated linearly within a bin."""
         cumulative = np.concatenate([[0], np.cumsum(self.histogram.cpu().numpy())])
         edges = np.linspace(0, math.log(self.channels), BINS + 1)
         return {q: float(np.interp(q * self.vectors, cumulative, edges)) for q in QUANTILES}

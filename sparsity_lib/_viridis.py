@@ -1,4 +1,4 @@
-"""The colours of entropy maps: matplotlib's viridis, which the library itself does without."""
+"""The colours of entropy maps: matplotlib's viridis, without a dependence on matplotlib."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""The weights that layers compute with: whole if they are sharded, masked if they are pruned; filters."""
+"""The weights with which layers compute: whole if they are sharded, masked if they are pruned; filters."""
 
 import sys
 from collections.abc import Callable

@@ -75,7 +75,7 @@ class EntropyDropDetector:
         return {name: int(epoch) for name, epoch in pairs if math.isfinite(epoch)}
 
     def update(self, entropies: Mapping[str, float]) -> list[str] | None:
-        """Take in an epoch's mean entropies, and say which layers began to collapse in it; None if none did.
+        """Add an epoch's mean entropies; return the layers that began to collapse in it, or None.
 
         `entropies` are in nats, one for each layer; those of other layers are left aside.
 
@@ -95,7 +95,7 @@ class EntropyDropDetector:
         return {"channels": dict(self._channels), **self._falls.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there.
+        """Resume from a state of `state_dict`.
 
         **Raises:** `ValueError` if it is no such state, or comes from other layers or another rule.
         """

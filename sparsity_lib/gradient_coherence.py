@@ -120,7 +120,7 @@ class GradientCoherent:
         return f"GradientCoherent({type(self._optimizer).__name__}, {rule})"
 
     def remove(self) -> None:
-        """Leave the optimizer as it was."""
+        """Remove the hooks from the optimizer."""
         for handle in self._handles:
             handle.remove()
 

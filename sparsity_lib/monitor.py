@@ -1,4 +1,4 @@
-"""ActivationMonitor: what happens inside a network, streaming, on any torch model."""
+"""ActivationMonitor: streaming statistics of layers' outputs in any torch model."""
 
 import copy
 import warnings
@@ -102,7 +102,7 @@ class ActivationMonitor(Attachable):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything seen so far."""
+        """Drop all statistics."""
         self._sums: dict[str, Sums] = {}
         self._seen = dict.fromkeys(self._modules, 0)
         self._refused: dict[str, Exception] = {}  # where no layers were named
@@ -163,7 +163,7 @@ class ActivationMonitor(Attachable):
         return {f"{n}/{layer}": float(getattr(s, n)) for n in names for layer, s in self.compute().items()}
 
     def merge(self, other: "ActivationMonitor") -> Self:
-        """Add what another monitor of such a model has seen: the same as one monitor of both, to rounding.
+        """Add another monitor's statistics of such a model: equals one monitor of both, up to rounding.
 
         Monitors can be pickled, and arrive in other processes without their model: each process of a
         distributed evaluation may send its own to one of them (`torch.distributed.gather_object`).
@@ -198,7 +198,7 @@ class ActivationMonitor(Attachable):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the model, its hooks, and what only the pass that goes on needs."""
+        """All but the model, its hooks, and the state of an unfinished pass."""
         kept: dict[str, Any] = {
             "_modules": dict.fromkeys(self._modules),
             "_hooks": [],

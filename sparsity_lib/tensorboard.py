@@ -37,13 +37,13 @@ class Writer(Protocol):
     """The interface of a writer: three methods of `torch.utils.tensorboard.SummaryWriter`."""
 
     def add_scalar(self, tag: str, value: float, step: int, /) -> Any:
-        """Take one value of a curve."""
+        """Add one value of a curve."""
 
     def add_image(self, tag: str, image: np.ndarray, step: int, /, *, dataformats: str) -> Any:
-        """Take a picture, uint8 `(height, width, 3)` with `dataformats="HWC"`."""
+        """Add a picture, uint8 `(height, width, 3)` with `dataformats="HWC"`."""
 
     def add_histogram(self, tag: str, values: np.ndarray, step: int, /, bins: Any) -> Any:
-        """Take values to be counted between the edges `bins`."""
+        """Add values, counted between the edges `bins`."""
 
 
 def write_to_tensorboard(

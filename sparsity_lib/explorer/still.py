@@ -1,4 +1,4 @@
-"""The picture that stands for an explorer where no script runs."""
+"""The still picture of an explorer where no script runs."""
 
 import io
 from typing import NamedTuple

@@ -18,4 +18,4 @@ class Unreadable(StudyError):
 
 
 class Stopped(StudyError):
-    """The work was stopped before its end, when asked to; the same call goes on."""
+    """The work was stopped before its end, on request; the same call resumes."""

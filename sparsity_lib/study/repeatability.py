@@ -1,4 +1,4 @@
-"""Whether a run can be repeated: its first epochs are trained again and compared."""
+"""Test of repeatability: a run's first epochs are trained again and compared."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ _BY_LAYER = ("entropy", "scale_free_entropy", "noise_entropy", "sd")
 
 
 def differences(experiment: Experiment, curves: xr.Dataset) -> list[str]:
-    """Train the first EPOCHS epochs again; what differs from the run's curves, one line each.
+    """Train the first EPOCHS epochs again; return the differences from the run's curves, one line each.
 
     `curves` are those of the run alone, finished or published. Losses, and each layer's entropies and SD over
     the monitor images, may differ by TOLERANCE, or DECORRELATED. Nothing is written.

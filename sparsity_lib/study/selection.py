@@ -1,4 +1,4 @@
-"""Experiments that a notebook's parameters select: a profile's cells, with the given values."""
+"""Experiments selected by a notebook's parameters: a profile's cells, with the given values."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -91,7 +91,7 @@ class Board:
         self.writer.flush()
 
     def close(self) -> None:
-        """Let go of the file, if one was opened; `StudyError` where the disk refuses."""
+        """Close the file, if one was opened; `StudyError` if the disk fails."""
         if self.writer is not None:
             with writing(self.path):
                 self.writer.close()
@@ -112,7 +112,7 @@ def export(run: Run, folder: str | Path) -> Path:
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Raise `StudyError` for a disk that is full or refuses; TensorBoard's thread does not print it."""
+    """Raise `StudyError` for a disk that is full or fails; TensorBoard's thread does not print it."""
     usual = threading.excepthook
     threading.excepthook = lambda raised: None if isinstance(raised.exc_value, OSError) else usual(raised)
     try:

@@ -1,4 +1,4 @@
-"""Choices that the paper leaves open, changed one at a time: readings, strengths of lambda, tuned baselines.
+"""Choices that the paper leaves open, changed one at a time: readings, strengths, tuned baselines.
 
 The runs of a profile's grid "readings" are compared with the unchanged networks of the same setting and
 seeds. `outcomes` makes the table that the other functions take; its labels, such as `sr2Net T1: after the

@@ -1,4 +1,4 @@
-"""Networks against each other, and fresh runs against published ones: always n, a spread and an interval.
+"""Comparisons of networks, and of new runs with published ones, each with n, SD and interval.
 
 Functions of several runs take `study.curves(runs)` or the table that `analysis.summary` makes of it.
 """

@@ -27,7 +27,7 @@ BATCH = 512  # images
 
 
 def rescale(model: nn.Sequential, layer: str, factor: float | Tensor) -> nn.Sequential:
-    """A network with the same logits, one of whose layers puts out `factor` times as much.
+    """A network with the same logits and one layer whose output is multiplied by `factor`.
 
     The following layer makes up for it; or a batch norm in between, in evaluation mode alone.
 
@@ -98,7 +98,7 @@ def to_scales(
 def _with_next(
     model: nn.Sequential, layer: str
 ) -> tuple[nn.Conv2d | nn.Linear, nn.Conv2d | nn.Linear | nn.BatchNorm2d]:
-    """The layer, and what makes up for its scale: the next layer, or a batch norm before that."""
+    """The layer, and the next layer or batch norm, which compensates for its scale."""
     if not isinstance(model, nn.Sequential):
         raise StudyError(f"only a network in sequence is rescaled, not {type(model).__name__}")
     modules = dict(model.named_children())

@@ -31,7 +31,7 @@ class Text:
     validation: Tensor
 
     def unigram_bits(self) -> float:
-        """Bits per held-out character for who knows how frequent each is in training, and nothing else.
+        """Bits per held-out character under the training frequencies of characters.
 
         One is added to every count, for characters that training never meets.
         """
@@ -92,4 +92,4 @@ def _decoded(path: Path) -> str:
     except OSError as error:
         raise StudyError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise StudyError(f"{path} is no text in UTF-8: byte {error.start:,} cannot be read") from None
+        raise StudyError(f"{path} is not UTF-8 text: byte {error.start:,} cannot be read") from None

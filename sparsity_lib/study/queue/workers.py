@@ -32,7 +32,7 @@ _is_worker = False  # whether this process is one of those that `side_by_side` s
 
 
 class Killed(StudyError):
-    """The process that did the work is no more."""
+    """The process that did the work was killed."""
 
 
 def side_by_side(

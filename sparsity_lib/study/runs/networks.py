@@ -1,4 +1,4 @@
-"""A run's network: built anew, and as it was trained, kept in a file next to the run's.
+"""A run's network: newly built, and trained, from the file next to the run's.
 
 Trained here it is a file of tensors, `<run>.weights.pt`; published it is netCDF, `<run>.weights.nc`.
 """

@@ -1,4 +1,4 @@
-"""From what was observed epoch by epoch to the contents of a run's file."""
+"""Conversion of observations, epoch by epoch, to the contents of a run file."""
 
 import json
 import math
@@ -26,7 +26,7 @@ class Log:
         self._first = first
 
     def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
-        """Add an epoch's record; what begins later is NaN until then."""
+        """Add an epoch's record; values that begin later are NaN before."""
         for name, value in record.items():
             if name.endswith(MAPS):
                 if is_saved(epoch) or last:
@@ -42,7 +42,7 @@ class Log:
         return self._values
 
     def stacked(self) -> dict[str, Tensor]:
-        """Every name's values with epochs as the first axis."""
+        """Values of each name, stacked with epochs as the first axis."""
         return {name: torch.stack(values) for name, values in self._values.items()}
 
 
@@ -157,7 +157,7 @@ def _heatmap(
 
 
 def channels_of(layer: nn.Module) -> int:
-    """How many channels a layer puts out."""
+    """Number of channels of a layer's output."""
     for name in ("out_channels", "out_features", "num_features", "num_channels"):
         if hasattr(layer, name):
             return int(getattr(layer, name))

@@ -168,7 +168,7 @@ def label(experiment: Experiment) -> str:
 
 
 def others(experiment: Experiment) -> str:
-    """Values that are no defaults, as `batch_size=128 init=pytorch`: runs that differ in them are no pair."""
+    """Values other than the defaults, as `batch_size=128 init=pytorch`; pairs of runs share them."""
     own = {"lr", "dataset", "limit", *MACHINE_FIELDS}
     own |= {
         *_IDENTITY,

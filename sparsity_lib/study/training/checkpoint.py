@@ -32,7 +32,7 @@ def save(training: "Training", path: Path) -> None:
 
 
 def restore(training: "Training", path: Path) -> None:
-    """Go on from the checkpoint, if there is one; a damaged one, or another code's, is set aside.
+    """Resume from the checkpoint, if there is one; a damaged one, or one of other code, is set aside.
 
     Raises `Unreadable` for one that cannot be read here and now.
     """

@@ -1,4 +1,4 @@
-"""Train one experiment and write down what happened. Read `train`, then `Training`, from top to bottom.
+"""Train one experiment and record it. Read `train`, then `Training`, from top to bottom.
 
     run = train(Experiment(network="sr2Net", dataset="digits", lr=0.1))
 
@@ -58,7 +58,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stop: Callable[[], bool] | None = None,
 ) -> runs.Run:
-    """Train the experiment, or go on from its last checkpoint; a finished run is returned as it is.
+    """Train the experiment, or resume from its last checkpoint; a finished run is returned unchanged.
 
     On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
 
@@ -155,7 +155,7 @@ class Training:
         self.coherent = self._coherent()
 
     def listen(self, compiled: bool) -> list[str]:
-        """Make the penalties and monitors, compiled if asked for and possible; the penalties' layers."""
+        """Make the penalties and monitors, compiled if requested; return the penalties' layers."""
         self.compiled = compiled and compiles(self.device)
         self.penalties, regularised = penalties(self.model, self.experiment, self.compiled)
         self.monitors = [
@@ -240,7 +240,7 @@ class Training:
         return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
 
     def observe(self) -> dict[str, Tensor]:
-        """Look at the network as it is, in evaluation mode (T16)."""
+        """Observe the network in evaluation mode (T16)."""
         with self.autocast():
             validation = observation.evaluate(self.model, self.data.validation, self.prepare)
             splits = (self.data.monitor, self.data.train_monitor)

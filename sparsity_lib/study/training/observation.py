@@ -1,4 +1,4 @@
-"""Observations after each epoch: losses, layer statistics, filters, the penalties' pull."""
+"""Observations after each epoch: losses, layer statistics, filters, gradients of penalties."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +113,7 @@ def observe_filters(weights: dict[str, Tensor]) -> Record:
 
 @torch.no_grad()
 def observe_pulls(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
-    """How hard the loss and l1 |w| + l2/2 |w|^2 pull at weights: `loss_gradient_norm`, `shrinkage_norm`.
+    """Norms of the gradients of the loss and of l1 |w| + l2/2 |w|^2: `loss_gradient_norm`, `shrinkage_norm`.
 
     The loss's gradient is that of the last step.
     """
