@@ -47,7 +47,7 @@ def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     - `direction`: supported, opposite, negligible, inconclusive or not run; `uncorrected`, before Holm's
       correction. `verdict`: supported, contradicted or inconclusive; blank in conceptual cells, and at size m
       where xxl is finished. No number of a cell but its counts appears until all planned runs are finished.
-    - of lead times, once all of the cell's networks are finished: `p_overall` and `p_within`, of change-points
+    - of lead times, once all of the cell's networks are finished: `p_overall`, `p_within`, of change-points
       permuted over runs, by which the registered rule gives the `warning`: warning, or order of events; and
       `p_of_seeds`, of permuted seeds, since runs of one seed are near copies (not registered).
     - of accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %

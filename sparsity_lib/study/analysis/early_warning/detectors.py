@@ -143,7 +143,7 @@ def _title(curves: xr.Dataset) -> str:
 
 
 def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
-    """Leads of warnings on overfitting, and tests of whether they depend on their own run.
+    """Lead times of warnings on overfitting, and tests of whether they depend on their own run.
 
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
     lead, epochs, with its 95 % interval `low` to `high`; the mean `distance` of lead times from the median of
