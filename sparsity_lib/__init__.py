@@ -14,16 +14,18 @@ and are imported only when asked for.
 """
 
 import warnings
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from sparsity_lib import functional, models
-from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
-from sparsity_lib.entropy_drop import EntropyDropDetector
-from sparsity_lib.gradient_coherence import Compression, GradientCoherent, compression
-from sparsity_lib.monitor import ActivationMonitor, LayerStats
-from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
-from sparsity_lib.sparseout import Sparseout
-from sparsity_lib.tensorboard import write_to_tensorboard
+if TYPE_CHECKING:
+    from sparsity_lib import functional, models
+    from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
+    from sparsity_lib.entropy_drop import EntropyDropDetector
+    from sparsity_lib.gradient_coherence import Compression, GradientCoherent, compression
+    from sparsity_lib.monitor import ActivationMonitor, LayerStats
+    from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
+    from sparsity_lib.sparseout import Sparseout
+    from sparsity_lib.tensorboard import write_to_tensorboard
 
 __all__ = [
     "ActivationMonitor",
@@ -45,6 +47,17 @@ __all__ = [
 ]
 __version__ = "0.2.0"
 
+# Imported when asked for: torch takes seconds, which a command such as `study status` does not need.
+_MODULES = {
+    "_receptive_fields": ("ReceptiveField", "receptive_fields"),
+    "entropy_drop": ("EntropyDropDetector",),
+    "gradient_coherence": ("Compression", "GradientCoherent", "compression"),
+    "monitor": ("ActivationMonitor", "LayerStats"),
+    "regularizers": ("DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"),
+    "sparseout": ("Sparseout",),
+    "tensorboard": ("write_to_tensorboard",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 _EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "Recording")
 # Until version 0.3: name -> name in sparsity_lib.study.explorers, warning, frames up to the caller.
 _OF_STUDY = {
@@ -61,7 +74,12 @@ _RENAMED = {"OverfitWarning": "EntropyDropDetector"}
 def __getattr__(name: str) -> Any:
     if name in _RENAMED:
         warnings.warn(f"{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
-        return globals()[_RENAMED[name]]
+        return __getattr__(_RENAMED[name])
+    if name in ("functional", "models"):
+        return import_module(f"sparsity_lib.{name}")
+    if name in _MODULE_OF:
+        module = import_module(f"sparsity_lib.{_MODULE_OF[name]}")
+        return globals().setdefault(name, getattr(module, name))
     if name in _EXPLORERS:
         from sparsity_lib import explorer
 
@@ -76,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_EXPLORERS})
+    return sorted({*globals(), *__all__, *_EXPLORERS})

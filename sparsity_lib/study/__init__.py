@@ -4,28 +4,19 @@ from sparsity_lib import study
 run = study.load_or_train(study.Experiment(network="sr2Net", dataset="digits", lr=0.1))
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.queue.scheduling import load_or_train_all
-from sparsity_lib.study.runs.file import Run, find, load
-from sparsity_lib.study.runs.networks import trained_network
-from sparsity_lib.study.runs.results import curves, published
-from sparsity_lib.study.selection import select
-from sparsity_lib.study.training.loop import NonFiniteLoss, load_or_train, train
-
 if TYPE_CHECKING:
+    from sparsity_lib.study.errors import NonFiniteLoss, StudyError
+    from sparsity_lib.study.experiment import Experiment
     from sparsity_lib.study.explorers import TrainingExplorer, explore, image_explorer
-else:
-
-    def __getattr__(name: str) -> Any:  # the explorers need the extra `book`
-        if name in ("TrainingExplorer", "explore", "image_explorer"):
-            from sparsity_lib.study import explorers
-
-            return getattr(explorers, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
+    from sparsity_lib.study.queue.scheduling import load_or_train_all
+    from sparsity_lib.study.runs.file import Run, find, load
+    from sparsity_lib.study.runs.networks import trained_network
+    from sparsity_lib.study.runs.results import curves, published
+    from sparsity_lib.study.selection import select
+    from sparsity_lib.study.training.loop import load_or_train, train
 
 __all__ = [
     "Experiment",
@@ -45,3 +36,28 @@ __all__ = [
     "train",
     "trained_network",
 ]
+
+# Imported when asked for: `status` needs no torch, and training no explorer.
+_MODULES = {
+    "errors": ("NonFiniteLoss", "StudyError"),
+    "experiment": ("Experiment",),
+    "explorers": ("TrainingExplorer", "explore", "image_explorer"),
+    "queue.scheduling": ("load_or_train_all",),
+    "runs.file": ("Run", "find", "load"),
+    "runs.networks": ("trained_network",),
+    "runs.results": ("curves", "published"),
+    "selection": ("select",),
+    "training.loop": ("load_or_train", "train"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_MODULE_OF[name]}")
+    return globals().setdefault(name, getattr(module, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,19 +11,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
 from sparsity_lib.study.queue import costs
-from sparsity_lib.study.queue.scheduling import missing, run_queue
 from sparsity_lib.study.recipes import ALL_SIZES
-from sparsity_lib.study.repeatability import differences
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs import publication, results
+from sparsity_lib.study.runs import results
 from sparsity_lib.study.selection import parse_seeds
-from sparsity_lib.study.tensorboard import Board, export, writing
-from sparsity_lib.study.training.loop import NonFiniteLoss, train
+
+# What else a command needs is imported there: torch alone takes two seconds.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from sparsity_lib.study.tensorboard import Board, export, writing
+    from sparsity_lib.study.training.loop import train
+
     fields = [_field(text) for text in args.fields]
     if twice := {name for name, _ in fields if [other for other, _ in fields].count(name) > 1}:
         raise StudyError(f"{', '.join(sorted(twice))}: given more than once")
@@ -69,6 +70,8 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _tensorboard(args: argparse.Namespace) -> int:
+    from sparsity_lib.study.tensorboard import export
+
     print(export(runs.load(args.run), args.to))
     return 0
 
@@ -97,6 +100,8 @@ def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experi
 
 
 def _run(args: argparse.Namespace) -> int:
+    from sparsity_lib.study.queue.scheduling import missing, run_queue
+
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
     if args.list:
@@ -197,6 +202,8 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
+    from sparsity_lib.study.runs import publication
+
     count = publication.publish(args.profile, args.out, args.replace)
     print(f"{count} runs added to {results.folder_of(args.profile)}")
     if args.weights:
@@ -206,6 +213,8 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from sparsity_lib.study.runs import publication
+
     if args.again:
         wrong, sound = _repeated(args), f"{args.again}: its first epochs are the same again"
     else:
@@ -216,6 +225,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _repeated(args: argparse.Namespace) -> list[str]:
     """Train the run, finished or published, again and list the differences."""
+    from sparsity_lib.study.repeatability import differences
+
     (experiment,) = _alone(experiments(args.profile, published=True), [args.again], args.profile)
     if run := runs.find(experiment, args.out, by_any_code=True):
         return differences(experiment, results.curves([run]))

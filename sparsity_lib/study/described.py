@@ -3,7 +3,8 @@
 import difflib
 import re
 import typing
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -24,6 +25,13 @@ class Described(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise StudyError(_one_line(error, type(self))) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with the fields of `update` in place of its own, which are not checked."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]  # a cached property, of the other fields
+        return copied
 
     @field_validator("*", mode="before")
     @classmethod

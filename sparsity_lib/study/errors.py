@@ -9,6 +9,10 @@ class StudyError(ValueError):
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
+class NonFiniteLoss(StudyError):
+    """Training diverged: the loss became infinite or NaN."""
+
+
 class Unusable(StudyError):
     """A file that is damaged or not the one that was expected: it is set aside, and made anew."""
 

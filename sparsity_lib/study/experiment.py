@@ -1,15 +1,15 @@
 """One training run, described: a frozen, validated record whose hash names the run's file."""
 
+import functools
 import hashlib
 import importlib
 import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from torch import nn
 
 from sparsity_lib.study import recipes
 from sparsity_lib.study.data import DATASETS, folder_digest
@@ -17,6 +17,9 @@ from sparsity_lib.study.described import Described, file_name, is_plain
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Strengths = dict[str, float]
 
@@ -181,7 +184,7 @@ class Experiment(Described):
         """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net and varNet."""
         return NETWORKS[self.network].architecture if self.network in NETWORKS else self.network
 
-    def build(self, in_channels: int, image_size: tuple[int, int], num_classes: int) -> nn.Module:
+    def build(self, in_channels: int, image_size: tuple[int, int], num_classes: int) -> "nn.Module":
         """The network with initial weights, `(N, in_channels, *image_size) -> (N, num_classes)`.
 
         Draws the weights from torch's global generator. Architectures of the paper draw the same weights from
@@ -205,6 +208,8 @@ class Experiment(Described):
         except Exception as error:  # whatever the factory raises
             line = f"{type(error).__name__}: {error}".splitlines()[0]
             raise StudyError(f"network '{self.network}' cannot be made: {line}") from error
+        from torch import nn  # a description alone needs no torch
+
         if not isinstance(model, nn.Module):
             raise StudyError(f"network '{self.network}' made a {type(model).__name__}, no torch.nn.Module")
         return model
@@ -265,7 +270,7 @@ class Experiment(Described):
         }
         return ("core", *(part for part, used in parts.items() if used))
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Eight hex digits of the resolved description: what is computed, not where.
 
@@ -280,7 +285,7 @@ class Experiment(Described):
         given = {k: v for k, v in resolved.items() if k not in MACHINE_FIELDS and v != defaults[k]}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
         parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)

@@ -10,10 +10,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from sparsity_lib.study.errors import Stopped, StudyError, Unreadable, Unusable
@@ -167,6 +167,8 @@ def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write what `torch.save` takes, sealed."""
+    import torch
+
     content = io.BytesIO()
     torch.save(state, content)
     write_sealed(path, content.getbuffer())
@@ -174,6 +176,8 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """The tensors that `save_tensors` wrote, on the CPU. Raises as `reading` does."""
+    import torch
+
     with reading(path, TENSORS, f"torch {torch.__version__}"):
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -3,18 +3,19 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from sparsity_lib import Sparseout, models
-from sparsity_lib.models import WIDTHS
+    from sparsity_lib import models
 
 PLAIN = "vanillaNet"  # the network that others are compared with
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")  # of the baseline network
 TARGETED = ("conv3", "conv4", "fc1")  # TSR, section 4.2: the layers whose entropy changes at overfitting
 SHARES = {"quarter": 0.25, "full": 1.0}  # of the original widths of the other architectures
-ALL_SIZES = (*WIDTHS, *SHARES)
+SIZES = ("s", "m", "xxl")  # of `models.WIDTHS`
+ALL_SIZES = (*SIZES, *SHARES)
 
 _BASELINES = ("vanillaNet", "dropNet", "normNet", "sparseoutNet")
 _VGG = tuple(f"conv{i}" for i in range(1, 9))
@@ -86,7 +87,7 @@ def layers_of(network: str) -> tuple[str, ...]:
 def sizes_of(network: str) -> tuple[str, ...]:
     """The sizes in which a network is built: Table 1's, or shares of the original widths."""
     recipe = NETWORKS.get(network)
-    return tuple(SHARES if recipe and recipe.architecture not in _BASELINES else WIDTHS)
+    return tuple(SHARES if recipe and recipe.architecture not in _BASELINES else SIZES)
 
 
 def build(
@@ -96,19 +97,23 @@ def build(
     image_size: tuple[int, int],
     num_classes: int,
     *,
-    init: models.Init,
-    norm_placement: models.Placement,
+    init: "models.Init",
+    norm_placement: "models.Placement",
     batch_norm: str,
-    dropout_placement: models.Placement,
+    dropout_placement: "models.Placement",
     dropout: float,
     q: float,
     sparseout_gradient: Literal["exact", "reused"],
-) -> nn.Module:
+) -> "nn.Module":
     """The architecture in its size, as `sparsity_lib.models` builds it, for `(N, in_channels, *image_size)`.
 
     The settings are the fields of an `Experiment`. Draws initial weights from torch's global generator.
     Raises `ValueError` for images that are too small.
     """
+    from torch import nn  # here, for the recipes alone need no torch
+
+    from sparsity_lib import Sparseout, models
+
     sizes = (in_channels, image_size, num_classes)
     norm = _norm(batch_norm) if architecture.startswith("norm") else None
     noise: models.Dropout = 0.0
@@ -119,7 +124,7 @@ def build(
     if architecture in _BASELINES:
         return models.vanilla_net(
             *sizes,
-            widths=WIDTHS[size],
+            widths=models.WIDTHS[size],
             norm=norm,
             norm_placement=norm_placement,
             dropout=noise,
@@ -136,18 +141,22 @@ def build(
     return builders[architecture](*sizes, width=SHARES[size], init=init)
 
 
-def monitored_layers(architecture: str, model: nn.Module) -> list[str] | None:
+def monitored_layers(architecture: str, model: "nn.Module") -> list[str] | None:
     """The names of the layers that are monitored: convolutions, dense layers but the last, and norms (T17).
 
     `None` for a network from outside the study: then the monitor's default holds.
     """
+    from torch import nn
+
     if architecture not in NETWORKS:
         return None
     kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
     return [name for name, module in model.named_modules() if isinstance(module, kinds)][:-1]
 
 
-def _norm(batch_norm: str) -> models.Norm:
+def _norm(batch_norm: str) -> "models.Norm":
+    from torch import nn
+
     # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
     settings: dict[str, dict[str, Any]] = {"pytorch": {}, "keras": {"momentum": 0.01, "eps": 1e-3}}
     return functools.partial(nn.BatchNorm2d, **settings[batch_norm])

@@ -12,11 +12,11 @@ import nbformat
 import pytest
 
 from sparsity_lib import study
+from sparsity_lib.models import WIDTHS
 from sparsity_lib.study.__main__ import _field, _parser
 from sparsity_lib.study.analysis.onset import onset_table
 from sparsity_lib.study.analysis.summary import only, pilot_onset, summary
 from sparsity_lib.study.experiment import ONLY_OF
-from sparsity_lib.study.recipes import WIDTHS
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"

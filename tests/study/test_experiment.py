@@ -120,3 +120,9 @@ def test_unknown_profile_names_the_known():
         StudyError, match="unknown profile 'tablet'; known: laptop, desktop, registered, paper"
     ):
         experiments("tablet")
+
+
+def test_a_copy_has_an_id_of_its_own():
+    one = Experiment()
+    assert one.id == Experiment(seed=0).id
+    assert one.model_copy(update={"seed": 1}).id == Experiment(seed=1).id

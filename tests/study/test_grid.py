@@ -42,6 +42,12 @@ def test_side_by_side_then_nothing_left_to_do(tiny_profile, capsys):
     assert "2 runs, 0 missing" in capsys.readouterr().out
 
 
+def test_status_imports_no_torch(runs_folder):
+    """Torch takes longer to import than all the rest."""
+    program = "import sys; from sparsity_lib.study.__main__ import main; main(['status', 'laptop'])"
+    subprocess.run([sys.executable, "-c", f"{program}; assert 'torch' not in sys.modules"], check=True)
+
+
 def test_the_queue_is_narrowed_and_what_it_lacks_is_named(tiny_profile, capsys):
     assert main(["status", "tiny", "--datasets", "digits", "--grids", "networks", "--published"]) == 0
     assert "4 runs, 4 missing" in capsys.readouterr().out

@@ -6,8 +6,9 @@ import torchvision
 from torch import nn
 
 from sparsity_lib import Sparseout
+from sparsity_lib.models import WIDTHS
 from sparsity_lib.study import Experiment, StudyError
-from sparsity_lib.study.recipes import SHARES, WIDTHS, layers_of
+from sparsity_lib.study.recipes import SHARES, SIZES, layers_of
 
 
 def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
@@ -20,6 +21,10 @@ def test_widths_are_table_1(size):
     layers = dict(network(size=size).named_children())
     widths = (*(layers[f"conv{i}"].out_channels for i in range(1, 5)), layers["fc1"].out_features)
     assert widths == WIDTHS[size]
+
+
+def test_experiments_know_the_sizes_that_are_built():
+    assert tuple(WIDTHS) == SIZES
 
 
 @pytest.mark.parametrize("name", ["vanillaNet", "dropNet", "normNet", "sr3Net"])

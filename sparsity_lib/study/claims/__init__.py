@@ -13,7 +13,7 @@ from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import experiments, profile
-from sparsity_lib.study.recipes import WIDTHS
+from sparsity_lib.study.recipes import SIZES
 from sparsity_lib.study.runs import results
 
 _FOLDER = Path(__file__).parent
@@ -159,7 +159,7 @@ def place(cell: Cell) -> tuple[object, ...]:
 
 def smaller(cell: Cell) -> Cell:
     """The same cell at the next smaller size of Table 1."""
-    sizes = list(WIDTHS)
+    sizes = list(SIZES)
     return cell.model_copy(update={"size": sizes[sizes.index(str(cell.size)) - 1]})
 
 

@@ -2,24 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sparsity_lib.study.data import sources, splits
-from sparsity_lib.study.data.sources import DATASETS, folder_digest
 from sparsity_lib.study.errors import StudyError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["DATASETS", "Data", "Split", "folder_digest", "load"]
+
+DATASETS = ("digits", "cifar10", "cifar100", "tiny-imagenet", "cifar10-jpeg", "tiny32-100")
+FOLDER = "folder:"  # before the path of images of one's own
 
 
 @dataclass(frozen=True)
 class Split:
     """Images uint8 (N, C, H, W) and their labels int64 (N,)."""
 
-    images: Tensor
-    labels: Tensor
+    images: "Tensor"
+    labels: "Tensor"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ def load(
     Monitor and validation images are divided by reading T8. Raises `StudyError` for a name, number or file
     that cannot be used.
     """
+    import torch  # here, for names of data sets alone need no torch
+
+    from sparsity_lib.study.data import sources, splits
+
     if data_seed < 0:
         raise StudyError(f"data_seed={data_seed}: it is 0 or more")
     if image_size is not None and image_size < 1:
@@ -92,9 +99,18 @@ def load(
     )
 
 
-def _rows(images: Tensor, indices: np.ndarray) -> Tensor:
+def folder_digest(dataset: str) -> str | None:
+    """The digest of a folder's images, which its name does not identify; None for named data sets."""
+    if not dataset.startswith(FOLDER):
+        return None
+    from sparsity_lib.study.data import sources
+
+    return sources.folder_digest(dataset)
+
+
+def _rows(images: "Tensor", indices: np.ndarray) -> "Tensor":
     """The images at sorted or unsorted indices; a view where these are consecutive, to spare memory."""
     start, stop = int(indices[0]), int(indices[0]) + len(indices)
     if np.array_equal(indices, np.arange(start, stop)):
         return images[start:stop]
-    return images[torch.from_numpy(indices)]
+    return images[indices]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import require_writable, written_whole
 from sparsity_lib.study.language import LanguageExperiment
@@ -23,7 +23,7 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
 from sparsity_lib.study.training.language import train_language
-from sparsity_lib.study.training.loop import NonFiniteLoss, train
+from sparsity_lib.study.training.loop import train
 
 
 @dataclass

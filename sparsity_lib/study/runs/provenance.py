@@ -8,13 +8,15 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import sparsity_lib
 from sparsity_lib.study.files import PROJECT
+
+if TYPE_CHECKING:
+    import torch
 
 # The version of the numerics by part. A part's number rises when its numbers change by more than the golden
 # tests allow (tests/study/test_golden.py); a run records the parts that it uses.
@@ -39,8 +41,10 @@ def is_current(recorded: str) -> bool:
     return set(recorded.split(", ")) <= {f"{part} {version}" for part, version in NUMERICS.items()}
 
 
-def surroundings(data_digest: str, device: torch.device, seconds: float) -> dict[str, Any]:
+def surroundings(data_digest: str, device: "torch.device", seconds: float) -> dict[str, Any]:
     """Return what a run was made from and on: data, versions, machine."""
+    import torch
+
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"

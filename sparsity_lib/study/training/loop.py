@@ -23,7 +23,7 @@ from sparsity_lib._layers import named_layers
 from sparsity_lib.gradient_coherence import compression
 from sparsity_lib.study import recipes
 from sparsity_lib.study.data import Data, Split
-from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import lock
 from sparsity_lib.study.runs import file as runs
@@ -45,10 +45,6 @@ MAPS = 16  # images whose entropy maps are kept
 CHECKPOINT_SECONDS = 120.0  # at most one checkpoint in this time, and at most one an epoch
 
 EpochRecord = dict[str, Tensor | int]  # "epoch", and everything observed after it by its name in the run file
-
-
-class NonFiniteLoss(StudyError):
-    """Training diverged: the loss became infinite or NaN."""
 
 
 def train(
