@@ -5,12 +5,13 @@ import math
 import pydoc_data.topics
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sparsity_lib.study import files
 from sparsity_lib.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOPICS, SHAKESPEARE, FILE = "python-topics", "shakespeare", "file:"
 TEXTS = (TOPICS, SHAKESPEARE)
@@ -27,14 +28,16 @@ class Text:
 
     alphabet: str
     digest: str
-    train: Tensor
-    validation: Tensor
+    train: "Tensor"
+    validation: "Tensor"
 
     def unigram_bits(self) -> float:
         """Bits per held-out character under the training frequencies of characters.
 
         One is added to every count, for characters that training never meets.
         """
+        import torch  # here, for names of texts alone need no torch
+
         counts = torch.bincount(self.train, minlength=len(self.alphabet)) + 1.0
         return float(-(counts / counts.sum()).log()[self.validation].mean()) / math.log(2)
 
@@ -48,6 +51,8 @@ def load(text: str, limit: int | None = None) -> Text:
 
     Raises `StudyError` for a name or file that cannot be used, and for a text shorter than `limit`.
     """
+    import torch
+
     whole = _read(text)
     if limit is not None and limit > len(whole):
         raise StudyError(f"limit = {limit:,}: the text {name_of(text)} has only {len(whole):,} characters")

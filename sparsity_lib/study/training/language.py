@@ -16,14 +16,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from sparsity_lib.study.errors import Stopped
+from sparsity_lib.study.errors import NonFiniteLoss, Stopped
 from sparsity_lib.study.files import lock
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.model import Record, build, observe, streams, train_epoch
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.provenance import code, surroundings
-from sparsity_lib.study.training.loop import NonFiniteLoss
 from sparsity_lib.study.training.preparation import device_of, keep_freed_memory
 from sparsity_lib.study.training.random_streams import random_stream
 
