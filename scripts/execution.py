@@ -5,9 +5,9 @@ import json
 import logging
 import os
 import queue
+import signal
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,22 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets.config import Config
 
+from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.queue.workers import Report, Stop
+
 ROOT = Path(__file__).resolve().parent.parent
-PARTIAL = ROOT / "_build/notebooks"
+PAGES, PARTIAL = ROOT / "book/experiments", ROOT / "_build/notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A page that is not what would be made now, and why."""
+
+    source: Path
+    page: Path
+    values: dict[str, Any]
+    reason: str
 
 
 class _Channel(AsyncZMQSocketChannel):
@@ -41,42 +54,28 @@ class _Client(AsyncKernelClient):
     shell_channel_class = _Channel
 
 
-def execute(title: str, source: Path, page: Path, values: dict[str, Any]) -> str | None:
-    """Make `page` from the notebook `source`; return what went wrong, if anything did.
+def execute(work: Work, report: Report, stop: Stop) -> None:
+    """Make the page. Raises `StudyError` naming the cell that failed, `Stopped` when interrupted.
 
     The executed notebook lies in `_build/notebooks/` until it is accepted, and stays there if it is not.
     """
-    start = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{title}: {text}, {time.monotonic() - start:.0f} s", flush=True)
-
-    partial = PARTIAL / source.name
-    origin = origins.origin(source, values, origins.surroundings())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a cell may take long
+    partial = PARTIAL / work.source.name
+    origin = origins.origin(work.source, work.values, origins.surroundings())
     try:
         with tempfile.NamedTemporaryFile("r", encoding="utf-8") as notes:
             os.environ["SPARSITY_READS"] = notes.name  # of the kernel, too
-            if problem := _run(source, partial, values, say):
-                return problem
+            if problem := _run(work.source, partial, work.values):
+                raise StudyError(f"{problem} (see {partial.relative_to(ROOT)})")
             origin["read"] = origins.read(notes.read().splitlines())
-        _write(partial, page, origin)
+        _write(partial, work.page, origin)
         partial.unlink()
-    except OSError as error:
-        return _line(type(error).__name__, str(error))
-    say("done")
-    return None
+    except KeyboardInterrupt:
+        raise Stopped(f"{work.page.stem}: stopped") from None
 
 
-def _run(source: Path, partial: Path, values: dict[str, Any], say: Callable[[str], None]) -> str | None:
+def _run(source: Path, partial: Path, values: dict[str, Any]) -> str | None:
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is returned
-    cells = len(_code_cells(nbformat.read(source, 4))) + bool(values)
-    at = 0
-
-    def progress(**_: Any) -> None:
-        nonlocal at
-        at += 1
-        say(f"code cell {at} of {cells}")
-
     with tempfile.TemporaryDirectory(prefix="nb") as sockets:
         # A kernel on TCP can be listened to, and warns of it. A socket's path must be short.
         kernel = {"transport": "ipc", "connection_file": f"{sockets}/k.json", "client_factory": _Client}
@@ -92,15 +91,15 @@ def _run(source: Path, partial: Path, values: dict[str, Any], say: Callable[[str
                 iopub_timeout=300,
                 coalesce_streams=True,
                 record_timing=False,
-                on_cell_execute=progress,
                 resources={"metadata": {"path": str(ROOT)}},
                 config=Config({"AsyncKernelManager": kernel}),
                 extra_arguments=["--IPKernelApp.log_level=50"],  # else an interrupted kernel logs a traceback
             )
-        except papermill.PapermillExecutionError as error:
-            return f"code cell {at} of {cells}: {_line(error.ename, error.evalue)}"
+        except papermill.PapermillExecutionError:
+            pass  # `unfinished` names the cell
         except (RuntimeError, TimeoutError) as error:  # the kernel died, or never came up
-            return f"code cell {at} of {cells}: {_line(type(error).__name__, str(error))}"
+            reached = unfinished(nbformat.read(partial, 4)) if partial.exists() else ""
+            return f"{reached}; {_line(type(error).__name__, str(error))}"
     return unfinished(nbformat.read(partial, 4))
 
 
@@ -109,7 +108,7 @@ def unfinished(notebook: Any) -> str | None:
 
     papermill alone accepts `sys.exit(0)`, and marks cells that never ran as completed.
     """
-    cells = _code_cells(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     for number, cell in enumerate(cells, 1):
         here = f"code cell {number} of {len(cells)}"
         for output in cell.outputs:
@@ -144,10 +143,6 @@ def _write(executed: Path, page: Path, origin: dict[str, Any]) -> None:
         os.replace(partial, page)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _code_cells(notebook: Any) -> list[Any]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 def _line(name: str, message: str) -> str:

@@ -6,56 +6,44 @@ and what was executed is kept in _build/notebooks/ to be read. So is a page that
 """
 
 import argparse
-import multiprocessing
+import ast
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import notebook_parameters
 import origins
+from execution import PAGES, PARTIAL, ROOT, Work, execute
+from nbformat.reader import NotJSONError
+from papermill import inspect_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCES, PAGES, PARTIAL = ROOT / "notebooks", ROOT / "book/experiments", ROOT / "_build/notebooks"
+from sparsity_lib.study.queue.workers import side_by_side
 
-
-@dataclass(frozen=True)
-class Work:
-    """A page that is not what would be made now."""
-
-    source: Path
-    page: Path
-    values: dict[str, Any]
-    reason: str
+SOURCES = ROOT / "notebooks"
+SECONDS = 8  # of one core that a page takes, on the mean
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Execute or check; return 0 done, 1 a notebook failed or a page is stale, 2 bad input, 130 stopped."""
+    """Execute; return 0 done, 1 a notebook failed, 2 bad input, 130 stopped."""
     args = _parser().parse_args(arguments)
     try:
         if args.jobs < 1:
             raise ValueError(f"--jobs must be 1 or more, not {args.jobs}")
         sources = chosen(args.names)
         stale = out_of_date(sources, args.parameter, args.out)
-        pages = PAGES.glob("*.ipynb") if args.out == PAGES else []
-        gone = [page for page in pages if not (SOURCES / page.name).exists()]
-        if args.check:
-            return report(stale, gone)
         for folder in (args.out, PARTIAL):
             require_writable(folder)
-        for page in gone:
-            page.unlink(missing_ok=True)  # another process may have seen it, too
+        if args.out == PAGES:
+            for page in PAGES.glob("*.ipynb"):
+                if not (SOURCES / page.name).exists():
+                    page.unlink(missing_ok=True)  # another process may have seen it, too
         for work in stale:
             if work.reason == origins.DAMAGED:
                 set_aside(work.page)
-        print(f"notebooks: {len(sources) - len(stale)} of {len(sources)} pages are up to date", flush=True)
-        failed = side_by_side(stale, args.jobs)
-        for work in failed:
-            work.page.unlink(missing_ok=True)
+        failed = execute_all(stale, len(sources), args.jobs)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -66,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the pages that were finished are kept", file=sys.stderr)
         return 130
     if failed:
-        print(f"failed: {', '.join(sorted(work.page.stem for work in failed))}", file=sys.stderr)
+        print(f"failed: {', '.join(sorted(failed))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -88,29 +76,52 @@ def chosen(names: Sequence[str]) -> list[Path]:
 def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
     """Return the pages to execute, with reasons; `ValueError` for a parameter of a wrong name or type."""
     around = origins.surroundings()
-    defaults_of = {source: notebook_parameters.read(source) for source in sources}
-    known = {name for defaults in defaults_of.values() for name in defaults}
+    defaults_of = {source: defaults(source) for source in sources}
+    known = {name for own in defaults_of.values() for name in own}
     stale = []
-    for source, defaults in defaults_of.items():
-        values = {
-            name: notebook_parameters.convert(name, text, defaults, source)
+    for source, own in defaults_of.items():
+        values = {"train": False} if "train" in own else {}  # the book shows what is there
+        values |= {
+            name: converted(name, text, own, source)
             for name, text in texts
-            if name in defaults or name not in known  # `convert` refuses a name that no notebook has
+            if name in own or name not in known  # `converted` refuses a name that no notebook has
         }
-        values = {name: value for name, value in values.items() if value != defaults[name].value}
+        values = {name: value for name, value in values.items() if value != own[name]}
         page = out / source.name
         if reason := origins.staleness(page, origins.origin(source, values, around)):
             stale.append(Work(source, page, values, reason))
     return stale
 
 
-def report(stale: Sequence[Work], gone: Sequence[Path]) -> int:
-    """Print each stale page with its reason; return 1 if there is one."""
-    for work in stale:
-        print(f"stale: {work.page.stem}: {work.reason}")
-    for page in gone:
-        print(f"stale: {page.stem}: its notebook is gone")
-    return 1 if stale or gone else 0
+def defaults(notebook: Path) -> dict[str, Any]:
+    """The notebook's parameters and their values; `ValueError` where it is none, or one is not plain."""
+    try:
+        found = inspect_notebook(notebook)
+        return {name: ast.literal_eval(each["default"]) for name, each in found.items()}
+    except NotJSONError:
+        raise ValueError(f"{notebook.name} is not a notebook") from None
+    except (ValueError, SyntaxError):
+        raise ValueError(
+            f"{notebook.name}: write parameters out as a bool, int, float or string (lists as 'a,b')"
+        ) from None
+
+
+def converted(name: str, text: str, own: dict[str, Any], notebook: Path) -> Any:
+    """`text` as a value for the parameter `name`; papermill passes an unknown name, or any type, on.
+
+    Raises `ValueError` for a name that the notebook does not have, or a text that is not of its default's
+    type.
+    """
+    if name not in own:
+        raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(own) or 'none'}")
+    kind = type(own[name])
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError):
+        raise ValueError(
+            f"{notebook.name}: parameter '{name}' is of type {kind.__name__} (default {own[name]!r}), "
+            f"not {text!r}"
+        ) from None
 
 
 def require_writable(folder: Path) -> None:
@@ -127,45 +138,26 @@ def set_aside(page: Path) -> None:
     print(f"{page} is damaged; it was set aside as {aside}", file=sys.stderr)
 
 
-def side_by_side(stale: Sequence[Work], jobs: int) -> list[Work]:
-    """Execute in up to `jobs` processes; return what failed. When interrupted, stop them all."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["papermill"])  # two seconds, once for all
-    waiting = [(f"[{number} of {len(stale)}] {work.page.stem}", work) for number, work in enumerate(stale, 1)]
-    running: dict[Any, tuple[Any, Work]] = {}  # by sentinel
-    failed = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                title, work = waiting.pop(0)
-                print(f"{title}: {work.reason}", flush=True)
-                process = context.Process(target=_alone, args=(title, work))
-                process.start()
-                running[process.sentinel] = process, work
-            for sentinel in wait(list(running)):
-                process, work = running.pop(sentinel)
-                process.join()
-                if process.exitcode:
-                    failed.append(work)
-                if process.exitcode not in (0, 1):
-                    print(f"error: {work.source.name}: its process was killed", file=sys.stderr)
-    finally:
-        for process, _ in running.values():
-            process.join(timeout=10)
-            process.kill()
+def execute_all(stale: Sequence[Work], pages: int, jobs: int) -> list[str]:
+    """Execute in up to `jobs` processes, with a line for each page; return the names of those that failed."""
+    print(f"pages: {pages - len(stale)} of {pages} are up to date", end="")
+    print(f", {len(stale)} to execute, {left(len(stale), SECONDS / jobs)}" if stale else "", flush=True)
+    failed, start = [], time.monotonic()
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    for done, (work, error) in enumerate(side_by_side(execute, stale, jobs, threads), 1):
+        took = time.monotonic() - start
+        what = f"[{done} of {len(stale)}] {work.page.stem} ({work.reason})"
+        print(f"{what}, {left(len(stale) - done, took / done)}", flush=True)
+        if error:
+            print(f"error: {work.source.name} is not in the book: {error}", file=sys.stderr)
+            work.page.unlink(missing_ok=True)
+            failed.append(work.page.stem)
     return failed
 
 
-def _alone(title: str, work: Work) -> None:
-    try:
-        from execution import execute
-
-        if problem := execute(title, work.source, work.page, work.values):
-            kept = PARTIAL.relative_to(ROOT) / work.source.name
-            print(f"error: {work.source.name} is not in the book: {problem} (see {kept})", file=sys.stderr)
-            sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+def left(pages: int, seconds: float) -> str:
+    """The time that so many pages take, in words."""
+    return f"about {pages * seconds:.0f} s left"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -190,7 +182,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="notebooks side by side (default: one a core)",
     )
-    parser.add_argument("--check", action="store_true", help="list the stale pages and execute nothing")
     return parser
 
 

@@ -34,7 +34,6 @@ class Grid:
     cells: Cells
     seeds: tuple[int, ...]
     published_seeds: tuple[int, ...]
-    few: Cells | None = None  # cells that `run PROFILE` trains; None is all
     # Cells with these fields: the first published seed's run file is published too; None is no cell.
     shown: dict[str, Any] | None = None
     deep: bool = False  # networks of many layers: their curves are joined with no other grid's
@@ -53,6 +52,7 @@ class Profile:
 
     what: str
     grids: dict[str, Grid]
+    few: Cells = ()  # cells of the grid `networks` that alone `run PROFILE` trains; () is all grids
 
     def files(self) -> dict[str, str]:
         """The names of the files of its published curves, and the grid in each."""
@@ -82,12 +82,13 @@ _LAPTOP_OLDER = (
     *cells.for_networks(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
 _ADAM = _NOISY | {"lr": None, "optimizer": "adam"}
-# Cells that a reader trains in minutes: plain, with SparsityReg, and with the variance penalised.
-_PAIR = ("vanillaNet", "sr2Net")
-_SHOWN = (
-    *cells.for_networks((*_PAIR, "varNet"), **_DIGITS, label_noise=0.0, lambda_conv_scale=16.0),
-    *cells.for_networks((*_PAIR, "varNet", "sr1Net", "sr3Net"), **_NOISY),
-    *(cell for cell in _LAPTOP if "lambda_conv_scale" not in cell),  # sr2Net at the literal value
+# Cells that a reader trains in a minute: plain, with SparsityReg, and with the variance penalised.
+_SHOWN = tuple(
+    cell
+    for noise in (0.0, 0.3)
+    for cell in cells.for_networks(
+        ("vanillaNet", "sr2Net", "varNet"), **_DIGITS, label_noise=noise, lambda_conv_scale=16.0
+    )
 )
 # On the paper's own data, of what two cores can do: registered in claims/registration.yaml before the runs.
 # Interpreted, so that a machine without a compiler makes the same numbers.
@@ -144,22 +145,17 @@ PROFILES = {
     "laptop": Profile(
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
         {
-            "networks": Grid(_LAPTOP, (0,), tuple(range(100, 120)), _SHOWN, {"label_noise": 0.3}),
-            "200-epochs": Grid(
-                cells.for_networks(SEVEN, **_NOISY, epochs=200),
-                (0,),
-                _FEW,
-                cells.for_networks(_PAIR, **_NOISY, epochs=200),
-            ),
-            "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW, _LAPTOP_OLDER[:2]),
-            "adam": Grid(cells.for_networks(SIX, **_ADAM), (0,), _FEW, cells.for_networks(_PAIR, **_ADAM)),
-            # The others come from published runs. T2's mean over positions is the literal sr2Net.
-            "readings": Grid(cells.readings(**_NOISY), (0,), _FEW, ()),
-            "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN, ()),
+            "networks": Grid(_LAPTOP, (0,), tuple(range(100, 120)), {"label_noise": 0.3}),
+            "200-epochs": Grid(cells.for_networks(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
+            "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
+            "adam": Grid(cells.for_networks(SIX, **_ADAM), (0,), _FEW),
+            # T2's mean over positions is the literal sr2Net.
+            "readings": Grid(cells.readings(**_NOISY), (0,), _FEW),
+            "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN),
             "perplexity-200": Grid(
-                cells.for_networks(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW, ()
+                cells.for_networks(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW
             ),
-            "sparseout": Grid(cells.sparseout("sparseoutNet", **_PLAIN), (0,), _TEN, ()),
+            "sparseout": Grid(cells.sparseout("sparseoutNet", **_PLAIN), (0,), _TEN),
             "coherent": Grid(
                 (
                     *cells.coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
@@ -167,7 +163,6 @@ PROFILES = {
                 ),
                 (0,),
                 _TEN,
-                (),
             ),
             "coherent-strengths": Grid(
                 cells.coherent(
@@ -176,9 +171,9 @@ PROFILES = {
                 ),
                 (0,),
                 _FEW,
-                (),
             ),
         },
+        few=_SHOWN,
     ),
     "desktop": Profile(
         "10,000 or 2,000 images of cifar10-jpeg and tiny32-100; hours on a CPU (size s), minutes on a GPU",
@@ -332,14 +327,14 @@ def experiments(
 ) -> list[Experiment]:
     """The profile's queue, grid by grid: every cell at the first seed, then every cell at the next.
 
-    An experiment of two grids is there once. Fresh runs without named `grids` are of each grid's few cells.
+    An experiment of two grids is there once. Fresh runs without named `grids` are of the profile's few cells.
     `seeds` are in place of each grid's own, or of its `published` ones.
     """
+    few = () if grids or published else profile(name).few
     queue = []
-    for each in grids or profile(name).grids:
+    for each in ("networks",) if few else grids or profile(name).grids:
         chosen = grid(each, name)
-        few = None if grids or published else chosen.few
-        trained = [described_by(cell) for cell in (chosen.cells if few is None else few)]
+        trained = [described_by(cell) for cell in few or chosen.cells]
         own = chosen.published_seeds if published else chosen.seeds
         queue += [each.model_copy(update={"seed": seed}) for seed in (seeds or own) for each in trained]
     return list({experiment.id: experiment for experiment in queue}.values())

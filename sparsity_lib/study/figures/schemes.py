@@ -26,6 +26,7 @@ from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import built
 from sparsity_lib.study.runs.results import label
+from sparsity_lib.study.training.preparation import load_on
 from sparsity_lib.study.training.random_streams import random_stream
 
 # Kinds of modules: name in the legend, colour, and a block's width.
@@ -51,10 +52,10 @@ class Block(NamedTuple):
 
 
 @figure
-def architectures(runs: Run | Sequence[Run]) -> Figure:
+def architectures(runs: Run | Sequence[Run | Experiment]) -> Figure:
     """TSR's Figure 2: the networks as they are built, one row each, with the shapes of their outputs.
 
-    A red frame marks the layers on which a penalty acts.
+    A red frame marks the layers on which a penalty acts. An experiment needs no run; its data are loaded.
 
     Raises `StudyError` for no runs.
     """
@@ -64,9 +65,10 @@ def architectures(runs: Run | Sequence[Run]) -> Figure:
     rows = [_blocks(run) for run in chosen]
     gap = 0.18
     longest = max(sum(block.kind[2] + gap for block in row) for row in rows)
+    experiments = [run if isinstance(run, Experiment) else run.experiment for run in chosen]
     fig, axes = grid(len(rows), 1, 0.5 + 1.75 * len(rows))
-    for ax, run, row in zip(axes.flat, chosen, rows, strict=True):
-        x, penalised = 0.0, {name for layers in run.experiment.strengths().values() for name in layers}
+    for ax, experiment, row in zip(axes.flat, experiments, rows, strict=True):
+        x, penalised = 0.0, {name for layers in experiment.strengths().values() for name in layers}
         for name, (_, color, width), shape in row:
             frame = (_RED, 2.4) if name in penalised else ("0.35", 0.8)
             ax.add_patch(Rectangle((x, 0), width, 1, facecolor=color, edgecolor=frame[0], linewidth=frame[1]))
@@ -75,11 +77,11 @@ def architectures(runs: Run | Sequence[Run]) -> Figure:
                 ax.text(x + width / 2, -0.06, _shape(shape), ha="center", va="top", fontsize=7.5)
             x += width + gap
         ax.set(xlim=(-0.1, longest), ylim=(-0.42, 1.05))
-        ax.set_title(f"{label(run.experiment)}, {run.experiment.size}", loc="left")
+        ax.set_title(f"{label(experiment)}, {experiment.size}", loc="left")
         ax.axis("off")
     kinds = dict.fromkeys(block.kind for row in rows for block in row)
     handles = [Patch(facecolor=color, edgecolor="0.35", label=name) for name, color, _ in kinds]
-    if any(layers for run in chosen for layers in run.experiment.strengths().values()):
+    if any(layers for experiment in experiments for layers in experiment.strengths().values()):
         handles.append(Patch(facecolor="white", edgecolor=_RED, linewidth=2, label="under a penalty"))
     fig.legend(handles=handles, loc="outside lower left", ncols=5, columnspacing=1.2, handlelength=1.2)
     return fig
@@ -90,8 +92,15 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "\n".join([str(channels), " × ".join(map(str, spatial))])
 
 
-def _blocks(run: Run) -> list[Block]:
-    model, images = _before_training(run)
+def _blocks(run: Run | Experiment) -> list[Block]:
+    if isinstance(run, Experiment):
+        loaded = load_on(torch.device("cpu"), run)
+        images = loaded.monitor.images
+        sides = (images.shape[2], images.shape[3])
+        with torch.random.fork_rng(devices=[]):  # building draws initial weights
+            model = run.build(images.shape[1], sides, len(loaded.classes)).eval()
+    else:
+        model, images = _before_training(run)
     blocks = [Block("image", _INPUT, tuple(images.shape[1:]))]
 
     def note(name: str, module: nn.Module, output: Tensor) -> None:

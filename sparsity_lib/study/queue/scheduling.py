@@ -22,6 +22,7 @@ from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
+from sparsity_lib.study.runs.results import published_run
 from sparsity_lib.study.training.language import train_language
 from sparsity_lib.study.training.loop import train
 
@@ -100,12 +101,18 @@ def _sorted_out(
     return found
 
 
-def load_or_train_all(experiments: Sequence[Experiment], jobs: int | None = None) -> list[Run]:
+def load_or_train_all(
+    experiments: Sequence[Experiment], jobs: int | None = None, train: bool = True
+) -> list[Run]:
     """The experiments' runs from `runs/`, in order; those that are missing are trained now, side by side.
 
-    Runs that diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and
-    how many did, or where all diverged.
+    Without `train`, the published run of the same settings stands in for a missing one, or none. Runs that
+    diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and how many did,
+    or where all diverged.
     """
+    if not train:
+        found = (runs.find(experiment) or published_run(experiment) for experiment in experiments)
+        return list({run.id: run for run in found if run}.values())
     outcome = run_queue(experiments, jobs)
     for reason in outcome.diverged.values():
         print(f"left out: {reason}")

@@ -19,8 +19,6 @@ from threading import Thread
 from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
-import torch
-
 from sparsity_lib.study.errors import Stopped, StudyError
 
 Task = TypeVar("Task")
@@ -193,7 +191,9 @@ def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
     for number in _ASKING:  # the parent asks it to stop
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that the work starts
+    if torch := sys.modules.get("torch"):  # which came with the work, if it needs it
+        torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
     while (task := pipe.recv()) is not None:
         try:

@@ -15,8 +15,8 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, digest, note_read
 from sparsity_lib.study.language import LanguageExperiment
-from sparsity_lib.study.profiles import profile
-from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run
+from sparsity_lib.study.profiles import PROFILES, profile
+from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run, load
 from sparsity_lib.study.runs.language import language_curves
 from sparsity_lib.study.runs.layout import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
 
@@ -302,6 +302,15 @@ def published_runs(name: str) -> list[Path]:
     files = profile(name).files()
     kept = (path for path in folder_of(name).glob("*.nc") if path.name not in files)
     return sorted(as_listed(path) for path in kept if not path.name.endswith(PUBLISHED_NETWORK))
+
+
+def published_run(experiment: Experiment) -> Run | None:
+    """The published run file of the experiment's settings, whatever its seed; None if there is none."""
+    for seed in {grid.published_seeds[0] for each in PROFILES.values() for grid in each.grids.values()}:
+        same = experiment.model_copy(update={"seed": seed})
+        for path in (PROJECT / "results").glob(f"*/{same.id}.nc"):
+            return load(as_listed(path))
+    return None
 
 
 def published_seconds(name: str) -> dict[str, float]:
