@@ -1,4 +1,4 @@
-"""The queue on a machine that has what training needs, and nothing else."""
+"""The queue on a machine with the packages that training needs, and no others."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ CARRIED = ("h5netcdf", "filelock", "pydantic", "tqdm")
 
 
 def with_needs(names: tuple[str, ...]) -> dict[str, Distribution]:
-    """What is installed here under these names, and all that it requires."""
+    """The distributions of these names and all that they require."""
     found: dict[str, Distribution] = {}
     waiting = list(names)
     while waiting:
@@ -62,7 +62,7 @@ def test_the_queue_needs_little_and_leaves_a_file_a_run(tmp_path):
     fields = {"dataset": f"folder:{make_folder(tmp_path / 'images')}", "epochs": 2, "batch_size": 4}
     cells = [{"network": network, **fields} for network in ("vanillaNet", "sr3Net")]
     (tmp_path / "two.py").write_text(SCRIPT.format(cells=cells))
-    for answer in ("2 trained", "2 runs were there, 0 trained"):
+    for outcome in ("2 trained", "2 runs were there, 0 trained"):
         done = subprocess.run(
             [sys.executable, "-S", "-W", "error", "two.py"],  # without this environment's packages
             cwd=tmp_path,
@@ -72,7 +72,7 @@ def test_the_queue_needs_little_and_leaves_a_file_a_run(tmp_path):
             timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert answer in done.stdout
+        assert outcome in done.stdout
     left = [path for path in (tmp_path / "home").iterdir() if path.suffix != ".lock"]
     ids = [study.Experiment(**cell).id for cell in cells]
     assert {path.name for path in left} == {f"{run}{end}" for run in ids for end in (".nc", ".weights.pt")}

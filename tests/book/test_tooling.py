@@ -1,20 +1,18 @@
-"""What stands around the code says the same everywhere: commands, lock, citation, notebooks, book."""
+"""Commands, lock, citation, notebooks and book agree with one another."""
 
-import ast
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
-import papermill
 import pytest
 import yaml
+
+import notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -22,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `make ...` says and returns in a folder, also when make itself runs the tests."""
+    """The result of `make ...` in a folder, also when make itself runs the tests."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False
@@ -38,11 +36,11 @@ def bare(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_ci_runs_what_the_readme_says() -> None:
-    said = re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[:2]
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    commands = re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[:2]
     called = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE)
-    assert said == ["study", "test"]
-    assert called == [*said, "test-slow"]
+    assert commands == ["study", "test"]
+    assert called == [*commands, "test-slow"]
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 
 
@@ -118,8 +116,13 @@ def test_the_citation_is_complete() -> None:
     assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
 
 
-def test_the_workflow_asks_for_no_more_than_it_needs() -> None:
-    workflow = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
+@pytest.fixture
+def workflow() -> dict:
+    """The continuous integration of the repository's host."""
+    return yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
+
+
+def test_the_workflow_asks_for_no_more_than_it_needs(workflow: dict) -> None:
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
     assert any(".ci/run" in step.get("run", "") for step in workflow["jobs"]["build"]["steps"])
@@ -134,8 +137,7 @@ def test_the_workflow_runs_no_action_that_could_change() -> None:
     ] == []
 
 
-def test_the_lock_is_audited_with_every_change_and_every_week() -> None:
-    workflow = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
+def test_the_lock_is_audited_with_every_change_and_every_week(workflow: dict) -> None:
     when = workflow[True]  # YAML takes a bare "on" for a truth value
     assert len(when["schedule"][0]["cron"].split()) == 5
     assert {"push", "pull_request"} <= when.keys()
@@ -150,40 +152,9 @@ def test_the_lock_is_audited_with_every_change_and_every_week() -> None:
     assert workflow["jobs"]["build"]["if"] == "github.event_name != 'schedule'"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def listens(address: str, port: int) -> bool:
-    with socket.socket() as asked:
-        asked.settimeout(1)
-        return asked.connect_ex((address, port)) == 0
-
-
 @pytest.mark.parametrize(("target", "option"), [("lab", "--ip=127.0.0.1"), ("serve", "--bind 127.0.0.1")])
-def test_what_is_served_is_told_to_stay_on_this_machine(target: str, option: str) -> None:
+def test_the_book_and_jupyter_are_served_to_this_machine_alone(target: str, option: str) -> None:
     assert option in make(ROOT, "--dry-run", "--assume-old=.venv/.installed", target).stdout
-
-
-def test_the_book_is_served_to_this_machine_alone(tmp_path: Path) -> None:
-    command = re.search(
-        r"^\t@(\$\(BIN\)/python -m http\.server .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE
-    )
-    assert command
-    port = free_port()
-    told = command[1].replace("$(BIN)/python", sys.executable).replace("8000", str(port))
-    (tmp_path / "_build/html").mkdir(parents=True)
-    with subprocess.Popen(told.split(), cwd=tmp_path, stderr=subprocess.DEVNULL) as server:
-        try:
-            deadline = time.monotonic() + 20
-            while not listens("127.0.0.1", port) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            assert listens("127.0.0.1", port)
-            assert not listens("127.0.0.2", port)  # where all addresses are served, this one is too
-        finally:
-            server.terminate()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -193,25 +164,10 @@ def test_a_notebook_has_parameters_no_outputs_and_folds_long_cells(path: Path) -
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert notebooks.defaults(path)  # as papermill lists them
     for cell in code:
         long = len("".join(cell["source"]).splitlines()) > 25
         assert not long or "hide-input" in cell["metadata"].get("tags", []), cell["id"]
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_papermill_lists_each_parameter_with_a_plain_default(path: Path) -> None:
-    (cell,) = (
-        cell
-        for cell in json.loads(path.read_text())["cells"]
-        if "parameters" in cell["metadata"].get("tags", [])
-    )
-    defaults = {
-        node.targets[0].id: ast.literal_eval(node.value)  # type: ignore[attr-defined]
-        for node in ast.parse("".join(cell["source"])).body
-    }
-    found = papermill.inspect_notebook(str(path))
-    assert {name: ast.literal_eval(each["default"]) for name, each in found.items()} == defaults
-    assert all(isinstance(default, bool | int | float | str) for default in defaults.values())
 
 
 @pytest.mark.slow
@@ -238,11 +194,3 @@ def test_a_book_is_built_whole_or_not_at_all(tmp_path: Path) -> None:
     assert "One" in html.read_text()
     assert "Two" in (build("# Two\n"), html.read_text())[1]
     assert sorted(path.name for path in (tmp_path / "_build").iterdir()) == ["book.digest", "html"]
-
-
-def test_how_to_report_is_said_shortly() -> None:
-    said = (ROOT / "SECURITY.md").read_text()
-    assert len(said.splitlines()) < 40
-    assert "private vulnerability reporting" in said
-    assert "@" not in said
-    assert "(SECURITY.md)" in (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Two processes asked for the same: one works, the other says that it waits, and there is one result."""
+"""Two processes with the same task: one works, the other prints that it waits, and there is one result."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ from sparsity_lib import study
 from sparsity_lib.study import data, files
 from sparsity_lib.study.runs import file as runs
 
-FIELDS = {"dataset": "digits", "limit": 300, "epochs": 40, "lr": 0.1}
+FIELDS = {"dataset": "digits", "limit": 300, "epochs": 20, "lr": 0.1}
 WAITS = "is being trained by another process; waiting for it"
 
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Python, on one thread, with what it says."""
+    """Python, on one thread, with its output."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
@@ -36,16 +36,16 @@ def train_arguments(folder: Path) -> list[object]:
 
 
 def ended(processes: list[subprocess.Popen[str]], folder: Path) -> list[tuple[str, str]]:
-    """What each says, once all have ended; no run's file may be written twice."""
+    """The output of each, once all have ended; no run's file may be written twice."""
     written: dict[str, tuple[int, int]] = {}
     while any(process.poll() is None for process in processes):
         for path in folder.glob("[!.]*.nc"):
             state = path.stat().st_ino, path.stat().st_mtime_ns
             assert written.setdefault(path.name, state) == state, f"{path.name} was written twice"
         time.sleep(0.05)
-    told = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), told
-    return told
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return outputs
 
 
 def left(folder: Path) -> set[str]:
@@ -59,10 +59,10 @@ def files_of(*networks: str) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.fault("asked twice", "a training")
-def test_of_two_trainings_one_waits_and_says_so(tmp_path: Path) -> None:
+def test_one_of_two_trainings_waits(tmp_path: Path) -> None:
     run = study.Experiment(**FIELDS)
     both = [start(*train_arguments(tmp_path)) for _ in range(2)]
-    (epochs, nothing), (path, waited) = sorted(ended(both, tmp_path), key=lambda told: told[1])
+    (epochs, nothing), (path, waited) = sorted(ended(both, tmp_path), key=lambda output: output[1])
     assert len(epochs.splitlines()) == run.epochs + 2  # one before training, and the path
     assert path == f"{tmp_path / run.id}.nc\n"
     assert (nothing, waited) == ("", f"{run.id} {WAITS}\n")
@@ -71,20 +71,18 @@ def test_of_two_trainings_one_waits_and_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # 20 seconds
 @pytest.mark.fault("asked twice", "several trainings")
-def test_of_two_queues_and_a_training_two_wait_and_say_so(tmp_path: Path) -> None:
+def test_two_of_two_queues_and_a_training_wait(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     (tmp_path / "several.py").write_text(QUEUE.format(fields=FIELDS))
     queues = [start(tmp_path / "several.py", folder) for _ in range(2)]
-    told = ended([*queues, start(*train_arguments(folder))], folder)
+    outputs = ended([*queues, start(*train_arguments(folder))], folder)
     first = study.Experiment(**FIELDS).id
-    assert sum(f"{first} {WAITS}" in waited for _, waited in told) == 2
+    assert sum(f"{first} {WAITS}" in waited for _, waited in outputs) == 2
     assert left(folder) == files_of("vanillaNet", "sr3Net")
 
 
 @pytest.mark.fault("asked twice", "decoding")
-def test_who_needs_data_that_are_being_decoded_waits_and_says_so(
-    tmp_path: Path, survived: Callable[[], None]
-) -> None:
+def test_data_that_are_being_decoded_are_waited_for(tmp_path: Path, survived: Callable[[], None]) -> None:
     name = f"folder:{make_folder(tmp_path / 'insects')}"
     expected = data.load(name, root=tmp_path / "elsewhere")
     program = f"from sparsity_lib.study import data; print(data.load({name!r}).digest)"
@@ -94,7 +92,7 @@ def test_who_needs_data_that_are_being_decoded_waits_and_says_so(
         assert second.stderr.readline() == "folder is being decoded by another process; waiting for it\n"
         assert second.poll() is None
         found = data.load(name, root=tmp_path / "elsewhere")  # another folder's is another lock
-    told, errors = second.communicate(timeout=60)
-    assert (second.returncode, told, errors) == (0, f"{expected.digest}\n", "")
+    outputs, errors = second.communicate(timeout=60)
+    assert (second.returncode, outputs, errors) == (0, f"{expected.digest}\n", "")
     assert contents(found.train) == contents(expected.train)
     survived()

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: each ends with its own error, whatever becomes of the others."""
+"""Tasks in processes of their own: each ends with its own error, whatever happens to the others."""
 
 import multiprocessing
 import os
@@ -22,10 +22,12 @@ class Particular(Exception):
         super().__init__(f"{one} and {two}")
 
 
-def work(task, tell, stop):
+def work(task, report, stop):
     match task:
         case "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "is process":
+            report(os.getpid())
         case "leaves":
             os._exit(3)
         case "fails":
@@ -33,27 +35,32 @@ def work(task, tell, stop):
         case "is particular":
             raise Particular("one", "two")
         case "is deaf":
-            tell(os.getpid())
+            report(os.getpid())
             time.sleep(600)
         case "has workers":
             list(side_by_side(work, ["a"], 1, 1))
         case "waits":
-            tell(os.getpid())
+            report(os.getpid())
             while not stop():
                 time.sleep(0.01)
             raise Stopped("as asked")
         case _:
-            tell(task)
+            report(task)
+
+
+def finish(tasks, jobs=1, **how):
+    """The tasks with their errors, and what they reported."""
+    reported = []
+    return list(side_by_side(work, tasks, jobs, 1, received=reported.append, **how)), reported
 
 
 @pytest.mark.fault("one fails", "processes side by side")
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_one_that_dies_takes_no_other_with_it(jobs, survived):
-    told = []
+def test_one_that_dies_takes_no_other_with_it(survived):
     tasks = ["a", "dies", "b", "fails", "leaves", "c", "is particular", "d"]
-    outcome = dict(side_by_side(work, tasks, jobs, 1, received=told.append))
-    assert sorted(told) == ["a", "b", "c", "d"]
-    assert all(outcome[task] is None for task in told)
+    outcomes, reported = finish(tasks, 2)
+    outcome = dict(outcomes)
+    assert sorted(reported) == ["a", "b", "c", "d"]
+    assert all(outcome[task] is None for task in reported)
     assert isinstance(outcome["dies"], Killed)
     assert "killed by SIGKILL (no memory left?)" in str(outcome["dies"])
     assert "ended with exit code 3" in str(outcome["leaves"])
@@ -63,46 +70,52 @@ def test_one_that_dies_takes_no_other_with_it(jobs, survived):
     survived()
 
 
-def test_asked_to_stop_works_end_as_they_do_and_the_others_never_begin():
-    told = []
-    outcome = list(side_by_side(work, ["waits", "a"], 1, 1, stop=lambda: bool(told), received=told.append))
-    assert [(task, str(error)) for task, error in outcome] == [("a", "not started"), ("waits", "as asked")]
+def test_a_process_takes_one_task_after_another():
+    outcomes, reported = finish(["is process"] * 4)
+    assert outcomes == [("is process", None)] * 4
+    assert len(set(reported)) == 1
 
 
-def test_whoever_leaves_waits_for_the_processes():
-    told = []
+def test_stopped_tasks_end_and_the_others_never_begin():
+    reported = []
+    outcomes = side_by_side(work, ["waits", "a"], 1, 1, stop=lambda: bool(reported), received=reported.append)
+    assert [(task, str(error)) for task, error in outcomes] == [("a", "not started"), ("waits", "as asked")]
+
+
+def test_an_interrupt_waits_for_the_processes():
+    reported = []
 
     def interrupted(message):
-        told.append(message)
+        reported.append(message)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         list(side_by_side(work, ["waits"], 1, 1, received=interrupted))
-    (process,) = told
+    (process,) = reported
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
 
 
-def test_whoever_is_interrupted_again_waits_no_longer():
-    """First the work is asked to stop, which it does not; two seconds later there is an interrupt."""
+def test_a_second_interrupt_waits_no_longer():
+    """First the work is asked to stop, which it does not; then there is an interrupt."""
 
     def stop():
-        if told:
-            signal.alarm(2)
-        return bool(told)
+        if reported:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+        return bool(reported)
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
-    told, before = [], signal.signal(signal.SIGALRM, interrupt)
+    reported, before = [], signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(side_by_side(work, ["is deaf"], 1, 1, stop=stop, received=told.append))
+            list(side_by_side(work, ["is deaf"], 1, 1, stop=stop, received=reported.append))
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     with pytest.raises(ProcessLookupError):
-        os.kill(told[0], 0)
+        os.kill(reported[0], 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -111,20 +124,19 @@ def test_a_process_that_is_just_starting_is_not_interrupted(number):
 
     def interrupt_all():
         end = time.monotonic() + 60
-        while not told and time.monotonic() < end:
+        while not reported and time.monotonic() < end:
             for child in multiprocessing.active_children():
                 os.kill(child.pid, number)
             time.sleep(0.001)
 
-    told, thread = [], Thread(target=interrupt_all)
+    reported, thread = [], Thread(target=interrupt_all)
     thread.start()
-    assert list(side_by_side(work, ["a"], 1, 1, received=told.append)) == [("a", None)]
-    assert told == ["a"]
+    assert list(side_by_side(work, ["a"], 1, 1, received=reported.append)) == [("a", None)]
     thread.join()
 
 
-def test_the_script_that_asks_is_not_run_again(tmp_path, monkeypatch):
-    """As `multiprocessing` would: without a main guard it would ask again."""
+def test_the_script_is_not_run_again(tmp_path, monkeypatch):
+    """As `multiprocessing` would, where it has no main guard."""
     script, main = tmp_path / "script.py", ModuleType("__main__")
     script.write_text(f"open({str(tmp_path / 'again')!r}, 'w')")
     main.__file__ = str(script)
@@ -136,26 +148,19 @@ def test_the_script_that_asks_is_not_run_again(tmp_path, monkeypatch):
 
 def test_a_worker_has_no_workers():
     """Or a module that trains as it is imported, by the training, would start ever more."""
-    ((_, error),) = side_by_side(work, ["has workers"], 1, 1)
+    (((_, error),), _) = finish(["has workers"])
     assert isinstance(error, StudyError)
     assert "__main__" in str(error)
 
 
 def test_one_after_the_other_in_this_process():
-    told = []
-    tasks = ["is process", "fails", "a"]
-    outcome = dict(side_by_side(tell_process, tasks, 2, 1, received=told.append, here=True))
-    assert told == [os.getpid(), os.getpid()]
+    outcomes, reported = finish(["is process", "fails", "a"], 2, here=True)
+    outcome = dict(outcomes)
+    assert reported == [os.getpid(), "a"]
     assert outcome["is process"] is outcome["a"] is None
     assert str(outcome["fails"]) == "no good"
-    ((_, error),) = side_by_side(tell_process, ["a"], 2, 1, stop=lambda: True, here=True)
+    (((_, error),), _) = finish(["a"], 2, stop=lambda: True, here=True)
     assert isinstance(error, Stopped)
-
-
-def tell_process(task, tell, stop):
-    if task == "fails":
-        raise ValueError("no good")
-    tell(os.getpid())
 
 
 SCRIPT = """
@@ -174,7 +179,7 @@ print(*(run.experiment.seed for run in runs))
 """
 
 
-def asked(network, folder, *how, given=None):
+def run_script(network, folder, *how, given=None):
     (folder / "script.py").write_text(SCRIPT.format(network=network))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SPARSITY_RUNS": str(folder / "runs")}
     return subprocess.run(
@@ -188,23 +193,22 @@ def asked(network, folder, *how, given=None):
         ("vanillaNet", "file"),
         pytest.param("__main__:net", "file", marks=pytest.mark.slow),
         pytest.param("vanillaNet", "-c", marks=pytest.mark.slow),
-        pytest.param("vanillaNet", "-", marks=pytest.mark.slow),
         pytest.param("__main__:net", "-", marks=pytest.mark.slow),
     ],
 )
 def test_a_script_needs_no_main_guard(network, how, tmp_path):
     text = SCRIPT.format(network=network)
     arguments = {"file": ["script.py"], "-c": ["-c", text], "-": ["-"]}[how]
-    answer = asked(network, tmp_path, *arguments, given=text if how == "-" else None)
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.endswith("\n0 1\n")
+    result = run_script(network, tmp_path, *arguments, given=text if how == "-" else None)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("\n0 1\n")
     assert (tmp_path / "began").read_text() == "x"
 
 
 @pytest.mark.slow
-def test_a_module_that_trains_as_it_is_imported_by_the_training_is_told_so(tmp_path):
-    answer = asked("script:net", tmp_path, "script.py")
-    assert answer.returncode == 1
-    last = answer.stderr.splitlines()[-1]
+def test_a_module_that_trains_as_it_is_imported_by_the_training_is_refused(tmp_path):
+    result = run_script("script:net", tmp_path, "script.py")
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
     assert "2 of 2 runs failed" in last
     assert 'if __name__ == "__main__"' in last

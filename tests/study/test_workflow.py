@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("seed=1", "unknown setting 'seed'; known: profile, runs_per_job, sizes, datasets, seeds, grids"),
         ("runs_per_job=0", "runs_per_job must be a whole number from 1 to 24, not '0'"),
@@ -35,10 +35,10 @@ def project(tmp_path: Path) -> Path:
         pytest.param("seeds=1;true", "seeds = '1;true'", marks=pytest.mark.slow),
     ],
 )
-def test_bad_input_is_one_line(setting, told, project):
-    said = finish(start(project, *SNAKEMAKE, "trained", "--config", setting), expected=1)
-    assert sum(told in line for line in said.splitlines()) == 1
-    assert "Traceback" not in said
+def test_bad_input_is_one_line(setting, message, project):
+    output = finish(start(project, *SNAKEMAKE, "trained", "--config", setting), expected=1)
+    assert sum(message in line for line in output.splitlines()) == 1
+    assert "Traceback" not in output
     assert not (project / "runs").exists()
 
 
@@ -50,7 +50,7 @@ def a_small_book(project: Path) -> None:
     (book / "index.md").write_text("# Small\n")
     (project / "README.md").write_text("# Small\n")
     (project / "notebooks").mkdir()
-    cells = ["profile = 'laptop'", "from sparsity_lib import study; print(len(study.profiles.PROFILES))"]
+    cells = ["profile = 'laptop'", "from sparsity_lib.study import profiles; print(len(profiles.PROFILES))"]
     parameters, code = (new_code_cell(source) for source in cells)
     parameters.metadata["tags"] = ["parameters"]
     heading = nbformat.v4.new_markdown_cell("# Runs")
@@ -60,8 +60,8 @@ def a_small_book(project: Path) -> None:
 @pytest.mark.slow
 def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
     a_small_book(project)
-    said = finish(start(project, *SNAKEMAKE, *TINY))
-    assert re.search(r"train +2\n", said)  # jobs, of two runs each
+    output = finish(start(project, *SNAKEMAKE, *TINY))
+    assert re.search(r"train +2\n", output)  # jobs, of two runs each
     made = list((project / "runs").glob("*.nc"))
     assert len(made) == 4
     assert (project / "_build/html/experiments/01-runs.html").exists()
@@ -73,9 +73,9 @@ def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
     for path in others:
         os.utime(path, (0, 0))  # as a fresh clone might have it
     one_slot = ("--resources", "gpu_slots=1")
-    said = finish(start(project, *SNAKEMAKE, *one_slot, *TINY))
-    assert re.search(r"train +2\n", said)  # one run each, for two cores
-    assert re.findall(r"\n(rule train|Finished jobid: .* \(Rule: train)", said)[1].startswith("Finished")
+    output = finish(start(project, *SNAKEMAKE, *one_slot, *TINY))
+    assert re.search(r"train +2\n", output)  # one run each, for two cores
+    assert re.findall(r"\n(rule train|Finished jobid: .* \(Rule: train)", output)[1].startswith("Finished")
     for path in made:
         assert study.load(path)
         assert (path.stat().st_mtime_ns > before[path]) is (path in (damaged, deleted))
@@ -88,8 +88,8 @@ def test_short_runs_share_a_job_and_those_of_unknown_cost_do_not(project):
         shutil.copy(ROOT / "results/laptop" / name, project / "results/laptop")
 
     def jobs(*how: str) -> int:
-        said = finish(start(project, "-m", "snakemake", "trained", "--dry-run", *how))
-        return int(re.search(r"train +(\d+)\n", said)[1])
+        output = finish(start(project, "-m", "snakemake", "trained", "--dry-run", *how))
+        return int(re.search(r"train +(\d+)\n", output)[1])
 
     laptop = ("--config", "profile=laptop", "grids=networks")
     runs = len(profiles.experiments("laptop", seeds=[0], grids=["networks"]))
@@ -107,13 +107,13 @@ def test_a_failed_job_is_named_with_its_log_and_command(project):
     first = listed.partition("\t")[0]
     in_the_way = project / "runs" / f"{first}.weights.pt"
     in_the_way.mkdir(parents=True)
-    said = finish(start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
+    output = finish(start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
     assert len(list((project / "runs").glob("*.nc"))) == 3
-    assert said.count("not trained:") == 1
-    told = re.search(rf"not trained: {first}\n  log: (.*)\n  again: \S*python\S* (.*)\n", said)
-    assert f"failed: {first}: cannot write" in (project / told[1]).read_text()
+    assert output.count("not trained:") == 1
+    named = re.search(rf"not trained: {first}\n  log: (.*)\n  again: \S*python\S* (.*)\n", output)
+    assert f"failed: {first}: cannot write" in (project / named[1]).read_text()
     in_the_way.rmdir()
-    finish(start(project, *told[2].split()))
+    finish(start(project, *named[2].split()))
     assert len(list((project / "runs").glob("*.nc"))) == 4
 
 
@@ -127,13 +127,13 @@ def test_asked_to_stop_the_workflow_leaves_checkpoints(number, project):
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
-    said = finish(start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
-    assert "another workflow is at work in" in said
+    output = finish(start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
+    assert "another workflow is at work in" in output
     os.killpg(process.pid, number)
     process.wait(60)
-    said = process.log.read_text()
-    assert process.returncode not in (0, None), said
-    assert re.search("^the same command goes on from here$", said, re.MULTILINE)  # once for the workflow
+    output = process.log.read_text()
+    assert process.returncode not in (0, None), output
+    assert re.search("^the same command goes on from here$", output, re.MULTILINE)  # once for the workflow
     assert list((project / "runs").glob("*.ckpt"))
     finish(start(project, *SNAKEMAKE, "trained", *TINY))
     assert len(list((project / "runs").glob("*.nc"))) == 4
@@ -153,6 +153,6 @@ def test_the_laptop_grid_through_a_real_slurm(tmp_path):
         settings = ("--config", "seeds=0", "grids=networks", "runs_per_job=4")
         own = environment | {"PYTHONPATH": str(ROOT), "SPARSITY_RUNS": str(runs)}
         process = start(tmp_path, *command, *SITE, *folder, *settings, environment=own)
-        said = finish(process, seconds=900)
-    assert said.count("has been submitted with SLURM jobid") == -(-len(wanted) // 4)
+        output = finish(process, seconds=900)
+    assert output.count("has been submitted with SLURM jobid") == -(-len(wanted) // 4)
     assert {study.load(path).id for path in runs.glob("*.nc")} == {each.id for each in wanted}
