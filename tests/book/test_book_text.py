@@ -1,7 +1,6 @@
 """The book's printed code runs, its commands and parameters exist, its arithmetic is right."""
 
 import ast
-import importlib
 import inspect
 import math
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import notebooks
 from sparsity_lib import study
 from sparsity_lib.models import WIDTHS
 from sparsity_lib.study.__main__ import _field, _parser
@@ -54,13 +54,11 @@ def test_printed_commands_are_understood() -> None:
     assert len(commands) >= 6
 
 
-def test_printed_papermill_lines_name_parameters_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    notebook_parameters = importlib.import_module("notebook_parameters")
+def test_printed_papermill_lines_name_parameters_that_exist() -> None:
     commands = 0
     for line in commands_in("papermill notebooks/"):
         notebook, *arguments = shlex.split(line, comments=True)
-        assert set(arguments[2::3]) <= set(notebook_parameters.read(ROOT / "notebooks" / notebook))
+        assert set(arguments[2::3]) <= set(notebooks.defaults(ROOT / "notebooks" / notebook))
         commands += 1
     assert commands >= 12
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import notebook_parameters
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -98,37 +97,3 @@ PARAMETERS = ("grid", "dataset", "sizes", "seeds", "label_noise", "optimizer", "
 @cases
 def test_selections(given: dict[str, Any], networks: str) -> None:
     refused(lambda: select("laptop", networks, **given))
-
-
-CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["a = 1\n", "b = 0"]}
-NOTEBOOK = {"cells": [CELL], "metadata": {}, "nbformat": 4}
-SOURCES = st.one_of(
-    st.text(max_size=40),
-    st.tuples(
-        st.sampled_from(["a", "b: int", "c: int | None", "d: object", "e.f", "import os;g"]),
-        st.one_of(JSON.map(repr), st.text(max_size=20)),
-    ).map(" = ".join),
-)
-
-
-@given(source=SOURCES, name=TEXT, value=TEXT)
-@cases
-def test_parameters_of_notebooks(source: str, name: str, value: str, tmp_path_factory: Any) -> None:
-    path = tmp_path_factory.getbasetemp() / "01-x.ipynb"
-    cell = CELL | {"source": [source]}
-    path.write_text(json.dumps(NOTEBOOK | {"cells": [cell]}), encoding="utf-8")
-
-    def convert() -> None:
-        defaults = notebook_parameters.read(path)
-        for there in [*defaults, name]:
-            notebook_parameters.convert(there, value, defaults, path)
-
-    refused(convert, ValueError)
-
-
-@given(end=st.integers(0, len(json.dumps(NOTEBOOK))), instead=st.none() | JSON)
-@cases
-def test_damaged_notebooks(end: int, instead: object, tmp_path_factory: Any) -> None:
-    path = tmp_path_factory.getbasetemp() / "02-x.ipynb"
-    path.write_text(json.dumps(NOTEBOOK)[:end] if instead is None else json.dumps(instead), encoding="utf-8")
-    refused(lambda: notebook_parameters.read(path), ValueError)
