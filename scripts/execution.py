@@ -99,7 +99,7 @@ def _run(source: Path, partial: Path, values: dict[str, Any]) -> str | None:
             pass  # `unfinished` names the cell
         except (RuntimeError, TimeoutError) as error:  # the kernel died, or never came up
             reached = unfinished(nbformat.read(partial, 4)) if partial.exists() else ""
-            return f"{reached}; {_line(type(error).__name__, str(error))}"
+            return f"{_line(type(error).__name__, str(error))}; {reached}"
     return unfinished(nbformat.read(partial, 4))
 
 

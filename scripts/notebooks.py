@@ -97,9 +97,12 @@ def defaults(notebook: Path) -> dict[str, Any]:
     """The notebook's parameters and their values; `ValueError` where it is none, or one is not plain."""
     try:
         found = inspect_notebook(notebook)
-        return {name: ast.literal_eval(each["default"]) for name, each in found.items()}
     except NotJSONError:
         raise ValueError(f"{notebook.name} is not a notebook") from None
+    except ValueError as error:
+        raise ValueError(f"{notebook.name}: {error}") from None
+    try:
+        return {name: ast.literal_eval(each["default"]) for name, each in found.items()}
     except (ValueError, SyntaxError):
         raise ValueError(
             f"{notebook.name}: write parameters out as a bool, int, float or string (lists as 'a,b')"

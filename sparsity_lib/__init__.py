@@ -13,8 +13,8 @@ The library needs torch and numpy. `sparsity_lib.study` and the explorers need t
 and are imported only when asked for.
 """
 
+import importlib
 import warnings
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def __getattr__(name: str) -> Any:
         warnings.warn(f"{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
         return __getattr__(_RENAMED[name])
     if name in ("functional", "models"):
-        return import_module(f"sparsity_lib.{name}")
+        return importlib.import_module(f"sparsity_lib.{name}")
     if name in _MODULE_OF:
-        module = import_module(f"sparsity_lib.{_MODULE_OF[name]}")
+        module = importlib.import_module(f"sparsity_lib.{_MODULE_OF[name]}")
         return globals().setdefault(name, getattr(module, name))
     if name in _EXPLORERS:
         from sparsity_lib import explorer

@@ -4,7 +4,7 @@ from sparsity_lib import study
 run = study.load_or_train(study.Experiment(network="sr2Net", dataset="digits", lr=0.1))
 """
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{_MODULE_OF[name]}")
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
     return globals().setdefault(name, getattr(module, name))
 
 

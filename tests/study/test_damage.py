@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from image_folders import contents, make_folder
-from test_notebook_runner import SCRIPTS, runner, write
+from test_notebook_runner import SCRIPTS, make_project, run
 from test_training import SMALL, Interrupted, equal, interrupt_after
 
 from sparsity_lib import study
@@ -149,14 +149,12 @@ def test_damaged_decoded_data_are_made_again(tmp_path: Path, survived: Survived)
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of one notebook, with its page."""
-    root = tmp_path_factory.mktemp("project")
-    for folder in ("notebooks", "sparsity_lib"):
-        (root / folder).mkdir()
-    shutil.copytree(SCRIPTS, root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "requirements.lock").write_text("a==1\n")
-    write(root, "01-one", "n = 3", "print('entropy', n)", "{'a': 1.5}")
-    answer = runner(root)
-    assert answer.returncode == 0, answer.stderr
+    root = make_project(
+        tmp_path_factory.mktemp("projects") / "project",
+        _01_one=["n = 3", "print('entropy', n)", "{'a': 1.5}"],
+    )
+    done = run(root)
+    assert done.returncode == 0, done.stderr
     return root
 
 
@@ -191,8 +189,7 @@ def test_a_damaged_page_is_made_again_and_in_no_book(project: Path) -> None:
     assert (book.returncode, book.stdout) == (1, "")
     assert book.stderr.startswith(f"error: {page} is damaged")
     assert book.stderr.count("\n") == 1
-    assert "01-one" in runner(project, "--check").stdout
-    again = runner(project)
+    again = run(project)
     aside = project / "_build/notebooks/01-one.damaged.ipynb"
     assert str(aside) in again.stderr.splitlines()[0]
     assert again.returncode == 0

@@ -16,7 +16,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN_TEXT = {"eval", "exec", "compile", "__import__"}
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn"}
 UNPICKLE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-IMPORTERS = {"sparsity_lib/study/experiment.py"}  # of a network of one's own, by name
+IMPORTERS = {
+    "sparsity_lib/study/experiment.py",  # of a network of one's own, by name
+    *("sparsity_lib/__init__.py", "sparsity_lib/study/__init__.py"),  # of their own modules, when asked for
+}
 UNPICKLERS = {"sparsity_lib/study/data/cifar.py"}  # of an archive whose digest is the published one
 
 

@@ -54,7 +54,9 @@ def a_small_book(project: Path) -> None:
     parameters, code = (new_code_cell(source) for source in cells)
     parameters.metadata["tags"] = ["parameters"]
     heading = nbformat.v4.new_markdown_cell("# Runs")
-    nbformat.write(new_notebook(cells=[heading, parameters, code]), project / "notebooks/01-runs.ipynb")
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=[heading, parameters, code], metadata={"kernelspec": spec})
+    nbformat.write(notebook, project / "notebooks/01-runs.ipynb")
 
 
 @pytest.mark.slow
