@@ -100,18 +100,20 @@ def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experi
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sparsity_lib.study.queue.scheduling import missing, run_queue
+    from sparsity_lib.study.queue.scheduling import default_jobs, missing, run_queue
 
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
+    absent = missing(queue, args.out)
+    expected = costs.expected(args.profile, absent, costs.measured(args.profile, [], args.out))
     if args.list:
-        absent = missing(queue, args.out)
-        expected = costs.expected(args.profile, absent, costs.measured(args.profile, [], args.out))
         for experiment in absent:
             cost = expected[experiment.id]
             print(experiment.id, f"{cost.seconds:.0f} s" if cost else "cost unknown", sep="\t")
         return 0
-    print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs", flush=True)
+    seconds = sum(cost.seconds for cost in expected.values() if cost) / (args.jobs or default_jobs())
+    to_do = f"{len(absent)} to train, about {seconds:.0f} s" if absent else "none to train"
+    print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
     with _asked_to_stop() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
     print(
