@@ -147,7 +147,7 @@ def primary_claims(root: Path) -> list[str]:
         (row.claim, row.cell, row.runs, "" if row.effect != row.effect else f"{row.effect:+.3f}", row.verdict)
         for row in found[found["primary"]].itertuples()
     ]
-    return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict"), rows)
+    return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict in this cell"), rows)
 
 
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:

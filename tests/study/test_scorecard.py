@@ -39,6 +39,7 @@ def test_verdicts_are_in_the_scorecards_words_and_wait_for_all_runs() -> None:
     table = scorecard.verdicts(LEDGER, judge(LEDGER, curves)).set_index(["id", "cell"])
     assert table.loc[("no-gain-when-small", "cifar100, s"), "verdict"] == "does not hold"
     assert table.loc[("loss-rises", "cifar100, s"), ["runs", "verdict"]].tolist() == ["5 of 5", "holds"]
+    assert table.loc[("sr2-safe", "cifar100, s"), "verdict"] == "does not hold: it overfits"
     small = table.loc[("sr-more-accurate", "cifar100, s")]
     assert (small["kind"], small["direction"], small["verdict"]) == ("conceptual", "holds", "")
     assert ("lenet-no-gain", "cifar10") in table.index  # without a run: its first cell

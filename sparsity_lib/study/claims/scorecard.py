@@ -49,10 +49,13 @@ _SPREAD = ("sd", "low", "high")
 WORDS = {"supported": "holds", "inconclusive": "undecided"}
 WORDS |= dict.fromkeys(("opposite", "negligible", "contradicted"), "does not hold")
 LOSSES = {"val_loss": "raw", "val_loss_calibrated": "calibrated"}
+OVERFITTING = ("val_loss_rise", "val_loss_calibrated_rise", "onset_loss")  # quantities of a claim of none
 
 
 def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> pd.DataFrame:
     """The registered claims in the scorecard's words: holds, does not hold, undecided, not run.
+
+    A claim of no overfitting that meets overfitting has "does not hold: it overfits".
 
     **Arguments:** `ledger`, of `claims.load`; `judged`, of `judge.judge`; `every_cell`, whether cells without
     a finished run are listed too, and not only the first cell of a claim that has none.
@@ -72,6 +75,8 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
             whole = {"complete": f"{row.planned} of {row.planned}", "not run": f"0 of {row.planned}"}
             finished = row.status == "complete"
             decided = WORDS.get(row.verdict, "") if finished else "not run"
+            if decided == "does not hold" and claim.test.expected == 0 and claim.test.quantity in OVERFITTING:
+                decided += ": it overfits"
             rows.append(
                 {"id": claim.id, "claim": claim.claim, "where": claim.where, "cell": cell.title}
                 | {"kind": cell.kind, "runs": whole.get(row.status, row.status)}
