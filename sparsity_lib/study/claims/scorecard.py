@@ -75,7 +75,8 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
             whole = {"complete": f"{row.planned} of {row.planned}", "not run": f"0 of {row.planned}"}
             finished = row.status == "complete"
             decided = WORDS.get(row.verdict, "") if finished else "not run"
-            if decided == "does not hold" and claim.test.expected == 0 and claim.test.quantity in OVERFITTING:
+            overfitting = claim.test and claim.test.expected == 0 and claim.test.quantity in OVERFITTING
+            if overfitting and decided == "does not hold":
                 decided += ": it overfits"
             rows.append(
                 {"id": claim.id, "claim": claim.claim, "where": claim.where, "cell": cell.title}
