@@ -18,7 +18,6 @@ from sparsity_lib.explorer.payload import payload
 from sparsity_lib.explorer.still import Still
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.explorers import recordings_of
-from sparsity_lib.study.runs.layout import BINS
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -79,17 +78,8 @@ class MadeUp:
             maps[kind].encoding = {"scale_factor": top / 255, "add_offset": 0.0}
         means = {f"{kind}entropy": maps[f"{kind}heatmap"].mean(dims[1:]) for kind in ("", "scale_free_")}
         by_split = {measure: mean.rename(saved_epoch="epoch") for measure, mean in means.items()}
-        counts = self._random.integers(0, 50, (1, len(self._saved), BINS))
-        others = {
-            **{measure: mean.expand_dims(split=["monitor"]) for measure, mean in by_split.items()},
-            "correlation_histogram": (("center", "epoch", "bin"), counts),
-        }
-        coordinates = {
-            "epoch": self._saved,
-            "saved_epoch": self._saved,
-            "center": ["filters"],
-            "bin": np.linspace(-1, 1, BINS),
-        }
+        others = {measure: mean.expand_dims(split=["monitor"]) for measure, mean in by_split.items()}
+        coordinates = {"epoch": self._saved, "saved_epoch": self._saved}
         return xr.Dataset(maps | others, coordinates, {"channels": channels})
 
     def _walk(self, images: int, side: int) -> np.ndarray:
@@ -101,8 +91,8 @@ class MadeUp:
 def measured(page: Page, folder: Path, moves: int = 60) -> dict[str, float]:
     """Bytes of the page; milliseconds from its start to the first drawing, and to redraw after a move."""
     data = payload(*recordings_of([MadeUp("vanillaNet", 0), MadeUp("sr2Net", 0)], images=16))
-    shown = {"run": 0, "beside": 1, "layer": "conv2", "image": 3, "measure": "entropy", "epoch": 98}
-    html = to_html({"data": data, "playing": False, **shown}, Still(b"", "none"))
+    shown = {"run": 0, "compare": 1, "layer": "conv2", "image": 3, "measure": "entropy", "epoch": 98}
+    html = to_html({"data": data, "playing": False, "stretched": False, **shown}, Still(b"", "none"))
     path = folder / "explorer.html"
     path.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>-</title>{html}</html>')
     page.goto(path.as_uri())

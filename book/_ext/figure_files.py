@@ -23,7 +23,9 @@ def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     carried = _carried(source) if is_notebook else {}
     for figure in doctree.findall(nodes.figure):
         name = figure["ids"][0]
-        data = carried.get(name) if is_notebook else _beside(figure, Path(app.srcdir))
+        data = carried.get(name) if is_notebook else _next_to(figure, Path(app.srcdir))
+        if is_notebook and (data is None or ",row," in data.partition("\n")[0]):
+            figure["classes"].append("keeps-colours")  # maps, whose colours mean values in dark themes too
         files = {}
         if data is not None:
             files["Data (CSV)"] = _write(app, name, data)
@@ -48,7 +50,7 @@ def _carried(notebook: Path) -> dict[str, str]:
     return data
 
 
-def _beside(figure: nodes.figure, folder: Path) -> str | None:
+def _next_to(figure: nodes.figure, folder: Path) -> str | None:
     """The data of a figure's picture, whose path is from `folder`; None if there are none."""
     paths = ((folder / image["uri"]).with_suffix(".csv") for image in figure.findall(nodes.image))
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)

@@ -1,4 +1,4 @@
-"""`{published-explorer}`: an explorer of two published runs, the plain network and one with SparsityReg."""
+"""`{published-explorer}`, of published runs of one setting, a network each; and `{rescale-control}`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sparsity_lib.study import Run, StudyError, explore, load
+from sparsity_lib.study import Run, StudyError, explore, load, rescale_control
 from sparsity_lib.study.runs import results
 
-NETWORKS = ("vanillaNet", "sr2Net")
-# The first of these that has published files of both networks: natural images before digits.
+NETWORKS = ("vanillaNet", "sr2Net", "dropNet", "varNet")  # the first two are shown first, and must be there
+# The first of these that has published files of both: natural images before digits.
 SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("registered", {"dataset": "cifar100", "size": "s", "epochs": 100, "optimizer": "sgd"}),
     ("desktop", {"dataset": "cifar10-jpeg", "size": "s"}),
@@ -20,15 +20,14 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def chosen() -> list[Run]:
-    """One published run of each network, of one setting and seed; none where there are none."""
+    """A published run of each of NETWORKS that has one, of one setting and seed; none without both first."""
     for profile, setting in SETTINGS:
         runs = [load(path) for path in results.published_runs(profile)]
-        alike = [run for run in runs if setting.items() <= dict(run.experiment).items()]
-        for plain in (run for run in alike if run.experiment.network == NETWORKS[0]):
-            same = {"network": NETWORKS[1]}
-            for run in alike:
-                if run.experiment == plain.experiment.model_copy(update=same):
-                    return [plain, run]
+        of = {run.experiment: run for run in runs if setting.items() <= dict(run.experiment).items()}
+        for plain in (experiment for experiment in of if experiment.network == NETWORKS[0]):
+            same = [plain.model_copy(update={"network": network}) for network in NETWORKS]
+            if same[1] in of:
+                return [of[experiment] for experiment in same if experiment in of]
     return []
 
 
@@ -44,13 +43,25 @@ class PublishedExplorer(SphinxDirective):
             self.env.note_dependency(str(Path(run.path).resolve()))
         if not runs:
             return [nodes.paragraph("", "There are no published runs to explore.")]
-        explorer = explore(runs, beside=1, layer="conv3")
+        explorer = explore(runs, compare=1, layer="conv3")
         html = explorer.as_html()
         explorer.close()
         return [nodes.raw("", html, format="html")]
 
 
+class RescaleControl(SphinxDirective):
+    """Puts the rescale control of the published plain network in its place."""
+
+    def run(self) -> list[nodes.Node]:
+        try:
+            html = rescale_control().data
+        except StudyError as error:  # no such run, or a damaged file
+            raise self.error(str(error)) from None
+        return [nodes.raw("", html, format="html")]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Make the directive known."""
+    """Make the directives known."""
     app.add_directive("published-explorer", PublishedExplorer)
+    app.add_directive("rescale-control", RescaleControl)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,61 +1,26 @@
-/** Validation loss, the layer's mean entropy, and its filters' correlations, with the epoch shown marked. */
+/** Validation loss and the layer's mean entropy over epochs, with the epoch shown marked. */
 
+import { BOTTOM, drawing, extent, horizontals, LEFT, RIGHT, scaled, ticks, TOP, WIDTH } from "./charts.js";
 import { change } from "./data.js";
-import { html, KINDS, signed, svg, swatch } from "./dom.js";
-
-const [WIDTH, HEIGHT] = [240, 132];
-const [LEFT, RIGHT, TOP, BOTTOM] = [34, 234, 8, 108];
-
-function extent(values) {
-  const known = values.filter((value) => value !== null);
-  return known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
-}
-
-/** Round numbers between low and high, at most `most` + 2, with equally many decimals: {value, text}. */
-function ticks([low, high], smallest, most) {
-  const rough = Math.max((high - low) / most, smallest);
-  const power = Math.floor(Math.log10(rough));
-  const step = 10 ** power * [1, 2, 5, 10].find((factor) => 10 ** power * factor >= rough);
-  const first = Math.ceil(low / step);
-  const count = Math.floor(high / step) - first + 1;
-  const decimals = Math.max(0, -Math.floor(Math.log10(step)));
-  return Array.from({ length: count }, (_, i) => {
-    const value = (first + i) * step;
-    return { value, text: signed(value.toFixed(decimals)) };
-  });
-}
-
-function scaled([low, high], from, to) {
-  const span = high - low || 1;
-  return (value) => from + ((value - low) / span) * (to - from);
-}
+import { html, KINDS, signed, svg } from "./dom.js";
 
 /** What a line shows, in words. */
 function described(values, epochs) {
   const known = values.flatMap((value, i) => (value === null ? [] : [{ value, epoch: epochs[i] }]));
   if (!known.length) return "no values";
-  const told = ({ value, epoch }) => `${value.toFixed(2)} at epoch ${signed(epoch)}`;
+  const at = ({ value, epoch }) => `${value.toFixed(2)} at epoch ${signed(epoch)}`;
   const lowest = known.reduce((best, one) => (one.value < best.value ? one : best));
-  return `from ${told(known[0])} to ${told(known.at(-1))}; lowest ${told(lowest)}`;
+  return `from ${at(known[0])} to ${at(known.at(-1))}; lowest ${at(lowest)}`;
 }
 
-/** Grid and labels; `unit` goes before the first label of the horizontal axis. */
-function axes(x, y, limits, unit) {
-  const horizontal = ticks(limits.y, 0.01, 4).map(({ value, text }) =>
-    svg(
-      "g",
-      {},
-      svg("line", { x1: LEFT, x2: RIGHT, y1: y(value), y2: y(value), class: "grid" }),
-      svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, text),
-    ),
-  );
-  const across = ticks(limits.x, unit ? 1 : 0.5, 5);
-  const vertical = across.map(({ value, text }, i) => {
+/** Grid and labels. */
+function axes(x, y, limits) {
+  const across = ticks(limits.x, 1, 5);
+  const labels = across.map(({ value, text }, i) => {
     const anchor = i === across.length - 1 && x(value) > RIGHT - 12 ? "end" : "middle";
-    const label = i || !unit ? text : `${unit} ${text}`;
-    return svg("text", { x: x(value), y: BOTTOM + 17, "text-anchor": anchor }, label);
+    return svg("text", { x: x(value), y: BOTTOM + 18, "text-anchor": anchor }, ...(i ? [] : [svg("tspan", {}, "epoch ")]), text);
   });
-  return [...horizontal, ...vertical];
+  return [...horizontals(y, ticks(limits.y, 0.01, 3)), ...labels];
 }
 
 /** A path through points, broken where a value is null. */
@@ -67,25 +32,6 @@ function pathOf(values, epochs, x, y) {
     return step;
   });
   return steps.join("");
-}
-
-/** A drawing with a caption: a name, and each network's value. */
-function drawing(kind) {
-  const name = html("span");
-  const values = KINDS.map((one) => html("strong", { class: one }));
-  const beside = KINDS.map((one, i) => html("span", { class: "value-of" }, swatch(one), values[i]));
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  const caption = html("figcaption", {}, name, html("span", {}, ...beside));
-  const element = html("figure", { class: `curve ${kind}` }, caption, picture);
-  const say = (title, texts, description) => {
-    name.textContent = title;
-    values.forEach((value, i) => {
-      value.textContent = texts[i] ?? "";
-      beside[i].hidden = texts[i] === undefined;
-    });
-    picture.setAttribute("aria-label", description);
-  };
-  return { element, picture, say };
 }
 
 /** A mark for the moment of overfitting: a line from top to bottom with a foot. */
@@ -118,7 +64,7 @@ function overEpochs(kind, ask) {
     const paths = lines.map(({ values, epochs }, i) =>
       svg("path", { d: pathOf(values, epochs, x, y), class: `line ${KINDS[i]}` }),
     );
-    picture.replaceChildren(...axes(x, y, limits, "epoch"), ...moments, ...paths.reverse(), now, ...dots);
+    picture.replaceChildren(...axes(x, y, limits), ...moments, ...paths.reverse(), now, ...dots);
   };
   const update = ({ lines, limits, title }) => {
     const key = [...lines.map(({ values }) => values), limits.y[0], limits.y[1]];
@@ -127,11 +73,11 @@ function overEpochs(kind, ask) {
     const here = lines.map(({ values, at }) => values[at]);
     const unit = (i) => (i === here.length - 1 ? " nats" : "");
     const texts = here.map((value, i) => (value === null ? "" : value.toFixed(2) + unit(i)));
-    const told = lines.map(({ label, values, epochs, onset }) => {
+    const inWords = lines.map(({ label, values, epochs, onset }) => {
       const moment = onset === null ? "" : `; moment of overfitting at epoch ${onset}`;
       return `${label}: ${described(values, epochs)}${moment}`;
     });
-    say(title, texts, `${title} over epochs. ${told.join(". ")}`);
+    say(title, texts, `${title} over epochs. ${inWords.join(". ")}`);
     const place = x(lines[0].epochs[lines[0].at]);
     now.setAttribute("x1", place);
     now.setAttribute("x2", place);
@@ -142,36 +88,6 @@ function overEpochs(kind, ask) {
       dot.setAttribute("cx", x(lines[i].epochs[lines[i].at]));
       dot.setAttribute("cy", y(here[i]));
     });
-  };
-  return { element, update };
-}
-
-/** How often which correlation occurs among the pairs of the layer's filters, after the epoch shown. */
-function histogram(decoded) {
-  const { element, picture, say } = drawing("correlation");
-  const update = (panes, name) => {
-    const having = panes.map(({ layer }) => layer?.correlation ?? null);
-    element.classList.toggle("empty", !having.some(Boolean));
-    if (!having.some(Boolean)) return;
-    const top = Math.max(...having.map((one) => one?.top ?? 0));
-    const limits = { x: [-1, 1], y: [0, top] };
-    const x = scaled(limits.x, LEFT, RIGHT);
-    const y = scaled(limits.y, BOTTOM, TOP);
-    const paths = having.map((one, i) => {
-      if (!one) return "";
-      const shares = decoded.get(one).subarray(panes[i].step * one.bins, (panes[i].step + 1) * one.bins);
-      const edge = (bin) => x(-1 + (2 * bin) / one.bins).toFixed(1);
-      const height = (share) => y((share / 65535) * one.top).toFixed(1);
-      const steps = Array.from(shares, (share, bin) => `L${edge(bin)} ${height(share)}H${edge(bin + 1)}`);
-      return svg("path", { d: `M${LEFT} ${BOTTOM}${steps.join("")}V${BOTTOM}`, class: `area ${KINDS[i]}` });
-    });
-    picture.replaceChildren(...axes(x, y, limits, ""), ...paths);
-    const means = having.map((one, i) => one && one.mean[panes[i].step]);
-    const texts = means.map((mean) => (mean === null ? "" : `|c| ${mean.toFixed(2)}`));
-    const told = panes.map(({ run }, i) =>
-      means[i] === null ? "" : `${run.label}: mean |c| ${means[i].toFixed(2)}. `,
-    );
-    say(`Correlation of filters`, texts, `Histogram of correlations of ${name}'s filters. ${told.join("")}`);
   };
   return { element, update };
 }
@@ -190,33 +106,32 @@ function momentsKey() {
       entry.hidden = !panes[i];
       if (!panes[i]) return;
       const { onset, judged, label } = panes[i].run;
-      const told = onset !== null ? `epoch ${onset}` : judged ? "none" : "not known";
-      texts[i].textContent = `${told} (${label})`;
+      const moment = onset !== null ? `epoch ${onset}` : judged ? "none" : "not known";
+      texts[i].textContent = `${moment} (${label})`;
     });
   };
   return { element, update };
 }
 
-/** The three drawings; those over epochs are hidden where there are none, and all where none has anything. */
-export function curves({ model, data, decoded }) {
+/** The charts; those over epochs are hidden where there is one epoch, and all where there are no channels either. */
+export function curves({ model, data, channels }) {
   const x = extent(data.runs.flatMap((run) => run.epochs));
   const ask = (share) => change(model, { epoch: x[0] + share * (x[1] - x[0]), playing: false });
   const loss = overEpochs("loss", ask);
   const entropy = overEpochs("entropy", ask);
-  const correlation = histogram(decoded);
   // Limits are those of all runs, so that another network is drawn on the same axes.
   const lossLimits = { x, y: extent(data.runs.flatMap((run) => run.loss)) };
-  const entropyLimits = (name, measure) => {
+  const entropyLimits = (name, measure, stretched) => {
     const same = data.runs.flatMap((run) => run.layers.filter((layer) => layer.name === name));
-    return { x, y: extent(same.flatMap((layer) => layer.means[measure])) };
+    const most = Math.max(...same.map(({ channels }) => Math.log(channels)));
+    return { x, y: stretched ? extent(same.flatMap((layer) => layer.means[measure])) : [0, most] };
   };
   const moments = momentsKey();
-  const drawings = [loss, entropy, correlation, moments].map(({ element }) => element);
+  const drawings = [loss, entropy, channels, moments].map(({ element }) => element);
   const element = html("div", { class: "curves" }, ...drawings);
-  const update = ({ panes, layer, measure }) => {
-    correlation.update(panes, layer.name);
+  const update = ({ panes, layer, measure, stretched }) => {
     const epochs = panes[0].run.epochs;
-    element.hidden = epochs.length < 2 && !panes.some((pane) => pane.layer?.correlation);
+    element.hidden = epochs.length < 2 && !panes.some((pane) => pane.layer?.activations);
     [loss, entropy, moments].forEach((one) => (one.element.hidden = epochs.length < 2));
     if (epochs.length < 2) return;
     moments.update(panes);
@@ -228,7 +143,7 @@ export function curves({ model, data, decoded }) {
     });
     entropy.update({
       lines: panes.filter((pane) => pane.layer).map((pane) => line(pane, pane.layer.means[measure])),
-      limits: entropyLimits(layer.name, measure),
+      limits: entropyLimits(layer.name, measure, stretched),
       title: `${data.measures[measure]}, ${layer.name}`,
     });
   };

@@ -9,7 +9,7 @@ export function bytesOf(text) {
 }
 
 /** Base64 of gzipped bytes -> Uint8Array. */
-async function unpacked(text) {
+export async function unpacked(text) {
   const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -22,18 +22,25 @@ function summed(bytes, perEpoch) {
 
 /**
  * All bytes of the data, in a Map whose keys are objects of `data`: each of a layer's `maps` and each set of
- * images to Uint8Array, each of a layer's `correlation` to Uint16Array (epoch, bin).
+ * images to Uint8Array, each of a layer's `activations` to {levels: Int8Array (epoch, image, y, x, channel),
+ * largest: Uint16Array (epoch, image, y, x)}.
  */
 export async function decode(data) {
   const found = data.images.map(async (set) => [set, await unpacked(set.pixels)]);
   for (const run of data.runs) {
-    for (const { height, width, maps, correlation } of run.layers) {
+    for (const { height, width, maps, activations } of run.layers) {
       const perEpoch = data.images[run.images].captions.length * height * width;
       for (const map of Object.values(maps)) {
         found.push(unpacked(map.bytes).then((bytes) => [map, summed(bytes, perEpoch)]));
       }
-      if (correlation) {
-        found.push(unpacked(correlation.shares).then(({ buffer }) => [correlation, new Uint16Array(buffer)]));
+      if (activations) {
+        const parts = Promise.all([activations.levels, activations.largest].map(unpacked));
+        found.push(
+          parts.then(([levels, largest]) => [
+            activations,
+            { levels: new Int8Array(levels.buffer), largest: new Uint16Array(largest.buffer) },
+          ]),
+        );
       }
     }
   }
@@ -52,24 +59,29 @@ function pane(data, index, wished, name) {
 
 /**
  * What the model asks for, as far as it exists: another run may lack the layer or the epoch, and a model's
- * values arrive one by one. `panes` are the network, and the one beside it, whose `layer` may be undefined;
- * `scale` is the two ends of their maps' colours, in nats.
+ * values arrive one by one. `panes` are the network, and the one compared with it, whose `layer` may be undefined;
+ * `scale` is the two ends of their maps' colours, in nats: 0 and ln D, or the layer's own if they are stretched.
  */
 export function shown(model) {
   const data = model.get("data");
-  const [index, beside] = [model.get("run"), model.get("beside")];
+  const [index, compare, stretched] = ["run", "compare", "stretched"].map((name) => model.get(name));
   const { layers } = data.runs[index];
   const layer = layers.find(({ name }) => name === model.get("layer")) ?? layers[0];
   const first = pane(data, index, model.get("epoch"), layer.name);
   const panes = [first];
-  // Maps of different images say nothing side by side.
-  if (beside !== null && data.runs[beside].images === data.runs[index].images) {
-    panes.push(pane(data, beside, first.epoch, layer.name));
+  // Maps of different images cannot be compared.
+  if (compare !== null && data.runs[compare].images === data.runs[index].images) {
+    panes.push(pane(data, compare, first.epoch, layer.name));
   }
   const image = Math.min(model.get("image"), first.images.captions.length - 1);
   const measure = data.measures[model.get("measure")] ? model.get("measure") : Object.keys(data.measures)[0];
-  const scale = together(panes.map((one) => one.layer?.scales[measure] ?? layer.scales[measure]));
-  return { ...first, layer, panes, image, measure, scale, playing: model.get("playing") };
+  const scale = together(panes.map((one) => scaleOf(one.layer ?? layer, measure, stretched)));
+  return { ...first, layer, panes, image, measure, stretched, scale, playing: model.get("playing") };
+}
+
+/** The ends of a layer's colours in nats: 0 and ln D, or closer to its values. */
+export function scaleOf(layer, measure, stretched) {
+  return stretched ? layer.scales[measure] : [0, Math.log(layer.channels) || 0.01];
 }
 
 /** One scale for several: layers of the same name may have other numbers of channels. */
@@ -82,7 +94,7 @@ export function change(model, wish) {
   const set = (values) => Object.entries(values).forEach(([name, value]) => model.set(name, value));
   set(wish);
   const { panes, layer, image, epoch, measure } = shown(model);
-  set({ beside: panes[1]?.index ?? null, layer: layer.name, image, epoch, measure });
+  set({ compare: panes[1]?.index ?? null, layer: layer.name, image, epoch, measure });
   model.save_changes();
 }
 
@@ -98,4 +110,22 @@ export function mapOf(decoded, { images, step }, { image, measure }, layer) {
 /** The mean of some bytes, in their unit. */
 export function meanOf(bytes) {
   return bytes.reduce((sum, byte) => sum + byte, 0) / bytes.length;
+}
+
+/**
+ * A pane's activations at a position {y, x} of a layer's map: {vectors, at, epoch}, one vector for each epoch of
+ * which they are kept, and the place of the one nearest to the epoch shown; null where there are none.
+ */
+export function vectorsOf(decoded, { run, layer, epoch }, { image }, { y, x }) {
+  if (!layer.activations || image >= layer.activations.images) return null;
+  const { activations, channels, height, width } = layer;
+  const { levels, largest } = decoded.get(activations);
+  const vectors = run.detailed.map((_, step) => {
+    const place = ((step * activations.images + image) * height + y) * width + x;
+    const unit = ((largest[place] / 65535) * activations.top) / activations.steps;
+    return Array.from(levels.subarray(place * channels, (place + 1) * channels), (level) => level * unit);
+  });
+  const distances = run.detailed.map((one) => Math.abs(one - epoch));
+  const at = distances.indexOf(Math.min(...distances));
+  return { vectors, at, epoch: run.detailed[at] };
 }

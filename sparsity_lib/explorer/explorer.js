@@ -2,10 +2,11 @@
  * The explorer's module: `initialize` gives a model its clock, `render` draws it and follows it.
  *
  * A model is anywidget's, or the small one of a page without a kernel: {get, set, on, off, save_changes} over
- * `data` (see payload.py) and run, beside, layer, image, measure, epoch and playing. `data` may change: a
- * training that is watched goes on.
+ * `data` (see payload.py) and run, compare, layer, image, measure, stretched, epoch and playing. `data` may
+ * change: a training that is watched goes on.
  */
 
+import { channelChart } from "./channels.js";
 import { epochChoice, follow, imageChoice, layerChoice, measureChoice, play, runChoice } from "./choices.js";
 import { curves } from "./curves.js";
 import { decode, shown } from "./data.js";
@@ -14,7 +15,7 @@ import { colourTable } from "./paint.js";
 import { pictures } from "./pictures.js";
 import { STYLE } from "./style.js";
 
-const STATE = ["run", "beside", "layer", "image", "measure", "epoch", "playing"];
+const STATE = ["run", "compare", "layer", "image", "measure", "stretched", "epoch", "playing"];
 const PARTS = [runChoice, imageChoice, layerChoice, measureChoice, epochChoice, pictures, curves];
 
 function initialize({ model }) {
@@ -29,7 +30,8 @@ async function assembled(model) {
     const element = html("div", { class: "waiting", role: "status" }, data.waiting);
     return { elements: [element], draw: () => {} };
   }
-  const tools = { model, data, decoded: await decode(data), colours: colourTable(data) };
+  const decoded = await decode(data);
+  const tools = { model, data, decoded, colours: colourTable(data), channels: channelChart({ decoded }) };
   const parts = PARTS.map((part) => part(tools));
   const draw = () => {
     if (model.get("data") !== data) return; // newer data are being unpacked, for parts of their own

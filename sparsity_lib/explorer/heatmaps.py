@@ -11,28 +11,30 @@ class HeatmapExplorer(Explorer):
     """Entropy maps of recordings, with the curves of validation loss and mean entropy under them.
 
     ```python
-    sl.HeatmapExplorer([first, second], beside=1)  # each a sl.Recording
+    sl.HeatmapExplorer([first, second], compare=1)  # each a sl.Recording
     ```
 
     What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
 
-    - `run`: the recording's place in `recordings`; `beside`: that of the one shown beside it, or None
+    - `run`: the recording's place in `recordings`; `compare`: that of the one compared with it, or None
     - `layer`: one of the network's layers, by name
     - `image`: the image's place among the recording's images
     - `measure`: `"entropy"`, or `"scale_free_entropy"` of the vectors at unit variance
+    - `stretched`: whether colours end at the layer's extreme values; else they go from 0 to ln D
     - `epoch`: one with maps; -1 is before training
     - `playing`: whether the epochs are stepped through
 
     With another recording, what it lacks becomes its first layer, its last image, its nearest epoch; one of
     other images cannot be shown with it. Maps of a layer have one colour scale in all recordings in which it
-    has as many channels, for all images and epochs. The receptive field of a position is outlined there if
+    has as many channels, for all images and epochs. The channels at a position are drawn where
+    `Recording.add` was given them. The receptive field of a position is outlined there if
     `Recording.fields` is given; the moment of overfitting is marked on the curves if `Recording.onset` is.
 
     Args:
         recordings: a `Recording` or several; those with the same images share them on the page.
         setting: a line about what the recordings have in common, shown next to their labels.
-        run, beside, layer, image, measure, epoch: what is shown first; by default the first recording alone,
-            its first layer and its last epoch with maps.
+        run, compare, layer, image, measure, stretched, epoch: what is shown first; by default the first
+            recording alone, its first layer and its last epoch with maps.
         images: deprecated, for runs of the study alone: how many of their images.
 
     Raises:
@@ -47,10 +49,11 @@ class HeatmapExplorer(Explorer):
         *,
         setting: str = "",
         run: int = 0,
-        beside: int | None = None,
+        compare: int | None = None,
         layer: str | None = None,
         image: int = 0,
         measure: str = "entropy",
+        stretched: bool = False,
         epoch: int | None = None,
         images: int = 8,
     ) -> None:
@@ -69,10 +72,11 @@ class HeatmapExplorer(Explorer):
             given,
             setting,
             run=run,
-            beside=beside,
+            compare=compare,
             layer=layer,
             image=image,
             measure=measure,
+            stretched=stretched,
             epoch=epoch,
         )
 

@@ -14,7 +14,7 @@ const model = {
   off: (event, listener) => events.removeEventListener(event, listener),
   save_changes() {},
 };
-// From a Blob: a page opened as a file may not import from the file beside it.
+// From a Blob: a page opened as a file may not import another file.
 const url = URL.createObjectURL(new Blob([module], { type: "text/javascript" }));
 const { default: explorer } = await import(url);
 URL.revokeObjectURL(url);

@@ -5,13 +5,15 @@ import html
 import json
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sparsity_lib.explorer.still import Still
 
 FOLDER = Path(__file__).parent
-FILES = ("style.js", "dom.js", "data.js", "paint.js", "choices.js", "pictures.js", "curves.js", "explorer.js")
+FILES = ("style.js", "dom.js", "data.js", "paint.js", "charts.js")
+EXPLORER = ("choices.js", "channels.js", "pictures.js", "curves.js", "explorer.js")
 
 SENTENCE = (
     "A still picture. Where scripts run, this is an explorer of every network, layer, image and saved epoch, "
@@ -25,23 +27,24 @@ _STYLE = """\
 .sparsity-explorer img { max-width: 100%; }"""
 
 
-def module() -> str:
-    """The explorer's ES module: this folder's files as one, since a Blob cannot import a second file.
+def module(own: Sequence[str] = EXPLORER) -> str:
+    """An ES module of FILES and `own` as one, since a Blob cannot import a second file.
 
     It exports its default alone: anywidget would take a `render` of that name for all there is.
     """
-    source = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in FILES)
+    source = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in (*FILES, *own))
     source = re.sub(r'^import .* from "\./\w+\.js";\n', "", source, flags=re.MULTILINE)
     return re.sub(r"^export (?!default)", "", source, flags=re.MULTILINE)
 
 
-def page(state: dict[str, Any], still: Still) -> str:
+def page(state: dict[str, Any], still: Still, sentence: str = SENTENCE, own: Sequence[str] = EXPLORER) -> str:
     """The HTML of an explorer: `state` is what its module's model holds, `still` is seen without scripts.
 
-    Equal arguments give equal text; the element's id is a hash of state and module.
+    `sentence` says what there is with scripts, and `own` are the files of its module. Equal arguments
+    give equal text; the element's id is a hash of state and module.
     """
     # "<" would let a label close the script
-    data = json.dumps({"state": state, "module": module()}, sort_keys=True, allow_nan=False).replace(
+    data = json.dumps({"state": state, "module": module(own)}, sort_keys=True, allow_nan=False).replace(
         "<", "\\u003c"
     )
     name = f"explorer-{hashlib.sha256(data.encode()).hexdigest()[:16]}"
@@ -54,7 +57,7 @@ def page(state: dict[str, Any], still: Still) -> str:
 <div class="sparsity-explorer" id="{name}">
 <figure>
 <img alt="{html.escape(still.described)}" src="data:image/png;base64,{picture}">
-<figcaption>{SENTENCE}</figcaption>
+<figcaption>{sentence}</figcaption>
 </figure>
 <script type="application/json">{data}</script>
 <script type="module">

@@ -33,6 +33,15 @@ export function paintMap(canvas, { bytes, nats }, { width, height }, scale, colo
   });
 }
 
+const BAR = 128; // pixels
+
+/** The entropy of a layer's one position as a bar, as long as the value is far up the scale. */
+export function paintBar(canvas, { bytes, nats }, _, scale, colours) {
+  const share = shareOf(nats(bytes[0]), scale);
+  const colour = colours[Math.floor(255 * share + 0.5)];
+  put(canvas, BAR, 1, (pixels) => new Uint32Array(pixels.buffer).fill(colour, 0, Math.max(1, Math.round(BAR * share))));
+}
+
 /** An input image of one channel (grey) or three. */
 export function paintImage(canvas, bytes, image, { height, width, channels }) {
   const start = image * height * width * channels;

@@ -1,7 +1,7 @@
 """Contents of an explorer, as JSON: curves, and maps at their native size, packed.
 
-Maps are bytes, `low + step * byte` nats, as differences from epoch to epoch, gzipped, in base64; images are
-bytes and histograms 16-bit words, gzipped, in base64. Equal runs give equal text.
+Maps are bytes, `low + step * byte` nats, as differences from epoch to epoch, gzipped, in base64; so are the
+bytes of images and of activations. Equal runs give equal text.
 """
 
 import base64
@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 
 from sparsity_lib._viridis import VIRIDIS
-from sparsity_lib.explorer.recording import MEASURES, Correlation, RecordedLayer, Recording
+from sparsity_lib.explorer.recording import MEASURES, RecordedLayer, Recording
 
 TITLES = {"entropy": "Entropy", "scale_free_entropy": "Scale-free entropy"}
 ENDS = (1, 99)  # percentiles of a layer's values at which its colours end: one outlier must not take them all
 NARROWEST = 0.05  # colours, of ln D
 LEVELS = 48  # of scale-free maps: theirs vary in every bit, and a page is to be small
+STEPS = 15  # of an activation, from 0 to the largest of its vector
 
 
 def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict[str, Any]:
     """The networks as the explorer's module reads them.
 
     They are `{runs, images, measures, setting, colours, waiting}`. `images` holds each set of images once,
-    `runs[i]["images"]` names the run's. Layers of the same name and number of channels D share one
-    colour scale in nats, by measure. `waiting` is shown as long as there are no runs.
+    `runs[i]["images"]` names the run's. Layers of the same name and number of channels D share the ends
+    of stretched colours in nats, by measure. `waiting` is shown as long as there are no runs.
     """
     measures = [m for m in MEASURES if all(m in layer.maps for one in shown for layer in one.layers.values())]
     scales = _scales(shown, measures)
@@ -42,6 +43,7 @@ def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict
                 "images": images.index(pictures),
                 "epochs": one.epochs,
                 "saved": one.saved,
+                "detailed": one.detailed,
                 "loss": _curve(one.loss),
                 "onset": one.onset,
                 "judged": one.judged,
@@ -56,13 +58,13 @@ def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict
         "images": images,
         "measures": {measure: TITLES[measure] for measure in measures},
         "setting": setting,
-        "colours": _base64(VIRIDIS),
+        "colours": base64_of(VIRIDIS),
         "waiting": waiting,
     }
 
 
 def _scales(shown: Sequence[Recording], measures: Sequence[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """The colour scale's two ends in nats, by layer and measure; the upper one of entropy is ln D."""
+    """The two ends of stretched colours in nats, by layer and measure; the upper one of entropy is ln D."""
     together = defaultdict(list)
     for one in shown:
         for name, layer in one.layers.items():
@@ -93,7 +95,7 @@ def _layer(
         "scales": scales,
         "maps": {measure: _maps(layer, measure) for measure in scales},
         "means": {measure: _curve(layer.means[measure]) for measure in scales},
-        "correlation": _correlation(layer.correlation),
+        "activations": _activations(layer.activations),
         "seen": seen,
     }
 
@@ -106,7 +108,7 @@ def _maps(layer: RecordedLayer, measure: str) -> dict[str, Any]:
         low, step = float(maps.min()), float(maps.max() - maps.min()) / (LEVELS - 1) or 1.0
     levels = ((maps - low) / step).round().clip(0, 255).astype(np.uint8)
     differences = np.diff(levels, axis=0, prepend=np.zeros_like(levels[:1]))  # modulo 256
-    return {"low": low, "step": step, "bytes": _packed(differences)}
+    return {"low": low, "step": step, "bytes": packed(differences)}
 
 
 def _seen(one: Recording, name: str) -> dict[str, Any] | None:
@@ -123,23 +125,27 @@ def _seen(one: Recording, name: str) -> dict[str, Any] | None:
     }
 
 
-def _correlation(correlation: Correlation | None) -> dict[str, Any] | None:
-    if correlation is None:
+def _activations(activations: np.ndarray | None) -> dict[str, Any] | None:
+    """A signed byte for each activation, `largest / steps * byte`, and a word for each vector's `largest`."""
+    if activations is None or not activations.size:
         return None
-    top = float(correlation.shares.max()) or 1.0
-    words = np.rint(correlation.shares * (65535 / top)).astype("<u2")
+    vectors = np.moveaxis(activations, 2, -1)  # (epoch, image, y, x, channel)
+    largest = np.abs(vectors).max(-1)
+    top = float(largest.max()) or 1.0
+    shares = np.divide(vectors, largest[..., None], out=np.zeros_like(vectors), where=largest[..., None] > 0)
     return {
-        "bins": correlation.shares.shape[1],
-        "top": round(top, 6),
-        "mean": _curve(correlation.mean),
-        "shares": _packed(words),
+        "images": activations.shape[1],
+        "top": float(f"{top:.6g}"),
+        "steps": STEPS,
+        "levels": packed(np.rint(STEPS * shares).astype(np.int8)),
+        "largest": packed(np.rint(largest * (65535 / top)).astype("<u2")),
     }
 
 
 def _images(one: Recording) -> dict[str, Any]:
     _, height, width, channels = one.images.shape
     size = {"height": height, "width": width, "channels": channels}
-    return {"captions": list(one.captions), "pixels": _packed(one.images), **size}
+    return {"captions": list(one.captions), "pixels": packed(one.images), **size}
 
 
 def _curve(values: np.ndarray) -> list[float | None]:
@@ -147,9 +153,11 @@ def _curve(values: np.ndarray) -> list[float | None]:
     return [round(value, 4) if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _packed(values: np.ndarray) -> str:
-    return _base64(np.frombuffer(gzip.compress(values.tobytes(), mtime=0), np.uint8))
+def packed(values: np.ndarray) -> str:
+    """The values' bytes, gzipped, in base64."""
+    return base64_of(np.frombuffer(gzip.compress(values.tobytes(), mtime=0), np.uint8))
 
 
-def _base64(values: np.ndarray) -> str:
+def base64_of(values: np.ndarray) -> str:
+    """The values' bytes in base64."""
     return base64.b64encode(values.tobytes()).decode("ascii")

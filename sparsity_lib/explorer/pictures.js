@@ -1,8 +1,8 @@
-/** The input image beside the layer's entropy maps, with the colour scale and a reading of one position. */
+/** The input image and the layer's entropy maps, with the colour scale and a reading of one position. */
 
 import { mapOf, meanOf } from "./data.js";
 import { epochName, html, KINDS, swatch } from "./dom.js";
-import { paintImage, paintMap, paintScale, shareOf } from "./paint.js";
+import { paintBar, paintImage, paintMap, paintScale, shareOf } from "./paint.js";
 
 /** A canvas with room for marks on it. */
 function framed(attributes, ...kinds) {
@@ -42,6 +42,11 @@ function spotOf({ y, x }, { height, width }) {
   return { y: middle(y, height), x: middle(x, width) };
 }
 
+/** Whether the layer has one position, which is drawn as a bar. */
+function isSingle({ height, width }) {
+  return height * width === 1;
+}
+
 /** The position itself, as `outline` takes it. */
 function spansOf({ y, x }, { height, width }) {
   return [
@@ -55,17 +60,18 @@ function seenAt({ y, x }, { image, input }) {
   return [image, input].map(([rows, columns]) => [rows[y], columns[x]]);
 }
 
-// What the colours mean, given the networks' numbers of channels and how far off a value may be.
-const MEANING = {
-  entropy: ([channels, other]) =>
-    other === undefined
-      ? "Low is sparse: 0 would be one channel alone, ln D all D channels alike."
-      : `All channels alike would be ln ${channels} = ${Math.log(channels).toFixed(2)} in the first network, ` +
-        `ln ${other} = ${Math.log(other).toFixed(2)} in the second.`,
-  scale_free_entropy: (_, error) =>
-    "Of the same vectors at unit variance: what is left when scale is taken away" +
-    (error < 0.005 ? "." : `; to ±${error.toFixed(2)} nats.`),
-};
+/** A number of channels, in words. */
+function channelsOf(nats) {
+  return Math.exp(nats).toFixed(nats < 2 ? 1 : 0);
+}
+
+/** What the two ends of the colours mean; `error` is how far off a value may be, in nats. */
+function meaningOf({ scale: [low, high], measure, stretched }, error) {
+  const of = measure === "entropy" ? "" : "Vectors at unit variance, where scale is taken away. ";
+  const dark = stretched ? `at most ${low.toFixed(2)} nats, ${channelsOf(low)} channels` : "0 nats, one channel alone";
+  const bright = stretched ? `at least ${high.toFixed(2)} nats, ${channelsOf(high)} channels` : "ln D, all D channels alike";
+  return `${of}Dark is ${dark}; bright is ${bright}.${error < 0.005 ? "" : ` Values are to ±${error.toFixed(2)} nats.`}`;
+}
 
 /** The colour scale, labelled in nats, with a pointer to each pane's value on it. */
 function scaleBar(colours) {
@@ -76,12 +82,13 @@ function scaleBar(colours) {
   const element = html("div", { class: "scale" }, html("div", { class: "bar" }, bar, ...pointers));
   element.append(html("div", { class: "labels" }, ...labels), meaning);
   paintScale(bar, colours);
-  const update = ({ scale: [low, high], measure, layer, panes }, values) => {
-    const most = [...new Set(panes.flatMap((pane) => (pane.layer ? [pane.layer.channels] : [])))];
-    const top = measure !== "entropy" ? "≥ " : most.length === 1 ? `ln ${most[0]} = ` : "";
-    const texts = [`≤ ${low.toFixed(2)}`, ((low + high) / 2).toFixed(2), `${top}${high.toFixed(2)} nats`];
-    labels.forEach((label, i) => say(label, texts[i]));
-    say(meaning, MEANING[measure](most, layer.maps[measure].step / 2));
+  const update = (now, values) => {
+    const { scale: [low, high], measure, layer, panes, stretched } = now;
+    const most = Math.max(...panes.map((pane) => (pane.layer ?? layer).channels));
+    const top = stretched && measure !== "entropy" ? "≥ " : `ln ${most} = `;
+    const [left, middle] = [stretched ? `≤ ${low.toFixed(2)}` : "0", ((low + high) / 2).toFixed(2)];
+    labels.forEach((label, i) => say(label, [left, middle, `${top}${high.toFixed(2)} nats`][i]));
+    say(meaning, meaningOf(now, measure === "entropy" ? 0 : layer.maps[measure].step / 2));
     pointers.forEach((pointer, i) => {
       pointer.hidden = values[i] === undefined;
       if (!pointer.hidden) pointer.style.left = `${100 * shareOf(values[i], [low, high])}%`;
@@ -135,7 +142,7 @@ function readingPart() {
     const { y, x } = spot ? positionAt(spot, layer) : {};
     const place = `Row ${y + 1} of ${layer.height}, column ${x + 1} of ${layer.width}`;
     element.setAttribute("aria-live", playing || (spot && !kept) ? "off" : "polite");
-    say(where, spot ? `${place}${kept ? ", kept" : ""}` : "Mean over the map");
+    say(where, spot ? `${place}${kept ? ", kept" : ""}` : isSingle(layer) ? "The one position" : "Mean over the map");
     lines.forEach((line, i) => {
       line.element.hidden = values[i] === undefined;
       if (line.element.hidden) return;
@@ -164,7 +171,8 @@ function mapPane(kind, { data, decoded, colours }, pointing) {
     lacking.textContent = layer ? "" : `This network has no layer ${now.layer.name}.`;
     if (!layer) return;
     values = mapOf(decoded, pane, now, layer);
-    paintMap(map.canvas, values, layer, now.scale, colours);
+    map.element.classList.toggle("single", isSingle(layer));
+    (isSingle(layer) ? paintBar : paintMap)(map.canvas, values, layer, now.scale, colours);
     const keys = "arrow keys choose a position, Escape lets go";
     map.canvas.setAttribute("aria-label", `${data.measures[now.measure]} of ${layer.name}, ${run.label}; ${keys}`);
   };
@@ -188,7 +196,7 @@ function outlinesKey() {
 
 /** Image, maps, scale and reading: a part, {element, update(now)}. */
 export function pictures(tools) {
-  const { decoded, colours } = tools;
+  const { decoded, colours, channels } = tools;
   const input = framed({ role: "img" }, "field", "proximate");
   const key = outlinesKey();
   const picture = captioned("input", html("div", {}, input.element, key));
@@ -206,6 +214,7 @@ export function pictures(tools) {
     input.marks.forEach((mark, i) => outline(mark, seen[i]));
     scale.update(now, values);
     reading.update(spot, spot !== null && !pointed, layer, now, values);
+    channels.update(now, (of) => positionAt(spot ?? { y: 0.5, x: 0.5 }, of));
   };
   const pointing = (pane) => ({
     spotNow: () => (pointed ?? kept)?.spot ?? null,
@@ -221,9 +230,9 @@ export function pictures(tools) {
     },
   });
   const panes = KINDS.map((kind, i) => mapPane(kind, tools, pointing(i)));
-  const beside = html("div", { class: "beside" }, reading.element, scale.element);
+  const numbers = html("div", { class: "numbers" }, reading.element, scale.element);
   const maps = panes.map((pane) => pane.element);
-  const element = html("div", { class: "pictures" }, picture.element, ...maps, beside);
+  const element = html("div", { class: "pictures" }, picture.element, ...maps, numbers);
   const update = (next) => {
     now = next;
     const { layer, images, image } = now;

@@ -3,28 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
 from sparsity_lib.monitor import LayerStats
 
 MEASURES = {"entropy": "maps", "scale_free_entropy": "scale_free_maps"}  # by their names in LayerStats
-
-
-class Correlation(NamedTuple):
-    """Correlations of a layer's filters at the saved epochs.
-
-    **Fields:**
-
-    - `shares`: share of filter pairs by correlation from -1 to 1, `(saved_epoch, bin)`, in [0, 1].
-    - `mean`: mean |c| over filter pairs, `(saved_epoch,)`, in [0, 1].
-    """
-
-    shares: np.ndarray
-    mean: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +22,13 @@ class RecordedLayer:
     - `channels`: D.
     - `maps`: `(saved_epoch, image, y, x)` in nats; y and x have length 1 without spatial axes.
     - `means`: averages over all samples and positions, `(epoch,)` in nats.
-    - `correlation`: correlations of the layer's filters, if known.
+    - `activations`: `(detailed_epoch, image, channel, y, x)` of the first images, if known.
     """
 
     channels: int
     maps: dict[str, np.ndarray]
     means: dict[str, np.ndarray]
-    correlation: Correlation | None = None
+    activations: np.ndarray | None = None
 
 
 @dataclass(eq=False)
@@ -71,6 +57,7 @@ class Recording:
     - `layers`: maps and averages by layer.
     - `epochs`: epochs of the curves, increasing; -1 is before training.
     - `saved`: epochs that have maps.
+    - `detailed`: epochs of which the layers' activations are known, whose channels are drawn.
     - `loss`: validation loss, `(epoch,)` in nats; NaN is not drawn.
     - `onset`: moment of overfitting, an epoch marked on the curves.
     - `judged`: whether the absence of an onset is a finding, which the page then states.
@@ -85,6 +72,7 @@ class Recording:
     layers: dict[str, RecordedLayer] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
+    detailed: list[int] = field(default_factory=list)
     loss: np.ndarray = field(default_factory=lambda: np.empty(0))
     onset: int | None = None
     judged: bool = False
@@ -100,16 +88,23 @@ class Recording:
         if len(self.captions) != len(images):
             raise ValueError(f"there are {len(self.captions)} captions for {len(images)} images")
 
-    def add(self, epoch: int, stats: Mapping[str, LayerStats], loss: float = math.nan) -> None:
-        """Append an epoch: the layers' statistics, and the validation loss in nats.
+    def add(
+        self,
+        epoch: int,
+        stats: Mapping[str, LayerStats],
+        loss: float = math.nan,
+        channels: Mapping[str, Tensor | np.ndarray] | None = None,
+    ) -> None:
+        """Append an epoch: the layers' statistics, the validation loss in nats, and activations if wanted.
 
         `stats` is `ActivationMonitor.compute()`, whose first samples are the recording's images. Later epochs
         than the first may lack maps (`ActivationMonitor(model, maps=0)`): they have curves alone. Layers
-        whose outputs have one spatial axis, or more than two, are left out.
+        whose outputs have one spatial axis, or more than two, are left out. `channels` are outputs of layers
+        for the first n images, `(n, D)` or `(n, D, h, w)`, n the same each time; a page grows with them.
 
         **Raises:** `ValueError` if the epoch does not follow the last one; for a layer that is missing, or
-        whose maps are of other images or sizes or not finite; if no layer can be drawn. The recording is
-        unchanged then.
+        whose maps are of other images or sizes or not finite; if no layer can be drawn; for `channels`
+        of another shape than the maps'. The recording is unchanged then.
         """
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(f"epoch {epoch} does not follow epoch {self.epochs[-1]}, the recording's last")
@@ -125,16 +120,24 @@ class Recording:
             )
         if missing := [name for name in layers if name not in stats]:
             raise ValueError(f"there are no statistics of {', '.join(missing)} at epoch {epoch}")
+        channels = channels or {}
+        detailed = {name for name, layer in layers.items() if layer.activations is not None}
+        if channels and channels.keys() != (detailed or channels.keys() & layers.keys()):
+            raise ValueError(f"channels are of {', '.join(detailed or layers)}, not of {', '.join(channels)}")
         saved = all(stats[name].maps is not None for name in layers)
         grown = {}
         for name, layer in layers.items():
             maps = _maps(name, layer, stats[name], len(self.images)) if saved else {}
             grown[name] = _grown(layer, stats[name], maps)
+            if name in channels:
+                grown[name] = _detailed(name, grown[name], channels[name])
         self.loss = np.append(self.loss, float(loss))
         self.layers = grown
         self.epochs.append(epoch)
         if saved:
             self.saved.append(epoch)
+        if channels:
+            self.detailed.append(epoch)
 
 
 def _empty(stats: LayerStats) -> RecordedLayer:
@@ -170,6 +173,22 @@ def _grown(layer: RecordedLayer, stats: LayerStats, maps: Mapping[str, np.ndarra
     joined = {measure: np.concatenate([layer.maps[measure], more]) for measure, more in maps.items()}
     means = {measure: np.append(layer.means[measure], getattr(stats, measure)) for measure in MEASURES}
     return replace(layer, maps=layer.maps | joined, means=means)
+
+
+def _detailed(name: str, layer: RecordedLayer, outputs: Tensor | np.ndarray) -> RecordedLayer:
+    """The layer with its activations of an epoch more."""
+    values = np.asarray(outputs.detach().cpu() if isinstance(outputs, Tensor) else outputs, np.float32)
+    before, (images, *size) = layer.activations, layer.maps["entropy"].shape[1:]
+    first = range(1, images + 1) if before is None else (before.shape[1],)
+    expected = (layer.channels, *size)
+    flat = expected[:1] if size == [1, 1] else expected
+    if len(values) not in first or values.shape[1:] not in (expected, flat):
+        wanted = ", ".join(map(str, expected))
+        raise ValueError(
+            f"channels of layer {name!r} are (n, {wanted}) of the first images, not {values.shape}"
+        )
+    more = values.reshape(1, len(values), *expected)
+    return replace(layer, activations=more if before is None else np.concatenate([before, more]))
 
 
 def known_fields(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, ReceptiveField]:

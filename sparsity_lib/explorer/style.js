@@ -92,6 +92,8 @@ select { width: 100%; min-width: 0; text-overflow: ellipsis; }
 .options canvas { width: 2.5rem; height: 2.5rem; margin: auto; border-radius: 0.15rem; }
 .image span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .measure label { padding: 0.2rem 0.6rem; }
+.measure .stretch { margin-left: auto; display: flex; align-items: center; gap: 0.35rem; }
+.stretch input { position: static; opacity: 1; accent-color: var(--accent); }
 .layer span { display: block; font-size: 0.8125rem; overflow-wrap: anywhere; max-width: 6rem; }
 
 .pictures { display: grid; grid-template-columns: 3fr 4fr 4fr; gap: 0.8rem 1.2rem; }
@@ -102,13 +104,14 @@ strong { font-weight: 600; }
 .frame { position: relative; border: 1px solid var(--edge); overflow: hidden; }
 .frame canvas { width: 100%; height: auto; }
 .map canvas { cursor: crosshair; }
+.single canvas { height: 1.6rem; }
 .lacking { padding: 0.5rem 0; }
 .mark { position: absolute; outline: 2px solid #fff; box-shadow: 0 0 0 3px #000; pointer-events: none; }
 .field { outline: 2px dashed #fff; outline-offset: -2px; box-shadow: inset 0 0 0 2px #000; }
 .proximate { outline-color: #ffd34d; outline-offset: -1px; box-shadow: 0 0 0 2px #000; }
-.beside { display: flex; flex-direction: column; gap: 1.6rem; }
-.beside { grid-row: span 2; padding-top: 2.9rem; }
-.compared .beside { display: grid; grid-template-columns: 1fr 1fr; grid-column: 1 / -1; padding-top: 0; }
+.numbers { display: flex; flex-direction: column; gap: 1.6rem; }
+.numbers { grid-row: span 2; padding-top: 2.9rem; }
+.compared .numbers { display: grid; grid-template-columns: 1fr 1fr; grid-column: 1 / -1; padding-top: 0; }
 .keys { display: grid; gap: 0.1rem; margin-top: 0.5rem; }
 .keys > span { display: flex; align-items: baseline; gap: 0.4rem; }
 .key { flex: none; width: 0.9rem; height: 0.7rem; }
@@ -140,7 +143,13 @@ output, .epoch span, strong, .labels { font-variant-numeric: tabular-nums; }
 button { display: inline-flex; align-items: center; gap: 0.4rem; min-width: 5.4rem; cursor: pointer; }
 button svg { width: 1rem; height: 1rem; fill: currentColor; }
 button:hover, select:hover { border-color: var(--accent); }
-input[type="range"] { flex: 1 1 10rem; min-width: 0; margin: 0; accent-color: var(--accent); }
+.epoch > div { flex: 1 1 10rem; min-width: 0; }
+input[type="range"] { display: block; width: 100%; height: 1rem; margin: 0.4rem 0 0; accent-color: var(--accent); }
+.slider-marks { position: relative; height: 1.4rem; color: var(--muted); font-size: 0.75rem; }
+.slider-marks > * { position: absolute; left: calc(0.5rem + var(--share) * (100% - 1rem)); transform: translateX(-50%); }
+.slider-marks span { top: 0.25rem; }
+.slider-marks span::before { content: ""; position: absolute; left: 50%; top: -0.15rem; height: 0.3rem; border-left: 1px solid; }
+.slider-marks i { top: -0.05rem; border: 0.3rem solid transparent; border-top: 0; border-bottom: 0.45rem solid var(--line); }
 .epoch > span { min-width: 11.5rem; }
 
 .curves { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.8rem 1rem; }
@@ -153,7 +162,7 @@ input[type="range"] { flex: 1 1 10rem; min-width: 0; margin: 0; accent-color: va
 .value-of .swatch { width: 0.9rem; margin-right: 0.2rem; }
 .value-of:has(+ [hidden]) .swatch { display: none; }
 .loss > svg, .entropy > svg { cursor: pointer; touch-action: pan-y; }
-.curve.empty { visibility: hidden; }
+.curve.empty { display: none; }
 .grid { stroke: var(--grid); }
 .now { stroke: var(--muted); stroke-dasharray: 3 3; }
 .moment line { stroke: var(--line); stroke-width: 1; }
@@ -169,12 +178,21 @@ svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
   .runs > .muted { padding-left: 0; }
   .run .legend { flex: 0 0 4.4rem; }
   fieldset { padding-left: 0; padding-top: 1.7rem; }
-  .pictures { grid-template-columns: 2fr 3fr; }
-  .pictures.compared { grid-template-columns: 1fr 1fr; }
-  .pictures.compared .input { grid-column: 1 / -1; max-width: 8rem; }
-  .compared .beside { grid-template-columns: 1fr; }
-  .beside { grid-column: 1 / -1; grid-row: auto; padding-top: 0; }
-  .curves { grid-template-columns: 100%; }
+  .explorer { padding: 0.6rem; gap: 0.5rem; }
+  .pictures { grid-template-columns: 2fr 3fr; gap: 0.4rem 0.6rem; }
+  .pictures.compared { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+  .pictures strong { font-size: 0.8125rem; line-height: 1.2; }
+  .keys { font-size: 0.75rem; line-height: 1.2; margin-top: 0.2rem; }
+  .numbers, .compared .numbers { grid-column: 1 / -1; grid-row: auto; padding-top: 0; gap: 0.6rem; }
+  .compared .numbers { grid-template-columns: 1fr; }
+  .reading { font-size: 0.8125rem; }
+  .value { font-size: 1rem; }
+  .epoch > span { flex-basis: 100%; }
+  .curves { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.4rem 0.6rem; }
+  .curve.channels { grid-column: 1 / -1; }
+  .curve:not(.channels) text { font-size: 18px; }
+  tspan { display: none; }
+  .curve.channels text { font-size: 10px; }
   .image canvas { width: 2.25rem; height: 2.25rem; }
 }
 @container (min-width: 52rem) {

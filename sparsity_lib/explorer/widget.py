@@ -1,6 +1,7 @@
 """The widget that all explorers are: what is shown, kept in step with the page, and its HTML."""
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sparsity_lib.explorer.payload import payload
 from sparsity_lib.explorer.recording import Recording
 from sparsity_lib.explorer.still import still
 
-SHOWN = ("run", "beside", "layer", "image", "measure", "epoch")
+SHOWN = ("run", "compare", "layer", "image", "measure", "stretched", "epoch")
 
 
 class NotThereError(ValueError, traitlets.TraitError):
@@ -24,10 +25,11 @@ class Explorer(anywidget.AnyWidget):
 
     What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
 
-    - `run`: the network's place; `beside`: that of the one shown beside it, or None
+    - `run`: the network's place; `compare`: that of the one compared with it, or None
     - `layer`: one of the network's layers, by name
     - `image`: the image's place among the network's images
     - `measure`: `"entropy"`, or `"scale_free_entropy"` of the vectors at unit variance
+    - `stretched`: whether colours end at the layer's extreme values; else they go from 0 to ln D
     - `epoch`: one whose maps are kept; -1 is before training
     - `playing`: whether the epochs are stepped through
 
@@ -38,10 +40,11 @@ class Explorer(anywidget.AnyWidget):
 
     data = traitlets.Dict().tag(sync=True)
     run = traitlets.Int().tag(sync=True)
-    beside = traitlets.Int(None, allow_none=True).tag(sync=True)
+    compare = traitlets.Int(None, allow_none=True).tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
     image = traitlets.Int().tag(sync=True)
     measure = traitlets.Unicode("entropy").tag(sync=True)
+    stretched = traitlets.Bool().tag(sync=True)
     epoch = traitlets.Int().tag(sync=True)
     playing = traitlets.Bool().tag(sync=True)
 
@@ -71,8 +74,10 @@ class Explorer(anywidget.AnyWidget):
             return []
         if name == "run":
             return range(len(self.data["runs"]))
-        if name == "beside":  # maps of different images cannot be compared
+        if name == "compare":  # maps of different images cannot be compared
             return [i for i, run in enumerate(self.data["runs"]) if run["images"] == self._entry["images"]]
+        if name == "stretched":
+            return [False, True]
         if name == "measure":
             return list(self.data["measures"])
         if name == "layer":
@@ -103,8 +108,8 @@ class Explorer(anywidget.AnyWidget):
     @traitlets.observe("run")
     def _settle(self, _: traitlets.Bunch) -> None:
         # as `shown` in data.js does for the page
-        if self.beside not in self._there_are("beside"):
-            self.beside = None
+        if self.compare not in self._there_are("compare"):
+            self.compare = None
         if self.layer not in self._there_are("layer"):
             self.layer = self._first_layer()
         self.image = min(self.image, len(self._there_are("image")) - 1)
@@ -124,7 +129,8 @@ class Explorer(anywidget.AnyWidget):
         if not self.data["runs"]:
             return f"<p>{html.escape(self.data['waiting'])}</p>"
         layer = next(layer for layer in self._entry["layers"] if layer["name"] == self.layer)
-        low, high = layer["scales"][self.measure]
-        picture = still(self._recordings[self.run], self.layer, self.measure, self.image, (low, high))
+        whole = (0, math.log(layer["channels"]) or 0.01)
+        scale = layer["scales"][self.measure] if self.stretched else whole
+        picture = still(self._recordings[self.run], self.layer, self.measure, self.image, scale)
         state = {key: getattr(self, key) for key in ("data", *SHOWN)}
         return page(state | {"playing": False}, picture)  # no page starts to move by itself

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sparsity_lib.study.errors import NonFiniteLoss, StudyError
     from sparsity_lib.study.experiment import Experiment
-    from sparsity_lib.study.explorers import TrainingExplorer, explore, image_explorer
+    from sparsity_lib.study.explorers import TrainingExplorer, explore, image_explorer, rescale_control
     from sparsity_lib.study.queue.scheduling import load_or_train_all
     from sparsity_lib.study.runs.file import Run, find, load
     from sparsity_lib.study.runs.networks import trained_network
@@ -32,6 +32,7 @@ __all__ = [
     "load_or_train",
     "load_or_train_all",
     "published",
+    "rescale_control",
     "select",
     "train",
     "trained_network",
@@ -41,7 +42,7 @@ __all__ = [
 _MODULES = {
     "errors": ("NonFiniteLoss", "StudyError"),
     "experiment": ("Experiment",),
-    "explorers": ("TrainingExplorer", "explore", "image_explorer"),
+    "explorers": ("TrainingExplorer", "explore", "image_explorer", "rescale_control"),
     "queue.scheduling": ("load_or_train_all",),
     "runs.file": ("Run", "find", "load"),
     "runs.networks": ("trained_network",),

@@ -1,6 +1,5 @@
-"""The explorer on a page, in a real browser: what it draws, how it is used, and that it asks nobody else."""
+"""The explorer in a real browser: what it draws, how it is used, and that it loads nothing else."""
 
-import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,28 +8,25 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from accessibility import violations
 from browser import Visit, contrast, luminance
 from matplotlib import colormaps
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
-import sparsity_lib as sl
 from benchmarks.explorer import measured
 from sparsity_lib import study
-from sparsity_lib.explorer.payload import LEVELS
+from sparsity_lib.explorer.payload import LEVELS, STEPS
+from sparsity_lib.study.explorers.recordings import layer_outputs
 
 pytestmark = pytest.mark.browser
 
 MAPS = {"Entropy": "heatmap", "Scale-free entropy": "scale_free_heatmap"}
-
-# What the first explorer of a page draws on its canvases: red, green and blue of every pixel.
-PIXELS = """(part) => {
-  const root = document.querySelector(".sparsity-explorer > div").shadowRoot;
-  const canvas = [...root.querySelectorAll("canvas")].find((one) => one.matches(part));
+PIXELS = """(canvas) => {
   const { width, height } = canvas;
   const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-  return [height, width, Array.from(data).filter((_, i) => i % 4 < 3)];
+  return [height, width, Array.from(data)];
 }"""
 
 
@@ -40,34 +36,32 @@ def three(tiny_runs: list[study.Run]) -> list[study.Run]:
     return tiny_runs[::2]
 
 
-@pytest.fixture(scope="module")
-def older() -> list[study.Run]:
-    """LeNet and AlexNet."""
-    settings: dict[str, Any] = {"dataset": "digits", "limit": 100, "epochs": 1, "size": "quarter"}
-    settings["image_size"] = 16
-    return [study.train(study.Experiment(network=network, **settings)) for network in ("LeNet", "AlexNet")]
-
-
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
-    """`written(explorer, ...)` is a page that holds them."""
+    """`written(html, ...)` is a page that holds them."""
 
-    def write(*explorers: sl.HeatmapExplorer) -> Path:
-        body = "".join(explorer.as_html() for explorer in explorers)
+    def write(*parts: str) -> Path:
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         path = tmp_path / "page.html"
         path.write_text(
             f'<!doctype html><html lang="en"><head>{head}<title>Page</title></head>'
-            f"<body><main><h1>Page</h1>{body}</main></body></html>"
+            f"<body><main><h1>Page</h1>{''.join(parts)}</main></body></html>"
         )
         return path
 
     return write
 
 
-def ready(page: Page, count: int = 1) -> Page:
-    page.get_by_role("slider", name="Epoch").nth(count - 1).wait_for()
-    return page
+@pytest.fixture
+def opened(visit: Visit, written: Callable[..., Path]) -> Callable[..., Page]:
+    """`opened(runs, ...)` is the page of their explorer; settings of the browser are in `browser`."""
+
+    def open_page(runs: Any, browser: dict[str, Any] | None = None, **shown: Any) -> Page:
+        page = visit(written(study.explore(runs, **shown).as_html()).as_uri(), **(browser or {}))
+        page.get_by_role("slider", name="Epoch").wait_for()
+        return page
+
+    return open_page
 
 
 def redrawn(page: Page) -> None:
@@ -76,12 +70,19 @@ def redrawn(page: Page) -> None:
 
 
 def pixels(page: Page, part: str) -> np.ndarray:
-    height, width, values = page.evaluate(PIXELS, part)
-    return np.array(values, np.uint8).reshape(height, width, 3)
+    """Red, green, blue and opacity of a canvas, `(y, x, 4)`."""
+    height, width, values = page.locator(part).first.evaluate(PIXELS)
+    return np.array(values, np.uint8).reshape(height, width, 4)
 
 
-def ends(runs: list[study.Run], layer: str, maps: str) -> tuple[float, float]:
-    """The values, in nats, at which a layer's colours end, in all runs that have the layer."""
+def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values in nats as matplotlib's viridis paints them."""
+    share = ((values - low) / (high - low)).clip(0, 1)
+    return colormaps["viridis"]((255 * share + 0.5).astype(int), bytes=True)
+
+
+def stretched(runs: list[study.Run], layer: str, maps: str) -> tuple[float, float]:
+    """The values, in nats, at which a layer's stretched colours end, in all runs that have the layer."""
     having = [run.layer(layer) for run in runs if layer in run.layers]
     values = np.concatenate([group[maps].to_numpy()[:, :8].ravel() for group in having])
     low, high = np.percentile(values, [1, 99], method="lower")
@@ -90,23 +91,27 @@ def ends(runs: list[study.Run], layer: str, maps: str) -> tuple[float, float]:
     return min(low, high - 0.05 * most), high
 
 
-def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values in nats as matplotlib's viridis paints them: red, green and blue."""
-    share = ((values - low) / (high - low)).clip(0, 1)
-    return colormaps["viridis"]((255 * share + 0.5).astype(int), bytes=True)[..., :3]
-
-
-def in_levels(group: xr.Dataset, maps: str) -> xr.DataArray:
-    """Scale-free maps in the levels of a page, in nats."""
-    low, high = (float(end) for end in (group[maps][:, :8].min(), group[maps][:, :8].max()))
-    step = (high - low) / (LEVELS - 1)
-    return low + np.rint((group[maps] - low) / step) * step
+def shown_map(run: study.Run, layer: str, image: int, epoch: int, maps: str = "heatmap") -> np.ndarray:
+    """A map in nats `(y, x)`; scale-free ones in the levels of a page."""
+    group: xr.Dataset = run.layer(layer)
+    values = group[maps]
+    if maps != "heatmap":
+        low, high = (float(end) for end in (values[:, :8].min(), values[:, :8].max()))
+        step = (high - low) / (LEVELS - 1)
+        values = low + np.rint((values - low) / step) * step
+    return values.sel(saved_epoch=epoch).isel(image=image).to_numpy()
 
 
 def to_epoch(page: Page, epoch: int) -> None:
     """Move the slider; all epochs of the tiny runs have maps, the first is -1."""
     page.get_by_role("slider").first.fill(str(epoch + 1))
     redrawn(page)
+
+
+def box_of(part: Locator) -> Any:
+    box = part.bounding_box()
+    assert box
+    return box
 
 
 @pytest.mark.parametrize("over_http", [True, False])
@@ -117,117 +122,140 @@ def test_pixels_are_the_runs(
     visit: Visit,
     served: Callable[[Path], str],
 ) -> None:
-    path = written(study.explore(three))
-    page = ready(visit(f"{served(path.parent)}/page.html" if over_http else path.as_uri()))
-    for run, layer, image, epoch, measure in (
-        (0, "conv1", 0, 11, "Entropy"),
-        (1, "norm1", 3, 4, "Entropy"),
-        (1, "fc1", 3, 5, "Scale-free entropy"),
-        (2, "conv3", 6, -1, "Entropy"),
-        (2, "conv2", 7, 10, "Scale-free entropy"),
+    """On one scale from 0 to ln D for both measures, and stretched on request; one position is a bar."""
+    path = written(study.explore(three, compare=2).as_html())
+    page = visit(f"{served(path.parent)}/page.html" if over_http else path.as_uri())
+    for run, layer, image, epoch, measure, stretch in (
+        (0, "conv1", 0, 11, "Entropy", False),
+        (1, "norm1", 3, 4, "Entropy", True),
+        (2, "conv3", 6, -1, "Entropy", False),
+        (1, "conv4", 4, 5, "Scale-free entropy", False),
+        (0, "conv2", 7, 10, "Scale-free entropy", True),
+        (0, "fc1", 2, 3, "Entropy", False),
     ):
         page.get_by_role("combobox", name="Network").select_option(index=run)
         page.get_by_role("radio", name=layer).check()
         page.get_by_role("radio", name=f"Image {image + 1} of 8").check()
         page.get_by_role("radio", name=measure, exact=True).check()
+        page.get_by_role("checkbox", name="Stretch colours").set_checked(stretch)
         to_epoch(page, epoch)
-        group, maps = three[run].layer(layer), MAPS[measure]
-        values = group[maps] if measure == "Entropy" else in_levels(group, maps)
-        low, high = ends(three, layer, maps)
-        expected = coloured(values.sel(saved_epoch=epoch).isel(image=image).to_numpy(), low, high)
-        np.testing.assert_array_equal(pixels(page, ".map.first canvas"), expected)
-        shown = three[run].root["images"].to_numpy()[image]
-        np.testing.assert_array_equal(pixels(page, ".input canvas"), np.broadcast_to(shown, (8, 8, 3)))
-        top = f"ln {group.attrs['channels']} =" if measure == "Entropy" else "≥"
-        assert page.locator(".labels").inner_text().endswith(f"{top} {high:.2f} nats")
+        channels = three[run].layer(layer).attrs["channels"]
+        ends = stretched(three, layer, MAPS[measure]) if stretch else (0, np.log(channels))
+        for each, kind in ((run, "first"), (2, "second")):
+            if each == run or (run != 2 and layer in three[2].layers):
+                values = shown_map(three[each], layer, image, epoch, MAPS[measure])
+                found = pixels(page, f".map.{kind} canvas")
+                if values.size == 1:
+                    share = values.item() / ends[1]
+                    filled = found[0, :, 3] > 0
+                    assert filled.mean() == pytest.approx(share, abs=1 / len(filled))
+                    assert filled[: filled.sum()].all()
+                    found = found[:, :1]
+                np.testing.assert_array_equal(found, coloured(values, *ends))
+        picture = three[run].root["images"].to_numpy()[image]
+        np.testing.assert_array_equal(
+            pixels(page, ".input canvas")[..., :3], np.broadcast_to(picture, (8, 8, 3))
+        )
+        labels = page.locator(".labels").inner_text()
+        assert f"{ends[1]:.2f} nats" in labels
+        assert (f"ln {channels} = " in labels) == (not stretch or measure == "Entropy")
+        assert (f"{ends[0]:.2f}" in labels) == stretch
 
 
-def test_every_map_is_the_runs(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    """Layers, images and epochs of two networks side by side, pixel by pixel."""
-    page = ready(visit(written(study.explore(three, run=0, beside=2)).as_uri()))
-    for layer in three[0].layers:
-        page.get_by_role("radio", name=layer).check()
-        for image in range(0, 8, 3):
-            page.get_by_role("radio", name=f"Image {image + 1} of 8").check()
-            for epoch in range(-1, 12, 4):
-                to_epoch(page, epoch)
-                for run, kind in ((three[0], "first"), (three[2], "second")):
-                    values = run.layer(layer)["heatmap"].sel(saved_epoch=epoch).isel(image=image).to_numpy()
-                    expected = coloured(values, *ends(three, layer, "heatmap"))
-                    np.testing.assert_array_equal(pixels(page, f".map.{kind} canvas"), expected)
+def test_keyboard_alone(three: list[study.Run], opened: Callable[..., Page]) -> None:
+    page = opened(three, epoch=5)
 
+    def press(*keys: str) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+            redrawn(page)
 
-def test_keyboard_alone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = ready(visit(written(study.explore(three, epoch=5)).as_uri()))
-    keys = page.keyboard
-    keys.press("Tab")
-    keys.press("ArrowDown")  # network: normNet
-    redrawn(page)
-    keys.press("Tab")
-    keys.press("ArrowDown")  # beside: vanillaNet
-    keys.press("Tab")
-    keys.press("ArrowRight")  # image: the second
-    keys.press("Tab")
-    for _ in range(2):
-        keys.press("ArrowRight")  # layer: norm1
-        redrawn(page)
-    keys.press("Tab")
-    keys.press("ArrowDown")  # scale-free
-    keys.press("ArrowUp")  # and back
-    keys.press("Tab")
-    keys.press("Tab")
-    keys.press("Home")  # slider
-    keys.press("ArrowRight")
-    redrawn(page)
+    press("Tab", "ArrowDown", "Tab", "ArrowDown")  # network: normNet; compared with vanillaNet
+    press("Tab", "ArrowRight", "Tab", "ArrowRight", "ArrowRight")  # the second image, norm1
+    press("Tab", "ArrowDown", "ArrowUp", "Tab", "Space", "Space")  # scale-free, stretched, and back
+    press("Tab", "Tab", "Home", "ArrowRight")  # over Play to the slider
     assert page.get_by_role("slider").get_attribute("aria-valuetext") == "Epoch 0 of 11"
     assert page.get_by_text("Epoch 0 of 11").first.is_visible()
-    keys.press("Tab")
-    for key in (
-        "ArrowUp",
-        "ArrowDown",
-        "ArrowDown",
-        "ArrowDown",
-        "ArrowRight",
-        "ArrowUp",
-        "ArrowLeft",
-        "ArrowLeft",
-    ):
-        keys.press(key)  # onto the map and over it, not past its edge
-    values = three[1].layer("norm1")["heatmap"].isel(image=1).sel(saved_epoch=0).to_numpy()
+    press(
+        "Tab", "ArrowUp", *["ArrowDown"] * 3, "ArrowRight", "ArrowUp", *["ArrowLeft"] * 2
+    )  # not past the edge
+    value = shown_map(three[1], "norm1", 1, 0)[2, 0]
     status = page.get_by_role("status")
+    channels = three[1].layer("norm1").attrs["channels"]
     assert status.inner_text().split("\n") == [
         "Row 3 of 8, column 1 of 8, kept",
-        f"{values[2, 0]:.2f} nats",
-        f"perplexity {np.exp(values[2, 0]):.1f} of {three[1].layer('norm1').attrs['channels']} channels",
+        f"{value:.2f} nats",
+        f"perplexity {np.exp(value):.1f} of {channels} channels",
     ]
     assert page.get_by_text("This network has no layer norm1.").is_visible()
-    keys.press("Shift+Tab")
-    keys.press("End")  # the slider; the position is kept
-    redrawn(page)
-    values = three[1].layer("norm1")["heatmap"].isel(image=1, saved_epoch=-1).to_numpy()
-    assert f"{values[2, 0]:.2f} nats" in status.inner_text()
-    keys.press("Tab")
-    keys.press("Escape")
+    press("Shift+Tab", "End")  # the slider; the position is kept
+    assert f"{shown_map(three[1], 'norm1', 1, 11)[2, 0]:.2f} nats" in status.inner_text()
+    press("Tab", "Escape")
     assert status.inner_text().startswith("Mean over the map")
 
 
-def test_pointer_reads_the_map(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = ready(visit(written(study.explore(three, layer="conv3")).as_uri()))
-    heat = page.get_by_role("application", name="Entropy of conv3, vanillaNet")
-    box = heat.bounding_box()
-    assert box
-    values = three[0].layer("conv3")["heatmap"].isel(image=0, saved_epoch=-1).to_numpy()
-    heat.hover(position={"x": box["width"] * 0.7, "y": box["height"] * 0.3})
-    assert "Row 2 of 4, column 3 of 4" in page.get_by_role("status").inner_text()
-    assert f"{values[1, 2]:.2f} nats" in page.get_by_role("status").inner_text()
+def test_a_position_is_read_kept_and_released(three: list[study.Run], opened: Callable[..., Page]) -> None:
+    page = opened(three, layer="conv2", browser={"has_touch": True})
+    heat, status = (
+        page.get_by_role("application", name="Entropy of conv2, vanillaNet"),
+        page.get_by_role("status"),
+    )
+    box, image = box_of(heat), box_of(page.locator(".input canvas"))
+    heat.hover(position={"x": box["width"] * 4.5 / 8, "y": box["height"] * 0.5 / 8})  # row 0, column 4
+    assert f"{shown_map(three[0], 'conv2', 0, 11)[0, 4]:.2f} nats" in status.inner_text()
+    for kind, rows, columns in (("proximate", (0, 2), (3, 6)), ("field", (0, 3), (2, 7))):
+        mark = box_of(page.locator(f".mark.{kind}"))
+        for axis, size, (first, last) in (("x", "width", columns), ("y", "height", rows)):
+            assert mark[axis] - image[axis] == pytest.approx(image[size] * first / 8, abs=1)
+            assert mark[size] == pytest.approx(image[size] * (last - first) / 8, abs=1)
     page.get_by_role("slider").hover()
-    assert f"{values.mean():.2f} nats" in page.get_by_role("status").inner_text()
+    assert not page.locator(".mark.field").is_visible()
+    assert f"{shown_map(three[0], 'conv2', 0, 11).mean():.2f} nats" in status.inner_text()
+    place: Any = {"x": box["width"] * 0.6, "y": box["height"] * 0.6}
+    for epoch, press in ((3, heat.click), (7, heat.tap)):
+        press(position=place)
+        to_epoch(page, epoch)
+        assert status.inner_text().startswith("Row 5 of 8, column 5 of 8, kept")
+        assert f"{shown_map(three[0], 'conv2', 0, epoch)[4, 4]:.2f} nats" in status.inner_text()
+        press(position=place)
+        page.get_by_role("slider").hover()
+        assert status.inner_text().startswith("Mean over the map")
 
 
-def test_the_epoch_is_marked_on_the_curves(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
+def test_channels_at_the_position_are_the_networks(
+    three: list[study.Run], opened: Callable[..., Page]
 ) -> None:
-    page = ready(visit(written(study.explore(three)).as_uri()))
+    """Raw and at unit variance, at the kept epoch nearest to the one shown, which the chart names."""
+    page = opened(three[:2], layer="conv2", image=1, compare=1)
+    heat = page.locator(".map.first canvas")
+    box = box_of(heat)
+    heat.click(position={"x": box["width"] * 6.5 / 8, "y": box["height"] * 2.5 / 8})
+    kept = [int(epoch) for epoch in three[0].root["moment_epoch"].sel(moment=["lowest_loss", "last"])]
+    for epoch, moment in ((11, "last"), (-1, "lowest_loss")):
+        to_epoch(page, epoch)
+        alt = page.locator(".channels svg[role=img]").get_attribute("aria-label") or ""
+        assert "row 3, column 7" in alt
+        for run, kind in zip(three, ("first", "second"), strict=False):
+            model, prepare = study.trained_network(run, moment)  # type: ignore[arg-type]
+            images = run.root["images"].to_numpy()[1:2]
+            inputs = prepare(torch.from_numpy(images).movedim(-1, 1))
+            vector = layer_outputs(model, ["conv2"], inputs)["conv2"][0, :, 2, 6].numpy()
+            sd = page.locator(f".channels strong.{kind}").inner_text().removeprefix("SD ")
+            assert float(sd) == pytest.approx(vector.std(), abs=float(np.abs(vector).max()) / STEPS / 2)
+            raw, unit = (
+                page.locator(f".channels .area.{kind}").nth(row).get_attribute("d") or "" for row in (0, 1)
+            )
+            assert raw.count("H") == unit.count("H") == len(vector)
+            heights = [float(y) for y in re.findall(r"V([\d.]+)H", raw)]
+            assert heights == sorted(heights)  # the largest first
+        assert f"epoch {kept[moment == 'last']}" in alt or len({*kept}) < 2
+    page.get_by_role("radio", name="Image 8").check()  # of which no activations are kept
+    redrawn(page)
+    assert not page.locator(".channels").is_visible()
+
+
+def test_curves_mark_the_epoch_and_go_to_it(three: list[study.Run], opened: Callable[..., Page]) -> None:
+    page = opened(three)
     marks = []
     for epoch in (-1, 5, 11):
         to_epoch(page, epoch)
@@ -237,266 +265,181 @@ def test_the_epoch_is_marked_on_the_curves(
         entropy = float(three[0].layer("conv1")["entropy"].sel(split="monitor", epoch=epoch))
         assert page.locator(".entropy strong").first.text_content() == f"{entropy:.2f} nats"
     assert marks[1] - marks[0] == pytest.approx(marks[2] - marks[1])
-    assert page.get_by_role(
-        "img", name=re.compile("Validation loss over epochs. vanillaNet, seed 0: from .* lowest")
-    ).is_visible()
-
-
-@pytest.mark.parametrize(("motion", "pause"), [("no-preference", 250), ("reduce", 1000)])
-def test_play_goes_to_the_end(
-    motion: Any, pause: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    path = written(study.explore(three, epoch=9))
-    page = ready(visit(path.as_uri(), prepare=lambda page: page.clock.install(time=0), reduced_motion=motion))
-    page.clock.pause_at(60)
-    said = page.get_by_role("slider")
-    page.get_by_role("button", name="Play").click()
-    for elapsed, epoch in ((pause - 50, 9), (100, 10), (pause, 11), (pause, 11)):
-        page.clock.run_for(elapsed)
-        assert said.get_attribute("aria-valuetext") == f"Epoch {epoch} of 11"
-    page.get_by_role("button", name="Play").click()  # again, from the start
-    page.clock.run_for(pause + 100)
-    assert said.get_attribute("aria-valuetext") == "Epoch 0 of 11"
-    page.get_by_role("button", name="Pause").click()
-    page.clock.run_for(5 * pause)
-    assert said.get_attribute("aria-valuetext") == "Epoch 0 of 11"
-
-
-def test_a_layer_that_the_next_network_lacks(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    page = ready(visit(written(study.explore(three, run=1, layer="norm2")).as_uri()))
-    assert page.get_by_role("radio", name="norm2").is_checked()
-    page.get_by_role("combobox", name="Network").select_option(index=0)
-    redrawn(page)
-    assert page.get_by_role("radio", name="norm2").count() == 0
-    assert page.get_by_role("radio", name="conv1").is_checked()
-    assert page.get_by_role("application", name="Entropy of conv1").is_visible()
-
-
-def test_two_networks_share_the_spot_and_the_colours(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    page = ready(visit(written(study.explore(three[:2], layer="conv3", epoch=4)).as_uri()))
-    page.get_by_role("combobox", name="Beside").select_option("normNet, seed 0")
-    second = page.get_by_role("application", name="normNet")
-    box = second.bounding_box()
-    assert box
-    second.hover(position={"x": box["width"] * 0.7, "y": box["height"] * 0.3})
-    told = page.get_by_role("status").inner_text().split("\n")
-    values = [run.layer("conv3")["heatmap"].sel(saved_epoch=4)[0, 1, 2].item() for run in three[:2]]
-    assert [line for line in told if "nats" in line] == [f"{value:.2f} nats" for value in values]
-    assert [line for line in told if "perplexity" in line] == [
-        f"perplexity {np.exp(value):.1f} of 32 channels" for value in values
-    ]
-    spots = [page.locator(f".map.{kind} .mark").get_attribute("style") for kind in ("first", "second")]
-    assert spots[0] == spots[1]
-    page.get_by_role("combobox", name="Network").select_option("normNet, seed 0")  # they change places
-    redrawn(page)
-    assert page.get_by_role("combobox", name="Beside").evaluate("(one) => one.selectedOptions[0].text") == (
-        "vanillaNet, seed 0"
-    )
-
-
-def test_maps_of_two_sizes(visit: Visit, written: Callable[..., Path], older: list[study.Run]) -> None:
-    """LeNet's conv2 has other positions and channels than AlexNet's: each is read in its own."""
-    page = ready(visit(written(study.explore(older, beside=1, layer="conv2")).as_uri()))
-    sizes = [run.layer("conv2")["heatmap"].shape[2] for run in older]
-    assert sizes[0] != sizes[1]
-    for kind, size in zip(("first", "second"), sizes, strict=True):
-        heat = page.locator(f".map.{kind} canvas")
-        box = heat.bounding_box()
-        assert box
-        heat.hover(position={"x": box["width"] * 0.9, "y": box["height"] * 0.9})
-        told = page.get_by_role("status").inner_text()
-        assert f"Row {size} of {size}, column {size} of {size}" in told
-        for run, own in zip(older, sizes, strict=True):
-            place = int(0.9 * own) if own == size else int((size - 0.5) / size * own)
-            value = run.layer("conv2")["heatmap"].isel(image=0, saved_epoch=-1, y=place, x=place).item()
-            assert f"{value:.2f} nats" in told
-            assert f"of {run.layer('conv2').attrs['channels']} channels" in told
-
-
-def test_a_click_keeps_the_position_and_lets_go(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    page = ready(visit(written(study.explore(three)).as_uri(), has_touch=True))
-    heat, told = page.locator(".map.first canvas"), page.get_by_role("status")
-    for press in (heat.click, heat.tap):
-        box = heat.bounding_box()
-        assert box
-        place: Any = {"x": box["width"] * 0.6, "y": box["height"] * 0.6}
-        press(position=place)
-        page.get_by_role("slider").hover()
-        assert told.inner_text().startswith("Row 5 of 8, column 5 of 8, kept")
-        to_epoch(page, 3)
-        value = three[0].layer("conv1")["heatmap"].sel(saved_epoch=3).isel(image=0, y=4, x=4).item()
-        assert f"{value:.2f} nats" in told.inner_text()
-        press(position=place)
-        page.get_by_role("slider").hover()
-        assert told.inner_text().startswith("Mean over the map")
-
-
-def test_what_a_position_sees_is_outlined(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    page = ready(visit(written(study.explore(three, layer="conv2")).as_uri()))
-    heat = page.get_by_role("application", name="Entropy of conv2")
-    box, image = heat.bounding_box(), page.locator(".input canvas").bounding_box()
-    assert box
-    assert image
-    heat.hover(position={"x": box["width"] * 4.5 / 8, "y": box["height"] * 0.5 / 8})  # row 0, column 4
-    for kind, rows, columns in (("proximate", (0, 2), (3, 6)), ("field", (0, 3), (2, 7))):
-        mark = page.locator(f".mark.{kind}").bounding_box()
-        assert mark
-        for axis, size, (first, last) in (("x", "width", columns), ("y", "height", rows)):
-            assert mark[axis] - image[axis] == pytest.approx(image[size] * first / 8, abs=1)
-            assert mark[size] == pytest.approx(image[size] * (last - first) / 8, abs=1)
-    page.get_by_role("slider").hover()
-    assert not page.locator(".mark.field").is_visible()
-
-
-def test_a_click_on_a_curve_goes_to_its_epoch(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    page = ready(visit(written(study.explore(three)).as_uri()))
+    name = re.compile("Validation loss over epochs. vanillaNet, seed 0: from .* lowest")
+    assert page.get_by_role("img", name=name).is_visible()
     for part, epoch in ((".loss > svg", 3), (".entropy > svg", 8)):
-        box = page.locator(part).bounding_box()
-        assert box
-        share = (34 + 200 * (epoch + 1) / 12) / 240  # the axis goes from -1 to 11
+        box = box_of(page.locator(part))
+        share = (marks[0] + (marks[2] - marks[0]) * (epoch + 1) / 12) / 240  # the axis goes from -1 to 11
         page.locator(part).click(position={"x": box["width"] * share, "y": box["height"] / 2})
         redrawn(page)
         assert page.get_by_role("slider").get_attribute("aria-valuetext") == f"Epoch {epoch} of 11"
 
 
-def test_the_moment_of_overfitting_is_told(
+def test_epochs_and_moments_are_marked(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    explorer = study.explore(three, beside=1)
+    explorer = study.explore(three, compare=1)
     explorer.data["runs"][0]["onset"] = 5
     explorer.data["runs"][1] |= {"onset": None, "judged": True}
-    page = ready(visit(written(explorer).as_uri()))
-    told = page.locator(".moments").inner_text()
-    assert "epoch 5 (vanillaNet, seed 0)" in told
-    assert "none (normNet, seed 0)" in told
+    page = visit(written(explorer.as_html()).as_uri())
+    text = page.locator(".moments").inner_text()
+    assert "epoch 5 (vanillaNet, seed 0)" in text
+    assert "none (normNet, seed 0)" in text
     to_epoch(page, 5)
     foot = page.locator(".loss g.moment line")
     assert foot.count() == 1
     assert foot.get_attribute("x1") == page.locator(".loss .now").get_attribute("x1")
+    labels = page.locator(".slider-marks span").all_inner_texts()
+    assert (labels[0], labels[-1]) == ("−1", "11")
+    assert "5" in labels
+    marks = [box_of(one) for one in page.locator(".slider-marks > *").all()]
+    at = [mark["x"] + mark["width"] / 2 for mark in marks]
+    assert at[labels.index("5")] == pytest.approx(at[-1], abs=1)  # the triangle
 
 
-def test_the_histogram_is_of_the_epoch_shown(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
+@pytest.mark.parametrize(("motion", "pause"), [("no-preference", 250), ("reduce", 1000)])
+def test_play_rests_where_the_entropy_changes(
+    motion: Any, pause: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
-    page = ready(visit(written(study.explore(three, run=1, layer="conv2")).as_uri()))
-    for epoch in (-1, 11):
-        to_epoch(page, epoch)
-        counts = three[1].layer("conv2")["correlation_histogram"].sel(center="filters", epoch=epoch)
-        mean = float((counts * abs(counts["bin"])).sum() / counts.sum())
-        name = f"Histogram of correlations of conv2's filters. normNet, seed 0: mean |c| {mean:.2f}. "
-        assert page.get_by_role("img", name=name).is_visible()
-    page.get_by_role("radio", name="norm1").check()  # which has no filters
+    explorer = study.explore(three, epoch=-1)
+    layer = explorer.data["runs"][0]["layers"][0]
+    layer["means"]["entropy"] = [2.0] * 6 + [1.0] * 7  # all of it from epoch 4 to 5
+    path = written(explorer.as_html())
+    page = visit(path.as_uri(), prepare=lambda page: page.clock.install(time=0), reduced_motion=motion)
+    page.get_by_role("slider", name="Epoch").wait_for()
+    page.clock.pause_at(60)
+    slider = page.get_by_role("slider")
+    page.get_by_role("button", name="Play").click()
+    times: dict[str, int] = {}
+    for _ in range(40):
+        page.clock.run_for(pause // 4)
+        text = slider.get_attribute("aria-valuetext") or ""
+        times[text] = times.get(text, 0) + 1
+    longest = max(list(times)[:-1], key=lambda text: times[text])
+    assert longest == "Epoch 4 of 11"
+    assert times[longest] > 3 * max(times[f"Epoch {epoch} of 11"] for epoch in (1, 2, 3, 6, 7))
+    assert list(times)[-1] == "Epoch 11 of 11"
+    page.get_by_role("button", name="Play").click()  # again, from the start
+    page.clock.run_for(40)  # a frame
+    page.get_by_role("button", name="Pause").click()
+    page.clock.run_for(5 * pause)
+    assert slider.get_attribute("aria-valuetext") == "Epoch −1, before training"
+
+
+def test_networks_change_places_and_may_lack_a_layer(
+    three: list[study.Run], opened: Callable[..., Page]
+) -> None:
+    page = opened(three[:2], compare=1)
+    page.get_by_role("combobox", name="Network").select_option("normNet, seed 0")
     redrawn(page)
-    assert not page.get_by_role("img", name="Histogram").is_visible()
+    text = "(one) => one.selectedOptions[0].text"
+    assert page.get_by_role("combobox", name="Compare").evaluate(text) == "vanillaNet, seed 0"
+    page.get_by_role("radio", name="norm2").check()
+    page.get_by_role("combobox", name="Network").select_option("vanillaNet, seed 0")  # which has no norm2
+    redrawn(page)
+    assert page.get_by_role("radio", name="norm2").count() == 0
+    assert page.get_by_role("radio", name="conv1").is_checked()
+    assert page.get_by_role("application", name="Entropy of conv1, vanillaNet").is_visible()
+
+
+def test_maps_of_two_sizes(opened: Callable[..., Page]) -> None:
+    """LeNet's conv2 has other positions and channels than AlexNet's: each is read in its own."""
+    settings: Any = {"dataset": "digits", "limit": 100, "epochs": 1, "size": "quarter", "image_size": 16}
+    older = [study.train(study.Experiment(network=network, **settings)) for network in ("LeNet", "AlexNet")]
+    page = opened(older, compare=1, layer="conv2")
+    sizes = [run.layer("conv2")["heatmap"].shape[2] for run in older]
+    assert sizes[0] != sizes[1]
+    for kind, size in zip(("first", "second"), sizes, strict=True):
+        heat = page.locator(f".map.{kind} canvas")
+        box = box_of(heat)
+        heat.hover(position={"x": box["width"] * 0.9, "y": box["height"] * 0.9})
+        text = page.get_by_role("status").inner_text()
+        assert f"Row {size} of {size}, column {size} of {size}" in text
+        spots = [page.locator(f".map.{one} .mark").bounding_box() for one in ("first", "second")]
+        assert all(spots)
+        for run, own in zip(older, sizes, strict=True):
+            place = int(0.9 * own) if own == size else int((size - 0.5) / size * own)
+            assert f"{shown_map(run, 'conv2', 0, 0)[place, place]:.2f} nats" in text
+            assert f"of {run.layer('conv2').attrs['channels']} channels" in text
 
 
 def test_explorers_do_not_interfere(
     three: list[study.Run], written: Callable[..., Path], visit: Visit
 ) -> None:
     first, second = study.explore(three), study.explore(three[:1], layer="conv2", epoch=3)
-    page = ready(visit(written(first, second, first).as_uri()), count=3)
+    page = visit(written(*(explorer.as_html() for explorer in (first, second, first))).as_uri())
+    page.get_by_role("slider", name="Epoch").nth(2).wait_for()
     to_epoch(page, 7)
     page.get_by_role("radio", name="conv4").first.check()
     page.get_by_role("radio", name="Image 5").first.check()
-    said = [slider.get_attribute("aria-valuetext") for slider in page.get_by_role("slider").all()]
-    assert said == ["Epoch 7 of 11", "Epoch 3 of 11", "Epoch 11 of 11"]
+    epochs = [slider.get_attribute("aria-valuetext") for slider in page.get_by_role("slider").all()]
+    assert epochs == ["Epoch 7 of 11", "Epoch 3 of 11", "Epoch 11 of 11"]
     for layer, image, place in (("conv4", 5, 0), ("conv2", 1, 1), ("conv1", 1, 2)):
         explorer = page.locator(".sparsity-explorer").nth(place)
         assert explorer.get_by_role("radio", name=layer).is_checked()
         assert explorer.get_by_role("radio", name=f"Image {image} of 8").is_checked()
 
 
-def test_names_stay_text(tiny_run: study.Run, written: Callable[..., Path], visit: Visit) -> None:
-    name = """</script><img src=x onerror="alert('!')"> & 'q' $x$ <b>bold</b>"""
-    hostile = copy.copy(tiny_run)
-    hostile.classes, hostile.layers = [name] * 10, [name]
-    hostile.layer = lambda _: tiny_run.layer("conv1")  # type: ignore[method-assign]
-    hostile.experiment = tiny_run.experiment.model_copy(update={"network": name, "dataset": name})
-    dialogs: list[str] = []
-    listen = lambda page: page.on("dialog", lambda dialog: dialogs.append(dialog.message))  # noqa: E731
-    page = ready(visit(written(study.explore(hostile)).as_uri(), prepare=listen))
-    assert not dialogs
-    assert page.locator("img, b").count() == 0
-    assert page.get_by_text(f"Class {name}", exact=True).is_visible()
-    assert page.get_by_role("radio", name=name, exact=True).is_checked()
-    assert name in (page.get_by_role("combobox", name="Network").text_content() or "")
-    assert page.get_by_text(f"Maps of the entropy of layer {name}").count() == 0
-
-
-def test_phone(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    size: Any = {"width": 360, "height": 740}
-    page = ready(visit(written(study.explore(three, run=1, beside=0)).as_uri(), viewport=size))
+def test_phone(three: list[study.Run], opened: Callable[..., Page]) -> None:
+    """Nothing is wider than the screen, and Play, maps and curves are on one."""
+    page = opened(three, run=1, compare=0, browser={"viewport": {"width": 360, "height": 740}})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     for part in page.locator(".explorer *:visible").all():
-        if not (box := part.bounding_box()):  # a part of a picture that has no extent
-            continue
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= 360
-    assert (
-        page.locator(".map.first canvas").evaluate("(map) => getComputedStyle(map).imageRendering")
-        == "pixelated"
+        if box := part.bounding_box():  # a part of a picture may have no extent
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
+    tops, bottoms = zip(
+        *(
+            (box["y"], box["y"] + box["height"])
+            for part in (".epoch button", ".map.first", ".map.second", ".loss", ".entropy")
+            for box in [box_of(page.locator(part))]
+        ),
+        strict=True,
     )
+    assert max(bottoms) - min(tops) <= 740
+    rendering = "(map) => getComputedStyle(map).imageRendering"
+    assert page.locator(".map.first canvas").evaluate(rendering) == "pixelated"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_and_dark(
-    scheme: Any, three: list[study.Run], written: Callable[..., Path], visit: Visit
+def test_every_theme_is_legible_and_accessible(
+    scheme: Any, three: list[study.Run], opened: Callable[..., Page]
 ) -> None:
-    page = ready(visit(written(study.explore(three, beside=1)).as_uri(), color_scheme=scheme))
+    page = opened(three, compare=1, browser={"color_scheme": scheme})
     style = "(part, name) => getComputedStyle(part)[name]"
 
     def ground(part: str = ".explorer") -> str:
         return page.locator(part).first.evaluate(style, "backgroundColor")
 
     assert (luminance(ground()) < 0.5) == (scheme == "dark")
-    for theme in ("dark", "light"):  # the book's own switch comes first
-        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        page.wait_for_function(
-            "(dark) => document.querySelector(':not(a)[dark]') !== null === dark", arg=theme == "dark"
-        )
-        assert (luminance(ground()) < 0.5) == (theme == "dark")
-        for part, colour, behind in (
-            ("output", "color", ".explorer"),
-            (".muted", "color", ".explorer"),
-            (".loss strong.first", "color", ".explorer"),
-            (".loss strong.second", "color", ".explorer"),
-            (".curve text", "fill", ".explorer"),
-            (".layer label", "color", ".layer label"),
-            ("button", "color", "button"),
-        ):
-            text = page.locator(part).first.evaluate(style, colour)
-            assert contrast(text, ground(behind)) > 4.5, (theme, part)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_nothing_is_inaccessible(
-    scheme: Any, width: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
-) -> None:
-    size: Any = {"width": width, "height": 800}
-    explorer = study.explore(three, beside=1)
-    page = ready(visit(written(explorer).as_uri(), viewport=size, color_scheme=scheme))
-    assert not violations(page)
+    theme = "light" if scheme == "dark" else "dark"
+    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")  # the book's own switch comes first
+    page.wait_for_function(
+        "(dark) => document.querySelector(':not(a)[dark]') !== null === dark", arg=theme == "dark"
+    )
+    assert (luminance(ground()) < 0.5) == (theme == "dark")
+    parts = (
+        "output",
+        ".muted",
+        ".loss strong.first",
+        ".loss strong.second",
+        ".layer label",
+        "button",
+        ".curve text",
+    )
+    for part in parts:
+        text = page.locator(part).first.evaluate(style, "fill" if part == ".curve text" else "color")
+        assert contrast(text, ground(part if part in (".layer label", "button") else ".explorer")) > 4.5, part
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert not violations(page)
     page.get_by_role("slider").evaluate("(part) => part.after(document.createElement('button'))")
     assert [line.partition(":")[0] for line in violations(page)] == ["button-name (critical)"]
 
 
 def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = visit(written(study.explore(three)).as_uri(), java_script_enabled=False)
-    still = page.get_by_role(
-        "img", name=re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
-    )
-    assert still.is_visible()
+    page = visit(written(study.explore(three).as_html()).as_uri(), java_script_enabled=False)
+    name = re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
+    assert page.get_by_role("img", name=name).is_visible()
     assert page.get_by_text("A still picture.").is_visible()
 
 
@@ -525,6 +468,7 @@ LIVE = """async ([source, state]) => {
   widget.initialize({ model });
   window.leave = await widget.render({ model, el: document.body });
 }"""
+STATE = ["data", "run", "compare", "layer", "image", "measure", "stretched", "epoch", "playing"]
 
 
 def test_python_and_page_move_each_other(
@@ -533,21 +477,21 @@ def test_python_and_page_move_each_other(
     explorer = study.explore(three[:2])
     explorer.comm = comm = Mock(comm_id="front-end")
     page = visit(written().as_uri(), prepare=lambda page: page.expose_function("send", explorer.set_state))
-    names = ["data", "run", "beside", "layer", "image", "measure", "epoch", "playing"]
-    page.evaluate(LIVE, [explorer._esm, explorer.get_state(names)])
-    ready(page)
+    page.evaluate(LIVE, [explorer._esm, explorer.get_state(STATE)])
+    page.get_by_role("slider", name="Epoch").wait_for()
 
     to_epoch(page, 4)
     page.get_by_role("combobox", name="Network").select_option(index=1)
-    page.get_by_role("combobox", name="Beside").select_option(index=1)
+    page.get_by_role("combobox", name="Compare").select_option(index=1)
     page.get_by_role("radio", name="norm1").check()
     page.get_by_role("radio", name="Scale-free").check()
+    page.get_by_role("checkbox", name="Stretch colours").check()
     assert (explorer.run, explorer.layer, explorer.epoch) == (1, "norm1", 4)
-    assert (explorer.beside, explorer.measure) == (0, "scale_free_entropy")
+    assert (explorer.compare, explorer.measure, explorer.stretched) == (0, "scale_free_entropy", True)
 
     comm.reset_mock()
     explorer.epoch = 3
-    explorer.run, explorer.beside, explorer.measure = 0, None, "entropy"
+    explorer.run, explorer.compare, explorer.measure = 0, None, "entropy"
     for call in comm.send.call_args_list:
         page.evaluate("receive", call.kwargs["data"]["state"])
     redrawn(page)

@@ -1,4 +1,4 @@
-"""What a stranger's run file says stays text on every page that is made of it."""
+"""Text of another person's run file stays text on every page that is made of it."""
 
 import json
 import shutil
@@ -12,8 +12,8 @@ from bs4 import BeautifulSoup
 
 from sparsity_lib import study
 from sparsity_lib.study.described import is_plain
+from sparsity_lib.study.files import write_sealed
 
-ROOT = Path(__file__).resolve().parents[2]
 SPRUNG = "window.sprung=1"
 HOSTILE = [
     f"<script>{SPRUNG}</script>",
@@ -39,7 +39,7 @@ MARKDOWN = [
 
 @pytest.fixture
 def hostile(tiny_run: study.Run, tmp_path: Path) -> study.Run:
-    """A run that says these things wherever its file may say anything."""
+    """A run with these texts wherever its file may hold any."""
     path = Path(shutil.copy(tiny_run.path, tmp_path / "hostile.nc"))
     with h5py.File(path, "r+") as file:
         file.attrs["classes"] = json.dumps(HOSTILE)
@@ -47,68 +47,70 @@ def hostile(tiny_run: study.Run, tmp_path: Path) -> study.Run:
             file.attrs[name] = value
         file.attrs["numerics"] = HOSTILE[3] + "\n\n```{raw} html\n" + HOSTILE[0]
         file["conv1"].attrs["note"] = HOSTILE[0]
+    write_sealed(path, path.read_bytes())
     return study.load(path)
 
 
-def harmless(text: str, *, own_scripts: int = 0) -> BeautifulSoup:
-    """The parsed page, which holds no script, handler or embedded thing but our own."""
-    page = BeautifulSoup(text, "html.parser")
-    assert len(page.find_all("script")) == own_scripts
+def check_harmless(page: BeautifulSoup) -> None:
+    """It holds no script, handler or embedded thing but the explorer's two scripts."""
+    assert len(page.find_all("script")) == 2
     assert not page.find_all(["svg", "math", "iframe", "object", "embed", "link", "base", "form"])
     for element in page.find_all(True):
         assert not [name for name in element.attrs if name.startswith("on")]
         assert not str(element.get("href", "")).startswith(("javascript", "http"))
         assert str(element.get("src", "data:")).startswith("data:")
-    return page
-
-
-def test_an_explorer_shows_it_as_text(hostile: study.Run) -> None:
-    explorer = study.explore(hostile, images=16)
-    labels = hostile.root["image_label"].to_numpy().tolist()
-    for image, index in [(labels.index(index), index) for index in sorted(set(labels))][::2]:
-        explorer.image = image
-        page = harmless(explorer.as_html(), own_scripts=2)
-        assert f"class {HOSTILE[index]}" in page.img["alt"]
-        said = json.loads(page.find("script", type="application/json").string)
-        assert said["state"]["data"]["images"][0]["captions"][image] == f"class {HOSTILE[index]}"
-    assert len(set(labels)) > 5
-
-
-def shown_titles(shown: str) -> str:
-    """What a part of a page says in attributes."""
-    elements = BeautifulSoup(shown, "html.parser").find_all(True)
-    return " ".join(str(value) for element in elements for value in element.attrs.values())
 
 
 @pytest.mark.browser
-def test_nothing_of_it_runs(
+def test_an_explorer_shows_it_as_text(
     hostile: study.Run, visit: Visit, served: Callable[[Path], str], tmp_path: Path
 ) -> None:
-    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title></head><body>'
     explorer = study.explore(hostile, images=16)
+    labels = hostile.root["image_label"].to_numpy().tolist()
+    assert len({*labels}) > 5
+    for index in sorted({*labels})[::2]:
+        explorer.image = labels.index(index)
+        still = BeautifulSoup(explorer.as_html(), "html.parser")
+        check_harmless(still)
+        assert f"class {HOSTILE[index]}" in still.img["alt"]
+        state = json.loads(still.find("script", type="application/json").string)["state"]
+        assert state["data"]["images"][0]["captions"][explorer.image] == f"class {HOSTILE[index]}"
+    name = HOSTILE[4] + MARKDOWN[4]
+    conv1 = hostile.layer("conv1")
+    hostile.layer = lambda _: conv1  # type: ignore[method-assign]
+    hostile.layers = [name]
+    hostile.experiment = hostile.experiment.model_copy(update={"network": name, "dataset": name})
+    explorer = study.explore(hostile, images=16)
+    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title></head><body>'
     (tmp_path / "page.html").write_text(head + explorer.as_html(), encoding="utf-8")
     page = visit(f"{served(tmp_path)}/page.html")
     page.get_by_role("slider", name="Epoch").wait_for()
-    for image, index in enumerate(hostile.root["image_label"].to_numpy()):
+    assert page.get_by_role("radio", name=name, exact=True).is_checked()
+    assert name in (page.get_by_role("combobox", name="Network").text_content() or "")
+    for image, index in enumerate(labels):
         page.get_by_role("radio", name=f"Image {image + 1} of 16").check()
-        shown = page.locator(".sparsity-explorer > div").evaluate("host => host.shadowRoot.innerHTML")
-        assert HOSTILE[index] in BeautifulSoup(shown, "html.parser").get_text() + shown_titles(shown)
+        shown = BeautifulSoup(
+            page.locator(".sparsity-explorer > div").evaluate("host => host.shadowRoot.innerHTML"),
+            "html.parser",
+        )
+        titles = [str(value) for element in shown.find_all(True) for value in element.attrs.values()]
+        assert any(HOSTILE[index] in text for text in (shown.get_text(), *titles))
     assert page.evaluate("window.sprung") is None
     assert not page.locator("img[src=x], [onload], [onerror]").count()
 
 
-@pytest.mark.parametrize("said", [said for said in HOSTILE + MARKDOWN if not is_plain(said)])
-def test_what_goes_into_headings_is_refused(said: str, tiny_run: study.Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [text for text in HOSTILE + MARKDOWN if not is_plain(text)])
+def test_what_goes_into_headings_is_refused(text: str, tiny_run: study.Run, tmp_path: Path) -> None:
     described = dict(tiny_run.experiment)
-    changes = [
-        {"layers": json.dumps([said])},
-        {"experiment": json.dumps(described | {"network": f"package:{said}"})},
-        {"experiment": json.dumps(described | {"dataset": f"folder:{said.replace('/', '')}"})},
-        {"experiment": json.dumps(described | {"network": "package:factory", "sparsity": {said: 1}})},
-    ]
-    for number, change in enumerate(changes):
-        path = Path(shutil.copy(tiny_run.path, tmp_path / f"{number}.nc"))
+    for change in (
+        {"layers": json.dumps([text])},
+        {"experiment": json.dumps(described | {"network": f"package:{text}"})},
+        {"experiment": json.dumps(described | {"dataset": f"folder:{text.replace('/', '')}"})},
+        {"experiment": json.dumps(described | {"network": "package:factory", "sparsity": {text: 1}})},
+    ):
+        path = Path(shutil.copy(tiny_run.path, tmp_path / "changed.nc"))
         with h5py.File(path, "r+") as file:
             file.attrs.update(change)
+        write_sealed(path, path.read_bytes())
         with pytest.raises(study.StudyError):
             study.load(path)

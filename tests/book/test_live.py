@@ -171,26 +171,26 @@ def test_page_and_kernel_move_each_other(lab: Lab, notebook: str, visit: Visit) 
     slider.wait_for(timeout=1000 * SECONDS)
 
     network = page.get_by_role("combobox", name="Network")
-    beside = page.get_by_role("combobox", name="Beside")
+    compare = page.get_by_role("combobox", name="Compare")
     with Kernel(lab) as kernel:
         assert kernel.run("", "explorer.epoch") == "11"
         slider.press("Home")
         kernel.comes_to("explorer.epoch", -1)
         network.select_option(index=1)
-        beside.select_option(index=1)
+        compare.select_option(index=1)
         for name in ("conv3", "Image 3 of 8", "Scale-free entropy"):
             page.get_by_role("radio", name=name).check()
-        shown = ", ".join(f"explorer.{name}" for name in ("run", "beside", "layer", "image", "measure"))
+        shown = ", ".join(f"explorer.{name}" for name in ("run", "compare", "layer", "image", "measure"))
         kernel.comes_to(shown, (1, 0, "conv3", 2, "scale_free_entropy"))
         page.get_by_role("button", name="Play").click()
         kernel.comes_to("explorer.epoch, explorer.playing", (11, False))
 
-        kernel.run("explorer.run, explorer.beside, explorer.epoch = 0, None, 3")
+        kernel.run("explorer.run, explorer.compare, explorer.epoch = 0, None, 3")
         kernel.run("explorer.layer, explorer.image, explorer.measure = 'fc1', 4, 'entropy'")
         seconds = {"timeout": 1000.0 * SECONDS}
         expect(slider).to_have_attribute("aria-valuetext", re.compile(r"\b3\b"), **seconds)
         expect(network).to_have_value("0", **seconds)
-        expect(beside).to_have_value("", **seconds)
+        expect(compare).to_have_value("", **seconds)
         for name in ("fc1", "Image 5 of 8", "Entropy"):
             expect(page.get_by_role("radio", name=name, exact=name == "Entropy")).to_be_checked(**seconds)
     assert sockets

@@ -82,16 +82,29 @@ def test_epochs_without_maps_have_curves_alone() -> None:
     assert run["loss"] == [None] * 4
 
 
-def test_receptive_fields_captions_and_a_moment_are_drawn() -> None:
+def test_everything_a_recording_holds_is_drawn() -> None:
     model = SmallNetwork().eval()
     recording = sl.Recording(IMAGES, "net", list("abcd"), sl.receptive_fields(model, (3, 6, 6)))
-    recording.add(-1, stats_of(model), 1.5)
+    outputs = {"conv1": model.conv1(INPUTS[:2]), "fc1": model.fc1(torch.rand(2, model.fc1.in_features))}
+    recording.add(-1, stats_of(model), 1.5, outputs)
+    recording.add(0, stats_of(model))
+    recording.add(1, stats_of(model), channels=outputs)
     recording.onset = -1
-    data = sl.HeatmapExplorer([recording, recording], beside=1, setting="two of one").data
-    conv1 = data["runs"][0]["layers"][0]
-    assert conv1["seen"]["image"] == [[[round(i / 6, 4), round((i + 3) / 6, 4)] for i in range(4)]] * 2
-    assert (data["images"][0]["captions"], data["runs"][0]["onset"]) == (list("abcd"), -1)
-    assert (len(data["images"]), data["setting"]) == (1, "two of one")
+    data = sl.HeatmapExplorer([recording, recording], compare=1, setting="two of one").data
+    run = data["runs"][0]
+    assert (
+        run["layers"][0]["seen"]["image"]
+        == [[[round(i / 6, 4), round((i + 3) / 6, 4)] for i in range(4)]] * 2
+    )
+    assert (data["images"][0]["captions"], run["onset"]) == (list("abcd"), -1)
+    assert (len(data["images"]), data["setting"], run["detailed"]) == (1, "two of one", [-1, 1])
+    for layer in run["layers"]:
+        wanted = outputs.get(layer["name"])
+        assert (layer["activations"] is None) == (wanted is None)
+        if wanted is not None:
+            kept = recording.layers[layer["name"]].activations
+            np.testing.assert_array_equal(kept[1].reshape(wanted.shape), wanted.detach())
+            assert (layer["activations"]["images"], kept.shape[0]) == (2, 2)
 
 
 def test_what_does_not_fit_is_refused_and_leaves_the_recording_as_it_was() -> None:
@@ -103,27 +116,26 @@ def test_what_does_not_fit_is_refused_and_leaves_the_recording_as_it_was() -> No
     recording.add(0, stats)
     with torch.no_grad():
         model.conv2.weight[0, 0, 0, 0] = torch.nan
-    for given, said in (
+    for given, message in (
         ((0, stats), "epoch 0 does not follow epoch 0"),
         ((1, {"conv1": stats["conv1"]}), "no statistics of norm1, conv2, fc1 at epoch 1"),
         ((1, stats_of(SmallNetwork(), maps=3)), "'conv1' has maps of 3 images, the recording shows 4"),
         ((1, stats | {"conv2": stats["conv1"]}), "'conv2' has maps of"),
         ((1, stats_of(model)), "'conv2' puts out NaN or infinity"),
+        ((1, stats, 1.0, {"conv9": INPUTS}), "channels are of conv1, .*, not of conv9"),
+        ((1, stats, 1.0, {"conv1": INPUTS}), r"channels of layer 'conv1' are \(n, "),
     ):
-        with pytest.raises(ValueError, match=said) as refusal:
+        with pytest.raises(ValueError, match=message) as refusal:
             recording.add(*given)
         assert "\n" not in str(refusal.value)
         assert (recording.epochs, recording.saved, len(recording.loss)) == ([0], [0], 1)
         assert {layer.maps["entropy"].shape[0] for layer in recording.layers.values()} == {1}
 
 
-@pytest.mark.parametrize("images", [IMAGES / 255, IMAGES[0], IMAGES[..., :2], IMAGES[:0]])
-def test_images_are_bytes_of_images(images: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"^images are uint8 \(N, H, W, C\) with C = 1 or 3, not "):
-        sl.Recording(images)
-
-
-def test_an_explorer_takes_filled_recordings() -> None:
+def test_an_explorer_takes_filled_recordings_of_bytes() -> None:
+    for images in (IMAGES / 255, IMAGES[0], IMAGES[..., :2], IMAGES[:0]):
+        with pytest.raises(ValueError, match=r"^images are uint8 \(N, H, W, C\) with C = 1 or 3, not "):
+            sl.Recording(images)
     with pytest.raises(ValueError, match="there is nothing to explore"):
         sl.HeatmapExplorer([])
     with pytest.raises(ValueError, match="'mine' has no epoch with maps"):
@@ -136,9 +148,9 @@ def test_an_explorer_takes_filled_recordings() -> None:
 
 def test_names_of_before_warn_and_show_the_same(tiny_runs: list[study.Run]) -> None:
     with pytest.warns(DeprecationWarning, match=r"study\.explore") as caught:
-        explorer = sl.HeatmapExplorer(tiny_runs[:2], images=3, beside=1)  # type: ignore[arg-type]
+        explorer = sl.HeatmapExplorer(tiny_runs[:2], images=3, compare=1)  # type: ignore[arg-type]
     assert Path(caught[0].filename) == Path(__file__)
-    assert explorer.as_html() == study.explore(tiny_runs[:2], images=3, beside=1).as_html()
+    assert explorer.as_html() == study.explore(tiny_runs[:2], images=3, compare=1).as_html()
     with pytest.warns(DeprecationWarning, match=r"study\.image_explorer") as caught:
         of_run = sl.ImageExplorer(tiny_runs[0], layers=["conv1"])
     assert Path(caught[0].filename) == Path(__file__)
@@ -163,7 +175,7 @@ def test_a_page_draws_a_recording(example: dict[str, Any], tmp_path: Path, visit
     without_loss = sl.Recording(IMAGES, "without loss")
     for epoch in (0, 1):
         without_loss.add(epoch, stats_of(SmallNetwork()))
-    explorer = sl.HeatmapExplorer([example["recording"], without_loss], beside=1)
+    explorer = sl.HeatmapExplorer([example["recording"], without_loss], compare=1)
     html = f'<!doctype html><meta charset="utf-8"><title>Page</title>{explorer.as_html()}'
     (tmp_path / "page.html").write_text(html)
     page = visit((tmp_path / "page.html").as_uri())

@@ -13,6 +13,7 @@ from synthetic import curve, many, one, valley
 from sparsity_lib.functional import rfav_entropy
 from sparsity_lib.study import StudyError, figures
 from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.cells import SEVEN
 from sparsity_lib.study.figures.style import COLORS, line_style
 from sparsity_lib.study.recipes import NETWORKS
 
@@ -49,8 +50,8 @@ def test_nothing_to_draw_is_an_error_and_leaves_no_figure(draw):
 def test_networks_have_colours_of_their_own():
     assert set(COLORS) == set(NETWORKS)
     assert len(set(COLORS.values())) == len(NETWORKS)
-    assert line_style("sr2Net")["linestyle"] == "-"
-    assert line_style("sr2Net ×16")["linestyle"] != "-"
+    seven = [str(line_style(network)["linestyle"]) for network in SEVEN]
+    assert len({*seven, str(line_style("sr2Net ×16")["linestyle"])}) == len(SEVEN) + 1
     assert line_style("sr2Net ×16")["color"] == line_style("sr2Net")["color"]
     assert line_style("package:factory")["color"] not in COLORS.values()
 

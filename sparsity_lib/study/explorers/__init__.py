@@ -7,28 +7,30 @@ from torch import nn
 
 from sparsity_lib.explorer import HeatmapExplorer, ImageExplorer
 from sparsity_lib.study.explorers.recordings import recordings_of, run_labels
+from sparsity_lib.study.explorers.rescaling import rescale_control
 from sparsity_lib.study.explorers.training import TrainingExplorer
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import trained_network
 
-__all__ = ["TrainingExplorer", "explore", "image_explorer", "of_run", "recordings_of"]
+__all__ = ["TrainingExplorer", "explore", "image_explorer", "of_run", "recordings_of", "rescale_control"]
 
 
 def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> HeatmapExplorer:
     """Entropy maps of runs, with the curves of validation loss and mean entropy under them.
 
     ```python
-    study.explore(runs, beside=1, layer="conv3")
+    study.explore(runs, compare=1, layer="conv3")
     ```
 
-    Receptive fields are outlined where the run's network can be built; the moment of overfitting by
+    Receptive fields are outlined where the run's network can be built; channels at a position are drawn where
+    its weights are kept, at the lowest validation loss and after the last epoch; the moment of overfitting by
     validation loss (T10) is marked on the curves.
 
     Args:
         runs: a `study.Run` or several; those with the same images share them on the page.
         images: how many of the runs' images, from the first on; a page grows with them.
-        shown: `run`, `beside`, `layer`, `image`, `measure`, `epoch`: what is shown first, as for
-            `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
+        shown: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first, as
+            for `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
 
     Raises:
         ValueError: no runs, or no images; no such run, layer, image, measure or epoch (the line names it

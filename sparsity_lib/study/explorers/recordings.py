@@ -2,21 +2,28 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
+import torch
 import xarray as xr
+from torch import Tensor, nn
 
+from sparsity_lib._layers import named_layers
 from sparsity_lib._receptive_fields import ReceptiveField
-from sparsity_lib.explorer.recording import Correlation, RecordedLayer, Recording, known_fields
+from sparsity_lib.explorer.recording import RecordedLayer, Recording, known_fields
 from sparsity_lib.study.analysis import onset
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.runs.networks import built
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.layout import KEPT
+from sparsity_lib.study.runs.networks import built, trained_network
 from sparsity_lib.study.runs.results import label
 
 MAPS = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # names in a run, by measure
-BINS = 67  # of correlations: 201 in the run, in threes
+DETAILED = 4  # images, at most, whose channels are drawn
+MOST = 2**16  # activations of a layer and an image, at most
 
 
 class Source(Protocol):
@@ -46,14 +53,16 @@ def recording(run: Source, label: str, fields: Mapping[str, ReceptiveField], ima
     first = {"image": slice(images)}
     root = run.root.isel(first)
     moment, judged = _moment(run)
+    detailed, activations = _activations(run, root["images"].to_numpy()[:DETAILED])
     return Recording(
         images=root["images"].to_numpy(),
         label=label,
         captions=[f"class {run.classes[index]}" for index in root["image_label"].to_numpy()],
         fields=fields,
-        layers={name: _layer(run.layer(name).isel(first)) for name in run.layers},
+        layers={name: _layer(run.layer(name).isel(first), activations.get(name)) for name in run.layers},
         epochs=root["epoch"].to_numpy().tolist(),
         saved=root["saved_epoch"].to_numpy().tolist(),
+        detailed=detailed,
         loss=root["val_loss"].to_numpy(),
         onset=moment,
         judged=judged,
@@ -88,26 +97,50 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
     return names, ", ".join(columns[name][0] for name in common)
 
 
-def _layer(layer: xr.Dataset) -> RecordedLayer:
+def _layer(layer: xr.Dataset, activations: np.ndarray | None) -> RecordedLayer:
     there = {measure: maps for measure, maps in MAPS.items() if maps in layer}
     return RecordedLayer(
         channels=int(layer.attrs["channels"]),
         maps={measure: layer[maps].to_numpy() for measure, maps in there.items()},
         means={measure: layer[measure].sel(split="monitor").to_numpy() for measure in there},
-        correlation=_correlation(layer),
+        activations=activations,
     )
 
 
-def _correlation(layer: xr.Dataset) -> Correlation | None:
-    """At the saved epochs; None without filters."""
-    if "correlation_histogram" not in layer:
-        return None
-    counts = layer["correlation_histogram"].sel(center="filters", epoch=layer["saved_epoch"].to_numpy())
-    counts = counts.transpose("epoch", "bin")
-    pairs = np.maximum(counts.sum("bin"), 1)
-    mean = (counts * abs(counts["bin"])).sum("bin") / pairs
-    shares = (counts / pairs).to_numpy().reshape(len(counts), BINS, -1).sum(2)
-    return Correlation(shares, mean.to_numpy())
+def _activations(run: Source, images: np.ndarray) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The epochs whose networks are kept, and layers' outputs there, `(epoch, image, channel, y, x)`.
+
+    `images` are uint8 `(N, H, W, C)`. Both are empty where no network is kept.
+    """
+    try:
+        networks = [trained_network(run, moment) for moment in KEPT] if isinstance(run, Run) else []
+    except StudyError:
+        return [], {}
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in run.layers}
+    for model, prepare in networks:
+        outputs = layer_outputs(model, run.layers, prepare(torch.from_numpy(images).movedim(-1, 1)))
+        for name, values in outputs.items():
+            kept[name].append(values.reshape(*values.shape[:2], *(values.shape[2:] or (1, 1))).numpy())
+    epochs = run.root["moment_epoch"].sel(moment=list(KEPT)).to_numpy().tolist() if networks else []
+    return epochs, {name: np.stack(each) for name, each in kept.items() if each and each[0][0].size <= MOST}
+
+
+@torch.no_grad()
+def layer_outputs(model: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict[str, Tensor]:
+    """Outputs of the model's layers, by name, `(N, D, *spatial)`."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        outputs[name] = output.clone()  # a ReLU that works in place would overwrite it
+
+    modules = named_layers(model)
+    handles = [modules[name].register_forward_hook(partial(keep, name)) for name in layers]
+    try:
+        model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
 
 
 def _fields(run: Source) -> dict[str, ReceptiveField]:

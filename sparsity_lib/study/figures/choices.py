@@ -26,6 +26,7 @@ _EFFECTS = {
     "val_loss_rise": "rise of the loss (nats)",
     "entropy_drop": "fall of entropy (of ln D)",
 }
+_OF_VANILLA = {"weight decay": "#8C564B", "label smoothing": "#5C6F00"}  # families within vanillaNet
 _CENTERS = {"filters": "mean filter (printed)", "components": "own mean", "none": "no mean"}
 _NOT_DECORRELATED: dict[str, Literal["--", ":"]] = {"vanillaNet": "--", "sr2Net": ":"}
 _PENALTIES: dict[str, dict[str, Any]] = {
@@ -105,7 +106,8 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
     for y, row in enumerate(tuned.itertuples()):
         of = {"regulariser": row.family, "strength": row.strength, "network": row.network}
         of |= {"chosen": row.chosen, "n": row.n}
-        dot(ax, y, row, line_style(row.network)["color"], of, hollow=not row.chosen)
+        color = _OF_VANILLA.get(row.family) or line_style(row.network)["color"]
+        dot(ax, y, row, color, of, hollow=not row.chosen)
     for y, (family, following) in enumerate(zip(tuned["family"], tuned["family"][1:], strict=False)):
         if family != following:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)

@@ -30,7 +30,7 @@ from sparsity_lib.study.figures.panels import (
     plain_numbers,
     seed_range,
 )
-from sparsity_lib.study.figures.style import figure, handle, legend, line_style
+from sparsity_lib.study.figures.style import figure, handle, label_ends, legend, line_style
 
 BAND = Patch(color="0.5", alpha=0.25, linewidth=0)
 _BANDS = {True: "published seeds, lowest to highest", False: "lowest to highest seed"}
@@ -58,6 +58,8 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
             of = {"setting": title, "quantity": f"validation loss (nats), {SMOOTHED}"}
             _curve(ax, losses, label, between, of)
         ax.set_ylim(0, _top(group))
+        if len(panels) < 3:
+            label_ends(ax, labels(group))
     fig.supxlabel("epoch")
     fig.supylabel("validation loss (nats)")
     legend(fig, labels(curves), (BAND, _BANDS[published is not None]))

@@ -17,7 +17,7 @@ from sparsity_lib.study.analysis import random_filters
 from sparsity_lib.study.analysis.summary import labels, watched
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, upright_means
-from sparsity_lib.study.figures.style import WIDTH, figure, handle, legend, line_style
+from sparsity_lib.study.figures.style import WIDTH, figure, handle, label_ends, legend, line_style
 
 SEEDS = 5  # of each network, the lowest ones, whose runs are drawn one by one
 LINES, DOTS = 2, 10  # epochs between the points of a run's line, and between its dots
@@ -50,11 +50,12 @@ def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     right.set_xscale("log")
     _noise(right, int(curves["channels"].sel(layer=layer).max()), layer)
     left.set_ylim(0, 1.03)
+    label_ends(left, [label for label, _ in _by_network(shares)])
     left.set_ylabel("activation entropy / ln D")
     left.set_xlabel("epoch")
     right.set_xlabel(_SCALE)
-    left.set_title(f"Entropy of {layer} in training …", loc="left")
-    right.set_title("… is nearly that of noise of the same SD", loc="left")
+    left.set_title(f"Entropy of {layer} in training …", loc="left", fontsize=10)
+    right.set_title("… is nearly that of noise of the same SD", loc="left", fontsize=10)
     legend(
         fig,
         names,

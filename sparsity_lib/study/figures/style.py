@@ -1,13 +1,14 @@
-"""The look of all figures: one colour per network, white ground, sizes that a narrow page still shows."""
+"""The look of all figures: colour and dashes per network, white ground, sizes that a narrow page shows."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -41,6 +42,18 @@ COLORS = {
     "prResNet18": "#9970AB",
 }
 OTHER = "#7F7F7F"  # networks that are not the paper's
+# Dashes by what is added to a network, which tell lines apart that coincide.
+DASHES = {
+    "sr1": (3.5, 1.2, 1, 1.2),
+    "sr3": (3.5, 1.2, 1, 1.2, 1, 1.2),
+    "sr": (6, 1.5),
+    "var": (2.2, 1.2),
+    "drop": (6, 1.5, 1, 1.5),
+    "norm": (6, 1.5, 1, 1.5, 1, 1.5),
+    "sparseout": (6, 1.2, 2.2, 1.2),
+    "pr": (9, 2),
+}
+SCALED = (1, 1)  # a strength other than the paper's
 
 _SETTINGS: dict[str, Any] = {
     "axes.spines.right": False,
@@ -87,9 +100,27 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def line_style(label: str) -> dict[str, Any]:
-    """A network's colour; dashes where its strength is not the paper's (`sr2Net ×16`)."""
+    """A network's colour and dashes; dots where its strength is not the paper's (`sr2Net ×16`)."""
     network, _, scale = label.partition(" ")
-    return {"color": COLORS.get(network, OTHER), "linestyle": (0, (4, 1.6)) if scale else "-"}
+    dashes = SCALED if scale else next((DASHES[kind] for kind in DASHES if network.startswith(kind)), None)
+    return {"color": COLORS.get(network, OTHER), "linestyle": (0, dashes) if dashes else "-"}
+
+
+def label_ends(ax: Axes, names: Sequence[str]) -> None:
+    """Write the names of the networks at the ends of their lines, the axes' first, none over another."""
+    low, high = ax.get_ylim()
+    apart = 0.052 * (high - low)
+    points = [np.asarray(line.get_xydata()) for line in ax.lines[: len(names)]]
+    ends = [each[np.isfinite(each).all(1)][-1] for each in points]
+    order = np.argsort([y for _, y in ends])
+    at = np.array([ends[i][1] for i in order])
+    for i in range(1, len(at)):
+        at[i] = max(at[i], at[i - 1] + apart)
+    for i in reversed(range(len(at))):  # none above the axes
+        at[i] = min(at[i], high - apart * (len(at) - 1 - i))
+    for i, y in zip(order, at, strict=True):
+        where: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        ax.annotate(names[i], (ends[i][0], y), **where, color=line_style(names[i])["color"], size=9.5)
 
 
 def handle(color: str = "0.4", **style: Any) -> Line2D:
@@ -110,5 +141,5 @@ def legend(
         loc="outside upper left",
         ncols=columns,
         columnspacing=1.4,
-        handlelength=2.2,
+        handlelength=3,
     )

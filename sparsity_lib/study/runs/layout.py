@@ -3,7 +3,7 @@
 from typing import Final
 
 MOMENTS = ("lowest_loss", "best_accuracy", "chosen", "last")  # on validation images; chosen on monitor images
-KEPT = ("lowest_loss", "last")  # moments whose weights are kept
+KEPT: Final = ("lowest_loss", "last")  # moments whose weights are kept
 SPLITS = ("monitor", "train")  # held-out images, and as many training images
 KNOCKED_OUT = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)  # shares of a layer's channels
 CENTERS: Final = ("filters", "components")  # T19: Figure 7 is drawn for both readings of Eq. 6
