@@ -1,9 +1,9 @@
 """Sparseout's noise, and language models trained with it."""
 
+import math
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.artist import Artist
@@ -83,7 +83,7 @@ def language_curves(curves: xr.Dataset) -> Figure:
     fig, axes = grid(1, 2, 3.7, sharey=True)
     panels = {
         "held out, without noise": curves["val_bits"],
-        "training, with noise": curves["train_loss"] / np.log(2),
+        "training, with noise": curves["train_loss"] / math.log(2),
     }
     labels = language_models.labels(curves)
     for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
