@@ -36,6 +36,12 @@ def usual() -> xr.Dataset:
     return cell_of({label: {"accuracy": 0.35 + S * (1 + i / 7)} for i, label in enumerate(SEVEN)})
 
 
+@functools.cache
+def judged() -> pd.DataFrame:
+    """The judge's table of these networks, all claims."""
+    return judge(LEDGER, usual())
+
+
 def with_runs(changed: dict[str, dict[str, Any]], cell: Cell = SMALL) -> xr.Dataset:
     """The same, some networks replaced by runs with these effects."""
     kept = usual().isel(run=~usual()["label"].isin(list(changed)).to_numpy())
@@ -64,7 +70,8 @@ def test_nothing_is_judged_without_runs() -> None:
 
 
 def test_words_are_few_and_conceptual_cells_have_no_verdict() -> None:
-    table = judge(LEDGER, [usual(), cell_of({"LeNet": {}, "srLeNet": {}}, LENET)])
+    lenet = row("lenet-no-gain", cell_of({"LeNet": {}, "srLeNet": {}}, LENET), LENET)
+    table = pd.concat([judged(), lenet.to_frame().T])
     assert set(table["direction"]) <= WORDS
     assert set(table["verdict"]) <= {"supported", "contradicted", "inconclusive", ""}
     finished = table[table["status"] == "complete"]
@@ -109,7 +116,7 @@ def test_a_diverged_run_is_left_out_with_its_pair_and_counted() -> None:
 
 
 def test_holms_correction_is_over_six_claims_of_which_unfinished_ones_count_as_one() -> None:
-    table = judge(LEDGER, usual())
+    table = judged()
     primary = table[table["primary"]]
     assert len(primary) == 6
     assert (primary["status"] == "complete").sum() == 5
@@ -273,7 +280,7 @@ def test_intervals_over_images_are_of_primary_claims_about_outcomes_of_images() 
     spread = float((correct.sel(label="sr2Net") - correct.sel(label="vanillaNet")).std() / np.sqrt(200))
     width = primary.loc["no-gain-when-small", ["image_low", "image_high"]].diff().iloc[-1]
     assert width == pytest.approx(2 * 1.96 * spread, rel=0.1)
-    assert judge(LEDGER, usual())["image_low"].isna().all()
+    assert judged()["image_low"].isna().all()
 
 
 def test_other_papers_have_directions_alone_and_their_pairs_come_from_several_files() -> None:
@@ -299,4 +306,4 @@ def test_other_papers_have_directions_alone_and_their_pairs_come_from_several_fi
 
 def test_curves_without_a_variable_are_refused() -> None:
     with pytest.raises(StudyError, match="correlation"):
-        judge(LEDGER, usual().drop_vars("correlation"))
+        row("conv1-most-correlated", usual().drop_vars("correlation"))

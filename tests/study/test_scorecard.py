@@ -22,6 +22,7 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.results import label, load_curves
 
 LEDGER = claims.load(claims.REGISTRATION)
+PRIMARY = LEDGER.model_copy(update={"claims": tuple(each for each in LEDGER.claims if each.primary)})
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "recompute.py"
 S = np.array(SPREAD)
 FOUR = ("sr2Net", "varNet", "dropNet", "normNet")
@@ -36,7 +37,8 @@ def more_of(network: str, **effects: Any) -> xr.Dataset:
 def test_verdicts_are_in_the_scorecards_words_and_wait_for_all_runs() -> None:
     better = {"accuracy": 0.35 + 0.1 + S}
     curves = cell_of({network: better if network == "sr2Net" else {} for network in SEVEN})
-    table = scorecard.verdicts(LEDGER, judge(LEDGER, curves)).set_index(["id", "cell"])
+    judged = judge(LEDGER, curves)
+    table = scorecard.verdicts(LEDGER, judged).set_index(["id", "cell"])
     assert table.loc[("no-gain-when-small", "cifar100, s"), "verdict"] == "does not hold"
     assert table.loc[("loss-rises", "cifar100, s"), ["runs", "verdict"]].tolist() == ["5 of 5", "holds"]
     assert table.loc[("sr2-safe", "cifar100, s"), "verdict"] == "does not hold: it overfits"
@@ -44,8 +46,8 @@ def test_verdicts_are_in_the_scorecards_words_and_wait_for_all_runs() -> None:
     assert (small["kind"], small["direction"], small["verdict"]) == ("conceptual", "holds", "")
     assert ("lenet-no-gain", "cifar10") in table.index  # without a run: its first cell
     assert ("lenet-no-gain", "cifar100") not in table.index
-    assert len(scorecard.verdicts(LEDGER, judge(LEDGER, curves), every_cell=True)) > len(table)
-    interim = scorecard.verdicts(LEDGER, judge(LEDGER, curves.isel(run=curves["seed"] < 103)))
+    assert len(scorecard.verdicts(LEDGER, judged, every_cell=True)) > len(table)
+    interim = scorecard.verdicts(PRIMARY, judge(PRIMARY, curves.isel(run=curves["seed"] < 103)))
     assert set(interim["verdict"]) == {"not run"}
     assert set(interim["runs"]) == {"3 of 5", "0 of 5"}
     assert interim[["effect", "low", "high"]].isna().all(axis=None)
@@ -224,8 +226,7 @@ def test_primary_verdicts_are_recomputed_without_the_study(scenario: str, tmp_pa
     for name, curves in (("networks", cell_of(networks)), ("lenet-alexnet", together(both))):
         runs.write(xr.DataTree(curves.astype("float32")), tmp_path / f"{name}.nc")
     published = [load_curves(path) for path in sorted(tmp_path.glob("*.nc"))]
-    primary = LEDGER.model_copy(update={"claims": tuple(each for each in LEDGER.claims if each.primary)})
-    table = judge(primary, [part for part in published if part is not None])
+    table = judge(PRIMARY, [part for part in published if part is not None])
     decided = table[table["primary"]].set_index("claim")
     found = recomputed(tmp_path)
     assert {name: direction for name, (_, direction) in found.items()} == decided["direction"].to_dict()
