@@ -12,11 +12,18 @@ SEVEN = (*SIX, "varNet")
 # L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
+# 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
+AS_LARGEST = dict.fromkeys(TARGETED, 1.8e-3)
 
 
 def for_networks(networks: Iterable[str], **fields: Any) -> Cells:
     """One cell for each network, with the same other fields."""
     return tuple({"network": network, **fields} for network in networks)
+
+
+def changed(network: str, changes: Iterable[dict[str, Any]], **fields: Any) -> Cells:
+    """One cell for each change of the same other fields."""
+    return tuple({"network": network, **fields, **change} for change in changes)
 
 
 def readings(**fields: Any) -> Cells:
@@ -30,8 +37,8 @@ def readings(**fields: Any) -> Cells:
     vanilla: Cells = ({"init": "pytorch"}, {"input_scaling": "standardize"})
     return (
         *strengths(**fields),
-        *(cell for change in sr2 for cell in for_networks(("sr2Net",), **fields | change)),
-        *(cell for change in vanilla for cell in for_networks(("vanillaNet",), **fields | change)),
+        *changed("sr2Net", sr2, **fields),
+        *changed("vanillaNet", vanilla, **fields),
         *baselines(**fields),
         *placements(**fields),
         *correlations(**fields),
@@ -45,23 +52,17 @@ def strengths(**fields: Any) -> Cells:
     def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
         return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
 
-    changes = [targeted(strength) for strength in (1e-5, 1e-4, 1e-2, 1e-1)]
-    changes.append(targeted(1e-3, TARGETED[:-1]))
-    return tuple(cell for change in changes for cell in for_networks(("sr2Net",), **fields, sparsity=change))
+    layers = [targeted(strength) for strength in (1e-5, 1e-4, 1e-2, 1e-1)]
+    layers.append(targeted(1e-3, TARGETED[:-1]))
+    return changed("sr2Net", ({"sparsity": each} for each in layers), **fields)
 
 
 def baselines(**fields: Any) -> Cells:
     """Older regularisers, each at strengths of which one may suit it best."""
     decays: Cells = tuple({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2))
     smoothings = tuple({"label_smoothing": share} for share in (0.05, 0.1, 0.2))
-    return (
-        *(
-            cell
-            for change in (*decays, *smoothings)
-            for cell in for_networks(("vanillaNet",), **fields | change)
-        ),
-        *(cell for rate in (0.1, 0.5) for cell in for_networks(("dropNet",), **fields, dropout=rate)),
-    )
+    rates = tuple({"dropout": rate} for rate in (0.1, 0.5))
+    return (*changed("vanillaNet", (*decays, *smoothings), **fields), *changed("dropNet", rates, **fields))
 
 
 def placements(**fields: Any) -> Cells:
@@ -74,13 +75,12 @@ def placements(**fields: Any) -> Cells:
 
 def correlations(**fields: Any) -> Cells:
     """sr3Net with each other centring and each other form of the correlation penalty (T3, T4)."""
-    return tuple(
-        cell
+    readings = [
+        {"center": center, "decorrelation_penalty": penalty}
         for center in ("filters", "components", "none")
         for penalty in ("signed", "absolute", "squared", "local")
-        if (center, penalty) != ("filters", "signed")  # sr3Net itself
-        for cell in for_networks(("sr3Net",), **fields, center=center, decorrelation_penalty=penalty)
-    )
+    ]
+    return changed("sr3Net", readings[1:], **fields)  # the first is sr3Net itself
 
 
 def perplexity(**fields: Any) -> Cells:
@@ -95,7 +95,7 @@ def perplexity(**fields: Any) -> Cells:
 
 def sparseout(network: str, **fields: Any) -> Cells:
     """All values of q but 2, which is dropout."""
-    return tuple(cell for q in (1.0, 3.0, 1.5, 2.5) for cell in for_networks((network,), **fields, q=q))
+    return changed(network, ({"q": q} for q in (1.0, 3.0, 1.5, 2.5)), **fields)
 
 
 def language_models(**fields: Any) -> Cells:
@@ -121,16 +121,8 @@ def architectures(**fields: Any) -> Cells:
         *for_networks(("prVGG11",), **fields, lambda_=1.0),
         *for_networks(("ResNet18", "srResNet18"), **fields),
         *for_networks(("prResNet18",), **fields, lambda_=1.0),
-        *(
-            cell
-            for network in ("VGG11", "ResNet18")
-            for cell in for_networks((network,), **fields, l1=L1_ADAM)
-        ),
-        *(
-            cell
-            for network in ("VGG11", "ResNet18")
-            for cell in for_networks((network,), **fields, l2=L2_ADAM)
-        ),
+        *for_networks(("VGG11", "ResNet18"), **fields, l1=L1_ADAM),
+        *for_networks(("VGG11", "ResNet18"), **fields, l2=L2_ADAM),
         *sparseout("sparseoutVGG11", **fields),
     )
 
@@ -143,8 +135,7 @@ def on_few_images(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
             *placements(**fields),
             *correlations(**fields),
             *strengths(**fields),
-            # 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
-            *for_networks(("sr2Net",), **fields, sparsity=dict.fromkeys(TARGETED, 1.8e-3)),
+            *for_networks(("sr2Net",), **fields, sparsity=AS_LARGEST),
             *baselines(**fields),
         ),
         "perplexity": (

@@ -190,50 +190,18 @@ PROFILES = {
                 shown={"dataset": "cifar10-jpeg", "size": "s"},
             ),
             # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
-            "readings": Grid(
-                (
-                    *cells.for_networks(
-                        ("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **_QUICK
-                    ),
-                    *cells.placements(**_QUICK),
-                    *cells.correlations(**_QUICK),
-                    *cells.strengths(**_QUICK),
-                    *cells.baselines(**_QUICK),
-                ),
-                _FEW,
-                _FEW,
-            ),
-            "perplexity": Grid(
-                (
-                    *cells.for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net"), **_QUICK),
-                    *cells.perplexity(**_QUICK),
-                ),
-                _FEW,
-                _FEW,
-            ),
-            "sparseout": Grid(cells.sparseout("sparseoutNet", **_QUICK), _FEW, _FEW),
-            "coherent": Grid(
-                (
-                    *cells.for_networks(("vanillaNet",), **_QUICK, rho=-1.0),
-                    *cells.coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_QUICK),
-                ),
-                _FEW,
-                _FEW,
-            ),
+            **{
+                name: Grid(tuple(c for c in of_grid if c.get("sparsity") != cells.AS_LARGEST), _FEW, _FEW)
+                for name, of_grid in cells.on_few_images(**_QUICK).items()
+                if name not in ("perplexity-200", "learning-rates")
+            },
             "architectures": Grid(
                 cells.architectures(**_FEW_IMAGES, size="quarter", epochs=40),
                 _FEW,
                 _FEW,
                 deep=True,
             ),
-            "perplexity-200": Grid(
-                (
-                    *cells.for_networks(("vanillaNet",), **_QUICK | {"epochs": 200}),
-                    *cells.for_networks(("prNet",), **_QUICK | {"epochs": 200}, lambda_=1.0),
-                ),
-                _FEW,
-                _FEW,
-            ),
+            "perplexity-200": Grid(cells.on_few_images(**_QUICK)["perplexity-200"], _FEW, _FEW),
         },
     ),
     "registered": Profile(

@@ -1,19 +1,16 @@
 """Test of repeatability: a run's first epochs are trained again and compared."""
 
-import contextlib
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 import xarray as xr
 
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs.layout import SPLITS
 from sparsity_lib.study.training.loop import Training
 from sparsity_lib.study.training.preparation import device_of, load_on
-from sparsity_lib.study.training.random_streams import reproducible
+from sparsity_lib.study.training.random_streams import one_thread, reproducible
 
 EPOCHS = 2
 TOLERANCE = 1e-4  # relative, as in tests/study/test_golden.py
@@ -35,7 +32,7 @@ def differences(experiment: Experiment, curves: xr.Dataset) -> list[str]:
     device = device_of(experiment.device)
     run, found = curves.squeeze("run"), []
     tolerance = DECORRELATED if experiment.strengths()["decorrelation"] else TOLERANCE
-    with reproducible(experiment, device), _one_thread():
+    with reproducible(experiment, device), one_thread():
         training = Training(experiment, device, load_on(device, experiment))
         for epoch in range(-1, min(EPOCHS, experiment.epochs)):
             record: dict[str, Any] = training.next_epoch()
@@ -52,13 +49,3 @@ def differences(experiment: Experiment, curves: xr.Dataset) -> list[str]:
                 if not (math.isnan(known) or math.isclose(value, known, rel_tol=tolerance, abs_tol=1e-6)):
                     found.append(f"{full_name} at epoch {epoch}: {value:.6g} again, {known:.6g} in the run")
     return found
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

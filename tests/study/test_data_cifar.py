@@ -137,8 +137,6 @@ def test_an_archive_of_other_content_is_refused(
 
 @pytest.mark.parametrize(("spec", "classes"), [(cifar.CIFAR10, 10), (cifar.CIFAR100, 100)])
 def test_the_published_data_sets(spec: cifar.Cifar, classes: int) -> None:
-    assert spec.archive.url.startswith("https://")
-    assert re.fullmatch("[0-9a-f]{32}", spec.archive.md5)
     assert re.fullmatch("[0-9a-f]{64}", spec.digest)
     assert sorted(set(spec.classes)) == list(spec.classes)
     assert [len(spec.classes), *(count * classes for count in spec.images_per_class)] == [

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import pickle
 import struct
 import tarfile
 from pathlib import Path
@@ -25,34 +26,6 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return packed.getvalue()
-
-
-def _python2(value: object) -> bytes:
-    """The opcodes with which Python 2 pickles a value, as in the official batches."""
-    match value:
-        case str():
-            return b"T" + struct.pack("<i", len(value)) + value.encode("latin1")
-        case int():
-            return b"J" + struct.pack("<i", value)
-        case list():
-            return b"(" + b"".join(map(_python2, value)) + b"l"
-        case dict():
-            return b"(" + b"".join(_python2(part) for item in value.items() for part in item) + b"d"
-        case np.ndarray():
-            empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
-            dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
-            dtype += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-            shape = b"(" + b"".join(map(_python2, value.shape)) + b"t"
-            return (
-                empty
-                + b"(K\x01"
-                + shape
-                + dtype
-                + b"\x89"
-                + _python2(value.tobytes().decode("latin1"))
-                + b"tb"
-            )
-    raise TypeError(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +67,12 @@ def small_cifar(name: str, monkeypatch: pytest.MonkeyPatch, server: str | None =
             np.array_split(random.permutation(len(rows)), len(batches)), batches, strict=True
         ):
             labels, names, pixels = zip(*(rows[index] for index in part), strict=True)
-            files[f"{original.archive.folder}/{batch}"] = (
-                b"\x80\x02"
-                + _python2(
-                    {
-                        "data": np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, 3072),
-                        original.labels_key: list(labels),
-                        "filenames": list(names),
-                    }
-                )
-                + b"."
-            )
+            content = {
+                "data": np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, 3072),
+                original.labels_key: list(labels),
+                "filenames": list(names),
+            }
+            files[f"{original.archive.folder}/{batch}"] = pickle.dumps(content, protocol=2)
         for label, file, pixels in sorted(rows):
             images.append((split, CLASSES[label], file, np.frombuffer(pixels, np.uint8).reshape(3, 32, 32)))
     for *_, pixels in images:

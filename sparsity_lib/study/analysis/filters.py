@@ -1,13 +1,11 @@
 """Filters under each reading of DecorrReg (T3, T4), by gradient descent on the penalty alone."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pandas as pd
 import torch
 from torch import Tensor
 
 from sparsity_lib import functional
+from sparsity_lib.study.training.random_streams import one_thread
 
 CENTERS = functional.CENTERS
 PENALTIES = functional.PENALTIES
@@ -71,7 +69,7 @@ def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3), seed: int = 
     |c| > ALIKE after it.
     """
     rows = []
-    with _one_thread():
+    with one_thread():  # for so small tensors, several are a hundred times slower on a busy machine
         for name, weight in starts(filters, shape, seed).items():
             before = mean_absolute(weight, "components")
             for center in CENTERS:
@@ -81,14 +79,3 @@ def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3), seed: int = 
                     alike = float((after > ALIKE).float().mean())
                     rows.append(row | {"after": float(after.mean()), "alike": alike})
     return pd.DataFrame(rows)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # For so small tensors, several threads make a hundred times slower work on a busy machine.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

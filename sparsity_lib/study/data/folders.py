@@ -1,7 +1,6 @@
 """Data sets that are folders of image files."""
 
 import os
-import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,7 +50,6 @@ def own_folder(path: str) -> Source:
     folder = Path(os.path.realpath(os.path.expanduser(path)))
     if not path or not os.path.isdir(folder):
         raise StudyError(f"folder:{path}: there is no such folder")
-    _require_utf8(str(folder))
     return _by_class(f"folder:{folder.name}", folder, mode=None, counts=None)
 
 
@@ -63,13 +61,6 @@ def _by_class(name: str, folder: Path, *, mode: str | None, counts: tuple[int, i
         if part not in parts:
             raise StudyError(f"{folder} needs train/<class>/ and val/<class>/ or test/<class>/: no {part}/")
     classes, others = class_folders(folder / "train"), class_folders(folder / held_out_name)
-    form: dict[str, str] = {}
-    for found in [*classes, *others]:
-        if form.setdefault(unicodedata.normalize("NFC", found), found) != found:
-            raise StudyError(
-                f"{folder}: the class folder '{found}' is written both with composed letters (NFC) and "
-                "with separate accents (NFD); rename one of them"
-            )
     if classes != others or len(classes) < 2:
         unmatched = sorted(set(classes) ^ set(others))[:5]
         raise StudyError(
@@ -170,16 +161,9 @@ def _names(folder: Path, wanted: Callable[["os.DirEntry[str]"], bool]) -> list[s
             )
     except OSError as error:
         raise StudyError(f"cannot read {error.filename or folder}: {error.strerror}") from None
-    for name in names:
-        _require_utf8(f"{folder}/{name}")
+    if unfit := [name for name in names if not name.isprintable()]:
+        raise StudyError(f"{folder}/{unfit[0]} has a name that is not in UTF-8, or not printable; rename it")
     return names
-
-
-def _require_utf8(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise StudyError(f"{path} has a name that is not in UTF-8; rename it") from None
 
 
 def _table(path: Path, columns: int) -> list[list[str]]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's others run programs, or are rare
-PIXELS = 64_000_000  # of an image, at most: a small file may hold a huge one
 
 _GREY = ("1", "L", "LA")  # Pillow's names of modes
 _DEEP = ("I", "F")  # and those of more than 8 bits a channel: converting them to 8 would clip
@@ -93,20 +92,10 @@ def _open(path: Path) -> "Image.Image":
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
-            image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise _too_large(path, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million") from None
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # of more than 89 million pixels
+            return Image.open(path, formats=FORMATS)
     except Exception as error:
         raise _unreadable(path, error) from None
-    if image.width * image.height > PIXELS:
-        image.close()
-        raise _too_large(path, f"{image.width:,} x {image.height:,}")
-    return image
-
-
-def _too_large(path: Path, found: str) -> StudyError:
-    return StudyError(f"{path} has {found} pixels; an image may have at most {PIXELS / 1e6:.0f} million")
 
 
 def _unreadable(path: Path, error: Exception) -> StudyError:

@@ -1,6 +1,6 @@
 """Runs as they are published: numbers rounded, run files trimmed, each validation image at a few moments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import h5py
 import numpy as np
@@ -18,8 +18,6 @@ LEVEL = 5  # published maps have every fifth of 256 levels, the lowest and the h
 EXACT = frozenset({"val_loss", "val_loss_calibrated", "val_accuracy", "monitor_loss", "monitor_accuracy"})
 OUTCOMES = "outcomes"  # the group of a published file with each validation image
 _LEFT_OUT = ("activations", "image_correct", "image_loss")  # weights, and the grid's file, have these
-
-Outcomes = tuple[np.ndarray, np.ndarray]  # correct, (MOMENTS, images), and loss, (KEPT, images), of one run
 
 
 def rounded(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
@@ -64,21 +62,21 @@ def trimmed(tree: xr.DataTree) -> xr.DataTree:
     return tree.isel(image=slice(PUBLISHED_IMAGES), missing_dims="ignore").map_over_datasets(trim)
 
 
-def outcomes_of_run(run: Run) -> Outcomes | None:
-    """Whether each validation image is classified correctly, and its loss, rounded; None in older runs."""
+def outcomes_of_run(run: Run) -> xr.Dataset | None:
+    """The same as `published_outcomes` of one run; None in older runs."""
     with h5py.File(run.path) as file:  # much quicker than as labelled data
         if "image_correct" not in file:
             return None
-        at_kept = file["image_loss"][...][[MOMENTS.index(moment) for moment in KEPT]]
-        return file["image_correct"][...], rounded(at_kept, LOSS_DIGITS)
-
-
-def outcomes_by_run(published: xr.Dataset | None) -> dict[str, Outcomes]:
-    """The same of published runs, by id."""
-    if published is None:
-        return {}
-    correct, loss = published["image_correct"].to_numpy(), published["image_loss"].to_numpy()
-    return dict(zip(published["run"].to_numpy(), zip(correct, loss, strict=True), strict=True))
+        loss = file["image_loss"][...][[MOMENTS.index(moment) for moment in KEPT]]
+        values = {
+            "image_correct": (("run", "moment", "validation_image"), file["image_correct"][...][None]),
+            "image_loss": (
+                ("run", "kept_moment", "validation_image"),
+                rounded(loss, LOSS_DIGITS)[None],
+                {"units": "nats"},
+            ),
+        }
+    return xr.Dataset(values, {"run": [run.id]})
 
 
 def published_outcomes(name: str, file: str) -> xr.Dataset | None:
@@ -96,21 +94,12 @@ def published_outcomes(name: str, file: str) -> xr.Dataset | None:
     return outcomes.assign_coords({axis: curves[axis] for axis in ("run", "moment", "kept_moment")})
 
 
-def outcomes_dataset(of: Mapping[str, Outcomes | None], order: Sequence[str]) -> xr.Dataset | None:
-    """The outcomes of the runs in this order as one data set; -1 and NaN where there are none."""
-    there = [found for run in order if (found := of.get(run)) is not None]
+def outcomes_dataset(parts: Iterable[xr.Dataset | None], order: Sequence[str]) -> xr.Dataset | None:
+    """The outcomes of runs in this order as one data set, the latest of each; None without any."""
+    axes = ("moment", "kept_moment")
+    there = [part.reset_coords(drop=True).drop_vars(axes, errors="ignore") for part in parts if part]
     if not there:
         return None
-    images = max(correct.shape[1] for correct, _ in there)
-    all_correct = np.full((len(order), len(MOMENTS), images), -1, "int8")
-    all_losses = np.full((len(order), len(KEPT), images), np.nan, "float32")
-    for i, run in enumerate(order):
-        if (found := of.get(run)) is not None:
-            correct, loss = found
-            all_correct[i, :, : correct.shape[1]], all_losses[i, :, : loss.shape[1]] = correct, loss
-    return xr.Dataset(
-        {
-            "image_correct": (("run", "moment", "validation_image"), all_correct),
-            "image_loss": (("run", "kept_moment", "validation_image"), all_losses, {"units": "nats"}),
-        }
-    )
+    nothing = {"image_correct": np.int8(-1), "image_loss": np.float32(np.nan)}
+    together = xr.concat(there, "run", join="outer", fill_value=nothing).drop_duplicates("run", keep="last")
+    return together.reindex(run=list(order), fill_value=nothing).drop_vars("run")

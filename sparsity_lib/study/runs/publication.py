@@ -18,7 +18,6 @@ from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.compact import (
     OUTCOMES,
-    outcomes_by_run,
     outcomes_dataset,
     outcomes_of_run,
     published_outcomes,
@@ -84,7 +83,7 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
                 kept = trimmed(tree.load())
             kept.attrs["commit"] = run.provenance["commit"]
             runs.write(kept, target / run.path.name)
-    outcomes = outcomes_by_run(published_outcomes(name, file)) | {run.id: outcomes_of_run(run) for run in new}
+    outcomes = [published_outcomes(name, file), *(outcomes_of_run(run) for run in new)]
     tree = xr.DataTree(together)
     if (images := outcomes_dataset(outcomes, finished)) is not None:
         tree[OUTCOMES] = xr.DataTree(images)

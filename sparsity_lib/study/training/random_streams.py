@@ -15,6 +15,17 @@ def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch compute with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
 def reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
     """Leave the caller's random state and torch's settings as they were."""
     deterministic = torch.are_deterministic_algorithms_enabled()
