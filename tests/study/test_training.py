@@ -1,6 +1,5 @@
 """Training: repeatable, resumable, honest about divergence, and complete in what it writes down."""
 
-import contextlib
 import json
 import os
 import platform
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from PIL import Image
+from image_folders import make_folder, noise_image
 from test_networks import factory  # noqa: F401  (used by name)
 
 from sparsity_lib import _fusion, study
@@ -45,10 +44,24 @@ def interrupt_after(epoch):
     return on_epoch
 
 
-@pytest.mark.parametrize("network", ["sr3Net", "dropNet", "normNet"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_resumed_runs_are_bit_for_bit_the_unbroken_ones(network, optimizer, tmp_path):
-    experiment = study.Experiment(network=network, optimizer=optimizer, **SMALL | {"lr": 0.01})
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """`made(network=..., ...)` is the small run with these fields, trained once for all tests."""
+    folder = tmp_path_factory.mktemp("made")
+    return lambda **fields: study.train(study.Experiment(**SMALL | fields), folder=folder)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"network": "sr3Net"},
+        {"network": "dropNet", "optimizer": "adam"},
+        {"network": "normNet"},
+        {"l1": 1e-3, "rho": 0.0},
+    ],
+)
+def test_resumed_runs_are_bit_for_bit_the_unbroken_ones(fields, tmp_path):
+    experiment = study.Experiment(**SMALL | {"lr": 0.01} | fields)
     unbroken = study.train(experiment, folder=tmp_path / "a")
     with pytest.raises(Interrupted):  # between the checkpoint after epoch 0 and the one after epoch 1
         study.train(experiment, interrupt_after(1), tmp_path / "b", checkpoint_seconds=0)
@@ -59,26 +72,14 @@ def test_resumed_runs_are_bit_for_bit_the_unbroken_ones(network, optimizer, tmp_
     assert not list((tmp_path / "b").glob("*.ckpt"))
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    experiment = study.Experiment(**SMALL)
-    first = study.train(experiment, folder=tmp_path)
-    again = study.train(experiment, interrupt_after(-1), tmp_path)
-    assert again.path == first.path
-
-
 def test_training_leaves_the_callers_random_state_alone(tmp_path):
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    study.train(study.Experiment(network="dropNet", **SMALL), folder=tmp_path)
-    assert torch.equal(torch.rand(3), expected)
+    before = torch.get_rng_state()
+    study.train(study.Experiment(network="dropNet", **SMALL | {"epochs": 1}), folder=tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_seeds_matter_and_pairs_share_data_and_start(tmp_path):
-    a, b, c = (
-        study.train(study.Experiment(network=network, seed=seed, **SMALL), folder=tmp_path)
-        for network, seed in (("vanillaNet", 0), ("sr2Net", 0), ("vanillaNet", 1))
-    )
+def test_seeds_matter_and_pairs_share_data_and_start(made):
+    a, b, c = made(), made(network="sr2Net"), made(seed=1)
     at_start = [run.root.val_loss.sel(epoch=-1).item() for run in (a, b, c)]
     assert at_start[0] == at_start[1] != at_start[2]
     assert a.root.images.identical(c.root.images)
@@ -109,23 +110,21 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     assert of_another.exists()  # whoever trains that run holds another lock
 
 
-def test_divergence_stops_with_epoch_step_and_terms(tmp_path):
-    experiment = study.Experiment(network="sr3Net", **SMALL | {"lr": 1e12})
-    with pytest.raises(
-        study.NonFiniteLoss, match=r"epoch \d+, step \d+ \(loss \S+, sparsity \S+, decorrelation \S+\)"
-    ):
-        study.train(experiment, folder=tmp_path)
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"network": "sr3Net", "lr": 1e12}, r"epoch \d+, step \d+ \(loss \S+, sparsity \S+, decorrelation"),
+        ({"limit": 50, "epochs": 1, "lr": 1e20}, "val_loss .* epoch 0"),  # in its last step
+    ],
+)
+def test_divergence_is_one_line_and_no_finished_run(fields, named, tmp_path):
+    with pytest.raises(study.NonFiniteLoss, match=named) as caught:
+        study.train(study.Experiment(**SMALL | fields), folder=tmp_path)
+    assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("*.nc"))
 
 
-def test_a_stopped_training_resumes(tmp_path):
-    experiment = study.Experiment(**SMALL)
-    with pytest.raises(Stopped, match="resumes"):
-        study.train(experiment, folder=tmp_path, stop=lambda: True)
-    assert study.train(experiment, folder=tmp_path).root.sizes["epoch"] == 4
-
-
-def test_another_number_of_threads_goes_on(tmp_path):
+def test_a_stopped_training_goes_on_also_with_another_number_of_threads(tmp_path):
     experiment, epochs = study.Experiment(**SMALL), []
     with pytest.raises(Stopped):
         study.train(experiment, folder=tmp_path, stop=lambda: True)
@@ -135,18 +134,6 @@ def test_another_number_of_threads_goes_on(tmp_path):
     finally:
         torch.set_num_threads(1)
     assert epochs == [0, 1, 2]
-
-
-def test_a_last_step_that_diverges_is_no_finished_run(tmp_path):
-    experiment = study.Experiment(**SMALL | {"limit": 50, "epochs": 1, "lr": 1e20})
-    with pytest.raises(study.NonFiniteLoss, match="val_loss is not finite after epoch 0"):
-        study.train(experiment, folder=tmp_path)
-    assert not list(tmp_path.glob("*.nc"))
-
-
-def test_the_untrained_network_is_no_part_of_the_end():
-    values = torch.tensor([[9.0], [1.0], [3.0]])
-    assert rise_to_end(values, sign=1.0)[0].tolist() == [2 - 9, 2 - 1, 2 - 3]
 
 
 def test_the_code_is_recorded_as_it_was_at_the_start(tmp_path, monkeypatch):
@@ -159,32 +146,25 @@ def test_the_code_is_recorded_as_it_was_at_the_start(tmp_path, monkeypatch):
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
-    runs_of = []
-    for place, grey in (("a", 0), ("b", 200)):
-        for split, n in (("train", 12), ("test", 8)):
-            for label in ("x", "y"):
-                folder = tmp_path / place / "pictures" / split / label
-                folder.mkdir(parents=True)
-                for i in range(n):
-                    pixels = np.full((8, 8), grey + 2 * i + (label == "y"), np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{i}.png")
-        experiment = study.Experiment(dataset=f"folder:{tmp_path / place}/pictures", epochs=1)
-        with contextlib.ExitStack() as stack:
-            if runs_of:
-                stack.enter_context(pytest.warns(UserWarning, match="other data"))
-            runs_of.append(study.train(experiment, folder=tmp_path / "runs"))
-    assert runs_of[0].provenance["data_digest"] != runs_of[1].provenance["data_digest"]
-    assert runs.find(experiment, tmp_path / "runs")
-    here = study.Experiment(dataset="folder:.")
-    assert here.dataset_name == f"folder:{Path.cwd().name}"
+    here, there = (make_folder(tmp_path / place / "pictures") for place in ("a", "b"))
+    noise_image(99).save(there / "train/ant/0.png")
+    first, second = (study.Experiment(dataset=f"folder:{folder}", epochs=1) for folder in (here, there))
+    assert first.id == second.id
+    run = study.train(first, folder=tmp_path / "runs")
+    with pytest.warns(UserWarning, match="set aside"):
+        other = study.train(second, folder=tmp_path / "runs")
+    assert run.provenance["data_digest"] != other.provenance["data_digest"]
+    assert runs.find(second, tmp_path / "runs")
+    assert runs.find(first, tmp_path / "runs") is None
+    assert study.Experiment(dataset="folder:.").dataset_name == f"folder:{Path.cwd().name}"
 
 
-def test_the_run_file_explains_itself(tmp_path):
-    run = study.train(study.Experiment(network="sr3Net", **SMALL), folder=tmp_path)
+def test_the_run_file_explains_itself(made):
+    run = made(network="sr3Net")
     with xr.open_datatree(run.path, engine="h5netcdf") as tree:
         root, conv3 = tree.to_dataset(), tree["conv3"].to_dataset()
         assert json.loads(tree.attrs["experiment"])["network"] == "sr3Net"
-        for name in (
+        provenance_of = {
             "commit",
             "dirty",
             "numerics",
@@ -193,8 +173,8 @@ def test_the_run_file_explains_itself(tmp_path):
             "device",
             "threads",
             "seconds",
-        ):
-            assert name in tree.attrs
+        }
+        assert provenance_of <= tree.attrs.keys()
         assert root.epoch.values.tolist() == [-1, 0, 1, 2]
         assert np.isnan(root.train_loss.sel(epoch=-1))
         for name in ("train_loss", "val_loss", "val_accuracy", "penalty_sparsity", "penalty_decorrelation"):
@@ -213,9 +193,9 @@ def test_the_run_file_explains_itself(tmp_path):
         )
 
 
-def test_maps_average_to_the_layers_entropy(tmp_path):
+def test_maps_average_to_the_layers_entropy(made):
     """The maps shown are of the very activations that the statistics are of."""
-    run = study.train(study.Experiment(**SMALL | {"epochs": 1}), folder=tmp_path)
+    run = made(epochs=1)
     for name in run.layers:
         layer = run.layer(name)
         shown = layer.heatmap.mean(("y", "x", "image"))
@@ -226,18 +206,7 @@ def test_maps_average_to_the_layers_entropy(tmp_path):
             assert low.sel(epoch=epoch) - 0.05 <= shown.sel(saved_epoch=epoch) <= high.sel(epoch=epoch) + 0.05
 
 
-def test_norm_net_is_monitored_before_and_after_the_norm(tmp_path):
-    run = study.train(study.Experiment(network="normNet", **SMALL | {"epochs": 1}), folder=tmp_path)
-    assert run.layers == ["conv1", "conv2", "norm1", "conv3", "conv4", "norm2", "fc1"]
-
-
 READ = {"epochs": 2, "lambda_": 0.1}  # biases are zero at first; strong, so that a reading is felt at once
-
-
-@pytest.fixture(scope="module")
-def by_default(tmp_path_factory):
-    experiment = study.Experiment(network="sr3Net", **SMALL | READ)
-    return study.train(experiment, folder=tmp_path_factory.mktemp("default"))
 
 
 @pytest.mark.parametrize(
@@ -257,65 +226,58 @@ def by_default(tmp_path_factory):
         {"label_smoothing": 0.2},
     ],
 )
-def test_every_reading_changes_what_is_trained(fields, by_default, tmp_path):
-    run = study.train(study.Experiment(network="sr3Net", **SMALL | READ | fields), folder=tmp_path)
+def test_every_reading_changes_what_is_trained(fields, made):
+    run, by_default = made(network="sr3Net", **READ | fields), made(network="sr3Net", **READ)
     assert np.isfinite(run.root.val_loss).all()
     assert float(run.root.train_loss[-1]) != float(by_default.root.train_loss[-1])
 
 
-def test_the_logged_loss_is_the_cross_entropy_alone_under_label_smoothing(tmp_path):
+def test_the_logged_loss_is_the_cross_entropy_alone_under_label_smoothing(made):
     """With nothing learned yet, all logits equal to begin with, smoothing costs next to nothing."""
-    fields = SMALL | {"epochs": 1, "lr": 1e-9}
-    plain = study.train(study.Experiment(**fields), folder=tmp_path)
-    smoothed = study.train(study.Experiment(**fields, label_smoothing=0.5), folder=tmp_path)
+    plain, smoothed = (made(epochs=1, lr=1e-9, label_smoothing=share) for share in (0.0, 0.5))
     np.testing.assert_allclose(plain.root.train_loss[-1], smoothed.root.train_loss[-1], rtol=1e-6)
     assert "penalty_label_smoothing" in smoothed.root
     assert "penalty_label_smoothing" not in plain.root
 
 
-def test_weight_decay_makes_filters_shorter(tmp_path):
-    norms = [
-        float(
-            study.train(study.Experiment(**SMALL, weight_decay=decay), folder=tmp_path)
-            .layer("conv3")
-            .filter_norm_mean[-1]
-        )
-        for decay in (0.0, 0.1)
-    ]
-    assert norms[1] < norms[0]
+def test_weight_decay_makes_filters_shorter(made):
+    of = [float(made(weight_decay=decay).layer("conv3").filter_norm_mean[-1]) for decay in (0.0, 0.1)]
+    assert of[1] < of[0]
 
 
-@pytest.mark.parametrize(("network", "image_size"), [("srLeNet", 16), ("srAlexNet", 8)])
-def test_the_older_networks_train_and_are_monitored(network, image_size, tmp_path):
-    fields = SMALL | {"epochs": 1, "image_size": image_size, "size": "quarter"}
-    run = study.train(study.Experiment(network=network, **fields), folder=tmp_path)
-    assert run.layers == list(layers_of(network)[:-1])
-    assert run.root.penalty_sparsity[-1] < 0
+@pytest.mark.parametrize(
+    ("network", "fields", "layers"),
+    [
+        ("normNet", {}, ["conv1", "conv2", "norm1", "conv3", "conv4", "norm2", "fc1"]),
+        ("srLeNet", {"image_size": 16, "size": "quarter"}, [*layers_of("srLeNet")[:-1]]),
+        ("srAlexNet", {"size": "quarter"}, [*layers_of("srAlexNet")[:-1]]),
+        ("test_networks:factory", {}, ["1"]),
+    ],
+)
+def test_other_networks_train_and_are_monitored(network, fields, layers, made):
+    run = made(network=network, epochs=1, **fields)
+    assert run.layers == layers
+    assert network[:2] != "sr" or run.root.penalty_sparsity[-1] < 0
 
 
-def test_deterministic_algorithms_change_nothing_on_a_cpu(by_default, tmp_path):
-    fields = SMALL | READ | {"deterministic": True}
-    run = study.train(study.Experiment(network="sr3Net", **fields), folder=tmp_path)
-    np.testing.assert_array_equal(run.root.val_loss, by_default.root.val_loss)
+def test_deterministic_algorithms_change_nothing_on_a_cpu(made, tmp_path):
+    experiment = study.Experiment(**SMALL | {"deterministic": True})
+    run = study.train(experiment, folder=tmp_path)
+    np.testing.assert_array_equal(run.root.val_loss, made().root.val_loss)
 
 
-def test_a_network_of_ones_own_is_trained_and_monitored(tmp_path):
-    experiment = study.Experiment(network="test_networks:factory", **SMALL)
-    assert study.train(experiment, folder=tmp_path).layers == ["1"]
-    with pytest.raises(study.StudyError, match="conv1"):
-        study.train(
-            study.Experiment(network="test_networks:factory", sparsity={"conv1": 1}, **SMALL), folder=tmp_path
-        )
-
-
-def test_a_device_that_is_not_there(tmp_path):
-    with pytest.raises(study.StudyError, match="device 'cuda:99' is not available"):
-        study.train(study.Experiment(device="cuda:99", **SMALL), folder=tmp_path)
-
-
-def test_more_training_samples_than_exist(tmp_path):
-    with pytest.raises(study.StudyError, match=r"1,?000"):
-        study.train(study.Experiment(**SMALL | {"limit": 5000}), folder=tmp_path)
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"network": "test_networks:factory", "sparsity": {"conv1": 1}}, "conv1"),
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"limit": 5000}, "limit=5000.*1,000"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(fields, named, tmp_path):
+    with pytest.raises(study.StudyError, match=named) as caught:
+        study.train(study.Experiment(**SMALL | fields), folder=tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_rise_to_end():
@@ -330,6 +292,10 @@ def test_rise_to_end():
     mean, low, high = rise_to_end(flat, sign=1)
     assert low[0] < 0 < high[0]
     assert torch.equal(rise_to_end(flat, sign=-1)[0], -rise_to_end(flat, sign=1)[0])
+    few = torch.tensor(
+        [[9.0], [1.0], [3.0]]
+    )  # of which the first, the untrained network, is no part of the end
+    assert rise_to_end(few, sign=1.0)[0].tolist() == [2 - 9, 2 - 1, 2 - 3]
 
 
 @pytest.fixture
@@ -422,18 +388,16 @@ print(by_default, faults())
     assert kept < by_default / 10
 
 
-def test_l1_leaves_exact_zeros_and_says_how_many(tmp_path):
-    run = study.train(study.Experiment(**SMALL, l1=1e-2), folder=tmp_path)
+def test_l1_leaves_exact_zeros_and_says_how_many(made):
+    run = made(l1=1e-2)
     shares = run.root.nonzero_share.to_numpy()
     assert shares[-1] < 0.99 * shares[0]
     assert float(run.root.coherence_gate[-1]) == 1
     assert run.root.shrinkage_norm[-1] > 0
 
 
-def test_coherence_alone_changes_no_weight(tmp_path):
-    plain, watched = (
-        study.train(study.Experiment(**SMALL, **fields), folder=tmp_path) for fields in ({}, {"rho": -1.0})
-    )
+def test_coherence_alone_changes_no_weight(made):
+    plain, watched = made(), made(rho=-1.0)
     np.testing.assert_array_equal(plain.root.val_loss, watched.root.val_loss)
     coherence = watched.root.coherence.to_numpy()
     assert np.isnan(coherence[0])
@@ -444,38 +408,26 @@ def test_coherence_alone_changes_no_weight(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "acts"), [({"rho": 1.0}, []), ({"rho": 0.0}, [0, 1, 2]), ({"delay": 2}, [2])]
 )
-def test_l1_waits_for_coherence_or_an_epoch(fields, acts, tmp_path):
-    run = study.train(study.Experiment(**SMALL, l1=1e-2, **fields), folder=tmp_path)
-    shrinks = [bool(run.root.nonzero_share.sel(epoch=e) < run.root.nonzero_share[0]) for e in range(3)]
-    assert shrinks == [bool(acts) and e >= acts[0] for e in range(3)]
+def test_l1_waits_for_coherence_or_an_epoch(fields, acts, made):
+    share = made(l1=1e-2, **fields).root.nonzero_share
+    shrinks = [bool(share.sel(epoch=epoch) < share[0]) for epoch in range(3)]
+    assert shrinks == [bool(acts) and epoch >= acts[0] for epoch in range(3)]
 
 
-def test_a_penalty_behind_the_relu_is_of_what_the_relu_lets_through(tmp_path):
-    fields = SMALL | {"network": "prNet", "lambda_": 1.0, "epochs": 1, "lr": 1e-9}
-    before, after = (
-        study.train(study.Experiment(**fields, activation=where), folder=tmp_path)
-        for where in ("before", "after")
+def test_a_penalty_behind_the_relu_is_of_what_the_relu_lets_through(made):
+    fields = {"network": "prNet", "lambda_": 1.0, "epochs": 1, "lr": 1e-9}
+    of = [
+        float(made(**fields, activation=where).root.penalty_perplexity[-1]) for where in ("before", "after")
+    ]
+    assert all(0 < penalty < 1 for penalty in of)
+    assert of[0] != of[1]
+
+
+def test_perplexity_is_penalised_as_a_mean_over_layers(made):
+    run = made(network="prNet", lambda_=0.4)
+    assert run.experiment.strengths()["perplexity"] == dict.fromkeys(
+        ("conv1", "conv2", "conv3", "conv4"), 0.1
     )
-    for run in (before, after):
-        assert 0 < float(run.root.penalty_perplexity[-1]) < 1
-    assert float(before.root.penalty_perplexity[-1]) != float(after.root.penalty_perplexity[-1])
-
-
-def test_coherence_resumes_bit_for_bit(tmp_path):
-    fields = SMALL | {"l1": 1e-3, "rho": 0.0}
-    whole = study.train(study.Experiment(**fields), folder=tmp_path / "whole")
-    asked = iter([False, True])
-    with pytest.raises(Stopped):
-        study.train(study.Experiment(**fields), folder=tmp_path, stop=lambda: next(asked))
-    resumed = study.train(study.Experiment(**fields), folder=tmp_path)
-    for name in ("val_loss", "coherence", "nonzero_share"):
-        np.testing.assert_array_equal(whole.root[name], resumed.root[name])
-
-
-def test_perplexity_is_penalised_as_a_mean_over_layers(tmp_path):
-    experiment = study.Experiment(network="prNet", lambda_=0.4, **SMALL)
-    assert experiment.strengths()["perplexity"] == dict.fromkeys(("conv1", "conv2", "conv3", "conv4"), 0.1)
-    run = study.train(experiment, folder=tmp_path)
     assert (run.root.penalty_perplexity[1:] > 0).all()
     assert (run.root.penalty_perplexity[1:] < 0.4).all()
 
