@@ -21,21 +21,18 @@ from sparsity_lib.study.runs.language import language_curves
 from sparsity_lib.study.runs.layout import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
 
 SUMS = "SHA256SUMS"
+_ENDS = ("", "_low", "_high")
+# Older runs lack some, and runs without the object that they are of.
 _BY_EPOCH = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop") for end in ("", "_low", "_high")),
-)
-_WHERE_MEASURED = (
+    *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "temperature", "val_loss_calibrated"),
+    *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop", "loss_calibrated_rise") for end in _ENDS),
     *("coherence", "coherence_gate", "loss_gradient_norm", "shrinkage_norm", "nonzero_share"),
-    *("temperature", "val_loss_calibrated"),
-    *(f"val_loss_calibrated_rise{end}" for end in ("", "_low", "_high")),
 )
 _BY_SPLIT = ("monitor_loss", "monitor_accuracy")
-_BY_LAYER = ("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share")
-_BY_LAYER_LATER = ("noise_entropy",)  # older files lack it
+_BY_LAYER = (
+    *("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share"),
+    "noise_entropy",
+)
 _IDENTITY = (
     "network",
     "size",
@@ -48,9 +45,9 @@ _IDENTITY = (
 )
 _PROVENANCE = ("commit", "numerics", "data_digest", "seconds")
 _DIMENSIONS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys((*_BY_EPOCH, *_WHERE_MEASURED), ("run", "epoch")),
+    **dict.fromkeys(_BY_EPOCH, ("run", "epoch")),
     **dict.fromkeys(_BY_SPLIT, ("run", "split", "epoch")),
-    **dict.fromkeys((*_BY_LAYER, *_BY_LAYER_LATER), ("run", "layer", "split", "epoch")),
+    **dict.fromkeys(_BY_LAYER, ("run", "layer", "split", "epoch")),
     "correlation": ("run", "layer", "center", "epoch"),
     "weight_norm": ("run", "layer", "epoch"),
     "knockout_accuracy": ("run", "layer", "knocked_out"),
@@ -85,34 +82,22 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
         name: np.full([sizes[dim] for dim in dims], np.nan, "float32") for name, dims in _DIMENSIONS.items()
     }
     for i, run in enumerate(which):
-        try:
-            with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
-                _read(file, {name: values[i] for name, values in arrays.items()}, run.layers, layers)
-        except (OSError, KeyError) as error:  # what a failed checksum makes the reader raise
-            raise StudyError(
-                f"{run.path} is damaged ({error}); without it, the run is trained again"
-            ) from None
+        with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
+            _read(file, {name: values[i] for name, values in arrays.items()}, run.layers, layers)
     variables = {name: (dims, arrays[name]) for name, dims in _DIMENSIONS.items()}
     return xr.Dataset(variables, _identity(which) | axes)
 
 
 def _read(file: h5py.File, into: dict[str, np.ndarray], own: Sequence[str], layers: Sequence[str]) -> None:
     """Put a run's curves into its part of the arrays; `own` are its layers among those of all runs."""
-    for name in (*_BY_EPOCH, *_BY_SPLIT, *_WHERE_MEASURED):
-        if name in file or name not in _WHERE_MEASURED:
-            _put(file[name][...], into[name])
-    if "moment_epoch" in file:  # older files lack it
-        into["moment_epoch"][:] = file["moment_epoch"][...]
+    of_layers = {name for name, dims in _DIMENSIONS.items() if "layer" in dims}
+    for name in (into.keys() - of_layers) & file.keys():
+        _put(file[name][...], into[name])
     for layer in own:
         j, group = layers.index(layer), file[layer]
+        for name in of_layers & group.keys():
+            _put(group[name][...], into[name][j])
         into["channels"][j] = channels = group.attrs["channels"].item()
-        for name in (*_BY_LAYER, *_BY_LAYER_LATER):
-            if name in group or name not in _BY_LAYER_LATER:
-                _put(group[name][...], into[name][j])
-        if "channel_scaled_entropy" in group:
-            into["channel_scaled_entropy"][j] = group["channel_scaled_entropy"][...]
-        if "knockout_accuracy" in group:  # older files lack it
-            into["knockout_accuracy"][j] = group["knockout_accuracy"][...]
         if "filter_norm_mean" in group:  # norms of batch norm have none
             mean, sd = (group[f"filter_norm_{of}"][...] for of in ("mean", "sd"))
             _put(np.sqrt(np.float32(channels) * (mean**2 + sd**2)), into["weight_norm"][j])
