@@ -145,17 +145,6 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
         raise unreadable(path, error) from None
 
 
-def names_in(folder: Path) -> list[str]:
-    """The names in a folder, sorted; none if it is not there. Raises `Unreadable` if it cannot be read."""
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        found = unreadable(folder, error)
-    if isinstance(found, Unreadable):
-        raise found
-    return []
-
-
 def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
     """Return the system's reason for not opening a file or folder; `Unusable` where there is none."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():

@@ -177,20 +177,6 @@ def test_a_file_is_left_alone_and_not_made_anew(
             is_left_alone(path, why, lambda: use(folder), monkeypatch)
 
 
-@pytest.mark.parametrize("why", ["no permission", "Stale file handle"])
-def test_a_folder_that_cannot_be_read_is_not_empty(
-    why: str, finished: study.Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    number = {"no permission": errno.EACCES, "Stale file handle": errno.ESTALE}[why]
-
-    def listed(path: Path) -> list[str]:
-        raise OSError(number, os.strerror(number), str(path))
-
-    monkeypatch.setattr(files.os, "listdir", listed)
-    with pytest.raises(Unreadable, match=why):
-        scheduling.missing([finished.experiment], finished.path.parent)
-
-
 @pytest.mark.parametrize("command", [["train", *FIELDS], ["run", "laptop", "--list"], ["status", "laptop"]])
 def test_the_commands_say_so_and_return_2(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -132,18 +132,11 @@ def _digest(source: Source, folder: Path) -> str:
         return bytes(files.read_sealed(remembered, "digest")).decode()
     digest = hashlib.sha256()
     for name in sorted(source.paths):
-        content = _bytes(source.folder / name)
+        content = files.content_of(source.folder / name)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     files.write_sealed(remembered, digest.hexdigest().encode())
     return digest.hexdigest()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StudyError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _fingerprint(source: Source) -> str:

@@ -10,6 +10,7 @@ from sparsity_lib.study.data import official
 from sparsity_lib.study.data.cache import Content, Source
 from sparsity_lib.study.data.pictures import SUFFIXES, read_all, scaled
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.files import content_of
 
 Labelled = list[tuple[str, int]]  # path below the data set's folder, label
 
@@ -168,10 +169,8 @@ def _names(folder: Path, wanted: Callable[["os.DirEntry[str]"], bool]) -> list[s
 
 def _table(path: Path, columns: int) -> list[list[str]]:
     """The rows of a file of tab-separated columns; `StudyError` if one has fewer than `columns`."""
-    try:
-        rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines() if line]
-    except OSError as error:
-        raise StudyError(f"cannot read {path}: {error.strerror}") from None
+    text = content_of(path).decode("utf-8", "replace")
+    rows = [line.split("\t") for line in text.splitlines() if line]
     for row in rows:
         if len(row) < columns:
             raise StudyError(f"{path} is damaged: {row} should have {columns} columns")

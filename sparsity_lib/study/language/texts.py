@@ -93,8 +93,6 @@ def _read(text: str) -> str:
 
 def _decoded(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise StudyError(f"cannot read {path}: {error.strerror}") from None
+        return files.content_of(path).decode()
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 text: byte {error.start:,} cannot be read") from None

@@ -22,7 +22,6 @@ from sparsity_lib.study.files import (
     TENSORS,
     content_of,
     folder,
-    names_in,
     note_read,
     read_sealed,
     reading,
@@ -235,5 +234,4 @@ def _sound(path: Path) -> Run:
 
 def _files(experiment: AnyExperiment, where: str | Path | None) -> list[Path]:
     # By digest: the same training may go by two names, as a recipe and written out.
-    parent, ending = path_of(experiment, where).parent, f"-{experiment.digest}.nc"
-    return [parent / name for name in names_in(parent) if name.endswith(ending)]
+    return sorted(path_of(experiment, where).parent.glob(f"*-{experiment.digest}.nc"))

@@ -85,18 +85,16 @@ def train_language(
 
 def as_dataset(log: list[Record], layers: int) -> xr.Dataset:
     """The epochs' records as labelled data, as a reader of the run's file will see them."""
-    long_names = {
-        "train_loss": "cross-entropy in training, with noise",
-        "val_bits": "held-out bits per character, without noise",
-        "mean_abs": "mean |h| of held-out outputs",
-        "hoyer": "Hoyer's sparsity of held-out outputs",
-        "noise_to_signal": "variance of the noise over the mean of h²",
+    attributes = {
+        "train_loss": {"long_name": "cross-entropy in training, with noise", "units": "nats"},
+        "val_bits": {"long_name": "held-out bits per character, without noise", "units": "bits"},
+        "mean_abs": {"long_name": "mean |h| of held-out outputs"},
+        "hoyer": {"long_name": "Hoyer's sparsity of held-out outputs"},
+        "noise_to_signal": {"long_name": "variance of the noise over the mean of h²"},
     }
-    units = {"train_loss": "nats", "val_bits": "bits"}
     variables = {}
-    for name, words in long_names.items():
+    for name, attrs in attributes.items():
         values = np.array([record[name] for record in log], dtype="float32").T
-        attrs = {"long_name": words} | ({"units": units[name]} if name in units else {})
         variables[name] = (("layer", "epoch") if values.ndim == 2 else ("epoch",), values, attrs)
     epochs = np.array([record["epoch"] for record in log], dtype="int32")
     return xr.Dataset(variables, {"epoch": epochs, "layer": np.arange(1, layers + 1, dtype="int32")})
