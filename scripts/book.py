@@ -50,7 +50,8 @@ def main() -> int:
 def inputs() -> str:
     """One digest of every file that the book can be made from."""
     folders = [path for name in ("book", "sparsity_lib") for path in (ROOT / name).rglob("*")]
-    files = [ROOT / name for name in ("_config.yml", "README.md", "CITATION.cff", "requirements.lock")]
+    settings = ("_config.yml", "pyproject.toml", "requirements.lock")
+    files = [ROOT / name for name in (*settings, "README.md", "CITATION.cff")]
     tables = [*ROOT.glob("results/*/SHA256SUMS")]
     tables += [*ROOT.glob("benchmarks/*.json"), *ROOT.glob("benchmarks/results/*.json")]
     paths = [*folders, *files, *tables, Path(__file__).resolve()]

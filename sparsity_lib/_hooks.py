@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib._layers import Axes, axes_of, channel_axis, check_width, named_layers
+from sparsity_lib._layers import Axes, axes_of, channel_axis, check_width, known_widths, named_layers
 from sparsity_lib._outputs import Mask, MaskOfPass, Output, taken, without_compiler
 
 # Parts of torch that it does not promise to keep: without one of them, what it is for is not recognised.
@@ -90,6 +90,7 @@ class Attachable:
         self._modules = layers
         self._settings: dict[str, Any] = {"dim": dim, "output": output, "mask": mask}
         self._axes = axes_of(named_layers(model), layers, dim)
+        self._widths = known_widths(named_layers(model))
         self._output = output
         self._hooks = [(module, Hook(self._receiver(name))) for name, module in layers.items()]
         self._mask = None if mask is None else MaskOfPass(named_layers(model)[""], mask)
@@ -119,7 +120,7 @@ class Attachable:
         """
         if self._handles:
             raise RuntimeError(f"this {type(self).__name__} is attached already")
-        if not self._hooks:
+        if not any(isinstance(hook, Hook) for _, hook in self._hooks):
             raise RuntimeError(
                 f"this {type(self).__name__} was pickled or copied, and has no model to listen to"
             )
@@ -158,7 +159,7 @@ class Attachable:
                     output = taken(name, output, self._output)
                     if not is_data(output):
                         return
-                axis = channel_axis(name, module, output, dim)
+                axis = channel_axis(name, module, output, dim, self._widths)
                 if dim is None:
                     check_width(name, module, output.shape[axis])
             except (TypeError, ValueError) as error:

@@ -45,6 +45,7 @@ WRAPPERS = {
 }
 
 Key = str | nn.Module | type[nn.Module]
+Widths = tuple[set[int | None], set[int | None]]  # numbers of channels on axis 1, and last
 Axes = int | Mapping[Key, int] | Mapping[str, int] | None
 
 
@@ -188,8 +189,30 @@ def _once(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     return {name: module for module, name in names.items()}
 
 
-def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> int:
-    """The axis of the output's channels, the first being its samples; an error where it cannot be found."""
+def known_widths(modules: Mapping[str, nn.Module]) -> Widths:
+    """Numbers of channels of the model's layers with channels on axis 1, and of those with channels last.
+
+    In a model without layer norm, the latter are of flattened activations alone, and there are none.
+    """
+    first = {_width(module) for module in modules.values() if isinstance(module, tuple(SPATIAL_AXES))}
+    kinds = (*CHANNELS_LAST, *conv1d_of_transformers())
+    last = {_width(module) for module in modules.values() if isinstance(module, kinds)}
+    norms = any(isinstance(module, (nn.LayerNorm, nn.RMSNorm)) for module in modules.values())
+    return first, last if norms else set()
+
+
+def channel_axis(
+    name: str,
+    module: nn.Module,
+    output: Any,
+    dim: int | None,
+    widths: Widths = (set(), set()),
+) -> int:
+    """The axis of the output's channels, the first being its samples; an error where it cannot be found.
+
+    A module without children that does not say how many channels it has, as an activation function, has them
+    where `known_widths` of the model fit.
+    """
     _check(name, output)
     axes, shape = output.dim(), tuple(output.shape)
     least = 2 + next((n for kind, n in SPATIAL_AXES.items() if isinstance(module, kind)), 0)
@@ -199,7 +222,7 @@ def channel_axis(name: str, module: nn.Module, output: Any, dim: int | None) -> 
         if not (-axes < dim < axes and dim != 0):
             raise ValueError(f"layer {name!r} returned shape {shape}: dim={dim} is no channel axis of it")
         return dim % axes
-    axis = _usual_axis(module, shape)
+    axis = _usual_axis(module, shape, widths)
     if axis is None:
         raise ValueError(
             f"layer {name!r}, {type(module).__name__}, returned shape {shape}, in which the channels may be "
@@ -234,7 +257,7 @@ def _check(name: str, output: Any) -> None:
         raise TypeError(f"layer {name!r} returned {fault}; a dense floating-point tensor is needed")
 
 
-def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
+def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> int | None:
     """The channel axis by the module's own attributes; None if they leave a choice."""
     axes, last = len(shape), isinstance(module, ALSO_LAST)
     first = isinstance(module, tuple(SPATIAL_AXES))
@@ -250,6 +273,10 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
         return fitting[0]
     if first:
         return 1
+    if _width(module) is None and not [*module.children()]:
+        places = [axis for axis, known in zip((1, axes - 1), widths, strict=True) if shape[axis] in known]
+        if places:
+            return places[0] if len(places) == 1 else None
     if fitting or last or axes == 3:
         return None
     return None if any(isinstance(each, CHANNELS_LAST) for each in module.modules()) else 1

@@ -7,11 +7,14 @@ more than a margin, for some epochs in a row. The rule is causal: it uses no lat
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsity_lib._settings import require
+
+if TYPE_CHECKING:
+    from sparsity_lib.monitor import LayerStats
 
 __all__ = ["MARGIN", "PATIENCE", "REFERENCE", "EntropyDropDetector", "collapse_epochs"]
 
@@ -25,12 +28,11 @@ class EntropyDropDetector:
     """Names, epoch by epoch, the layers whose activation entropy began to fall.
 
     ```python
-    warning = sl.EntropyDropDetector({"conv3": 32, "fc1": 64})
+    detector = sl.EntropyDropDetector({"conv3": 32, "fc1": 64})
     for epoch in range(100):
         ...  # train; then run unlabelled images through the network under an ActivationMonitor
-        entropies = {name: layer.entropy for name, layer in monitor.compute().items()}
-        if collapsed := warning.update(entropies):
-            print(f"epoch {epoch}: the entropy falls in {', '.join(collapsed)}")
+        for layer in detector.update(monitor.compute()):
+            print(f"epoch {epoch}: the entropy of {layer} falls")
         monitor.reset()
     ```
 
@@ -74,10 +76,11 @@ class EntropyDropDetector:
         pairs = zip(self._channels, self._falls.epochs, strict=True)
         return {name: int(epoch) for name, epoch in pairs if math.isfinite(epoch)}
 
-    def update(self, entropies: Mapping[str, float]) -> list[str] | None:
-        """Add an epoch's mean entropies; return the layers that began to collapse in it, or None.
+    def update(self, entropies: Mapping[str, float] | Mapping[str, "LayerStats"]) -> list[str]:
+        """Add an epoch's mean entropies; return the layers that began to collapse in it.
 
-        `entropies` are in nats, one for each layer; those of other layers are left aside.
+        `entropies` are those of `ActivationMonitor.compute()`, or numbers in nats, one for each layer; other
+        layers are ignored.
 
         **Raises:** `ValueError` for a layer that is missing, or an entropy that is not in [0, ln D]; the
         epoch then does not count.
@@ -86,9 +89,9 @@ class EntropyDropDetector:
         for name, d in self._channels.items():
             if name not in entropies:
                 raise ValueError(f"the entropy of layer {name!r} is missing; given: {', '.join(entropies)}")
-            shares.append(_share(name, entropies[name], d))
+            shares.append(_share(name, getattr(entropies[name], "entropy", entropies[name]), d))
         began = self._falls.step(np.array(shares))
-        return [name for name, begins in zip(self._channels, began, strict=True) if begins] or None
+        return [name for name, begins in zip(self._channels, began, strict=True) if begins]
 
     def state_dict(self) -> dict[str, Any]:
         """The state that `load_state_dict` needs after an interruption: numbers, lists and dicts alone."""

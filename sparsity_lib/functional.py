@@ -34,7 +34,9 @@ __all__ = [
 
 Center = Literal["filters", "components", "none"]  # T3
 OfPair = Literal["signed", "absolute", "squared", "local"]  # T4
+#: What can be subtracted from filters before they are correlated (T3).
 CENTERS: tuple[Center, ...] = get_args(Center)
+#: What can be summed of pairs' correlations (T4).
 PENALTIES: tuple[OfPair, ...] = get_args(OfPair)
 
 

@@ -19,9 +19,11 @@ from typing import Any, Literal, TypeVar
 
 from torch import nn
 
+from sparsity_lib._settings import needs
+
 __all__ = ["WIDTHS", "alexnet", "lenet", "resnet18", "vanilla_net", "vgg11"]
 
-# TSR, Table 1: filters of conv1 to conv4 and neurons of fc1.
+#: Filters of conv1 to conv4 and neurons of fc1, by size (TSR, Table 1).
 WIDTHS = {
     "s": (16, 16, 32, 32, 64),
     "m": (64, 64, 128, 128, 256),
@@ -186,7 +188,8 @@ def resnet18(
     `(N, in_channels, *image_size) -> (N, num_classes)`; images have at least 8 x 8 pixels. `width` is the
     share of the original widths. Needs torchvision. Raises `ValueError` for images that are too small.
     """
-    from torchvision.models.resnet import BasicBlock, ResNet
+    with needs("study"):
+        from torchvision.models.resnet import BasicBlock, ResNet
 
     class Narrow(ResNet):
         def _make_layer(self, block: Any, planes: int, blocks: int, **settings: Any) -> nn.Sequential:

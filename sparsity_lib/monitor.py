@@ -14,6 +14,7 @@ from sparsity_lib._entropy import exact_float
 from sparsity_lib._hooks import Attachable, Hook, in_backward, is_transformed
 from sparsity_lib._layers import Axes, Key, chosen_layers, default_layers, excluded, is_linear, named_layers
 from sparsity_lib._outputs import Mask, Output
+from sparsity_lib._settings import needs
 from sparsity_lib._statistics import LayerStats, Sums
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class ActivationMonitor(Attachable):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """`compute()` as a pandas table, a row per layer; quantiles as columns, maps left out."""
-        import pandas as pd
+        with needs("study"):
+            import pandas as pd
 
         rows = {}
         for layer, stats in self.compute().items():

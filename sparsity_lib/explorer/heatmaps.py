@@ -30,17 +30,16 @@ class HeatmapExplorer(Explorer):
     `Recording.add` was given them. The receptive field of a position is outlined there if
     `Recording.fields` is given; the moment of overfitting is marked on the curves if `Recording.onset` is.
 
-    Args:
-        recordings: a `Recording` or several; those with the same images share them on the page.
-        setting: a line about what the recordings have in common, shown next to their labels.
-        run, compare, layer, image, measure, stretched, epoch: what is shown first; by default the first
-            recording alone, its first layer and its last epoch with maps.
-        images: deprecated, for runs of the study alone: how many of their images.
+    **Arguments:**
 
-    Raises:
-        ValueError: no recordings, or one without epochs; no such run, layer, image, measure or epoch (the
-            line names those that there are).
-        TypeError: something in `recordings` is not a `Recording`.
+    - `recordings`: a `Recording` or several; those with the same images share them on the page.
+    - `setting`: a line about what the recordings have in common, shown next to their labels.
+    - `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first; by
+        default the first recording alone, its first layer and its last epoch with maps.
+    - `images`: deprecated, for runs of the study alone: how many of their images.
+
+    **Raises:** `ValueError` for no recordings, or one without epochs, and for a run, layer, image, measure or
+    epoch that is not there (the line names those that are); `TypeError` for other objects than recordings.
     """
 
     def __init__(

@@ -41,20 +41,20 @@ class ImageExplorer(ipywidgets.VBox):
     cannot be read. `explorer` is the part that shows the maps; what it shows is an attribute of it each, as
     of `HeatmapExplorer`, but there are no epochs.
 
-    Args:
-        model: any module that maps `(N, C, H, W)`. It runs in evaluation mode; up to 64 x 64 pixels also
-            height + width times at first, to find receptive fields, which are then outlined.
-        size: height and width of what the model takes, in pixels.
-        channels: 1 for grey, 3 for RGB.
-        prepare: from uint8 `(N, C, H, W)` to what the model takes; by default divided by 255.
-        layers: names, globs or modules, as for `ActivationMonitor`.
-        classes: names of the model's outputs, which are taken as logits; by default numbers.
-        label: the network's name on the page; by default the name of the model's class.
-        setting: a line about the network, shown next to its label.
+    **Arguments:**
 
-    Raises:
-        ValueError: `size` or `channels` are missing or impossible; an unknown layer.
-        TypeError: `model` is not a torch module.
+    - `model`: any module that maps `(N, C, H, W)`. It runs in evaluation mode; up to 64 x 64 pixels also
+        height + width times at first, to find receptive fields, which are then outlined.
+    - `size`: height and width of what the model takes, in pixels.
+    - `channels`: 1 for grey, 3 for RGB.
+    - `prepare`: from uint8 `(N, C, H, W)` to what the model takes; by default divided by 255.
+    - `layers`: names, globs or modules, as for `ActivationMonitor`.
+    - `classes`: names of the model's outputs, which are taken as logits; by default numbers.
+    - `label`: the network's name on the page; by default the name of the model's class.
+    - `setting`: a line about the network, shown next to its label.
+
+    **Raises:** `ValueError` where `size` or `channels` are missing or impossible, and for an unknown layer;
+    `TypeError` for a model that is not a torch module.
     """
 
     def __init__(

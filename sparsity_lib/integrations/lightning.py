@@ -13,18 +13,25 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
 
+from sparsity_lib._settings import needs
 from sparsity_lib.integrations import Penalty, named_penalties, scalars_of_all
 from sparsity_lib.monitor import ActivationMonitor
+
+with needs("lightning"):
+    import lightning
 
 __all__ = ["MonitorCallback", "PenaltyCallback"]
 
 
 class MonitorCallback(lightning.Callback):
     """Logs `ActivationMonitor.scalars()` of each validation epoch as `entropy/conv1` and so on.
+
+    ```python
+    trainer = lightning.Trainer(callbacks=[MonitorCallback(net, ["conv*", "fc1"])])
+    ```
 
     Entropies are in nats, over all validation data of all processes. The sanity check is left out.
 
@@ -66,6 +73,11 @@ class MonitorCallback(lightning.Callback):
 
 class PenaltyCallback(lightning.Callback):
     """Adds penalties to the loss that `training_step` returns, and logs each as `penalty/SparsityReg`.
+
+    ```python
+    sparsity, decorrelation = sl.SparsityReg(net, {"conv3": 1e-3}), sl.DecorrReg(net, {"conv1": 1.0})
+    trainer = lightning.Trainer(callbacks=[PenaltyCallback(sparsity, decorrelation)])
+    ```
 
     While `fit` runs, the penalties are attached, and the module's `training_step` is wrapped. With gradient
     accumulation Lightning divides their sum with the loss, and in validation they are not computed. The loss

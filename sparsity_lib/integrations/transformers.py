@@ -14,11 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 
+from sparsity_lib._settings import needs
 from sparsity_lib.integrations import Penalty, named_penalties, scalars_of_all
 from sparsity_lib.monitor import ActivationMonitor
+
+with needs("transformers"):
+    import transformers
 
 __all__ = ["MonitorCallback", "penalised"]
 
@@ -33,6 +36,10 @@ class _InEvaluation(ActivationMonitor):
 
 class MonitorCallback(transformers.TrainerCallback):
     """Logs `ActivationMonitor.scalars()` of each evaluation as `eval_entropy/h.0.mlp.c_fc` and so on.
+
+    ```python
+    trainer.add_callback(MonitorCallback(trainer, ["*.mlp.c_fc"], mask="attention_mask"))
+    ```
 
     Entropies are in nats, over all evaluation data of all processes. It listens from when it is made until
     `monitor.remove()`, and counts passes in evaluation mode.
@@ -73,6 +80,11 @@ def penalised(
     loss: Callable[..., Tensor], *penalties: Penalty, args: transformers.TrainingArguments
 ) -> Callable[..., Tensor]:
     """A loss with penalties, as `Trainer(compute_loss_func=...)`.
+
+    ```python
+    sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 1e-3}, mask="attention_mask")
+    trainer = transformers.Trainer(model, args, compute_loss_func=penalised(loss, sparsity, args=args))
+    ```
 
     The Trainer adds up the losses of the batches of a step, as its loss function divides by the items of all
     of them. So a penalty is divided by the number of batches that are accumulated: it is their mean. In

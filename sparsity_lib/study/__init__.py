@@ -1,11 +1,16 @@
 """The study: experiments, their training, their runs, and what the book draws from them.
 
+```python
 from sparsity_lib import study
+
 run = study.load_or_train(study.Experiment(network="sr2Net", dataset="digits", lr=0.1))
+```
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from sparsity_lib._settings import needs
 
 if TYPE_CHECKING:
     from sparsity_lib.study.errors import NonFiniteLoss, StudyError
@@ -56,7 +61,8 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
+    with needs("study"):
+        module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
     return globals().setdefault(name, getattr(module, name))
 
 

@@ -2,7 +2,15 @@
 
 
 class StudyError(ValueError):
-    """A wrong input or a damaged file, in one line that names the fault and the remedy."""
+    """A wrong input or a damaged file, in one line that names the fault and the remedy.
+
+    ```python
+    try:
+        study.Experiment(dataset="cifar")
+    except study.StudyError as error:
+        print(error)
+    ```
+    """
 
     def __str__(self) -> str:
         """The line; control characters in it are written out, so that it cannot steer a terminal."""
@@ -10,7 +18,15 @@ class StudyError(ValueError):
 
 
 class NonFiniteLoss(StudyError):
-    """Training diverged: the loss became infinite or NaN."""
+    """Training diverged: the loss became infinite or NaN.
+
+    ```python
+    try:
+        run = study.train(experiment)
+    except study.NonFiniteLoss:
+        run = None
+    ```
+    """
 
 
 class Unusable(StudyError):

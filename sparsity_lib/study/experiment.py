@@ -46,6 +46,10 @@ _OF_THE_NETWORK = (
 class Experiment(Described):
     """One training run of the study: what is trained, on what, with which penalties and readings.
 
+    ```python
+    experiment = study.Experiment(network="sr2Net", dataset="digits", lr=0.1, epochs=20)
+    ```
+
     Frozen and validated. Defaults are TSR's settings (arXiv 2002.09237, section 4) and, where the paper
     is silent, the readings T1..T19 of the book's page "What the papers leave open". `sr1Net`, `sr2Net`,
     `sr3Net` and `varNet` are recipes: vanillaNet with strengths per layer, which `sparsity`, `variance`

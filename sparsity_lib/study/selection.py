@@ -29,6 +29,10 @@ def select(
 ) -> list[Experiment]:
     """The experiments of a profile's grid, narrowed or changed by these values; empty, 0 or None is its own.
 
+    ```python
+    experiments = study.select("laptop", "vanillaNet,sr2Net", dataset="digits", seeds="0,1", epochs=20)
+    ```
+
     Lists are comma-separated text, as papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
     `seeds="0,1"`, or `seeds="100-104"`. A value that the profile has selects its cells; one that it has not
     is put in the place of the profile's own.

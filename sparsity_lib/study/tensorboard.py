@@ -12,6 +12,7 @@ import torch
 
 from sparsity_lib import ActivationMonitor
 from sparsity_lib._layers import named_layers
+from sparsity_lib._settings import needs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs.file import Run
@@ -140,9 +141,10 @@ def _records(run: Run) -> Iterator[dict[str, Any]]:
 
 def _open(path: Path, epoch: int) -> "SummaryWriter":
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        with needs("study"):
+            from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise StudyError(f"TensorBoard needs {error.name}: pip install '.[study]' brings it") from None
+        raise StudyError(str(error)) from None
     try:
         return SummaryWriter(path, purge_step=epoch)
     except OSError as error:

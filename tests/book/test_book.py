@@ -37,10 +37,9 @@ DATA = 'drawn,setting,value\nmean,"digits, s ×16",0.5\n'
 def toc() -> list[str]:
     """The pages of the table of contents, by name."""
     contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    return [
-        contents["root"],
-        *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"]),
-    ]
+    chapters = [chapter for part in contents["parts"] for chapter in part["chapters"]]
+    sections = [section for chapter in chapters for section in chapter.get("sections", [])]
+    return [contents["root"], *(page["file"] for page in chapters + sections)]
 
 
 def stand_in(name: str) -> nbformat.NotebookNode:
@@ -85,7 +84,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
     )
-    for name in ("_config.yml", "requirements.lock"):
+    for name in ("_config.yml", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, root)
     for page in toc():
         if page.startswith("experiments/"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_network import STRENGTHS, SmallNetwork
+from small_network import STRENGTHS, SmallNetwork, hooks_on
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.optim.swa_utils import AveragedModel
@@ -16,25 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 import sparsity_lib as sl
 from sparsity_lib import functional as f
 from sparsity_lib._layers import named_layers
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return torch.randn(5, 3, 6, 6)
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    return SmallNetwork().eval()
-
-
-def hooks_on(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
 def penalty(model: nn.Module, x: Tensor, layers: dict = STRENGTHS, **options: object) -> Tensor:
@@ -56,28 +37,28 @@ def test_layers_are_named_by_name_glob_or_module(model: SmallNetwork) -> None:
 def test_bad_layers_and_strengths_are_refused_in_one_line(model: nn.Module) -> None:
     exist = "conv1, norm1, conv2, fc1, fc2"
     cases = [
-        ({"conv9": 1.0}, ValueError, f"no layer 'conv9' in the model; it has {exist}"),
-        ({"block*": 1.0}, ValueError, rf"no layer 'block\*' in the model; it has {exist}"),
-        ({nn.GELU: 1.0}, ValueError, "no module of type GELU in the model"),
-        ({nn.Linear(2, 2): 1.0}, ValueError, "Linear is not a module of the model"),
-        ({"conv*": 1.0, "*1": 2.0}, ValueError, "layer 'conv1' is named twice"),
-        ({"conv1": 1.0, "module.conv1": 1.0}, ValueError, "layer 'conv1' is named twice"),
-        ({"conv1": -1.0}, ValueError, "strength of layer 'conv1' must be a number >= 0, not -1.0"),
-        ({"conv1": float("nan")}, ValueError, "not nan"),
-        ({"conv1": float("inf")}, ValueError, "not inf"),
-        ({"conv1": "strong"}, ValueError, "not 'strong'"),
-        ({}, ValueError, "no layer is named"),
-        (["conv1"], TypeError, "map each layer to its strength, not be a list"),
-        ({3: 1.0}, TypeError, "named by a string, a module or a type of module, not int"),
+        ({"conv9": 1.0}, ValueError, f"'conv9'.* {exist}"),
+        ({"block*": 1.0}, ValueError, rf"'block\*'.* {exist}"),
+        ({nn.GELU: 1.0}, ValueError, "GELU"),
+        ({nn.Linear(2, 2): 1.0}, ValueError, "Linear"),
+        ({"conv*": 1.0, "*1": 2.0}, ValueError, "'conv1'"),
+        ({"conv1": 1.0, "module.conv1": 1.0}, ValueError, "'conv1'"),
+        ({"conv1": -1.0}, ValueError, "'conv1'.* -1.0"),
+        ({"conv1": float("nan")}, ValueError, "nan"),
+        ({"conv1": float("inf")}, ValueError, "inf"),
+        ({"conv1": "strong"}, ValueError, "'strong'"),
+        ({}, ValueError, "strength"),
+        (["conv1"], TypeError, "list"),
+        ({3: 1.0}, TypeError, "int"),
     ]
     for kind in (sl.SparsityReg, sl.VarianceReg, sl.DecorrReg):
         for layers, error, message in cases:
             with pytest.raises(error, match=message) as caught:
                 kind(model, layers)
             assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="unknown reduction 'max'; choose from mean, sum"):
+    with pytest.raises(ValueError, match=r"'max'.* mean, sum"):
         sl.SparsityReg(model, {"conv1": 1.0}, reduction="max")
-    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, not list"):
+    with pytest.raises(TypeError, match="list"):
         sl.SparsityReg([model], {"conv1": 1.0})
 
 
@@ -118,7 +99,7 @@ def test_a_child_that_is_merely_called_module_keeps_its_name() -> None:
     model = Own()
     assert sl.SparsityReg(model, {"module.*": 1.0}).layers == ["module.0", "module.1"]
     assert sl.compression(model).parameters == 100 + 16 + 25
-    with pytest.raises(ValueError, match="no layer '0' in the model; it has module"):
+    with pytest.raises(ValueError, match=r"'0'.* module"):
         sl.ActivationMonitor(model, ["0"])
     both = nn.ModuleDict({"module": model.module, "head": nn.Conv2d(3, 4, 1)})
     assert sl.SparsityReg(both, {"module.*": 1.0}).layers == ["module.0", "module.1"]
@@ -145,14 +126,14 @@ def test_distributed_data_parallel(model: nn.Module, x: Tensor, tmp_path: Path) 
 def test_data_parallel_is_refused(model: nn.Module) -> None:
     for wrapped in (nn.DataParallel(model), nn.Sequential(nn.DataParallel(model))):
         for kind in (sl.SparsityReg, sl.DecorrReg, sl.ActivationMonitor):
-            with pytest.raises(TypeError, match=r"use torch.nn.parallel.DistributedDataParallel"):
+            with pytest.raises(TypeError, match="DistributedDataParallel"):
                 kind(wrapped, {"*conv1": 1.0})
     layer = nn.Linear(3, 4)
     for attachable in (sl.SparsityReg(layer, {layer: 1.0}), sl.ActivationMonitor(layer, [layer])):
         with attachable:  # wrapped afterwards: its replicas run
             replica = layer._replicate_for_data_parallel()
             replica.weight, replica.bias = layer.weight, layer.bias
-            with pytest.raises(RuntimeError, match=r"use torch.nn.parallel.DistributedDataParallel"):
+            with pytest.raises(RuntimeError, match="DistributedDataParallel"):
                 replica(torch.randn(2, 3))
 
 
@@ -207,7 +188,7 @@ def test_a_copy_of_the_model_works_and_feeds_nothing(
         assert torch.equal(twin(x), model.eval()(x))
         collected = reg()
         twin(x)
-        with pytest.raises(RuntimeError, match="nothing was collected"):
+        with pytest.raises(RuntimeError, match="conv1"):
             reg()
     assert monitor.compute()["conv1"].samples == len(x)
     assert b"sparsity_lib" not in pickle.dumps(twin)

@@ -20,24 +20,24 @@ def step(at: int, to: float = 0.5) -> np.ndarray:
     return np.where(np.arange(EPOCHS) < at, 0.9, to)
 
 
-def fed(warning: sl.EntropyDropDetector, first: int = 0, **shares: np.ndarray) -> list[list[str] | None]:
+def fed(warning: sl.EntropyDropDetector, first: int = 0, **shares: np.ndarray) -> list[list[str]]:
     return [
         warning.update({name: share[epoch] * math.log(CHANNELS[name]) for name, share in shares.items()})
         for epoch in range(first, EPOCHS)
     ]
 
 
-def test_each_layer_is_told_once_in_the_second_epoch_that_lies_low() -> None:
+def test_each_layer_is_named_once_in_the_second_epoch_that_lies_low() -> None:
     warning = sl.EntropyDropDetector(CHANNELS)
-    told = fed(warning, conv3=step(12), fc1=step(20))
+    named = fed(warning, conv3=step(12), fc1=step(20))
     assert warning.epochs == {"conv3": 13, "fc1": 21}
-    assert [(epoch, layers) for epoch, layers in enumerate(told) if layers] == [
+    assert [(epoch, layers) for epoch, layers in enumerate(named) if layers] == [
         (13, ["conv3"]),
         (21, ["fc1"]),
     ]
 
 
-def test_layers_that_recover_are_not_told_again() -> None:
+def test_layers_that_recover_are_not_named_again() -> None:
     share = step(10)
     share[15:20] = 0.9
     warning = sl.EntropyDropDetector({"conv3": 32})
@@ -55,13 +55,13 @@ def test_layers_that_recover_are_not_told_again() -> None:
         ({"reference": 20}, None),
     ],
 )
-def test_margin_reference_and_patience_say_when(options: dict, expected: int | None) -> None:
+def test_margin_reference_and_patience_set_the_epoch(options: dict, expected: int | None) -> None:
     warning = sl.EntropyDropDetector({"conv3": 32}, **options)
     fed(warning, conv3=step(10))
     assert warning.epochs.get("conv3") == expected
 
 
-def test_on_whole_curves_it_says_what_it_says_epoch_by_epoch() -> None:
+def test_whole_curves_and_single_epochs_give_the_same_warnings() -> None:
     rng = np.random.default_rng(0)
     shares = np.clip(np.linspace(0.9, 0.6, EPOCHS) + 0.1 * rng.standard_normal((50, EPOCHS)), 0, 1)
     whole = collapse_epochs(shares)
@@ -73,7 +73,7 @@ def test_on_whole_curves_it_says_what_it_says_epoch_by_epoch() -> None:
         assert warning.epochs.get("conv3", math.nan) == pytest.approx(epoch, nan_ok=True)
 
 
-def test_no_later_epoch_changes_what_was_told() -> None:
+def test_no_later_epoch_changes_a_warning() -> None:
     rng = np.random.default_rng(1)
     shares = np.where(np.arange(EPOCHS) < 12, 0.9, 0.5) + 0.02 * rng.random((20, EPOCHS))
     found = collapse_epochs(shares)
@@ -100,7 +100,7 @@ def test_it_takes_what_a_monitor_measures() -> None:
             layer.weight.data *= 100
         with torch.no_grad(), sl.ActivationMonitor(layer) as monitor:
             layer(images)
-        warning.update({name: stats.entropy for name, stats in monitor.compute().items()})
+        assert isinstance(warning.update(monitor.compute()), list)
     assert warning.epochs == {"": 7}
 
 
@@ -125,39 +125,37 @@ def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
 
 def test_a_state_of_other_layers_or_another_rule_is_refused() -> None:
     state = sl.EntropyDropDetector(CHANNELS).state_dict()
-    with pytest.raises(ValueError, match="not a state of EntropyDropDetector: it lacks channels, epochs,"):
+    with pytest.raises(ValueError, match="channels, epochs"):
         sl.EntropyDropDetector(CHANNELS).load_state_dict({})
-    with pytest.raises(ValueError, match="the state is of the layers"):
+    with pytest.raises(ValueError, match="fc1"):
         sl.EntropyDropDetector({"conv3": 32}).load_state_dict(state)
-    with pytest.raises(ValueError, match="the state is of the rule"):
+    with pytest.raises(ValueError, match="margin"):
         sl.EntropyDropDetector(CHANNELS, margin=0.1).load_state_dict(state)
 
 
 def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
     warning = sl.EntropyDropDetector(CHANNELS)
     before = warning.state_dict()
-    with pytest.raises(ValueError, match="the entropy of layer 'fc1' is missing; given: conv3"):
+    with pytest.raises(ValueError, match=r"'fc1'.* conv3"):
         warning.update({"conv3": 3.0})
     for wrong in (20.0, -1.0, math.nan):  # 20: a perplexity, perhaps
-        with pytest.raises(
-            ValueError, match=r"layer 'conv3', with 32 channels, must be in \[0, 3.466\] nats"
-        ):
+        with pytest.raises(ValueError, match=r"'conv3'.* 32 .*\[0, 3.466\] nats"):
             warning.update({"conv3": wrong, "fc1": 1.0})
     assert warning.state_dict() == before
     for vague in (None, [1.0, 2.0], torch.ones(2)):
-        with pytest.raises(ValueError, match="the entropy of layer 'conv3' must be one number, not"):
+        with pytest.raises(ValueError, match="'conv3'"):
             warning.update({"conv3": vague, "fc1": 1.0})
-    with pytest.raises(TypeError, match="channels must map each layer to its number, not be a list"):
+    with pytest.raises(TypeError, match=r"channels.* list"):
         sl.EntropyDropDetector(["conv3"])
-    with pytest.raises(ValueError, match="no layer is named"):
+    with pytest.raises(ValueError, match="layer"):
         sl.EntropyDropDetector({})
-    with pytest.raises(ValueError, match="layer 'conv3' must be of a whole number of channels >= 2, not 1"):
+    with pytest.raises(ValueError, match=r"'conv3'.* 1$"):
         sl.EntropyDropDetector({"conv3": 1})
     for margin in (-0.1, math.inf, "0.1"):
-        with pytest.raises(ValueError, match=r"margin must be a finite number >= 0, not "):
+        with pytest.raises(ValueError, match="margin"):
             sl.EntropyDropDetector(CHANNELS, margin=margin)
     for name in ("reference", "patience"):
-        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1 epoch, not 0"):
+        with pytest.raises(ValueError, match=f"{name}.* 0$"):
             sl.EntropyDropDetector(CHANNELS, **{name: 0})
 
 

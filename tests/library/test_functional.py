@@ -12,11 +12,6 @@ from sparsity_lib import functional as f
 CHANNELS = (2, 3, 16, 512)
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 def entropy_float64(activations: Tensor, dim: int = 1) -> Tensor:
     log_p = activations.double().log_softmax(dim)
     return -(log_p.exp() * log_p).sum(dim)

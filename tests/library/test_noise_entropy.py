@@ -13,11 +13,6 @@ from sparsity_lib._noise_curve import interpolated, noise_curve
 CHANNELS = (2, 3, 32, 1024, 65_536)
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize(
     ("sd", "channels", "expected"),
     [(2.02, 32, 2.109), (4.28, 32, 1.001), (8.34, 32, 0.469), (4.55, 64, 1.123)],

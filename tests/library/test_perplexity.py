@@ -9,21 +9,6 @@ import sparsity_lib as sl
 from sparsity_lib import functional as f
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return torch.randn(5, 3, 6, 6)
-
-
-@pytest.fixture
-def model() -> SmallNetwork:
-    return SmallNetwork()
-
-
 def collected(model: nn.Module, x: Tensor, layers: dict, **options: object) -> Tensor:
     with sl.PerplexityReg(model, layers, **options) as reg:
         model(x)
@@ -105,5 +90,5 @@ def test_compiled_it_is_the_same_to_rounding() -> None:
 
 
 def test_a_layer_of_one_channel_is_refused(x: Tensor) -> None:
-    with pytest.raises(ValueError, match="needs at least 2 channels; axis 1 has 1"):
+    with pytest.raises(ValueError, match="2 channels"):
         collected(nn.Conv2d(3, 1, 3), x, {"": 1.0})

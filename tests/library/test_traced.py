@@ -7,12 +7,6 @@ from torch import Tensor, nn
 import sparsity_lib as sl
 from sparsity_lib.functional import sparseout
 
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 TRACERS = {
     "symbolic": lambda net, x: torch.fx.symbolic_trace(net),
     "script": lambda net, x: torch.jit.script(net),

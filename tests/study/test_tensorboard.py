@@ -301,4 +301,4 @@ def test_what_cannot_be_shown_is_one_clear_line(
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard")
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # as where it is not installed
     assert main([*command, str(tmp_path / "x")]) == 2
-    assert "error: TensorBoard needs tensorboard: pip install '.[study]'" in capsys.readouterr().err
+    assert "tensorboard is missing: pip install 'sparsity-lib[study]'" in capsys.readouterr().err

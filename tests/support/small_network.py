@@ -1,4 +1,4 @@
-"""A network for tests of the library, with an in-place ReLU after every layer."""
+"""Networks for tests of the library."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ STRENGTHS = {"conv1": 0.1, "conv2": 0.2, "fc1": 0.3}
 
 
 class SmallNetwork(nn.Module):
-    """`(N, 3, 6, 6) -> (N, 4)`, always with the same weights."""
+    """`(N, 3, 6, 6) -> (N, 4)`, with an in-place ReLU after every layer and always the same weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,3 +29,19 @@ class SmallNetwork(nn.Module):
         conv2 = self.conv2(norm1.relu())
         fc1 = self.fc1(conv2.relu().flatten(1))
         return {"conv1": conv1, "norm1": norm1, "conv2": conv2, "fc1": fc1}
+
+
+class Conv1D(nn.Module):
+    """As in GPT-2: a linear layer with weights `(in, out)`, and `nf` channels."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.weight = nf, nn.Parameter(torch.randn(nx, nf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+def hooks_on(model: nn.Module) -> int:
+    """Number of forward hooks on a model."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())

@@ -26,16 +26,15 @@ def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Heat
     its weights are kept, at the lowest validation loss and after the last epoch; the moment of overfitting by
     validation loss (T10) is marked on the curves.
 
-    Args:
-        runs: a `study.Run` or several; those with the same images share them on the page.
-        images: how many of the runs' images, from the first on; a page grows with them.
-        shown: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first, as
-            for `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
+    **Arguments:**
 
-    Raises:
-        ValueError: no runs, or no images; no such run, layer, image, measure or epoch (the line names it
-            there are).
-        TypeError: something in `runs` is not a run.
+    - `runs`: a `study.Run` or several; those with the same images share them on the page.
+    - `images`: how many of the runs' images, from the first on; a page grows with them.
+    - `shown`: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first, as
+        for `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
+
+    **Raises:** `ValueError` for no runs or no images, and for a run, layer, image, measure or epoch that is
+    not there (the line names those that are); `TypeError` for other objects than runs.
     """
     runs = [runs] if isinstance(runs, Run) else list(runs)
     if not runs:

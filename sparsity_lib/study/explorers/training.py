@@ -27,11 +27,7 @@ class TrainingExplorer(Explorer):
     """Entropy maps and curves of a training, which grow while it runs.
 
     ```python
-    explorer = study.TrainingExplorer(experiment)
-    explorer  # waits for the first epoch
-    ```
-
-    ```python
+    explorer = study.TrainingExplorer(experiment)  # shown by a cell's last line; waits for the first epoch
     run = study.train(experiment, on_epoch=explorer.on_epoch)  # in the next cell
     ```
 
@@ -42,13 +38,13 @@ class TrainingExplorer(Explorer):
 
     What is shown is an attribute each, as of `HeatmapExplorer`; none can be set before the first epoch.
 
-    Args:
-        experiment: what is trained.
-        every_seconds: the shortest time between two redrawings; the first and the last epoch are always
-            drawn.
+    **Arguments:**
 
-    Raises:
-        StudyError: the experiment's data are missing, or its network cannot be built.
+    - `experiment`: what is trained.
+    - `every_seconds`: the shortest time between two redrawings; the first and the last epoch are always
+        drawn.
+
+    **Raises:** `StudyError` where the experiment's data are missing, or its network cannot be built.
     """
 
     def __init__(self, experiment: Experiment, *, every_seconds: float = 1.0) -> None:

@@ -106,6 +106,10 @@ def load_or_train_all(
 ) -> list[Run]:
     """The experiments' runs from `runs/`, in order; those that are missing are trained now, side by side.
 
+    ```python
+    runs = study.load_or_train_all(experiments)
+    ```
+
     Without `train`, the published run of the same settings stands in for a missing one, or none. Runs that
     diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and how many did,
     or where all diverged.

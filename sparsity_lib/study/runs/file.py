@@ -40,7 +40,20 @@ RUNS_A_CHUNK = 20  # of a variable of many runs
 
 
 class Run:
-    """A finished run, read from its file as it is needed."""
+    """A finished run, read from its file as it is needed.
+
+    ```python
+    run.root["val_loss"]  # over epochs, in nats
+    run.layer("conv1")["entropy"]  # over splits and epochs, in nats
+    ```
+
+    **Attributes:**
+
+    - `path`: the file.
+    - `experiment`: the `Experiment` that was run.
+    - `layers`, `classes`: names of the monitored layers, and of the data's classes.
+    - `provenance`: versions, machine, digests and cost, by name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -156,6 +169,10 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
 def load(path: str | Path) -> Run:
     """Open a run's file.
 
+    ```python
+    run = study.load(path)
+    ```
+
     Raises `Unusable` if it is missing, damaged or no run's file; `Unreadable` if it cannot be read here and
     now: it is locked, there is no permission, it is of a newer format. Both are `StudyError`.
     """
@@ -168,6 +185,10 @@ def load(path: str | Path) -> Run:
 
 def find(experiment: AnyExperiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
     """The experiment's finished run, or None if there is none that is sound and of the same data and code.
+
+    ```python
+    run = study.find(experiment)
+    ```
 
     Folders of images and texts go by their names alone, so their contents are compared; `by_any_code` allows
     other code. Raises `Unreadable` for a file that cannot be read here and now.

@@ -60,12 +60,15 @@ _DIMENSIONS: dict[str, tuple[str, ...]] = {
 def curves(which: Sequence[Run]) -> xr.Dataset:
     """The runs' curves in one data set with dimensions run, layer, split and epoch.
 
-    `correlation` is the mean absolute correlation of a layer's pairs of filters, for each centring of
-    Eq. 6; `weight_norm` is the length of all of its weights; `knockout_accuracy` is that on the monitor
-    images after the last epoch, with a share `knocked_out` of the layer's channels set to 0. A network that
-    lacks a layer, and a run that is shorter, have NaN there.
-    The coordinates of `run` name the experiment and its code; `label` distinguishes the cells of a
-    comparison. Language models' are those of `language_curves`.
+    ```python
+    study.curves(runs)["entropy"].sel(layer="conv3", split="monitor")  # (run, epoch), in nats
+    ```
+
+    `correlation` is the mean absolute correlation of a layer's pairs of filters, for each centring of Eq. 6,
+    `weight_norm` the length of its weights, and `knockout_accuracy` that on monitor images after the last
+    epoch, with a share `knocked_out` of its channels set to 0. Values are NaN for layers and epochs that a
+    run lacks. Coordinates of `run` name experiment, code, and in `label` the cell of a comparison. Curves of
+    language models are those of `language_curves`.
     """
     if not which:
         raise StudyError("no runs to draw; train some with: python -m sparsity_lib.study run laptop")
@@ -196,8 +199,11 @@ def folder_of(name: str) -> Path:
 def published(name: str, file: str | None = None) -> xr.Dataset | None:
     """The curves of a profile's published runs, or None if there are none.
 
-    `file` is one of `profile(name).files()`. By default the curves of all grids are joined, but for those
-    of deep networks.
+    ```python
+    study.published("laptop")["val_loss"]  # (run, epoch), in nats
+    ```
+
+    `file` is one of `profile(name).files()`; by default all grids but those of deep networks are joined.
     """
     if file is not None:
         return load_curves(folder_of(name) / file)
@@ -237,10 +243,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def as_listed(path: Path) -> Path:
-    """The published file, if its folder's list of digests has it as it is, or there is no list.
-
-    Raises `StudyError` naming the file otherwise.
-    """
+    """The published file if its digest is listed or there is no list; else `StudyError` naming the file."""
     sums = listed_sums(path.parent)
     if sums is None:
         return path

@@ -1,7 +1,5 @@
 """Train one experiment and record it. Read `train`, then `Training`, from top to bottom.
 
-    run = train(Experiment(network="sr2Net", dataset="digits", lr=0.1))
-
 Runs are bit-for-bit repeatable on a CPU at the same number of threads, also across an interruption: every
 random choice of an epoch is drawn from a stream named by the seed and the epoch.
 """
@@ -56,7 +54,9 @@ def train(
 ) -> runs.Run:
     """Train the experiment, or resume from its last checkpoint; a finished run is returned unchanged.
 
-    On Linux the process from then on keeps memory that it frees, for later use (`keep_freed_memory`).
+    ```python
+    run = study.train(experiment, on_epoch=lambda record: print(record["val_loss"]))
+    ```
 
     **Arguments:**
 
@@ -65,8 +65,6 @@ def train(
     - `folder`: where runs are kept; the project's `runs/` by default.
     - `checkpoint_seconds`: the shortest time between two checkpoints.
     - `stop`: asked after each epoch; if true, a checkpoint is written, and `Stopped` raised.
-
-    **Returns:** the finished `Run`, read from its file.
 
     **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a layer the network lacks, missing
     data, or a device that is not there.
@@ -102,7 +100,12 @@ def train(
 
 
 def load_or_train(experiment: Experiment, on_epoch: Callable[[EpochRecord], None] | None = None) -> runs.Run:
-    """The experiment's run from `runs/` if it is there, else trained now; never a published one."""
+    """The experiment's run from `runs/` if it is there, else trained now; never a published one.
+
+    ```python
+    run = study.load_or_train(experiment)
+    ```
+    """
     return runs.find(experiment) or train(experiment, on_epoch)
 
 

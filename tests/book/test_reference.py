@@ -1,0 +1,87 @@
+"""The API reference describes every public name, and the examples of the explorers and the study run."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import sparsity_lib as sl
+from sparsity_lib import study
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+EXPLORERS = ["HeatmapExplorer", "ImageExplorer", "Recording"]
+
+
+def names_of(module: str) -> list[str]:
+    """The names in a module's `__all__`, which is not imported, as it may need more than is installed."""
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
+    (names,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    return [f"{module}.{name}" for name in ast.literal_eval(names)]
+
+
+def test_every_public_name_is_described_once() -> None:
+    pages = "\n".join(path.read_text() for path in (ROOT / "book/reference").glob("*.md"))
+    described = re.findall(r"^\.\. auto(?:class|data|exception|function):: (\S+)", pages, re.MULTILINE)
+    public = [
+        f"sparsity_lib.{name}"
+        for name in [*sl.__all__, *EXPLORERS]
+        if not inspect.ismodule(getattr(sl, name))
+    ]
+    for module in ("functional", "models", "integrations.lightning", "integrations.transformers"):
+        public += names_of(f"sparsity_lib.{module}")
+    public += [f"sparsity_lib.study.{name}" for name in study.__all__]
+    assert sorted(described) == sorted(public)
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_examples_of_explorers_run(name: str) -> None:
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    model, x, y = sl.models.vanilla_net(), torch.randn(4, 3, 32, 32), torch.arange(4)
+    with torch.no_grad(), sl.ActivationMonitor(model, maps=2) as monitor:
+        model(x)
+    recordings = [sl.Recording(images, label) for label in ("first", "second")]
+    for recording in recordings:
+        recording.add(0, monitor.compute())
+    surroundings = {
+        **{"sl": sl, "torch": torch, "cross_entropy": cross_entropy, "model": model, "x": x, "y": y},
+        **dict(zip(("first", "second"), recordings, strict=True)),
+        **{"images": images, "epochs": 1, "train_one_epoch": lambda model: None},
+    }
+    (example,) = EXAMPLE.findall(inspect.getdoc(getattr(sl, name)))
+    exec(example, surroundings)
+
+
+@pytest.mark.parametrize("name", study.__all__)
+def test_examples_of_the_study_run(name: str, tiny_run: study.Run) -> None:
+    surroundings: dict[str, Any] = {
+        **{"study": study, "experiment": tiny_run.experiment, "experiments": [tiny_run.experiment]},
+        **{"run": tiny_run, "runs": [tiny_run, tiny_run], "path": tiny_run.path},
+        "images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
+    }
+    (example,) = EXAMPLE.findall(inspect.getdoc(getattr(study, name)))
+    exec(example, surroundings)
+
+
+def test_links_to_the_repository_appear_once_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    links = importlib.import_module("repository_links")
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/a/b/"')
+    address = links.repository(tmp_path)
+    assert address == "https://github.com/a/b"
+    assert links.colab(address, "experiments/02-sr1").endswith("/github/a/b/blob/main/notebooks/02-sr1.ipynb")
+    assert links.colab(address, "own-network") is None
+    assert links.colab("", "experiments/02-sr1") is None

@@ -1,0 +1,141 @@
+"""Rows of the table of support (book/reference/support.md) that no other file of tests covers."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from small_network import SmallNetwork
+from torch import Tensor, nn
+from torch.distributed import fsdp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.utils.checkpoint import checkpoint
+
+import sparsity_lib as sl
+
+x = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def _alone(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def sharded(model: SmallNetwork) -> nn.Module:
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("torch before 2.6")
+    mesh = init_device_mesh("cpu", (1,))
+    for layer in (model.conv1, model.conv2, model.fc1):
+        fsdp.fully_shard(layer, mesh=mesh)
+    return fsdp.fully_shard(model, mesh=mesh)
+
+
+def tensor_parallel(model: SmallNetwork) -> nn.Module:
+    model.relu.inplace = False  # torch itself refuses it behind ColwiseParallel
+    plan = {"fc1": ColwiseParallel(), "fc2": RowwiseParallel()}
+    return parallelize_module(model, init_device_mesh("cpu", (1,)), plan)
+
+
+def observed(model: nn.Module, layer: str, **options: object) -> tuple[Tensor, dict[str, float]]:
+    """The loss with its penalty on a layer, and the layer's statistics."""
+    monitor = sl.ActivationMonitor(model, [layer], **options)
+    with monitor, sl.SparsityReg(model, {layer: 1.0}, **options) as reg:
+        loss = model(x).square().mean() + reg()
+        loss.backward()
+    return loss.detach(), monitor.scalars()
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
+@pytest.mark.parametrize(
+    ("wrap", "layer", "options"),
+    [(sharded, "conv2", {}), (sharded, "fc1", {}), (tensor_parallel, "fc2", {"output": torch.clone})],
+)
+def test_sharded_weights_have_whole_activations(wrap, layer: str, options: dict) -> None:
+    expected, stats = observed(SmallNetwork(), layer)
+    model = wrap(SmallNetwork())
+    actual, same_stats = observed(model, layer, **options)
+    torch.testing.assert_close(actual, expected)
+    assert same_stats == pytest.approx(stats)
+    gradient = model.conv1.weight.grad
+    plain = SmallNetwork()
+    observed(plain, layer)
+    torch.testing.assert_close(getattr(gradient, "full_tensor", lambda: gradient)(), plain.conv1.weight.grad)
+
+
+def trained(model: nn.Module, compiled: bool) -> list[Tensor]:
+    """Weights after three steps with DecorrReg and GradientCoherent."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    decorrelation = sl.DecorrReg(model, {"conv*": 0.1})
+    coherent = sl.GradientCoherent(optimizer, l1=1e-3, rho=-1)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().mean() + decorrelation()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step = torch.compile(step, backend="eager") if compiled else step
+    for _ in range(3):
+        step()
+    assert coherent.coherence > 0
+    return [parameter.detach() for parameter in model.parameters()]
+
+
+@pytest.mark.slow  # it imports torch's compiler
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_a_compiled_step_may_read_filters_and_shrink_weights() -> None:
+    expected = trained(SmallNetwork(), compiled=False)
+    torch.testing.assert_close(trained(SmallNetwork(), compiled=True), expected)
+    torch.compiler.reset()
+
+
+def test_checkpointing_repeats_sparseouts_noise() -> None:
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), sl.Sparseout(0.5, q=1.0), nn.Linear(6, 4))
+    rows, gradients = torch.ones(5, 8), []
+    for run in (model, lambda rows: checkpoint(model, rows, use_reentrant=False)):
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(run(rows).sum(), list(model.parameters())))
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_receptive_fields_are_found_under_autocast() -> None:
+    expected = sl.receptive_fields(SmallNetwork(), (3, 6, 6))["conv2"].rows
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(sl.receptive_fields(SmallNetwork(), (3, 6, 6))["conv2"].rows, expected)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_copies_of_penalties_go_with_copies_of_models_or_are_refused(duplicate) -> None:
+    model = SmallNetwork()
+    decorrelation = sl.DecorrReg(model, {"conv*": 0.1})
+    torch.testing.assert_close(duplicate(decorrelation)(), decorrelation())
+    with pytest.raises(RuntimeError, match="copied"):
+        duplicate(sl.SparsityReg(model, {"conv1": 1.0})).attach()
+
+
+@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg])
+def test_a_grad_scaler_scales_penalties_with_the_loss(kind, model: SmallNetwork, x: Tensor) -> None:
+    gradients = []
+    for scaler in (
+        torch.amp.GradScaler("cpu", init_scale=2.0**10),
+        torch.amp.GradScaler("cpu", enabled=False),
+    ):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.float16), kind(model, {"conv2": 1.0}) as reg:
+            loss = model(x).float().square().mean() + reg()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(*gradients, rtol=2e-2, atol=1e-4)
+    assert gradients[0][0].abs().max() > 1e-3
