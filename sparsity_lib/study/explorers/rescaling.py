@@ -40,12 +40,12 @@ def rescale_control(run: Run | None = None) -> HTML:
     the weights of fc1 and fc2, rounded to 8 bits: entropies change, logits do not (Dinh et al. 2017,
     arXiv 1703.04933).
 
-    Args:
-        run: a run of vanillaNet, or of another network whose conv4 is followed by ReLU, 2 x 2 max-pooling
-            and two dense layers; by default the published run of vanillaNet.
+    **Arguments:**
 
-    Raises:
-        StudyError: the run's network was not kept, or is another one.
+    - `run`: a run of vanillaNet, or of another network whose conv4 is followed by ReLU, 2 x 2 max-pooling
+        and two dense layers; by default the published run of vanillaNet.
+
+    **Raises:** `StudyError` where the run's network was not kept, or is another one.
     """
     run = run or _published()
     model, prepare = trained_network(run)
