@@ -14,7 +14,7 @@ class HeatmapExplorer(Explorer):
     sl.HeatmapExplorer([first, second], compare=1)  # each a sl.Recording
     ```
 
-    What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
+    The attributes of the view can be read and set, and follow the page as the page follows them:
 
     - `run`: the recording's place in `recordings`; `compare`: that of the one compared with it, or None
     - `layer`: one of the network's layers, by name

@@ -23,7 +23,7 @@ class NotThereError(ValueError, traitlets.TraitError):
 class Explorer(anywidget.AnyWidget):
     """Entropy maps of networks; `waiting` is shown until there are any.
 
-    What is shown is an attribute each, to be read and set, and changes with the page and the page with it:
+    The attributes of the view can be read and set, and follow the page as the page follows them:
 
     - `run`: the network's place; `compare`: that of the one compared with it, or None
     - `layer`: one of the network's layers, by name

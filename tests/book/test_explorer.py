@@ -89,7 +89,7 @@ def test_receptive_fields_are_outlined_in_shares(tiny_run: study.Run) -> None:
     assert last["seen"] == {"image": [[[0, 1]]] * 2, "input": [[[0, 1]]] * 2}
 
 
-def test_what_a_run_lacks_is_left_out(tiny_run: study.Run) -> None:
+def test_quantities_that_a_run_lacks_are_left_out(tiny_run: study.Run) -> None:
     """Outlines and channels without a network that can be built; older maps; losses that are not finite."""
     run = copy.copy(tiny_run)
     run.experiment = tiny_run.experiment.model_copy(update={"network": "nobody:has_it"})
@@ -158,7 +158,7 @@ def test_a_page_holds_all_it_needs_and_equal_runs_give_equal_bytes(tiny_runs: li
     assert state_of(html)["epoch"] == 11
 
 
-def test_what_is_shown_can_be_set(tiny_run: study.Run) -> None:
+def test_the_view_can_be_set(tiny_run: study.Run) -> None:
     explorer = study.explore(tiny_run)
     names = ("run", "layer", "image", "epoch", "compare", "measure", "stretched")
     assert [getattr(explorer, name) for name in names] == [0, "conv1", 0, 11, None, "entropy", False]
@@ -180,9 +180,7 @@ def test_what_is_shown_can_be_set(tiny_run: study.Run) -> None:
         ({"epoch": 12}, "no epoch 12 to show; there are -1, 0,"),
     ],
 )
-def test_what_does_not_exist_is_refused(
-    tiny_runs: list[study.Run], shown: dict[str, Any], message: str
-) -> None:
+def test_unknown_values_are_refused(tiny_runs: list[study.Run], shown: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as refusal:
         study.explore(tiny_runs[:2], **shown)
     assert "\n" not in str(refusal.value)

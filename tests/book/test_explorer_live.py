@@ -77,7 +77,7 @@ def test_a_training_is_shown_epoch_by_epoch(training: tuple[study.Run, list[Epoc
     assert not any(name.startswith("val_image") for record in kept.values() for name in record)
 
 
-def test_what_begins_later_or_anew_is_shown_from_there(records: list[EpochRecord]) -> None:
+def test_curves_that_begin_later_are_shown_from_there(records: list[EpochRecord]) -> None:
     resumed = watched(records[12:])
     assert resumed.data["runs"][0]["epochs"] == [11, 12, 13]
     assert (saved(resumed), resumed.epoch) == ([13], 13)
@@ -321,7 +321,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE)
-def test_what_cannot_be_read_leaves_the_last_image(content: bytes, message: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_leaves_the_last_image(content: bytes, message: str, tmp_path: Path) -> None:
     explorer = of_network()
     explorer.show(random_pixels(6, 6, 3))
     before = explorer.explorer.data

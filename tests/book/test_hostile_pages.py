@@ -100,7 +100,7 @@ def test_an_explorer_shows_it_as_text(
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE + MARKDOWN if not is_plain(text)])
-def test_what_goes_into_headings_is_refused(text: str, tiny_run: study.Run, tmp_path: Path) -> None:
+def test_markup_in_headings_is_refused(text: str, tiny_run: study.Run, tmp_path: Path) -> None:
     described = dict(tiny_run.experiment)
     for change in (
         {"layers": json.dumps([text])},

@@ -171,7 +171,7 @@ def test_parameters_are_passed_as_what_they_are(good: Path, project: Path, tmp_p
     assert not list(project.rglob("sprung"))
 
 
-def test_what_is_up_to_date_is_left_alone(good: Path, project: Path) -> None:
+def test_pages_up_to_date_are_left_alone(good: Path, project: Path) -> None:
     before = good.stat().st_mtime_ns
     (project / "runs/b.nc").write_text("a run that the page does not read")
     again = run(project, "notebooks/01-good.ipynb", "-p", "profile", "laptop")

@@ -107,7 +107,7 @@ def test_everything_a_recording_holds_is_drawn() -> None:
             assert (layer["activations"]["images"], kept.shape[0]) == (2, 2)
 
 
-def test_what_does_not_fit_is_refused_and_leaves_the_recording_as_it_was() -> None:
+def test_data_that_do_not_fit_are_refused_and_change_nothing() -> None:
     model = SmallNetwork()
     recording = sl.Recording(IMAGES)
     stats = stats_of(model)

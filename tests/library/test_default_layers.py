@@ -94,7 +94,7 @@ def test_parts_of_a_model_may_run_by_themselves() -> None:
     assert {layer.samples for layer in stats.values()} == {18}
 
 
-def test_what_checkpointing_repeats_gives_no_output() -> None:
+def test_passes_repeated_by_checkpointing_give_no_output() -> None:
     model = Net(lambda net, x: net.c(checkpoint(lambda y: net.b(net.a(y)), x, use_reentrant=False)))
     with sl.ActivationMonitor(model) as monitor:
         model(x).sum().backward()

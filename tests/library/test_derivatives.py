@@ -130,7 +130,7 @@ def test_a_compiled_entropy_bears_an_in_place_relu() -> None:
 
 
 @pytest.mark.parametrize("regularizer", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg])
-def test_a_gradient_penalty_through_a_regularizer_is_true(regularizer: type) -> None:
+def test_a_gradient_penalty_through_a_penalty_is_exact(regularizer: type) -> None:
     """As in WGAN-GP; GELU keeps what it is given."""
     net = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 3)).double()
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
@@ -151,7 +151,7 @@ def test_a_gradient_penalty_through_a_regularizer_is_true(regularizer: type) -> 
     torch.testing.assert_close(found, expected)
 
 
-def test_per_sample_gradients_of_a_regularizer() -> None:
+def test_per_sample_gradients_of_a_penalty() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     x = torch.randn(6, 4)
     weights = {name: weight.detach() for name, weight in net.named_parameters()}
@@ -190,7 +190,7 @@ def test_without_its_activations_a_second_derivative_is_refused_not_wrong() -> N
     assert of_x.requires_grad
 
 
-def test_a_regularizer_keeps_no_activations() -> None:
+def test_a_penalty_keeps_no_activations() -> None:
     outputs = []
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     net[0].register_forward_hook(lambda layer, inputs, output: outputs.append(weakref.ref(output)))

@@ -27,7 +27,7 @@ EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def surroundings() -> dict[str, Any]:
-    """What examples may use: a network, images, and what stands for a user's own objects."""
+    """Names that examples may use: a network, images, and stand-ins of a user's own objects."""
     torch.manual_seed(0)
     model, x, y = sl.models.vanilla_net(), torch.randn(4, 3, 32, 32), torch.arange(4)
     stats = {"conv3": SimpleNamespace(entropy=1.0), "fc1": SimpleNamespace(entropy=1.0)}
@@ -54,7 +54,7 @@ def test_examples_of_modules_run(module: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_what_is_public_has_types(name: str) -> None:
+def test_public_names_have_types(name: str) -> None:
     thing = PUBLIC[name]
     called = thing.__init__ if isinstance(thing, type) else thing
     parameters = [p for p in inspect.signature(called).parameters.values() if p.name != "self"]

@@ -133,7 +133,7 @@ def test_a_state_of_other_layers_or_another_rule_is_refused() -> None:
         sl.EntropyDropDetector(CHANNELS, margin=0.1).load_state_dict(state)
 
 
-def test_what_cannot_be_meant_is_refused_and_does_not_count() -> None:
+def test_impossible_entropies_are_refused_and_do_not_count() -> None:
     warning = sl.EntropyDropDetector(CHANNELS)
     before = warning.state_dict()
     with pytest.raises(ValueError, match=r"'fc1'.* conv3"):

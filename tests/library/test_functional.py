@@ -18,7 +18,7 @@ def entropy_float64(activations: Tensor, dim: int = 1) -> Tensor:
 
 
 def dominated(channels: int, offset: float) -> Tensor:
-    """(2000, channels): one logit leads by 0 to 30, the rest spread by up to 1e4, all shifted by offset."""
+    """(2000, channels): one logit 0 to 30 above the others, of spread up to 1e4; all shifted by offset."""
     generator = torch.Generator().manual_seed(channels)
     spread = 10 ** (6 * torch.rand(2000, 1, generator=generator) - 2)
     logits = -spread * torch.rand(2000, channels, generator=generator)
@@ -152,7 +152,7 @@ def test_perplexity_counts_equal_channels_and_its_sparsity_runs_from_0_to_1() ->
     torch.testing.assert_close(f.perplexity_sparsity(logits), torch.tensor([0.0, 2 / 3, 1.0]))
 
 
-def test_standardized_vectors_ignore_scale_and_offset() -> None:
+def test_vectors_of_unit_variance_ignore_scale_and_offset() -> None:
     activations = torch.randn(20, 32, 3)
     standard = f.standardize(activations)
     torch.testing.assert_close(standard.mean(1), torch.zeros(20, 3), rtol=0, atol=1e-6)
@@ -163,7 +163,7 @@ def test_standardized_vectors_ignore_scale_and_offset() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e4 / 3])
-def test_a_constant_vector_is_standardized_to_zeros(value: float) -> None:
+def test_a_constant_vector_at_unit_variance_is_zero(value: float) -> None:
     activations = torch.full((2, 27), value, requires_grad=True)
     standard = f.standardize(activations)
     assert torch.equal(standard, torch.zeros(2, 27))
@@ -197,7 +197,7 @@ EVERY = (
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_dense_tensor_of_floats_is_refused_by_its_name(value: object, named: str) -> None:
+def test_other_than_dense_tensors_of_floats_are_refused_by_name(value: object, named: str) -> None:
     for function in EVERY:
         with pytest.raises(ValueError, match=named) as caught:
             function(value)
@@ -257,7 +257,7 @@ def test_entropies_are_right_up_to_the_largest_number_and_down_to_the_smallest(d
         torch.testing.assert_close(free, rescaled, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_not_finite_is_not_hidden() -> None:
+def test_non_finite_values_are_not_hidden() -> None:
     for value in (math.nan, math.inf):
         a = torch.randn(2, 5)
         a[0, 3] = value

@@ -158,7 +158,7 @@ def test_each_group_is_shrunk_by_its_own_learning_rate_after_its_step() -> None:
 
 
 def test_proximal_steps_reach_the_minimum_of_the_penalised_loss() -> None:
-    """Of (w - v)^2/2 + l1 |w| that is the soft threshold of v by l1."""
+    """The minimum of (w - v)^2/2 + l1 |w| is the soft threshold of v by l1."""
     v = torch.randn(4, 25)
     w = nn.Parameter(torch.zeros(4, 25))
     optimizer = torch.optim.SGD([w], lr=0.5)

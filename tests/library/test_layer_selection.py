@@ -44,7 +44,7 @@ def test_types_and_globs_of_modules_without_children() -> None:
         layers_of(nn.ReLU)
 
 
-def test_what_is_excluded_is_left_out() -> None:
+def test_excluded_layers_are_left_out() -> None:
     assert layers_of(["*"], exclude=["fc*", nn.BatchNorm2d]) == ["conv1", "conv2"]
     assert layers_of([nn.ReLU, "conv1"], exclude=["rel*"]) == ["conv1"]
     for kind in (sl.SparsityReg, sl.DecorrReg):

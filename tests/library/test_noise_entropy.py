@@ -93,7 +93,7 @@ def test_float32_is_close_to_float64(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 32])
-def test_what_is_not_a_number_stays_so(channels: int) -> None:
+def test_nan_stays_nan(channels: int) -> None:
     entropy = f.noise_entropy(torch.tensor([1.0, math.nan]), channels)
     assert entropy.isnan().tolist() == [False, True]
 

@@ -117,7 +117,7 @@ def test_the_channel_axis_is_as_long_as_the_module_says(
 
 
 class Block(nn.Module):
-    """Of a transformer of images: its output has its channels last, which it does not say."""
+    """Layer of a vision transformer, whose output has its channels last without declaring it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ REFUSED = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # what is experimental or old about such tensors
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_not_a_dense_tensor_of_floating_point_is_refused_in_one_line(kind: str) -> None:
+def test_other_than_dense_floating_point_outputs_are_refused_in_one_line(kind: str) -> None:
     model = nn.Sequential(nn.Linear(3, C), Returns(REFUSED[kind]))
     for attachable in (
         sl.SparsityReg(model, {"1": 1.0}),

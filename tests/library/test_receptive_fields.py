@@ -1,4 +1,4 @@
-"""What layers see: the arithmetic of kernels and strides, known networks, and no traces left."""
+"""Receptive fields: the arithmetic of kernels and strides, known networks, and no traces left."""
 
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ def windows(draw: st.DrawFn, kinds: tuple[str, ...]) -> Window:
 
 
 def fields_of(chain: list[Window], height: int, width: int) -> list[sl.ReceptiveField]:
-    """Of the chain's layers, as far as something is left of the image, and not too much."""
+    """The chain's layers, as far as their outputs have positions and not too many."""
     model, x = nn.Sequential(), torch.zeros(1, 2, height, width)
     for window in chain:
         module = window.module()
@@ -202,7 +202,7 @@ def test_sequences_have_no_field() -> None:
         sl.receptive_fields(model, (1, 6, 6), ["0", "2"])
 
 
-def test_what_works_in_place_does_not_widen_what_came_before() -> None:
+def test_in_place_operations_do_not_widen_earlier_fields() -> None:
     class Residual(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -230,7 +230,7 @@ def test_nothing_is_left() -> None:
     assert all(value.grad is None for value in model.parameters())
 
 
-def test_what_a_wrapper_holds_is_named_as_ever() -> None:
+def test_layers_in_a_wrapper_keep_their_names() -> None:
     compiled = torch.compile(nn.DataParallel(SmallNetwork()).module)
     assert list(sl.receptive_fields(compiled, (3, 6, 6))) == ["conv1", "norm1", "conv2", "fc1"]
 

@@ -55,7 +55,7 @@ HIDE_NAN = {
 
 
 @pytest.mark.parametrize("activation", HIDE_NAN)
-def test_what_hides_a_nan_does_not_hide_what_is_seen(activation: str) -> None:
+def test_operations_that_hide_nan_do_not_hide_the_field(activation: str) -> None:
     expected = sl.receptive_fields(with_activation(nn.functional.relu), (1, 11, 10))
     found = sl.receptive_fields(with_activation(HIDE_NAN[activation]), (1, 11, 10))
     assert found.keys() == expected.keys()
@@ -64,7 +64,7 @@ def test_what_hides_a_nan_does_not_hide_what_is_seen(activation: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_what_cannot_be_told_is_an_error() -> None:
+def test_a_field_that_cannot_be_found_is_an_error() -> None:
     def one_hot(x: Tensor) -> Tensor:
         return nn.functional.one_hot(x.argmax(1), x.shape[1]).permute(0, 3, 1, 2).double()
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_told_is_an_error() -> None:
         sl.receptive_fields(torch.jit.trace(nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 8, 8)), (1, 8, 8), [""])
 
 
-def test_what_a_model_keeps_of_its_own_passes_is_left_alone() -> None:
+def test_state_of_a_models_own_passes_is_unchanged() -> None:
     class Keeping(nn.Module):
         def __init__(self) -> None:
             super().__init__()

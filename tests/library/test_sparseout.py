@@ -17,7 +17,7 @@ GRADIENTS = ("exact", "reused")
 
 
 def away_from_zero(*shape: int) -> Tensor:
-    """Of both signs, between 0.1 and 4 in magnitude, float64."""
+    """Values of both signs, between 0.1 and 4 in magnitude, float64."""
     sign = torch.randint(2, shape) * 2 - 1
     return sign * (0.1 + 3.9 * torch.rand(shape, dtype=torch.float64))
 
@@ -133,7 +133,7 @@ def test_tiny_and_large_activations_stay_finite(p: float, q: float, gradient: st
         assert torch.isfinite(of_it).all()
 
 
-def test_what_is_not_a_number_stays_so() -> None:
+def test_nan_stays_nan() -> None:
     a = torch.tensor([float("nan"), 1.0], requires_grad=True)
     for q in (1.0, 1.7, 3.0):
         noisy = sparseout(a, 0.5, q=q)

@@ -80,7 +80,7 @@ EXPORTS = [] if old else [exported, strictly_exported]
 
 
 @pytest.mark.parametrize("transform", [*EXPORTS, traced, symbolically_traced, made_fx, fake, on_meta])
-def test_what_is_no_data_is_not_counted_and_goes_on(transform: Callable, model: nn.Module) -> None:
+def test_tensors_without_data_are_not_counted_and_pass(transform: Callable, model: nn.Module) -> None:
     expected = model(x).detach()
     layers = {"0": 1.0, "0.linear": 1.0}
     with sl.ActivationMonitor(model, [*layers]) as monitor, sl.SparsityReg(model, layers) as reg:

@@ -183,7 +183,7 @@ def test_parts_add_up() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_measured_of_whole_runs() -> None:
+def test_measurements_of_whole_runs() -> None:
     plain = steps("s", CPU, 2, "float32")[0]
     assert (plain["network"], plain["median"], plain["extra_memory"]) == ("vanillaNet", 1, 0)
     assert [row["n"] for row in accuracies(CPU, seeds=2, epochs=1)] == [2, 2]
@@ -195,7 +195,7 @@ def test_what_is_measured_of_whole_runs() -> None:
     assert empty["steps"] > filled["steps"] > 0  # compiled before
 
 
-def test_what_a_job_costs_is_told_of_jobs_as_they_are_planned():
+def test_costs_of_jobs_are_those_of_planned_jobs():
     planned = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
     assert dict(re.findall(r"^(MOST|ENOUGH) = (\d+)", planned, re.MULTILINE)) == {
         "MOST": str(MOST),

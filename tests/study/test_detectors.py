@@ -128,7 +128,7 @@ def test_outcomes_are_counted_by_detector_and_data_set() -> None:
     assert table.loc[("entropy", "noisy"), "balanced"] == 1
 
 
-def test_leads_are_of_data_sets_in_which_runs_overfit() -> None:
+def test_lead_times_are_of_data_sets_in_which_runs_overfit() -> None:
     table = detectors.leads(networks())
     assert table["data"].tolist() == ["noisy"] * 3
     first = table.iloc[0]
@@ -144,7 +144,7 @@ def test_data_sets_are_the_published_grids_of_both_papers() -> None:
     assert sorted(runs) == sorted(ids)
 
 
-def test_what_a_detector_cannot_watch_is_one_line() -> None:
+def test_runs_without_the_detectors_quantity_are_one_line() -> None:
     with pytest.raises(
         StudyError, match=r"^unknown detector 'luck'; known: entropy, perplexity sparsity, SD$"
     ):

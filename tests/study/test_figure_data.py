@@ -150,7 +150,7 @@ def test_every_figure_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_what_is_drawn_is_recorded(name: str) -> None:
+def test_drawn_values_are_recorded(name: str) -> None:
     before = dict(mpl.rcParams)
     figure = DRAW[name]()
     figure.savefig(buffer := io.BytesIO(), dpi=40)

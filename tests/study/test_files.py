@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what goes wrong is told in one line."""
+"""Files are written whole or not at all, and a failure is one line."""
 
 import os
 

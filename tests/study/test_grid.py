@@ -64,7 +64,7 @@ def test_the_queue_is_narrowed_and_what_it_lacks_is_named(tiny_profile, capsys):
         assert told in capsys.readouterr().err
 
 
-def test_a_cost_is_told_from_runs_alike(tiny_profile, capsys):
+def test_a_cost_is_estimated_from_similar_runs(tiny_profile, capsys):
     first, second = profiles.experiments("tiny")
     study.train(first)
     assert main(["status", "tiny"]) == 0
@@ -314,7 +314,7 @@ def test_curves_join_networks_of_different_layers(tiny_runs):
     assert curves.val_loss.sel(run=first.id).values == pytest.approx(first.root.val_loss.values)
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_told_apart(tmp_path):
+def test_runs_that_differ_in_more_than_the_seed_are_distinguished(tmp_path):
     base = study.Experiment(network="sr2Net")
     told = {
         "sr2Net": {},

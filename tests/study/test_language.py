@@ -85,7 +85,7 @@ def test_pieces_with_a_carried_state_are_the_whole() -> None:
     torch.testing.assert_close(torch.cat(pieces), whole)
 
 
-def test_what_repeats_is_learned_and_frequencies_alone_are_not_enough(tmp_path: Path) -> None:
+def test_a_repeating_text_is_learned_beyond_its_frequencies(tmp_path: Path) -> None:
     (tmp_path / "abc.txt").write_text("abcd" * 700)
     run = trained(tmp_path, text=f"file:{tmp_path / 'abc.txt'}", limit=None, lr=0.05, p=0.0)
     assert float(run.root["unigram_bits"]) == pytest.approx(2, abs=0.01)
@@ -190,7 +190,7 @@ def test_a_finished_run_is_returned_as_it_is_from_a_folder_of_its_own(
     assert study.load(run.path).experiment == LanguageExperiment(**SMALL)
 
 
-def test_what_is_stopped_or_diverges_leaves_nothing(tmp_path: Path) -> None:
+def test_a_stopped_or_diverging_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         training.train_language(LanguageExperiment(**SMALL), folder=tmp_path, stop=lambda: True)
     with pytest.raises(study.NonFiniteLoss, match=r"epoch \d; .*1e\+37") as caught:

@@ -91,7 +91,7 @@ def of(run: study.Run) -> set[str]:
 
 
 def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What Python says and returns, on one thread as the tests are."""
+    """Output and exit code of Python on one thread, as in the tests."""
     return subprocess.run(
         [sys.executable, "-W", "error", *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,

@@ -82,7 +82,7 @@ def test_noise_entropies_at_positions_are_compared_where_they_were_recorded() ->
     assert mixed.loc["positions", "n"] * 2 == mixed.loc["pooled", "n"]
 
 
-def test_what_does_not_vary_has_no_share() -> None:
+def test_constant_entropy_has_no_share() -> None:
     run = one(entropy=(3.0, 3.0)).sel(layer=["conv3"])
     assert np.isnan(noise_curve.explained(run).iloc[0]["r2"])
 

@@ -1,4 +1,4 @@
-"""What is looked at besides the curves: silenced channels."""
+"""Observations other than curves: silenced channels."""
 
 import pytest
 import torch

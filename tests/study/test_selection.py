@@ -1,4 +1,4 @@
-"""What a notebook's parameters select, as papermill and people write them."""
+"""Experiments that a notebook's parameters select, as papermill and people write them."""
 
 import pytest
 

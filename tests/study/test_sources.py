@@ -1,4 +1,4 @@
-"""What the source itself must not hold: ways in for whoever writes a file that is read, or a parameter."""
+"""Constructs that the source must not have: code execution from files that are read, or from parameters."""
 
 import ast
 import json
@@ -54,7 +54,7 @@ def said(call: ast.Call, keyword: str) -> object:
 
 
 def faults(source: str, name: str) -> Iterator[str]:
-    """What of a source lets somebody in."""
+    """Constructs of a source that execute data."""
     tree = ast.parse(source)
     for whole in imported(tree):
         unpickles = whole.split(".")[0] in UNPICKLE and name not in UNPICKLERS

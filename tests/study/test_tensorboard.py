@@ -179,7 +179,7 @@ def test_one_channel_has_no_perplexity_sparsity_and_a_dark_map(
     assert (pixels(events, "entropy_maps/0") == VIRIDIS[0]).all()
 
 
-def test_what_cannot_be_written_is_one_clear_line_and_leaves_nothing() -> None:
+def test_a_failed_write_is_one_clear_line_and_leaves_nothing() -> None:
     writer = Mock(spec=["add_scalar", "add_image", "add_histogram"])
     x = torch.randn(2, 3, 6, 6)
     monitor, idle = watched(SmallNetwork(), x), sl.ActivationMonitor(SmallNetwork())
@@ -286,7 +286,7 @@ def test_an_epoch_written_again_replaces_those_from_there_on(tiny_run: study.Run
     assert steps == tiny_run.root["epoch"].to_numpy().tolist()
 
 
-def test_what_cannot_be_shown_is_one_clear_line(
+def test_values_that_cannot_be_shown_are_one_clear_line(
     tiny_run: study.Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""The trained network that is kept beside a run."""
+"""The trained network that is kept next to a run."""
 
 import json
 import shutil

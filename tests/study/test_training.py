@@ -99,7 +99,7 @@ def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_redone(tmp_path, mo
     assert checkpoint.with_name(checkpoint.name + ".set-aside").exists()
 
 
-def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
     experiment, other = study.Experiment(**SMALL), study.Experiment(**SMALL | {"seed": 1})
     unfinished = [tmp_path / f".{experiment.id}.{end}.4711" for end in ("nc", "ckpt", "weights.pt")]
     of_another = tmp_path / f".{other.id}.nc.4711"
@@ -145,7 +145,7 @@ def test_the_code_is_recorded_as_it_was_at_the_start(tmp_path, monkeypatch):
     assert (run.provenance["commit"], run.provenance["dirty"]) == ("at the start", 0)
 
 
-def test_folders_of_one_name_are_told_apart(tmp_path):
+def test_folders_of_one_name_are_distinguished(tmp_path):
     here, there = (make_folder(tmp_path / place / "pictures") for place in ("a", "b"))
     noise_image(99).save(there / "train/ant/0.png")
     first, second = (study.Experiment(dataset=f"folder:{folder}", epochs=1) for folder in (here, there))
@@ -274,7 +274,7 @@ def test_deterministic_algorithms_change_nothing_on_a_cpu(made, tmp_path):
         ({"limit": 5000}, "limit=5000.*1,000"),
     ],
 )
-def test_what_cannot_be_trained_is_one_line(fields, named, tmp_path):
+def test_experiments_that_cannot_be_trained_are_one_line(fields, named, tmp_path):
     with pytest.raises(study.StudyError, match=named) as caught:
         study.train(study.Experiment(**SMALL | fields), folder=tmp_path)
     assert "\n" not in str(caught.value)

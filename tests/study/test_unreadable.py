@@ -88,7 +88,7 @@ OBSTACLES = {
 
 
 def tree(root: Path) -> dict[str, str]:
-    """What is in a folder, but for locks."""
+    """The content of a folder without locks."""
     found = {}
     for path in sorted(root.rglob("*")):
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
@@ -235,7 +235,7 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     assert not isinstance(caught.value, Unreadable)
 
 
-def test_what_cannot_be_set_aside_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_set_aside_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def replaced(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

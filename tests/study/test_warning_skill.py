@@ -98,7 +98,7 @@ def test_p_of_seeds_is_uniform_where_seeds_are_shared_and_nothing_is_coupled() -
     assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.04)
 
 
-def test_p_of_seeds_needs_two_leads_of_a_network() -> None:
+def test_p_of_seeds_needs_two_lead_times_of_a_network() -> None:
     assert np.isnan(p_of_seeds([20.0, np.nan], [10.0, 10], ["a", "a"], [0, 1]))
     assert np.isnan(p_of_seeds([20.0, 20], [10.0, 10], ["a", "b"], [0, 1]))
     assert p_of_seeds([20.0, 30], [10.0, 10], ["a", "a"], [0, 1]) == 1

@@ -60,7 +60,7 @@ def a_small_book(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_trained_then_pages_and_the_book_are_made(project):
+def test_missing_runs_are_trained_then_pages_and_the_book_are_made(project):
     a_small_book(project)
     output = finish(start(project, *SNAKEMAKE, *TINY))
     assert re.search(r"train +2\n", output)  # jobs, of two runs each

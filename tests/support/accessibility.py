@@ -1,4 +1,4 @@
-"""What axe-core, the usual checker of WCAG, finds wrong on a page."""
+"""Violations of WCAG that axe-core finds on a page."""
 
 from typing import Any
 

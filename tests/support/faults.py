@@ -1,4 +1,4 @@
-"""What the tests of faults tried, and what was lost, counted for the book.
+"""Trials and losses of the fault tests, counted for `benchmarks/faults.json`.
 
 A test marked `fault(FAULT, WHERE)` does the thing named in FAULTS. Passing is one trial survived, or as many
 as it says by the fixture `survived`; failing adds one lost. `--fault-report=FILE` writes the counts as JSON.

@@ -23,7 +23,7 @@ class SmallNetwork(nn.Module):
         return self.fc2(self.relu(self.fc1(x.flatten(1))))
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """What the layers put out, before any ReLU."""
+        """The layers' outputs, before any ReLU."""
         conv1 = self.conv1(x)
         norm1 = self.norm1(conv1)
         conv2 = self.conv2(norm1.relu())

@@ -36,7 +36,7 @@ class TrainingExplorer(Explorer):
     not shown; one that is finished already has no epochs to call for: `study.explore(run)`
     shows it, with its moment of overfitting.
 
-    What is shown is an attribute each, as of `HeatmapExplorer`; none can be set before the first epoch.
+    The view has the attributes of `HeatmapExplorer`; none can be set before the first epoch.
 
     **Arguments:**
 
