@@ -194,8 +194,7 @@ def test_layers_that_are_regularised_by_architecture():
 
 def test_joined_curves_keep_the_order_of_layers():
     first = one("normNet").assign_coords(layer=["conv1", "norm1", "conv2", "fc1"])
-    second = one("AlexNet").assign_coords(layer=["conv1", "conv2", "fc1", "fc2"], compiled=("run", [1]))
+    second = one("AlexNet").assign_coords(layer=["conv1", "conv2", "fc1", "fc2"])
     together = study_results.joined([first, second])
     assert together["layer"].values.tolist() == ["conv1", "norm1", "conv2", "fc1", "fc2"]
-    assert together["compiled"].values.tolist() == [0, 1]  # older curves lack the value
     assert analysis.layers_of(together.isel(run=[1])) == ["conv1", "conv2", "fc1", "fc2"]

@@ -4,7 +4,6 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -98,13 +97,11 @@ def alike(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None
         return None
     both = published.coords.keys() & curves.coords.keys()
     cell = [name for name in (*SETTING, "label") if name in both]
-    ours = set(_cells(curves, cell))
-    found = published.isel(run=[of_run in ours for of_run in _cells(published, cell)])
+    theirs, ours = (
+        pd.MultiIndex.from_arrays([runs[name].to_numpy() for name in cell]) for runs in (published, curves)
+    )
+    found = published.isel(run=theirs.isin(ours))
     return found if found.sizes["run"] else None
-
-
-def _cells(runs: xr.Dataset, names: Sequence[str]) -> list[tuple[object, ...]]:
-    return list(zip(*(runs[name].to_numpy().tolist() for name in names), strict=True))
 
 
 def layers_of(curves: xr.Dataset) -> list[str]:
