@@ -21,7 +21,7 @@ _proxy_mode: Callable[[], Any] = getattr(
     _proxies, "get_proxy_mode", getattr(_proxies, "get_innermost_proxy_mode", lambda: None)
 )
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
-_without_modes = getattr(torch.utils._python_dispatch, "_disable_current_modes", contextlib.nullcontext)
+without_modes = getattr(torch.utils._python_dispatch, "_disable_current_modes", contextlib.nullcontext)
 
 Receive = Callable[[nn.Module, Any], None]
 
@@ -169,7 +169,7 @@ class Attachable:
                     stack.enter_context(torch.autocast(output.device.type, enabled=False))
                 if _modes():
                     # Selective checkpointing is a mode: it would mix up our operations with the model's.
-                    stack.enter_context(_without_modes())
+                    stack.enter_context(without_modes())
                 self._receive(name, module, output, axis)
 
         return receive

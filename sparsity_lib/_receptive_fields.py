@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sparsity_lib._hooks import without_modes
 from sparsity_lib._layers import Key, channel_axis, chosen_layers, named_layers
 from sparsity_lib._weights import whole
 
@@ -69,7 +70,7 @@ def receptive_fields(
     ```
 
     Found by trying: rows and columns of the input are made NaN one after the other, with the model in
-    evaluation mode, on the CPU, in float64; where a NaN comes out, it was seen. So all connections count,
+    evaluation mode, on the CPU, in float32; where a NaN comes out, it was seen. So all connections count,
     whatever their weights, and gaps (of a dilated convolution) count as seen. A layer that normalises over
     positions, as group norm does, sees its whole input. The last run of a layer counts.
 
@@ -122,7 +123,7 @@ def _checked(shape: Sequence[int]) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _lent(network: nn.Module) -> Iterator[None]:
-    """Have a network compute on the CPU, in float64, in evaluation mode; then all is put back as it was.
+    """Have a network compute on the CPU, in float32, in evaluation mode; then all is put back as it was.
 
     Its hooks are copies, so that those of the library do not take what happens for data.
     """
@@ -147,10 +148,10 @@ def _lent(network: nn.Module) -> Iterator[None]:
 
 
 def _own(value: Any) -> Any:
-    """A tensor converted, and a container as a copy with its tensors converted; all else as it is."""
+    """A tensor as a converted copy, and a container with its tensors so; all else as it is."""
     if isinstance(value, Tensor):
-        value = whole(value).detach().cpu()
-        return value.double() if value.is_floating_point() else value
+        value = whole(value).detach()
+        return value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype, copy=True)
     if type(value) in (dict, OrderedDict):
         return type(value)((key, _own(each)) for key, each in value.items())
     if type(value) in (list, set, deque):
@@ -160,7 +161,7 @@ def _own(value: Any) -> Any:
 
 def _clean(shape: Sequence[int]) -> Tensor:
     """An input without NaN; not a constant, which the model may divide by its norm or its SD."""
-    return torch.linspace(-1, 1, math.prod(shape), dtype=torch.float64, device="cpu").reshape(*shape)
+    return torch.linspace(-1, 1, math.prod(shape), dtype=torch.float32, device="cpu").reshape(*shape)
 
 
 def _random(clean: Tensor) -> Tensor:
@@ -204,7 +205,7 @@ class _NaNKept(TorchDispatchMode):
             given[index] = given[index].bool()
         output = func(*given, **kwargs)
         first, *rest = output if isinstance(output, tuple) else (output,)
-        first = first if first.is_floating_point() else first.double()
+        first = first if first.is_floating_point() else first.float()
         for each in undefined:
             if each.any():
                 first.masked_fill_(each, torch.nan)
@@ -271,10 +272,10 @@ def _spatial_axes(name: str, module: nn.Module, x: Any, samples: int) -> tuple[i
 def _summed(name: str, module: nn.Module, output: Tensor) -> Tensor:
     """The output's channels in one number that shows a change or a NaN of any, `(N, h, w)`."""
     axis = 1 if output.dim() == 2 else channel_axis(name, module, output, None)
-    values = output.movedim(axis, -1).double().nan_to_num(torch.nan, 1e30, -1e30)
     # By roots of whole numbers, so that changes of several channels do not cancel out.
-    roots = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64, device=values.device).sqrt()
-    summed = values @ roots
+    roots = torch.arange(1, output.shape[axis] + 1, dtype=torch.float64, device="cpu").sqrt()
+    with without_modes():  # _NaNKept would look at each operation
+        summed = output.nan_to_num(torch.nan, 1e30, -1e30).movedim(axis, -1).double() @ roots
     return summed[:, None, None] if output.dim() == 2 else summed
 
 

@@ -81,7 +81,7 @@ def limits(*axes: list[set[int]]) -> list[list[list[int]]]:
     return [[[min(each), max(each) + 1] if each and there else [0, 0] for each in axis] for axis in axes]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(windows(("conv", "max", "mean", "transposed", "adaptive")), min_size=1, max_size=4),
     st.integers(9, 14),
@@ -103,18 +103,6 @@ def test_any_sequence_sees_what_its_taps_reach(chain: list[Window], height: int,
             for axis, reached in zip(seen, taps, strict=True)
         ]
         assert found == limits(*seen)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(windows(("conv", "max")), min_size=1, max_size=4), st.integers(12, 40), st.integers(12, 40))
-def test_size_and_stride_follow_the_closed_form(chain: list[Window], height: int, width: int) -> None:
-    chain = [window._replace(padding=0) for window in chain]
-    size = stride = 1
-    for window, field in zip(chain, fields_of(chain, height, width), strict=False):
-        size += window.dilation * (window.kernel - 1) * stride
-        stride *= window.stride
-        for ranges in (field.rows, field.columns):
-            assert ranges.tolist() == [[stride * i, stride * i + size] for i in range(len(ranges))]
 
 
 @pytest.mark.parametrize(
@@ -172,12 +160,6 @@ def test_resnet18_sees_435_pixels_and_no_more_than_there_are() -> None:
     assert last.columns.tolist() == [[0, 32]]
 
 
-def test_vgg11_sees_134_pixels_and_its_last_pool_150() -> None:
-    model = thin(torchvision.models.vgg11(weights=None, init_weights=False).features)
-    fields = sl.receptive_fields(model, (1, 192, 32), ["*", "20"])
-    assert [largest(field.rows) for field in fields.values()] == [3, 8, 18, 26, 46, 62, 102, 134, 150]
-
-
 def test_channels_may_come_last_and_norms_over_positions_see_all() -> None:
     class Swapped(nn.Module):
         def __init__(self) -> None:
@@ -228,11 +210,6 @@ def test_nothing_is_left() -> None:
     assert all(module.training and not module._forward_hooks for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(value.grad is None for value in model.parameters())
-
-
-def test_layers_in_a_wrapper_keep_their_names() -> None:
-    compiled = torch.compile(nn.DataParallel(SmallNetwork()).module)
-    assert list(sl.receptive_fields(compiled, (3, 6, 6))) == ["conv1", "norm1", "conv2", "fc1"]
 
 
 @pytest.mark.parametrize(

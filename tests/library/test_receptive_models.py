@@ -42,13 +42,13 @@ HIDE_NAN = {
     "scaled negatives": scaled_negatives,
     "product": lambda x: x * (x > 0),
     "sign": torch.sign,
-    "threshold": lambda x: (x > 0.1).double(),
-    "threshold that is never passed": lambda x: (x > 1e9).double(),
+    "threshold": lambda x: (x > 0.1).float(),
+    "threshold that is never passed": lambda x: (x > 1e9).float(),
     "nan_to_num": torch.nan_to_num,
     "fmax": lambda x: x.fmax(torch.zeros_like(x)),
-    "integers": lambda x: (10 * x).int().double(),
+    "integers": lambda x: (10 * x).int().float(),
     "rounded": lambda x: (4 * x).round() / 4,
-    "quantised": lambda x: torch.fake_quantize_per_tensor_affine(x.float(), 0.1, 0, -128, 127).double(),
+    "quantised": lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 0, -128, 127),
     "noise": lambda x: x + torch.randn_like(x),
     "dropout": lambda x: nn.functional.dropout(x, 0.5),
 }
@@ -66,7 +66,7 @@ def test_operations_that_hide_nan_do_not_hide_the_field(activation: str) -> None
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_a_field_that_cannot_be_found_is_an_error() -> None:
     def one_hot(x: Tensor) -> Tensor:
-        return nn.functional.one_hot(x.argmax(1), x.shape[1]).permute(0, 3, 1, 2).double()
+        return nn.functional.one_hot(x.argmax(1), x.shape[1]).permute(0, 3, 1, 2).float()
 
     with pytest.raises(ValueError, match="layer '2'") as caught:
         sl.receptive_fields(with_activation(one_hot), (1, 11, 10))
