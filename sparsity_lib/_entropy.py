@@ -74,7 +74,7 @@ class _Entropy(torch.autograd.Function):
         (of_entropy,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             of_entropy = _differentiable_gradient(ctx.recall()) * ctx.weight
-        elif _is_last_use():
+        elif is_last_use():
             ctx.recall = None
             if _is_one(gradient):
                 return of_entropy, None, None, None
@@ -131,7 +131,7 @@ def _is_one(gradient: Tensor) -> bool:
         return False
 
 
-def _is_last_use() -> bool:
+def is_last_use() -> bool:
     """Whether the graph is dropped after this backward pass, so that what it saved can be given away."""
     kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)  # older torch has none
     return kept is not None and not kept()

@@ -1,7 +1,7 @@
 """Strong L1 and L2 while gradients agree with those before (GCSR, as we read it); compression by zeros."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from sparsity_lib._layers import named_layers
 from sparsity_lib._settings import require
 from sparsity_lib._weights import refuse_slices, used_weights
-from sparsity_lib.functional import exact_dtype, power_of_two
+from sparsity_lib.functional import exact_dtype, largest, power_of_two
 
 __all__ = ["Compression", "GradientCoherent", "compression"]
+
+PART = 2**17  # elements of a weight that are worked on at a time
 
 
 class GradientCoherent:
@@ -268,22 +270,35 @@ class GradientCoherent:
 
 def soft_threshold_(weights: list[Tensor], threshold: Tensor) -> None:
     """w <- sign(w) max(|w| - threshold, 0) in place; zeros are exact, and at 0 nothing changes."""
-    torch._foreach_sub_(weights, [weight.clamp(-threshold, threshold) for weight in weights])
+    for (part,) in _parts(weights):
+        part.sub_(part.minimum(threshold).clamp_(min=-threshold))
 
 
 def _cosine(one: list[Tensor], other: list[Tensor]) -> Tensor:
     """Cosine of the angle between two lists of tensors, each taken as one vector; NaN if one is zero."""
     exact = exact_dtype(one[0].device)
-    one, other = _scaled(one), _scaled(other)
-    norms = [torch.stack(torch._foreach_norm(tensors)).to(exact).norm() for tensors in (one, other)]
-    products = [product.sum(dtype=exact) for product in torch._foreach_mul(one, other)]
-    return (torch.stack(products).sum() / (norms[0] * norms[1])).clamp(-1, 1)
+    # Divided by powers of two, so that no square leaves the type's range.
+    units = [power_of_two(torch.stack([*map(largest, each)]).max()) for each in (one, other)]
+    norms: tuple[list[Tensor], list[Tensor]] = ([], [])
+    products = []
+    for parts in _parts(one, other):
+        scaled = [part / unit.to(part.dtype) for part, unit in zip(parts, units, strict=True)]
+        for part, of_list in zip(scaled, norms, strict=True):
+            of_list.append(torch.linalg.vector_norm(part))
+        products.append(scaled[0].mul_(scaled[1]).sum(dtype=exact))
+    both = torch.stack([torch.stack(each).to(exact).norm() for each in norms]).prod()
+    return (torch.stack(products).sum() / both).clamp(-1, 1)
 
 
-def _scaled(tensors: list[Tensor]) -> list[Tensor]:
-    """Divided by a power of two, so that no square leaves the type's range."""
-    largest = torch.stack(torch._foreach_norm(tensors, math.inf)).max()
-    return [tensor / power_of_two(largest).to(tensor.dtype) for tensor in tensors]
+def _parts(*lists: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Views of the lists' tensors side by side, small enough for a CPU's cache; sharded ones whole."""
+    for tensors in zip(*lists, strict=True):
+        first = tensors[0]
+        if first.numel() <= PART or hasattr(first, "full_tensor") or not first.is_cpu:
+            yield tensors
+        else:
+            rows = max(1, PART * len(first) // first.numel())
+            yield from zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 def _zeros_like(parameter: Tensor) -> Tensor:

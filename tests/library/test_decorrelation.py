@@ -10,8 +10,9 @@ from torch import Tensor
 from sparsity_lib import functional as f
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
+@pytest.fixture(autouse=True, params=[2**16, 0], ids=["small", "large"])
+def _seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f, "LARGE", request.param)  # elements from which weights are large
     torch.manual_seed(0)
 
 
@@ -44,6 +45,14 @@ def test_decorrelation_is_the_explicit_sum_over_pairs(center: str, penalty: str)
 def test_decorrelation_passes_gradcheck(center: str, penalty: str) -> None:
     weight = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w: f.decorrelation(w, center, penalty), (weight,))
+    assert torch.autograd.gradgradcheck(lambda w: f.decorrelation(w, center, penalty), (weight,))
+
+
+def test_a_graph_that_is_kept_gives_the_gradient_again() -> None:
+    weight = torch.randn(5, 6, requires_grad=True)
+    penalty = f.decorrelation(weight)
+    (first,) = torch.autograd.grad(penalty, weight, retain_graph=True)
+    assert torch.equal(first, torch.autograd.grad(penalty, weight)[0])
 
 
 @pytest.mark.parametrize("center", f.CENTERS)
