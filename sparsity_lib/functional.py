@@ -275,7 +275,7 @@ class _SumOfPairs(torch.autograd.Function):
         if torch.is_grad_enabled():
             value = _sum_of_pairs(_units(weight.flatten(1), ctx.center))
             return torch.autograd.grad(value, weight, gradient, create_graph=True)[0], None
-        # Of each filter: factor (together - (its direction . together) its direction), less what centring takes
+        # factor (together - (unit . together) unit) of each filter, less its mean where that was subtracted
         along = factor**2 * (centred @ together)
         rows, columns = factor[:, None], together[None]
         if ctx.center == "components":
