@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparsity_lib import functional, models
-    from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
+    from sparsity_lib._compression import Compression, compression
+from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
     from sparsity_lib.entropy_drop import EntropyDropDetector
-    from sparsity_lib.gradient_coherence import Compression, GradientCoherent, compression
+    from sparsity_lib.gradient_coherence import GradientCoherent
     from sparsity_lib.monitor import ActivationMonitor, LayerStats
     from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
     from sparsity_lib.sparseout import Sparseout

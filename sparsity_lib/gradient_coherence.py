@@ -1,22 +1,19 @@
-"""Strong L1 and L2 while gradients agree with those before (GCSR, as we read it); compression by zeros."""
+"""Strong L1 and L2 while gradients agree with those before (GCSR, as we read it)."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib._layers import named_layers
 from sparsity_lib._settings import require
-from sparsity_lib._weights import refuse_slices, used_weights
 from sparsity_lib.functional import exact_dtype, largest, power_of_two
 
-__all__ = ["Compression", "GradientCoherent", "compression"]
+__all__ = ["GradientCoherent"]
 
-PART = 2**17  # elements of a weight that are worked on at a time
+PART = 2**18  # elements of a weight that are worked on at a time
 
 
 class GradientCoherent:
@@ -304,62 +301,3 @@ def _parts(*lists: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
 def _zeros_like(parameter: Tensor) -> Tensor:
     """An average's start, in the parameter's memory layout and at least float32."""
     return torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
-
-
-@dataclass(frozen=True)
-class Compression:
-    """How many parameters there are, and how many of them are not exactly zero.
-
-    ```python
-    sl.Compression(parameters=100, nonzero=25).ratio  # 4.0
-    ```
-
-    `layers` holds the same for each module with parameters of its own, by dotted name in the model's order.
-    """
-
-    parameters: int
-    nonzero: int
-    layers: dict[str, "Compression"] = field(default_factory=dict)
-
-    @property
-    def ratio(self) -> float:
-        """Parameters over those that are not zero: 1 without zeros, infinite if all are."""
-        return self.parameters / self.nonzero if self.nonzero else math.inf
-
-
-@torch.no_grad()
-def compression(model: nn.Module) -> Compression:
-    """How far zeros compress a model, over all its weights and layer by layer.
-
-    ```python
-    total = sl.compression(model)
-    total.ratio, total.layers["conv1"].nonzero
-    ```
-
-    All count, biases and norms too, as the layers compute with them: pruned ones masked, parametrised ones as
-    they are made, quantised ones unpacked, and those sharded by `fully_shard` whole, for which every process
-    must call. A weight that several layers share counts once, in the first.
-
-    **Raises:** `ValueError` if the model has no parameters, or a lazy layer none yet; `TypeError` for a model
-    wrapped in `nn.DataParallel` or `FullyShardedDataParallel`.
-    """
-    refuse_slices(model)
-    layers: dict[str, Compression] = {}
-    seen: set[Any] = set()
-    for name, module in named_layers(model).items():
-        parameters = nonzero = 0
-        for used in used_weights(module).values():
-            if not seen.issuperset(used.sources):
-                seen.update(used.sources)
-                weight = used.read()
-                parameters += weight.numel()
-                nonzero += int(weight.count_nonzero())
-        if parameters:
-            layers[name] = Compression(parameters, nonzero)
-    if not layers:
-        raise ValueError("the model has no parameters")
-    return Compression(
-        sum(layer.parameters for layer in layers.values()),
-        sum(layer.nonzero for layer in layers.values()),
-        layers,
-    )
