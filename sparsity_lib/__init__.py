@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sparsity_lib import functional, models
     from sparsity_lib._compression import Compression, compression
-from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
+    from sparsity_lib._receptive_fields import ReceptiveField, receptive_fields
     from sparsity_lib.entropy_drop import EntropyDropDetector
     from sparsity_lib.gradient_coherence import GradientCoherent
     from sparsity_lib.monitor import ActivationMonitor, LayerStats
@@ -50,9 +50,10 @@ __version__ = "0.2.0"
 
 # Imported when asked for: torch takes seconds, which a command such as `study status` does not need.
 _MODULES = {
+    "_compression": ("Compression", "compression"),
     "_receptive_fields": ("ReceptiveField", "receptive_fields"),
     "entropy_drop": ("EntropyDropDetector",),
-    "gradient_coherence": ("Compression", "GradientCoherent", "compression"),
+    "gradient_coherence": ("GradientCoherent",),
     "monitor": ("ActivationMonitor", "LayerStats"),
     "regularizers": ("DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"),
     "sparseout": ("Sparseout",),

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsity_lib._settings import require
 from sparsity_lib.functional import exact_dtype, largest, power_of_two

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, DecorrReg, GradientCoherent
+from sparsity_lib._compression import compression
 from sparsity_lib._fusion import compiles
 from sparsity_lib._layers import named_layers
-from sparsity_lib.gradient_coherence import compression
 from sparsity_lib.study import recipes
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
