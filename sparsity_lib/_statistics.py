@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sparsity_lib._entropy import entropy_of_shifted
+from sparsity_lib._filters import exact_dtype
 from sparsity_lib._fusion import Computation, fused
 from sparsity_lib._noise_curve import interpolated, noise_curve
-from sparsity_lib.functional import exact_dtype
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 512  # of entropy over [0, ln D], from which the quantiles are read: exact to ln D / 512

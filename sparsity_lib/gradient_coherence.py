@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsity_lib._filters import exact_dtype, largest, power_of_two
 from sparsity_lib._settings import require
-from sparsity_lib.functional import exact_dtype, largest, power_of_two
 
 __all__ = ["GradientCoherent"]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
+from sparsity_lib._filters import one_of
 from sparsity_lib._hooks import Attachable, in_backward, outlived
 from sparsity_lib._layers import Axes, Key, excluded, meant, named_layers
 from sparsity_lib._outputs import Mask, Output
@@ -72,7 +73,7 @@ class _ActivationPenalty(Attachable):
         channel axis cannot be found, or that the mask does not fit, and `TypeError` for one that is not a
         dense tensor of floating point.
         """
-        functional.one_of("reduction", reduction, get_args(Reduction))
+        one_of("reduction", reduction, get_args(Reduction))
         self._strengths, modules = _strengths(model, layers, exclude)
         super().__init__(model, modules, dim, output, mask)
         self._settings |= {"reduction": reduction, "include_bias": include_bias}
@@ -268,8 +269,8 @@ class DecorrReg:
         of different strengths that share a weight; `TypeError` for a layer whose filters are not known, and
         for a model wrapped in `nn.DataParallel` or `FullyShardedDataParallel`.
         """
-        functional.one_of("center", center, functional.CENTERS)
-        functional.one_of("penalty", penalty, functional.PENALTIES)
+        one_of("center", center, functional.CENTERS)
+        one_of("penalty", penalty, functional.PENALTIES)
         refuse_slices(model)
         self._strengths, modules = _strengths(model, layers, exclude)
         self._modules: dict[str, nn.Module] = {}

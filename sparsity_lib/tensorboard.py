@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sparsity_lib import functional
+from sparsity_lib._filters import one_of
 from sparsity_lib._layers import CONVOLUTIONS
 from sparsity_lib._viridis import VIRIDIS
 from sparsity_lib.monitor import ActivationMonitor
@@ -86,7 +87,7 @@ def write_to_tensorboard(
     if not isinstance(monitor, ActivationMonitor):
         raise TypeError(f"monitor must be an ActivationMonitor, not {type(monitor).__name__}")
     if center is not None:
-        functional.one_of("center", center, functional.CENTERS)
+        one_of("center", center, functional.CENTERS)
     stats = monitor.compute()
     correlations = {
         name: None if center is None else _correlations(name, monitor._modules[name], center)
