@@ -1,4 +1,4 @@
-"""Below the caption of each figure of a notebook: links to its data as CSV and to the executed notebook.
+"""Each figure is a link to its picture; below its caption are links to its data as CSV and to the notebook.
 
 The data are those that the figure's output carries. A picture of another page has them next to it, in a file
 of the same name that ends in `.csv`; a figure without data has no link to any.
@@ -24,6 +24,8 @@ def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for figure in doctree.findall(nodes.figure):
         name = figure["ids"][0]
         data = carried.get(name) if is_notebook else _next_to(figure, Path(app.srcdir))
+        for image in figure.findall(nodes.image):
+            image.setdefault("width", "100%")  # such a picture is a link to itself in full size
         if is_notebook and (data is None or ",row," in data.partition("\n")[0]):
             figure["classes"].append("keeps-colours")  # maps, whose colours mean values in dark themes too
         files = {}

@@ -23,6 +23,7 @@ SENTENCE = (
 # The book's dark theme puts HTML outputs on a light ground with a margin.
 _STYLE = """\
 .text_html:has(> .sparsity-explorer) { background: none !important; padding: 0 !important; }
+.sparsity-explorer { margin-bottom: 1rem; }
 .sparsity-explorer > figure { margin: 0; }
 .sparsity-explorer img { max-width: 100%; }"""
 

@@ -1,6 +1,5 @@
 """The widget that all explorers are: what is shown, kept in step with the page, and its HTML."""
 
-import html
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -125,9 +124,9 @@ class Explorer(anywidget.AnyWidget):
         return {**data, "text/html": self.as_html()}, metadata
 
     def as_html(self) -> str:
-        """The explorer as a part of a page that needs no other file, as it is shown now."""
+        """The explorer as a part of a page that needs no other file, as it is shown now; "" without maps."""
         if not self.data["runs"]:
-            return f"<p>{html.escape(self.data['waiting'])}</p>"
+            return ""
         layer = next(layer for layer in self._entry["layers"] if layer["name"] == self.layer)
         whole = (0, math.log(layer["channels"]) or 0.01)
         scale = layer["scales"][self.measure] if self.stretched else whole

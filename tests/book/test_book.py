@@ -223,6 +223,9 @@ def carries_data(notebook: Path) -> dict[str, bool]:
 def test_data_are_written_as_the_output_carries_them(book: Path) -> None:
     assert (book / "_downloads/fig-01-monitoring.csv").read_bytes().decode() == DATA
     assert not (book / "_downloads/fig-01-monitoring-again.csv").exists()
+    chart, maps = article(read(book)["experiments/01-monitoring"]).select("figure")
+    assert ["keeps-colours" in figure["class"] for figure in (chart, maps)] == [False, True]
+    assert chart.select_one("a[href$='.png'] > img")  # in full size
 
 
 def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -> None:

@@ -33,7 +33,7 @@ ALONE = (
 
 
 class Lab(NamedTuple):
-    """A running JupyterLab: its address, what lets one in, and its folder of notebooks."""
+    """A running JupyterLab: its address and token, its folder of notebooks, and that of its kernels."""
 
     url: str
     token: str
@@ -43,7 +43,7 @@ class Lab(NamedTuple):
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    """JupyterLab with a home of its own; what it logs is shown if the test fails."""
+    """JupyterLab with a home of its own; its log is shown if the test fails."""
     home, folder = tmp_path / "home", tmp_path / "notebooks"
     folder.mkdir()
     with socket.socket() as free:
@@ -83,7 +83,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def _follow(process: subprocess.Popen[str], log: list[str], up: Event) -> None:
-    """Keep what is logged; tell when the server is up, or has ended."""
+    """Keep the log; set `up` when the server is up, or has ended."""
     assert process.stdout
     with process.stdout as lines:
         for line in lines:
@@ -125,11 +125,10 @@ class Kernel:
 
     def run(self, code: str, expression: str = "None") -> str:
         """Run the code; the expression's value afterwards, in words."""
-        told = self._client.execute(
-            code, user_expressions={"value": expression}, reply=True, timeout=SECONDS
-        )["content"]
-        assert told["status"] == "ok", told
-        return told["user_expressions"]["value"]["data"]["text/plain"]
+        asked = {"value": expression}
+        reply = self._client.execute(code, user_expressions=asked, reply=True, timeout=SECONDS)["content"]
+        assert reply["status"] == "ok", reply
+        return reply["user_expressions"]["value"]["data"]["text/plain"]
 
     def comes_to(self, expression: str, wanted: object) -> None:
         """Wait until the expression takes that value: what the page sends takes a moment."""
@@ -139,8 +138,8 @@ class Kernel:
         assert found == repr(wanted), expression
 
 
-def answer(dialog: Locator) -> None:
-    """Close a dialog of JupyterLab's in the way, its words kept: the test judges what comes after it."""
+def close(dialog: Locator) -> None:
+    """Close a dialog of JupyterLab and print its words."""
     print("JupyterLab's dialog:", " | ".join(dialog.first.inner_text().splitlines()))
     dialog.first.locator(".jp-Dialog-footer button").last.click()
 
@@ -162,7 +161,7 @@ def test_page_and_kernel_move_each_other(lab: Lab, notebook: str, visit: Visit) 
 
     def prepare(page: Page) -> None:
         page.on("websocket", lambda socket: sockets.append(socket.url))
-        page.add_locator_handler(page.locator("dialog.jp-Dialog"), answer)
+        page.add_locator_handler(page.locator("dialog.jp-Dialog"), close)
 
     page: Page = visit(f"{lab.url}/login?token={lab.token}&next=/lab/tree/{notebook}", prepare=prepare)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=1000 * SECONDS)
