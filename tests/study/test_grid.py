@@ -1,4 +1,4 @@
-"""The grid from a shell: what is missing is trained, in a time budget, and failures are named."""
+"""The grid from a shell: missing runs are trained, in a time budget, and failures are named."""
 
 import json
 import os
@@ -55,23 +55,23 @@ def test_the_queue_is_narrowed_and_what_it_lacks_is_named(tiny_profile, capsys):
         main(["status", "desktop", "--sizes", "s", "--datasets", "cifar10-jpeg", "--grids", "networks"]) == 0
     )
     assert "desktop: 35 runs" in capsys.readouterr().out
-    for wrong, told in (
+    for wrong, message in (
         (["--datasets", "mnist"], "no runs on 'mnist' in tiny; there are runs on digits"),
         (["--grids", "adam"], "the profile tiny has no grid 'adam'; it has networks"),
         (["--sizes", "xl"], "unknown size 'xl'; known: s, m, xxl, quarter, full"),
     ):
         assert main(["status", "tiny", *wrong]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_a_cost_is_estimated_from_similar_runs(tiny_profile, capsys):
     first, second = profiles.experiments("tiny")
     study.train(first)
     assert main(["status", "tiny"]) == 0
-    told = capsys.readouterr().out
-    assert "1 done, 0 missing" in told
-    assert "1 missing, about" in told
-    assert "0 runs of unknown cost" in told
+    output = capsys.readouterr().out
+    assert "1 done, 0 missing" in output
+    assert "1 missing, about" in output
+    assert "0 runs of unknown cost" in output
     assert second.network == "sr3Net"
 
 
@@ -93,14 +93,14 @@ def test_a_failure_is_named_with_its_log_and_command(tiny_profile, monkeypatch, 
     in_the_way = tiny_profile / f"{failing.id}.weights.pt"
     in_the_way.mkdir(parents=True)
     assert main(["run", "tiny", "--jobs", "1"]) == 1
-    told = capsys.readouterr().out
-    assert "1 trained" in told
+    output = capsys.readouterr().out
+    assert "1 trained" in output
     assert runs.find(sound)
-    assert f"failed: {failing.id}: cannot write" in told
-    assert f"log: {log}\n" in told
+    assert f"failed: {failing.id}: cannot write" in output
+    assert f"log: {log}\n" in output
     assert "Traceback" in log.read_text()
     in_the_way.rmdir()
-    (command,) = re.findall(r"again: python -m sparsity_lib.study (.*)", told)
+    (command,) = re.findall(r"again: python -m sparsity_lib.study (.*)", output)
     assert main(command.split()) == 0
     assert "1 trained" in capsys.readouterr().out
     assert not log.exists()
@@ -123,9 +123,9 @@ def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
     assert results.diverged(results.published("tiny")) == {}  # uncommitted code decides nothing
     note.write_text(json.dumps(json.loads(note.read_text()) | {"dirty": 0}))
     assert publication.publish("tiny") == 0
-    told = results.diverged(results.published("tiny"))
-    assert list(told) == [diverging.id]
-    assert "not finite at epoch 0" in told[diverging.id]
+    lost = results.diverged(results.published("tiny"))
+    assert list(lost) == [diverging.id]
+    assert "not finite at epoch 0" in lost[diverging.id]
 
 
 @pytest.mark.slow
@@ -136,52 +136,58 @@ def test_out_of_time_is_resumed_by_the_same_call(runs_folder):
 
 
 @pytest.fixture
-def a_run_at_work(runs_folder):
-    """`run` in a process group of its own, as from a terminal, with a worker that trains."""
-    command = [sys.executable, "-m", "sparsity_lib.study", "run", "laptop", "--jobs", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    said = ""
-    while "val loss" not in said:
-        said += process.stderr.read(1)
-    return process
+def start(runs_folder):
+    """Start a command in a process group of its own, as from a terminal; wait until it trains."""
+
+    def start_command(*command):
+        process = subprocess.Popen(
+            [sys.executable, "-um", "sparsity_lib.study", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        output = ""
+        while "val loss" not in output:
+            output += process.stdout.read(1)
+            assert process.poll() is None, output
+        return process
+
+    return start_command
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_parent(a_run_at_work):
-    a_run_at_work.kill()
-    a_run_at_work.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
+def test_workers_end_with_a_killed_parent(start):
+    process = start("run", "laptop", "--jobs", "1")
+    process.kill()
+    process.communicate(timeout=60)  # the pipe closes when no worker holds it any longer
 
 
 @pytest.mark.slow
-@pytest.mark.fault("stopped", "`run`")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_a_run_leaves_a_checkpoint(number, a_run_at_work, runs_folder):
-    os.killpg(a_run_at_work.pid, number)
-    _, said = a_run_at_work.communicate(timeout=60)
-    assert a_run_at_work.returncode == 130
-    assert said.endswith("stopped; the same command goes on from here\n")
-    assert len(list(runs_folder.glob("*.ckpt"))) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.fault("stopped", "a training")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_a_training_leaves_a_checkpoint(number, runs_folder):
-    command = [sys.executable, "-u", "-m", "sparsity_lib.study", "train", "dataset=digits", "lr=0.1"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while "epoch 0 of" not in process.stdout.readline():
-        assert process.poll() is None
+@pytest.mark.parametrize(
+    ("number", "command", "ending"),
+    [
+        pytest.param(
+            *(signal.SIGINT, ("run", "laptop", "--jobs", "1"), r"the same command goes on from here"),
+            marks=pytest.mark.fault("stopped", "`run`"),
+        ),
+        pytest.param(
+            *(signal.SIGTERM, ("train", "dataset=digits", "lr=0.1"), r"after epoch \d+; resumes from there"),
+            marks=pytest.mark.fault("stopped", "a training"),
+        ),
+    ],
+)
+def test_a_stopped_command_leaves_a_checkpoint(number, command, ending, start, runs_folder):
+    process = start(*command)
     os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.search(r"stopped after epoch \d+; resumes from there\n$", said)
+    assert re.search(rf"{ending}\n$", output)
     assert len(list(runs_folder.glob("*.ckpt"))) == 1
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         (["run", "tablet"], "unknown profile 'tablet'; known: laptop"),
         (["run", "desktop", "--sizes", "s,l"], "unknown size 'l'; known: s, m, xxl"),
@@ -198,10 +204,10 @@ def test_asked_to_stop_a_training_leaves_a_checkpoint(number, runs_folder):
         (["run", "laptop", "--seeds", "5-3"], "seeds = '5-3'"),
     ],
 )
-def test_bad_input_is_one_line(command, said, capsys, runs_folder):
+def test_bad_input_is_one_line(command, message, capsys, runs_folder):
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
     assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
 
@@ -295,6 +301,20 @@ def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, 
     assert study.load(results.published_runs("tiny")[0]).provenance["commit"] == "a" * 40
 
 
+def test_without_training_published_runs_stand_in(tiny_profile, monkeypatch):
+    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
+    for experiment in profiles.experiments("tiny", (100,)):
+        study.train(experiment)
+    publication.publish("tiny")
+    own, other = profiles.experiments("tiny", (0,))
+    assert study.load_or_train_all([own, other], train=False)[0].experiment.seed == 100
+    study.train(own)
+    seeds = [run.experiment.seed for run in study.load_or_train_all([own, other], train=False)]
+    assert seeds == [0, 100]
+    unknown = own.model_copy(update={"epochs": 1})
+    assert study.load_or_train_all([unknown], train=False) == []
+
+
 def test_curves_join_networks_of_different_layers(tiny_runs):
     curves = results.curves(tiny_runs)
     assert curves.sizes["run"] == len(tiny_runs)
@@ -316,7 +336,7 @@ def test_curves_join_networks_of_different_layers(tiny_runs):
 
 def test_runs_that_differ_in_more_than_the_seed_are_distinguished(tmp_path):
     base = study.Experiment(network="sr2Net")
-    told = {
+    labelled = {
         "sr2Net": {},
         "sr2Net ×16": {"lambda_conv_scale": 16.0},
         "sr2Net lambda_=0.1": {"lambda_": 0.1},
@@ -324,7 +344,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_distinguished(tmp_path):
         "vanillaNet": {"network": "vanillaNet", "lambda_": 0.1, "reduction": "mean", "dropout": 0.5},
         "dropNet dropout=0.5": {"network": "dropNet", "dropout": 0.5},
     }
-    for label, fields in told.items():
+    for label, fields in labelled.items():
         experiment = base.model_copy(update=fields)
         assert (results.label(experiment), results.others(experiment)) == (label, "")
     other = base.model_copy(update={"batch_size": 32, "init": "pytorch", "device": "cpu", "seed": 3})
