@@ -75,7 +75,8 @@ def execute(work: Work, report: Report, stop: Stop) -> None:
 
 
 def _run(source: Path, partial: Path, values: dict[str, Any]) -> str | None:
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is returned
+    for name in ("papermill", "asyncio"):  # errors are returned, and an interrupt leaves tasks behind
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="nb") as sockets:
         # A kernel on TCP can be listened to, and warns of it. A socket's path must be short.
         kernel = {"transport": "ipc", "connection_file": f"{sockets}/k.json", "client_factory": _Client}

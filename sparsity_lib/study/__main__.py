@@ -111,8 +111,10 @@ def _run(args: argparse.Namespace) -> int:
             cost = expected[experiment.id]
             print(experiment.id, f"{cost.seconds:.0f} s" if cost else "cost unknown", sep="\t")
         return 0
-    seconds = sum(cost.seconds for cost in expected.values() if cost) / (args.jobs or default_jobs())
-    to_do = f"{len(absent)} to train, about {seconds:.0f} s" if absent else "none to train"
+    to_do = "none to train"
+    if absent:
+        seconds = sum(cost.seconds for cost in expected.values() if cost) / (args.jobs or default_jobs())
+        to_do = f"{len(absent)} to train, about {seconds:.0f} s"
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
     with _asked_to_stop() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)

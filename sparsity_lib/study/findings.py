@@ -26,7 +26,7 @@ def numbers() -> dict[str, str]:
     Changes of entropy are shares of ln D in `LAYER`, from the lowest validation loss to the last epoch; rises
     of the validation loss are in nats. Intervals are 95 % t intervals over seeds.
     """
-    networks = analysis.of_grid(results.published("desktop"), "desktop")
+    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
     photographs = analysis.only(networks, dataset=SHOWN)
     table = analysis.summary(photographs)
     plain, penalised = (table[table["label"] == name] for name in ("vanillaNet", "sr2Net"))
@@ -61,7 +61,7 @@ def numbers() -> dict[str, str]:
 
 def figure() -> Figure:
     """Entropy over epochs, and against the standard deviation of activations, with the noise curve."""
-    networks = analysis.of_grid(results.published("desktop"), "desktop")
+    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
     return figures.noise_curve(analysis.only(networks, dataset=SHOWN), LAYER)
 
 

@@ -12,6 +12,8 @@ from sparsity_lib.study.analysis.onset import (
     AUTOCORRELATIONS,
     LAST,
     Onset,
+    _plateaus,
+    _tabled,
     autoregressive,
     judge,
     noise,
@@ -64,6 +66,11 @@ def simulated(
 def share(found: Onset) -> float:
     """Share of curves that overfit."""
     return float(np.isfinite(found.epoch).mean())
+
+
+@pytest.mark.parametrize(("epochs", "step"), [(60, 0), (100, 6)])
+def test_the_table_of_nulls_holds_what_is_simulated(epochs: int, step: int) -> None:
+    assert _tabled()[epochs, step] == pytest.approx(_plateaus(step, epochs), rel=1e-9)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.3])

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
@@ -23,8 +22,8 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
 from sparsity_lib.study.runs.results import published_run
-from sparsity_lib.study.training.language import train_language
-from sparsity_lib.study.training.loop import train
+
+# Torch is imported where something is trained: to find that nothing is missing needs none.
 
 
 @dataclass
@@ -40,6 +39,8 @@ class Outcome:
 
 def default_jobs() -> int:
     """Default number of runs side by side: one a core, or one where a GPU is used."""
+    import torch
+
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
@@ -56,12 +57,12 @@ def run_queue(
     stop; the same call goes on from there. A run that fails does not stop the others; its traceback is kept
     in `runs.log_of` until it succeeds. Returns the outcome of each.
     """
-    jobs = default_jobs() if jobs is None else jobs
-    if jobs < 1 or (seconds is not None and seconds <= 0):
+    if (jobs is not None and jobs < 1) or (seconds is not None and seconds <= 0):
         raise StudyError(f"jobs and seconds must be more than 0, not {jobs} and {seconds}")
     outcome = Outcome()
     missing = _sorted_out(experiments, folder, outcome)
     if missing:
+        jobs = default_jobs() if jobs is None else jobs
         require_writable(runs.path_of(missing[0], folder).parent)
         end = math.inf if seconds is None else time.monotonic() + seconds
         for experiment, error in _train_side_by_side(
@@ -138,6 +139,8 @@ def _train_side_by_side(
     experiments: Sequence[Experiment], jobs: int, folder: str | Path | None, stop: Callable[[], bool]
 ) -> Iterator[tuple[Experiment, BaseException | None]]:
     """Yield each experiment as it ends, with its error or None."""
+    import torch
+
     threads = max(1, torch.get_num_threads() // jobs)  # torch follows OMP_NUM_THREADS, as schedulers set it
     total = sum(experiment.epochs + 1 for experiment in experiments)
     ended = 0
@@ -162,6 +165,9 @@ def _train_side_by_side(
 
 
 def _train_one(experiment: Experiment, report_epoch: Report, stop: Stop, folder: str | Path | None) -> None:
+    from sparsity_lib.study.training.language import train_language
+    from sparsity_lib.study.training.loop import train
+
     is_language = isinstance(experiment, LanguageExperiment)
     training: Callable[..., Run] = train_language if is_language else train
 
