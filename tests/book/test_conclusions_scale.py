@@ -160,12 +160,12 @@ def test_the_best_epoch_is_optimistic(groups: dict[str, xr.Dataset]) -> None:
 
 
 @pytest.mark.slow
-def test_networks_trained_on_digits() -> None:
-    """The SD at each position is no closer over all layers; rescaling brings entropies back, logits stay."""
-    runs = study.load_or_train_all(study.select("laptop", label_noise="0.3", seeds="0"))
-    r2 = noise_curve.explained(study.curves(runs).sel(layer=BASELINE)).set_index("sd")["r2"]
-    assert 0.96 < r2["positions"] < r2["pooled"] < 0.99
-    run = next(run for run in runs if run.experiment.network == PLAIN)
+def test_a_network_trained_on_digits() -> None:
+    """The SD at each position is as close over all layers; rescaling brings entropies back, logits stay."""
+    (run,) = study.load_or_train_all(study.select("laptop", PLAIN, label_noise="0.3", seeds="0"))
+    r2 = noise_curve.explained(study.curves([run]).sel(layer=BASELINE)).set_index("sd")["r2"]
+    assert r2.min() > 0.96
+    assert abs(r2["positions"] - r2["pooled"]) < 0.01
     (lowest, prepare), (last, _) = (study.trained_network(run, moment) for moment in ("lowest_loss", "last"))
     images = data.load("digits", label_noise=0.3).monitor.images
     wanted, was = monitored(lowest, prepare(images)), monitored(last, prepare(images))
