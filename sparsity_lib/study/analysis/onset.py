@@ -200,7 +200,7 @@ def _residuals(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @functools.cache
 def _tabled() -> dict[tuple[int, int], tuple[float, float]]:
-    """Results of `_plateaus` for the lengths of the grids, by length and step; simulated they take seconds."""
+    """Results of `_plateaus` for the lengths of the grids, by length and step: seconds on each page."""
     rows = np.loadtxt(Path(__file__).with_name("onset_null.csv"), delimiter=",", skiprows=1)
     return {(int(epochs), int(step)): (mean, quantile) for epochs, step, mean, quantile in rows.tolist()}
 
