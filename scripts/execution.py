@@ -70,6 +70,8 @@ def execute(work: Work, report: Report, stop: Stop) -> None:
             origin["read"] = origins.read(notes.read().splitlines())
         _write(partial, work.page, origin)
         partial.unlink()
+    except OSError as error:
+        raise StudyError(_line(type(error).__name__, str(error))) from None
     except KeyboardInterrupt:
         raise Stopped(f"{work.page.stem}: stopped") from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from image_folders import contents, make_folder
-from test_notebook_runner import SCRIPTS, runner, write
+from test_notebook_runner import make_project, run
 from test_training import SMALL, equal
 
 from sparsity_lib import study
@@ -190,20 +190,18 @@ def test_decoding_without_room_leaves_nothing_half_and_goes_on(disk: Disk, tmp_p
 @pytest.mark.slow  # 10 seconds
 @pytest.mark.fault("no room", "a page of the book")
 def test_a_page_without_room_leaves_the_others_and_is_made_once_there_is(disk: Disk) -> None:
-    root = disk.path
-    for folder in ("notebooks", "sparsity_lib"):
-        (root / folder).mkdir()
-    shutil.copytree(SCRIPTS, root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "requirements.lock").write_text("a==1\n")
-    write(root, "01-one", "n = 3", "print(n)")
-    write(root, "02-two", "n = 3", "print('much\\n' * 60_000)", "print(n)")
-    assert runner(root, "01").returncode == 0
+    root = make_project(
+        disk.path,
+        _01_one=["n = 3", "print(n)"],
+        _02_two=["n = 3", "print('much\\n' * 60_000)", "print(n)"],
+    )
+    assert run(root, "01").returncode == 0
     page = root / "book/experiments/01-one.ipynb"
     sound = page.read_bytes()
     used = sum(-(-path.stat().st_size // 4096) * 4 for path in root.rglob("*") if path.is_file())
     for room in (100, 400):  # KiB: for a part of what is executed, and for all of it but not for the page
         disk.hold(used + room)
-        full = runner(root)
+        full = run(root)
         assert full.returncode == 1
         told = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
         assert len(told) == 1
@@ -212,7 +210,7 @@ def test_a_page_without_room_leaves_the_others_and_is_made_once_there_is(disk: D
         assert page.read_bytes() == sound
         assert [path.name for path in page.parent.iterdir()] == [page.name]
     disk.hold(8192)
-    assert runner(root).returncode == 0
+    assert run(root).returncode == 0
     assert page.read_bytes() == sound
     assert {path.name for path in page.parent.iterdir()} == {page.name, "02-two.ipynb"}
 
@@ -234,11 +232,8 @@ def test_a_folder_that_is_read_only_is_one_line_before_anything_starts(
     with pytest.raises(StudyError, match=rf"^cannot write in {disk.path}/cache: Read-only file system$"):
         data.load(f"folder:{make_folder(tmp_path / 'insects')}", root=disk.path)
     survived()
-    for folder in ("notebooks", "sparsity_lib"):
-        (tmp_path / "project" / folder).mkdir(parents=True)
-    shutil.copytree(SCRIPTS, tmp_path / "project/scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    write(tmp_path / "project", "01-one", "n = 3")
-    paged = runner(tmp_path / "project", "--out", str(disk.path))
+    project = make_project(tmp_path / "project", _01_one=["n = 3"])
+    paged = run(project, "--out", str(disk.path))
     assert (paged.returncode, paged.stdout) == (2, "")
     assert paged.stderr == f"error: cannot write in {disk.path}; nothing was started\n"
     survived()
