@@ -307,7 +307,9 @@ def test_without_training_published_runs_stand_in(tiny_profile, monkeypatch):
         study.train(experiment)
     publication.publish("tiny")
     own, other = profiles.experiments("tiny", (0,))
+    monkeypatch.setenv("SPARSITY_READS", str(reads := tiny_profile / "reads.txt"))
     assert study.load_or_train_all([own, other], train=False)[0].experiment.seed == 100
+    assert str(runs.path_of(own)) in reads.read_text()  # so that a page changes once it is trained
     study.train(own)
     seeds = [run.experiment.seed for run in study.load_or_train_all([own, other], train=False)]
     assert seeds == [0, 100]

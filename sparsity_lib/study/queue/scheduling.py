@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import require_writable, written_whole
+from sparsity_lib.study.files import note_read, require_writable, written_whole
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
 from sparsity_lib.study.runs import file as runs
@@ -116,6 +116,8 @@ def load_or_train_all(
     or where all diverged.
     """
     if not train:
+        for experiment in experiments:
+            note_read(runs.path_of(experiment))  # a page changes when its run is there
         found = (runs.find(experiment) or published_run(experiment) for experiment in experiments)
         return list({run.id: run for run in found if run}.values())
     outcome = run_queue(experiments, jobs)
