@@ -42,7 +42,7 @@ function row({ name, top, bottom }, vectors, shown) {
 
 /**
  * The chart: {element, update(now, position)}, of the position {y, x} of each pane's map. Activations are kept
- * of few epochs: those of the nearest are drawn, and the chart says which.
+ * of few epochs: those of the nearest are drawn, and the title names it.
  */
 export function channelChart({ decoded }) {
   const { element, picture, say } = drawing("channels");

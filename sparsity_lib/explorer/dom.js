@@ -35,7 +35,7 @@ export function epochName(epoch, last) {
   return epoch < 0 ? `Epoch ${signed(epoch)}, before training` : `Epoch ${epoch} of ${last}`;
 }
 
-/** Keep the `dark` attribute as the page's theme says: the book's, JupyterLab's, else the system's. */
+/** Keep the `dark` attribute as the page's theme: the book's, JupyterLab's, else the system's. */
 export function followTheme(host) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const update = () => {

@@ -41,7 +41,7 @@ def module(own: Sequence[str] = EXPLORER) -> str:
 def page(state: dict[str, Any], still: Still, sentence: str = SENTENCE, own: Sequence[str] = EXPLORER) -> str:
     """The HTML of an explorer: `state` is what its module's model holds, `still` is seen without scripts.
 
-    `sentence` says what there is with scripts, and `own` are the files of its module. Equal arguments
+    `sentence` describes the page with scripts, and `own` are the files of its module. Equal arguments
     give equal text; the element's id is a hash of state and module.
     """
     # "<" would let a label close the script

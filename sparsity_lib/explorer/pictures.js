@@ -123,7 +123,7 @@ function followed(canvas, layerNow, { spotNow, point, keep }) {
   });
 }
 
-/** Give an element a text, if it has not got it: what is said again is read aloud again. */
+/** Give an element a text, if it has another: a text that is set again is read aloud again. */
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

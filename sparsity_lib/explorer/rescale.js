@@ -171,7 +171,7 @@ async function render({ model, el }) {
   };
   marks.append(...[-4, -2, 0, 2, 4].map((exponent) => mark(exponent, `×${factorText(2 ** exponent)}`)));
   marks.append(mark(Math.log2(data.lowest)));
-  const said = html("output");
+  const factors = html("output");
   const foot = svg("svg", { viewBox: "0 0 10 10", class: "moment first", "aria-hidden": "true" });
   foot.append(svg("path", { d: "M5 1l-4 8h8z" }));
   const moment = html("div", { class: "muted" }, foot, `×${factorText(data.lowest)}: as large as at the lowest validation loss`);
@@ -183,14 +183,14 @@ async function render({ model, el }) {
   paintScale(bar, colours);
   const frame = html("div", { class: "explorer", role: "group", "aria-label": "Rescale control" });
   frame.append(html("div", { class: "muted" }, `${data.label}, after the last epoch`));
-  frame.append(html("div", { class: "scale-of" }, said, html("div", {}, slider, marks), moment));
+  frame.append(html("div", { class: "scale-of" }, factors, html("div", {}, slider, marks), moment));
   frame.append(html("div", { class: "columns" }, ...columns.map(({ section }) => section)), scale);
   const update = () => {
     const factor = 2 ** Number(slider.value);
     const text = factorText(factor);
     columns.forEach((one) => one.update(factor));
     slider.setAttribute("aria-valuetext", `times ${text}`);
-    said.textContent = `${data.layer} × ${text}, weights of ${data.next} ÷ ${text}`;
+    factors.textContent = `${data.layer} × ${text}, weights of ${data.next} ÷ ${text}`;
   };
   slider.addEventListener("input", update);
   const leaveTheme = followTheme(host);

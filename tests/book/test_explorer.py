@@ -38,7 +38,7 @@ def levels(maps: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
     return np.cumsum(unpacked(maps["bytes"], shape), axis=0, dtype=np.uint8)
 
 
-def page_of(explorer: sl.HeatmapExplorer) -> str:
+def html_of(explorer: sl.HeatmapExplorer) -> str:
     return explorer._repr_mimebundle_()[0]["text/html"]
 
 
@@ -165,8 +165,8 @@ def test_the_view_can_be_set(tiny_run: study.Run) -> None:
     wish = {"layer": "fc1", "image": 2, "epoch": -1, "measure": "scale_free_entropy", "stretched": True}
     for name, value in wish.items():
         setattr(explorer, name, value)
-    assert wish.items() <= state_of(page_of(explorer)).items()
-    assert page_of(explorer) == page_of(study.explore(tiny_run, **wish))  # type: ignore[arg-type]
+    assert wish.items() <= state_of(html_of(explorer)).items()
+    assert html_of(explorer) == html_of(study.explore(tiny_run, **wish))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

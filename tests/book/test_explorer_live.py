@@ -4,6 +4,7 @@ import io
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -15,7 +16,7 @@ from browser import Visit
 from conftest import TINY
 from PIL import Image
 from small_network import SmallNetwork
-from test_explorer import levels, page_of
+from test_explorer import html_of, levels
 from test_explorer_page import LIVE, STATE, redrawn, to_epoch
 from torch import Tensor, nn
 
@@ -71,7 +72,7 @@ def test_a_training_is_shown_epoch_by_epoch(training: tuple[study.Run, list[Epoc
     for layer in entry["layers"]:
         layer["activations"] = None
     assert explorer.data == expected.data
-    assert page_of(explorer) == page_of(expected)
+    assert html_of(explorer) == html_of(expected)
     kept = explorer._records
     assert [epoch for epoch, record in kept.items() if "conv1/maps" in record] == KEPT
     assert not any(name.startswith("val_image") for record in kept.values() for name in record)
@@ -88,7 +89,7 @@ def test_curves_that_begin_later_are_shown_from_there(records: list[EpochRecord]
 
 def test_before_the_first_epoch_nothing_can_be_set() -> None:
     explorer = study.TrainingExplorer(EXPERIMENT)
-    assert page_of(explorer) == ""
+    assert html_of(explorer) == ""
     for name, value in {"run": 0, "layer": "conv1", "image": 0, "epoch": -1, "measure": "entropy"}.items():
         message = rf"^there is no {name} {value!r} to show; there is nothing yet$"
         with pytest.raises(ValueError, match=message):
@@ -128,14 +129,13 @@ def test_it_is_drawn_no_more_often_than_asked(
 
 @pytest.mark.browser
 def test_the_page_grows_and_its_reader_stays(
-    records: list[EpochRecord], tmp_path: Path, visit: Visit
+    records: list[EpochRecord], page_of: Callable[..., Path], visit: Visit
 ) -> None:
-    (tmp_path / "page.html").write_text("<!doctype html><title>Page</title><main></main>")
     explorer = study.TrainingExplorer(EXPERIMENT, every_seconds=0)
     explorer.comm = comm = Mock(comm_id="front-end")
     unheard: list[dict[str, Any]] = []  # a process that trains does not listen
     expose = lambda page: page.expose_function("send", lambda state: unheard.append(state))  # noqa: E731
-    page = visit((tmp_path / "page.html").as_uri(), prepare=expose)
+    page = visit(page_of().as_uri(), prepare=expose)
     page.evaluate(LIVE, [explorer._esm, explorer.get_state(STATE)])
     assert page.get_by_role("status").inner_text() == "Waiting for the first epoch."
 
@@ -368,7 +368,7 @@ def test_messages_in_the_widget_stay_text() -> None:
 
 
 @pytest.mark.browser
-def test_one_image_has_no_epochs_on_the_page(tmp_path: Path, visit: Visit) -> None:
+def test_one_image_has_no_epochs_on_the_page(page_of: Callable[..., Path], visit: Visit) -> None:
     """Without a kernel, the page shows the maps shown last."""
     explorer = of_network(classes=["<b>cat</b>", "<i>dog</i>", "$x$", "&amp;"])
     assert explorer._repr_mimebundle_()["text/html"] == ""
@@ -376,11 +376,10 @@ def test_one_image_has_no_epochs_on_the_page(tmp_path: Path, visit: Visit) -> No
     explorer.explorer.layer = "conv2"
     bundle = explorer._repr_mimebundle_()
     html = bundle["text/html"]
-    assert html == page_of(explorer.explorer)
+    assert html == html_of(explorer.explorer)
     assert "SmallNetwork: map of the entropy of layer conv2 for image 1, predicted" in html
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    (tmp_path / "page.html").write_text(f'<!doctype html><meta charset="utf-8"><title>Page</title>{html}')
-    page = visit((tmp_path / "page.html").as_uri())
+    page = visit(page_of(html).as_uri())
     heat = page.get_by_role("application", name="Entropy of conv2, SmallNetwork")
     heat.wait_for()
     caption = explorer.explorer.data["images"][0]["captions"][0]

@@ -37,27 +37,11 @@ def three(tiny_runs: list[study.Run]) -> list[study.Run]:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[..., Path]:
-    """`written(html, ...)` is a page that holds them."""
-
-    def write(*parts: str) -> Path:
-        head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        path = tmp_path / "page.html"
-        path.write_text(
-            f'<!doctype html><html lang="en"><head>{head}<title>Page</title></head>'
-            f"<body><main><h1>Page</h1>{''.join(parts)}</main></body></html>"
-        )
-        return path
-
-    return write
-
-
-@pytest.fixture
-def opened(visit: Visit, written: Callable[..., Path]) -> Callable[..., Page]:
+def opened(visit: Visit, page_of: Callable[..., Path]) -> Callable[..., Page]:
     """`opened(runs, ...)` is the page of their explorer; settings of the browser are in `browser`."""
 
     def open_page(runs: Any, browser: dict[str, Any] | None = None, **shown: Any) -> Page:
-        page = visit(written(study.explore(runs, **shown).as_html()).as_uri(), **(browser or {}))
+        page = visit(page_of(study.explore(runs, **shown).as_html()).as_uri(), **(browser or {}))
         page.get_by_role("slider", name="Epoch").wait_for()
         return page
 
@@ -118,12 +102,12 @@ def box_of(part: Locator) -> Any:
 def test_pixels_are_the_runs(
     over_http: bool,
     three: list[study.Run],
-    written: Callable[..., Path],
+    page_of: Callable[..., Path],
     visit: Visit,
     served: Callable[[Path], str],
 ) -> None:
     """On one scale from 0 to ln D for both measures, and stretched on request; one position is a bar."""
-    path = written(study.explore(three, compare=2).as_html())
+    path = page_of(study.explore(three, compare=2).as_html())
     page = visit(f"{served(path.parent)}/page.html" if over_http else path.as_uri())
     for run, layer, image, epoch, measure, stretch in (
         (0, "conv1", 0, 11, "Entropy", False),
@@ -276,12 +260,12 @@ def test_curves_mark_the_epoch_and_go_to_it(three: list[study.Run], opened: Call
 
 
 def test_epochs_and_moments_are_marked(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
+    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
 ) -> None:
     explorer = study.explore(three, compare=1)
     explorer.data["runs"][0]["onset"] = 5
     explorer.data["runs"][1] |= {"onset": None, "judged": True}
-    page = visit(written(explorer.as_html()).as_uri())
+    page = visit(page_of(explorer.as_html()).as_uri())
     text = page.locator(".moments").inner_text()
     assert "epoch 5 (vanillaNet, seed 0)" in text
     assert "none (normNet, seed 0)" in text
@@ -299,12 +283,12 @@ def test_epochs_and_moments_are_marked(
 
 @pytest.mark.parametrize(("motion", "pause"), [("no-preference", 250), ("reduce", 1000)])
 def test_play_rests_where_the_entropy_changes(
-    motion: Any, pause: int, three: list[study.Run], written: Callable[..., Path], visit: Visit
+    motion: Any, pause: int, three: list[study.Run], page_of: Callable[..., Path], visit: Visit
 ) -> None:
     explorer = study.explore(three, epoch=-1)
     layer = explorer.data["runs"][0]["layers"][0]
     layer["means"]["entropy"] = [2.0] * 6 + [1.0] * 7  # all of it from epoch 4 to 5
-    path = written(explorer.as_html())
+    path = page_of(explorer.as_html())
     page = visit(path.as_uri(), prepare=lambda page: page.clock.install(time=0), reduced_motion=motion)
     page.get_by_role("slider", name="Epoch").wait_for()
     page.clock.pause_at(60)
@@ -364,10 +348,10 @@ def test_maps_of_two_sizes(opened: Callable[..., Page]) -> None:
 
 
 def test_explorers_do_not_interfere(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
+    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
 ) -> None:
     first, second = study.explore(three), study.explore(three[:1], layer="conv2", epoch=3)
-    page = visit(written(*(explorer.as_html() for explorer in (first, second, first))).as_uri())
+    page = visit(page_of(*(explorer.as_html() for explorer in (first, second, first))).as_uri())
     page.get_by_role("slider", name="Epoch").nth(2).wait_for()
     to_epoch(page, 7)
     page.get_by_role("radio", name="conv4").first.check()
@@ -436,8 +420,8 @@ def test_every_theme_is_legible_and_accessible(
     assert [line.partition(":")[0] for line in violations(page)] == ["button-name (critical)"]
 
 
-def test_without_scripts(three: list[study.Run], written: Callable[..., Path], visit: Visit) -> None:
-    page = visit(written(study.explore(three).as_html()).as_uri(), java_script_enabled=False)
+def test_without_scripts(three: list[study.Run], page_of: Callable[..., Path], visit: Visit) -> None:
+    page = visit(page_of(study.explore(three).as_html()).as_uri(), java_script_enabled=False)
     name = re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
     assert page.get_by_role("img", name=name).is_visible()
     assert page.get_by_text("A still picture.").is_visible()
@@ -472,11 +456,11 @@ STATE = ["data", "run", "compare", "layer", "image", "measure", "stretched", "ep
 
 
 def test_python_and_page_move_each_other(
-    three: list[study.Run], written: Callable[..., Path], visit: Visit
+    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
 ) -> None:
     explorer = study.explore(three[:2])
     explorer.comm = comm = Mock(comm_id="front-end")
-    page = visit(written().as_uri(), prepare=lambda page: page.expose_function("send", explorer.set_state))
+    page = visit(page_of().as_uri(), prepare=lambda page: page.expose_function("send", explorer.set_state))
     page.evaluate(LIVE, [explorer._esm, explorer.get_state(STATE)])
     page.get_by_role("slider", name="Epoch").wait_for()
 

@@ -63,7 +63,7 @@ def check_harmless(page: BeautifulSoup) -> None:
 
 @pytest.mark.browser
 def test_an_explorer_shows_it_as_text(
-    hostile: study.Run, visit: Visit, served: Callable[[Path], str], tmp_path: Path
+    hostile: study.Run, visit: Visit, served: Callable[[Path], str], page_of: Callable[..., Path]
 ) -> None:
     explorer = study.explore(hostile, images=16)
     labels = hostile.root["image_label"].to_numpy().tolist()
@@ -81,9 +81,7 @@ def test_an_explorer_shows_it_as_text(
     hostile.layers = [name]
     hostile.experiment = hostile.experiment.model_copy(update={"network": name, "dataset": name})
     explorer = study.explore(hostile, images=16)
-    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title></head><body>'
-    (tmp_path / "page.html").write_text(head + explorer.as_html(), encoding="utf-8")
-    page = visit(f"{served(tmp_path)}/page.html")
+    page = visit(f"{served(page_of(explorer.as_html()).parent)}/page.html")
     page.get_by_role("slider", name="Epoch").wait_for()
     assert page.get_by_role("radio", name=name, exact=True).is_checked()
     assert name in (page.get_by_role("combobox", name="Network").text_content() or "")

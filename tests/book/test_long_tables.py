@@ -1,5 +1,6 @@
 """Long tables of the book in a browser: sorted by a heading, filtered by words, plain without scripts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -19,12 +20,9 @@ ROWS = pd.DataFrame(
 
 
 @pytest.fixture
-def page(tmp_path: Path, visit: Visit) -> Page:
-    tables = "".join(each.to_html(index=False, na_rep="") for each in (ROWS, ROWS[:3]))
-    head = f'<meta charset="utf-8"><title>Page</title><script>{SCRIPT.read_text()}</script>'
-    path = tmp_path / "page.html"
-    path.write_text(f'<!doctype html><html lang="en">{head}<main><h1>Page</h1>{tables}</main>')
-    return visit(path.as_uri())
+def page(page_of: Callable[..., Path], visit: Visit) -> Page:
+    tables = (each.to_html(index=False, na_rep="") for each in (ROWS, ROWS[:3]))
+    return visit(page_of(*tables, head=f"<script>{SCRIPT.read_text()}</script>").as_uri())
 
 
 def column(page: Page, place: int) -> list[str]:

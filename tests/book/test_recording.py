@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from browser import Visit
 from small_network import SmallNetwork
-from test_explorer import levels, page_of
+from test_explorer import html_of, levels
 from torch.nn.functional import cross_entropy
 
 import sparsity_lib as sl
@@ -68,7 +69,7 @@ def test_the_docstrings_loop_fills_a_recording_that_is_drawn(example: dict[str, 
             assert maps is not None
             np.testing.assert_allclose(shown, maps.reshape(shape[1:]), atol=0.51 * packed["step"])
     json.dumps(data, allow_nan=False)
-    assert "my network" in page_of(example["explorer"])
+    assert "my network" in html_of(example["explorer"])
 
 
 def test_epochs_without_maps_have_curves_alone() -> None:
@@ -171,14 +172,14 @@ def test_the_explorer_imports_nothing_of_the_study() -> None:
 
 
 @pytest.mark.browser
-def test_a_page_draws_a_recording(example: dict[str, Any], tmp_path: Path, visit: Visit) -> None:
+def test_a_page_draws_a_recording(
+    example: dict[str, Any], page_of: Callable[..., Path], visit: Visit
+) -> None:
     without_loss = sl.Recording(IMAGES, "without loss")
     for epoch in (0, 1):
         without_loss.add(epoch, stats_of(SmallNetwork()))
     explorer = sl.HeatmapExplorer([example["recording"], without_loss], compare=1)
-    html = f'<!doctype html><meta charset="utf-8"><title>Page</title>{explorer.as_html()}'
-    (tmp_path / "page.html").write_text(html)
-    page = visit((tmp_path / "page.html").as_uri())
+    page = visit(page_of(explorer.as_html()).as_uri())
     page.get_by_role("slider", name="Epoch").wait_for()
     for name in ("my network", "without loss"):
         assert page.get_by_role("application", name=f"Entropy of conv1, {name}").is_visible()

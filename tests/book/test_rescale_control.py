@@ -1,5 +1,6 @@
 """The rescale control: entropies and maps follow the factor, the computed probabilities do not."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,8 @@ MOST_BYTES = 300_000
 
 
 @pytest.fixture
-def page(tiny_run: study.Run, tmp_path: Path, visit: Visit) -> Page:
-    head = '<meta name="viewport" content="width=device-width"><title>Page</title>'
-    html = study.rescale_control(tiny_run).data
-    path = tmp_path / "page.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8">{head}<main><h1>Page</h1>{html}</main>'
-    )
-    opened = visit(path.as_uri())
+def page(tiny_run: study.Run, page_of: Callable[..., Path], visit: Visit) -> Page:
+    opened = visit(page_of(study.rescale_control(tiny_run).data).as_uri())
     opened.get_by_role("slider").wait_for()
     return opened
 

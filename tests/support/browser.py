@@ -33,6 +33,20 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def page_of(tmp_path: Path) -> Callable[..., Path]:
+    """`page_of(part, ..., head="")` is the file of a page that holds these parts."""
+
+    def write(*parts: str, head: str = "") -> Path:
+        path = tmp_path / "page.html"
+        start = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Page</title>'
+        head = f'{start}<meta name="viewport" content="width=device-width">{head}</head>'
+        path.write_text(f"{head}<body><main><h1>Page</h1>{''.join(parts)}</main></body></html>", "utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
 def visit(chromium: Browser, served: Callable[[Path], str]) -> Iterator[Visit]:
     """`visit(url, **context)` opens a page; at the end none may have asked elsewhere or met an error.
 
