@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CODE = ("sparsity_lib", "scripts", "benchmarks", "book/_ext")
 AMERICAN = (
     "analyz color favor gray behavior neighbor labeled modeling summariz regulariz normaliz initializ"
     " generaliz standardiz visualiz recogniz penaliz optimization center(?!\\s*=)"
@@ -92,14 +93,14 @@ def texts(kind: str) -> Iterator[tuple[Path, str]]:
     files, read = {
         "pages": (pages, lambda text: [paragraphs(text)]),
         "notebooks": (ROOT.glob("notebooks/*.ipynb"), of_notebook),
-        "library": (ROOT.glob("sparsity_lib/**/*.py"), of_module),
+        "code": ([path for name in CODE for path in ROOT.glob(f"{name}/**/*.py")], of_module),
         "tests": (ROOT.glob("tests/**/*.py"), of_module),
     }[kind]
     for path in sorted(files):
         yield from ((path, text) for text in read(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("kind", ["pages", "notebooks", "library", "tests"])
+@pytest.mark.parametrize("kind", ["pages", "notebooks", "code", "tests"])
 def test_wording(kind: str) -> None:
     faults = [f"{path.relative_to(ROOT)}: {fault}" for path, text in texts(kind) for fault in found(text)]
     assert not faults, "\n".join(faults)
