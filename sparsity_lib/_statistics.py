@@ -239,7 +239,7 @@ def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
     top = x.amax(1, keepdim=True)
     # Numbers above 2^100 are 2^77 or more apart, and still far apart once divided by 2^30.
     fitting = torch.where(top > 2.0**100, 2.0**-30, torch.ones_like(top))
-    shifted = (x * fitting).sub_(top * fitting)
+    shifted = torch.addcmul(top * -fitting, x, fitting)
     entropy = entropy_of_shifted(shifted)
     # Standardised activations less their maximum are the shifted ones over their SD.
     unit = _unit(shifted.sum(1, keepdim=True).neg_())
