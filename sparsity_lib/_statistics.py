@@ -47,7 +47,7 @@ class LayerStats:
         `nonpositive_share`: share of elements <= 0, which a ReLU makes zeros.
     - `dead_channels`: channels that were never above zero, nor NaN.
     - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
-        positions, in [1, D]; 0 where nothing varies.
+        positions, in [1, D]; 0 where nothing varies, NaN above `rank_channels`.
     - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
         float32, NaN where a mask leaves positions out; or None if none were asked for.
     """
@@ -74,8 +74,8 @@ class LayerStats:
 class Sums:
     """Running sums of one layer, on its device."""
 
-    def __init__(self, first: Tensor, maps: int, compiled: bool) -> None:
-        """`first` are the first of the activations that `add` takes."""
+    def __init__(self, first: Tensor, maps: int, compiled: bool, ranked: bool = True) -> None:
+        """`first` are the first activations that `add` takes; `ranked`: with an effective rank."""
         self.of_vectors: Computation = fused(_of_vectors, first.device) if compiled else _of_vectors
         self.exact = exact_dtype(first.device)
         zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
@@ -93,7 +93,8 @@ class Sums:
         self.eps = torch.finfo(first.dtype).eps
         # Sums of squares lose precision where the mean is large, so they are taken about the first mean.
         self.shift = (first / self.unit).flatten(0, -2).mean(0)
-        self.sum, self.products = zeros(channels), zeros(channels, channels)
+        self.sum = zeros(channels)
+        self.products = zeros(channels, channels) if ranked else zeros(channels)  # or squares alone
         self.maps_wanted = maps
         self.maps: list[tuple[Tensor, Tensor]] = []  # entropy, scale-free entropy
 
@@ -127,7 +128,7 @@ class Sums:
         self.sum += x.sum(0)
         if _rounds_products():
             x = x.to(self.exact)
-        self.products += x.T @ x
+        self.products += x.T @ x if self.products.dim() == 2 else x.square().sum(0)
 
     def _add_to_histogram(self, entropy: Tensor) -> None:
         bins = self._bin(entropy)
@@ -149,8 +150,8 @@ class Sums:
         # In units of self, activations less its shift are those less the other's, times the ratio, plus this.
         moved = ratio * there["shift"].to(self.exact) - self.shift.to(self.exact)
         own = ratio * there["sum"]
-        cross = own.outer(moved)
-        self.products += ratio**2 * there["products"] + cross + cross.T + n * moved.outer(moved)
+        crossed = self._products(own, moved) + self._products(moved, own) + n * self._products(moved, moved)
+        self.products += ratio**2 * there["products"] + crossed
         self.sum += own + n * moved
         for name in (
             "entropy",
@@ -175,6 +176,10 @@ class Sums:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"of_vectors": _of_vectors}  # a compiled one cannot be pickled
 
+    def _products(self, one: Tensor, other: Tensor) -> Tensor:
+        """Of each pair of channels, `(D, D)`, or of each with itself where there is no rank, `(D,)`."""
+        return one.outer(other) if self.products.dim() == 2 else one * other
+
     def _bin(self, entropy: Tensor) -> Tensor:
         width = max(math.log(self.channels), 1e-9) / BINS
         return (entropy / width).long().clamp(0, BINS - 1)
@@ -184,9 +189,10 @@ class Sums:
         n, d = self.vectors, self.channels
         rest = self.sum / n  # of the means, after the shift
         means = self.shift + rest
-        covariance = self.products / n - rest.outer(rest)
+        covariance = self.products / n - self._products(rest, rest)
         rounding = (2 * self.eps) ** 2 * means.square().sum()
-        trace = covariance.trace()
+        trace = (covariance.diagonal() if covariance.dim() == 2 else covariance).sum()
+        rank = 0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item()
         maps, scale_free_maps = self._joined_maps()
         stats = LayerStats(
             samples=self.samples,
@@ -203,7 +209,7 @@ class Sums:
             zero_share=1 - self.nonzeros.item() / (n * d),
             nonpositive_share=1 - self.positives.item() / (n * d),
             dead_channels=d - int(self.alive.sum()),
-            effective_rank=0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item(),
+            effective_rank=rank if covariance.dim() == 2 else math.nan,
             maps=maps,
             scale_free_maps=scale_free_maps,
         )

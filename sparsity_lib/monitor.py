@@ -49,6 +49,7 @@ class ActivationMonitor(Attachable):
         exclude: Sequence[Key] = (),
         every: int = 1,
         maps: int = 0,
+        rank_channels: int = 4096,
         dim: Axes = None,
         output: Output = None,
         mask: Mask = None,
@@ -65,6 +66,8 @@ class ActivationMonitor(Attachable):
         - `exclude`: a list of names, modules, types or globs of layers that are left out again.
         - `every`: each layer's first, then every n-th output counts.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
+        - `rank_channels`: the most channels D of a layer whose effective rank is computed, which takes 8 D^2
+            bytes; of wider ones it is NaN. 0: none is computed, which saves time.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
             as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
             attention; 1 of modules that do not say.
@@ -77,14 +80,16 @@ class ActivationMonitor(Attachable):
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
-        **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1 or `maps` < 0; `TypeError`
-        for `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError` for an output in
-        which the channel axis cannot be found, that the mask does not fit, or whose number of channels
-        changed, and `TypeError` for one
-        that is not a dense tensor of floating point.
+        **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1, and `maps` or `rank_channels`
+        < 0; `TypeError` for `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError`
+        for an output in which the channel axis cannot be found, that the mask does not fit, or whose number of
+        channels changed, and `TypeError` for one that is not a dense tensor of floating point.
         """
-        if every < 1 or maps < 0:
-            raise ValueError(f"every must be at least 1 and maps at least 0, not {every} and {maps}")
+        if every < 1 or maps < 0 or rank_channels < 0:
+            raise ValueError(
+                "every must be at least 1, maps and rank_channels at least 0, "
+                f"not {every}, {maps} and {rank_channels}"
+            )
         chosen = chosen_layers(model, layers, exclude)
         self._guess = list(chosen) if layers is None else None
         known = named_layers(model)
@@ -98,6 +103,7 @@ class ActivationMonitor(Attachable):
             self._hooks.append((named_layers(model)[""], Hook(self._model_ran)))
         self._every = every
         self._maps = maps
+        self._rank_channels = rank_channels
         self._compiled = compiled
         self._warned = False
         self.reset()
@@ -183,6 +189,10 @@ class ActivationMonitor(Attachable):
             raise ValueError(
                 f"a monitor of {', '.join(theirs)} cannot be merged into one of {', '.join(self._modules)}"
             )
+        if other._rank_channels != self._rank_channels:
+            raise ValueError(
+                f"monitors of rank_channels {other._rank_channels} and {self._rank_channels} cannot be merged"
+            )
         for name, sums in other._sums.items():
             if name in self._sums and sums.channels != (was := self._sums[name].channels):
                 raise ValueError(f"layer {name!r} has {sums.channels} channels there, and {was} here")
@@ -265,7 +275,7 @@ class ActivationMonitor(Attachable):
                 first = exact if counted is None else exact[counted]
                 if not len(first):
                     continue
-                self._sums[name] = Sums(first, self._maps, self._compiled)
+                self._sums[name] = Sums(first, self._maps, self._compiled, channels <= self._rank_channels)
             self._sums[name].add(exact, counted)
 
     def _refuse(self, name: str, error: Exception) -> None:

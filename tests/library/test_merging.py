@@ -1,5 +1,6 @@
 """Monitors of parts of the data, joined, are one monitor of all; and what they show of themselves."""
 
+import math
 import pickle
 
 import numpy as np
@@ -35,6 +36,19 @@ def test_merged_monitors_are_one(pickled: bool, layers: list[str] | None) -> Non
         assert_is_reference(stats, outputs[name])
         np.testing.assert_allclose(stats.maps, together.compute()[name].maps, rtol=1e-5)
     assert first.scalars() == pytest.approx(together.scalars(), rel=1e-5)
+
+
+def test_without_a_rank_the_other_statistics_are_the_same() -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(4, 3, 6, 6), 5 + 3 * torch.randn(3, 3, 6, 6)]
+    expected = seen(*parts).scalars()
+    first, second = (seen(part, rank_channels=8) for part in parts)  # fc1 has 10
+    found = first.merge(second).scalars()
+    assert math.isnan(found.pop("effective_rank/fc1"))
+    assert expected.pop("effective_rank/fc1") > 1
+    assert found == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="rank_channels"):
+        seen(parts[0]).merge(seen(parts[1], rank_channels=0))
 
 
 @pytest.mark.parametrize("scales", [(1e-30, 1.0), (1.0, 1e-30), (1e20, 1.0)])

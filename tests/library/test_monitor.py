@@ -195,8 +195,8 @@ def test_bad_settings_are_refused(model: SmallNetwork) -> None:
         ),
         ({"layers": []}, ValueError, "no layer to monitor"),
         ({"layers": "conv1"}, TypeError, r"must be a list, such as \['conv1'\]"),
-        ({"every": 0}, ValueError, "every must be at least 1 and maps at least 0, not 0 and 0"),
-        ({"maps": -1}, ValueError, "not 1 and -1"),
+        ({"every": 0}, ValueError, "not 0, 0 and"),
+        ({"maps": -1}, ValueError, "not 1, -1 and"),
     ]
     for options, error, message in cases:
         with pytest.raises(error, match=message):
