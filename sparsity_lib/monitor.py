@@ -81,9 +81,10 @@ class ActivationMonitor(Attachable):
             Without a working compiler: a warning, and the same values to rounding.
 
         **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1, `maps` < 0 or
-        `rank_channels` < 0; `TypeError` for `nn.DataParallel`. Where `layers` are given, the forward pass raises `ValueError`
-        for an output in which the channel axis cannot be found, that the mask does not fit, or whose number
-        of channels changed, and `TypeError` for one that is not a dense tensor of floating point.
+        `rank_channels` < 0; `TypeError` for `nn.DataParallel`. Where `layers` are given, the forward pass
+        raises `ValueError` for an output in which the channel axis cannot be found, that the mask does not
+        fit, or whose number of channels changed, and `TypeError` for one that is not a dense tensor of
+        floating point.
         """
         if every < 1 or maps < 0 or rank_channels < 0:
             raise ValueError(
