@@ -9,8 +9,8 @@ with sparsity, sl.ActivationMonitor(model) as monitor:
 stats = monitor.compute()
 ```
 
-The library needs torch and numpy. `sparsity_lib.study` needs the extra `study`, the explorers `explorer`; they are
-imported only when asked for.
+The library needs torch and numpy. `sparsity_lib.study` needs the extra `study`, the explorers `explorer`;
+they are imported only when asked for.
 """
 
 import importlib

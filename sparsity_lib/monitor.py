@@ -70,8 +70,8 @@ class ActivationMonitor(Attachable):
             bytes; of wider ones it is NaN. 0: none is computed, which saves time.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
             as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
-            attention. Of activation functions and others that do not say, it is where layers of the model
-            have theirs, or 1.
+            attention; for activation functions and others that do not say, the axis where layers of the
+            model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
             is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
