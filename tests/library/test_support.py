@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed import fsdp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import sparsity_lib as sl
@@ -71,11 +72,12 @@ def test_sharded_weights_have_whole_activations(wrap, layer: str, options: dict)
     torch.testing.assert_close(getattr(gradient, "full_tensor", lambda: gradient)(), plain.conv1.weight.grad)
 
 
-def trained(model: nn.Module, compiled: bool) -> list[Tensor]:
-    """Weights after three steps with DecorrReg and GradientCoherent."""
+def trained(model: nn.Module, layers: str, compiled: bool = False) -> list[Tensor]:
+    """Weights after three steps with DecorrReg, and GradientCoherent for some layers."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     decorrelation = sl.DecorrReg(model, {"conv*": 0.1})
-    coherent = sl.GradientCoherent(optimizer, l1=1e-3, rho=-1)
+    weights = [weight for name, weight in model.named_parameters() if layers in name and weight.dim() > 1]
+    coherent = sl.GradientCoherent(optimizer, l1=1e-3, rho=-1, parameters=weights)
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -88,14 +90,31 @@ def trained(model: nn.Module, compiled: bool) -> list[Tensor]:
     for _ in range(3):
         step()
     assert coherent.coherence > 0
-    return [parameter.detach() for parameter in model.parameters()]
+    return [getattr(weight, "full_tensor", lambda w=weight: w)().detach() for weight in model.parameters()]
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
+@pytest.mark.parametrize(
+    ("wrap", "layers"), [(DistributedDataParallel, ""), (sharded, ""), (tensor_parallel, "fc")]
+)
+def test_noise_filters_and_gradients_are_those_of_the_bare_model(wrap, layers: str) -> None:
+    outputs, weights = [], []
+    for make in (lambda model: model, wrap):
+        noisy = SmallNetwork()
+        noisy.relu = sl.Sparseout(q=1.0)
+        torch.manual_seed(1)
+        outputs.append(make(noisy)(x).detach())
+        weights.append(trained(make(SmallNetwork()), layers))
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*weights)
 
 
 @pytest.mark.slow  # it imports torch's compiler
 @pytest.mark.filterwarnings("ignore")  # torch's own
 def test_a_compiled_step_may_read_filters_and_shrink_weights() -> None:
-    expected = trained(SmallNetwork(), compiled=False)
-    torch.testing.assert_close(trained(SmallNetwork(), compiled=True), expected)
+    expected = trained(SmallNetwork(), "")
+    torch.testing.assert_close(trained(SmallNetwork(), "", compiled=True), expected)
     torch.compiler.reset()
 
 
@@ -108,10 +127,14 @@ def test_checkpointing_repeats_sparseouts_noise() -> None:
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
-def test_receptive_fields_are_found_under_autocast() -> None:
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
+def test_receptive_fields_are_found_under_autocast_and_in_parallel_models() -> None:
     expected = sl.receptive_fields(SmallNetwork(), (3, 6, 6))["conv2"].rows
-    with torch.autocast("cpu", torch.bfloat16):
-        np.testing.assert_array_equal(sl.receptive_fields(SmallNetwork(), (3, 6, 6))["conv2"].rows, expected)
+    for model in (SmallNetwork(), DistributedDataParallel(SmallNetwork())):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = sl.receptive_fields(model, (3, 6, 6))["conv2"].rows
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
