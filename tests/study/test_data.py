@@ -23,16 +23,10 @@ def test_digits_are_divided_as_t8_says() -> None:
     assert loaded.train.labels.dtype == torch.int64
     assert set(loaded.train.images.unique().tolist()) == {round(255 * value / 16) for value in range(17)}
     everything = sum(split.labels.bincount() for split in splits_of(loaded))
+    assert len(set.union(*map(contents, splits_of(loaded)))) == 1797  # all differ from each other
     for split in splits_of(loaded):
         proportional = everything * len(split.labels) / 1797
         assert (split.labels.bincount() - proportional).abs().max() < 1
-
-
-def test_digits_have_no_image_in_two_splits() -> None:
-    """All 1,797 differ from each other, so their content tells."""
-    found = [contents(split) for split in splits_of(data.load("digits"))]
-    assert [len(images) for images in found] == [1000, 199, 598]
-    assert len(set.union(*found)) == 1797
 
 
 @given(
@@ -64,6 +58,10 @@ def test_any_prefix_of_a_stratified_order_is_balanced(count: int, seed: int) -> 
     order = splits.stratified_order(labels, (seed, 0))
     assert sorted(order) == list(range(40))
     assert np.ptp(np.bincount(labels[order[:count]], minlength=4)) <= 1
+
+
+def test_image_size_scales() -> None:
+    assert data.load("digits", image_size=16).train.images.shape == (1000, 1, 16, 16)
 
 
 def test_data_seed_settles_the_choice() -> None:
@@ -111,10 +109,6 @@ def test_training_images_watched_have_the_labels_trained_on() -> None:
     trained = dict(zip(map(bytes, loaded.train.images.numpy()), loaded.train.labels.tolist(), strict=True))
     watched = map(bytes, loaded.train_monitor.images.numpy())
     assert [trained[image] for image in watched] == loaded.train_monitor.labels.tolist()
-
-
-def test_image_size_scales() -> None:
-    assert data.load("digits", image_size=16).train.images.shape == (1000, 1, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,3 @@ def test_a_network_of_ones_own_is_built_once_imported(renamed: Renamed, tmp_path
     own = study.Experiment(network=f"{__name__}:small", dataset="digits", limit=100, epochs=1)
     model, prepare = study.trained_network(study.train(own, folder=tmp_path / "own"))
     assert model(prepare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))).shape == (2, 10)
-
-
-@pytest.mark.parametrize(
-    "field", [{"device": "cuda:0;rm"}, {"device": "../cpu"}, {"precision": "x"}, {"compiled": "os:abort"}]
-)
-def test_a_file_names_no_other_machine(field: dict[str, str], tiny_run: study.Run, tmp_path: Path) -> None:
-    path = described_as(Path(shutil.copy(tiny_run.path, tmp_path)), **field)
-    with pytest.raises(study.StudyError, match=next(iter(field))):
-        study.load(path)
