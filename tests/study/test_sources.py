@@ -1,4 +1,4 @@
-"""What the source must not hold: ways for a file or an address to run code.
+"""Absent from the source: ways for a file or an address to run code.
 
 Ruff refuses `eval`, `exec`, pickles, shells and unsafe YAML (rules S in pyproject.toml).
 """
