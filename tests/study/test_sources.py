@@ -16,8 +16,8 @@ FILES = [
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IMPORTERS = {
     "sparsity_lib/study/experiment.py",  # of a network of one's own, by name
-    "sparsity_lib/__init__.py",  # of their own public names alone
-    "sparsity_lib/study/__init__.py",
+    *("sparsity_lib/__init__.py", "sparsity_lib/study/__init__.py"),  # of their own modules, when asked for
+    "book/_ext/api_reference.py",  # of the modules that it describes
 }
 
 
