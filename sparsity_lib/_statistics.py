@@ -177,7 +177,7 @@ class Sums:
         return vars(self) | {"of_vectors": _of_vectors}  # a compiled one cannot be pickled
 
     def _products(self, one: Tensor, other: Tensor) -> Tensor:
-        """Products of each pair of channels, `(D, D)`, or of each with itself where there is no rank, `(D,)`."""
+        """Products of pairs of channels, `(D, D)`, or of each with itself where there is no rank, `(D,)`."""
         return one.outer(other) if self.products.dim() == 2 else one * other
 
     def _bin(self, entropy: Tensor) -> Tensor:
