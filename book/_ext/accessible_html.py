@@ -1,9 +1,11 @@
 """HTML of the theme and of Sphinx, mended for readers who use a keyboard or a screen reader.
 
 A table of pandas scrolls by itself where it is wide, so it can be focused, and the empty cells of its head
-are no headings. An entry of the references is an item of their list, not of a role that no longer exists.
+are no headings. An entry of the references is an item of their list, not of a role that no longer exists. The
+lines of a signature are no definitions.
 """
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -14,10 +16,19 @@ MENDED = {
     ' role="doc-biblioentry">': ' role="listitem">',
 }
 
+SIGNATURE = re.compile(r'<span class="sig-paren">\(</span>\s*<dl>.*?</dl>', re.DOTALL)
+
 
 def _mend(app: Sphinx, page: str, template: str, context: dict[str, Any], *_: object) -> None:
     for found, mended in MENDED.items():
         context["body"] = context.get("body", "").replace(found, mended)
+    context["body"] = SIGNATURE.sub(_lines, context.get("body", ""))
+
+
+def _lines(signature: re.Match[str]) -> str:
+    """A signature with a line for each argument, `<dl>` and `<dd>` made blocks without meaning."""
+    tags = {"<dl>": '<span class="sig-lines">', "</dl>": "</span>", "<dd>": "<span>", "</dd>": "</span>"}
+    return re.sub(r"</?d[ld]>", lambda tag: tags[tag[0]], signature[0])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
