@@ -1,5 +1,6 @@
 """Every figure and table is made of runs of one and of two epochs: with one point where there is one."""
 
+import io
 from collections.abc import Callable
 from functools import cache
 
@@ -9,7 +10,6 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from synthetic import language_models, many, shrunk
-from test_figures import png
 
 from sparsity_lib import study
 from sparsity_lib.study import figures
@@ -121,7 +121,7 @@ def test_short_runs_are_drawn(name: str, epochs: int) -> None:
         return
     shown = MADE[name](epochs)
     if isinstance(shown, Figure):
-        assert png(shown).startswith(b"\x89PNG")
+        shown.savefig(io.BytesIO())  # drawing it raises and warns of nothing
         lines = [
             line for ax in shown.axes for line in ax.lines if np.isfinite(line.get_xydata()).all(1).sum() == 1
         ]
