@@ -125,6 +125,13 @@ def test_runs_share_images_and_ends_of_colours(tiny_runs: list[study.Run]) -> No
         assert all(low < high for _, low, high in scales)
 
 
+def test_as_many_images_are_shown_as_all_runs_have(tiny_run: study.Run) -> None:
+    published = study.load(published_runs("laptop")[0])
+    assert published.root.sizes["image"] < tiny_run.root.sizes["image"]
+    data = study.explore([tiny_run, published]).data
+    assert {len(images["captions"]) for images in data["images"]} == {published.root.sizes["image"]}
+
+
 def test_labels_tell_runs_apart(tiny_runs: list[study.Run]) -> None:
     other = copy.copy(tiny_runs[0])
     noisy, common = "30 % of labels redrawn", "SGD, lr 0.1, 12 epochs"

@@ -29,7 +29,8 @@ def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Heat
     **Arguments:**
 
     - `runs`: a `study.Run` or several; those with the same images share them on the page.
-    - `images`: how many of the runs' images, from the first on; a page grows with them.
+    - `images`: how many of the runs' images, from the first on, as far as all runs have them; a page grows
+        with them.
     - `shown`: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first, as
         for `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
 

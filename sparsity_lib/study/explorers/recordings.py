@@ -40,9 +40,13 @@ class Source(Protocol):
 
 
 def recordings_of(runs: Sequence[Source], images: int = 8) -> tuple[list[Recording], str]:
-    """A recording of each run with its first `images` images, and what their settings have in common."""
+    """A recording of each run with its first `images` images, and what their settings have in common.
+
+    Where a run has fewer images (published ones have four), all are shown with so many.
+    """
     if images < 1:
         raise ValueError(f"images = {images}: show at least one")
+    images = min(images, *(run.root.sizes["image"] for run in runs))
     labels, setting = run_labels([run.experiment for run in runs])
     shown = [recording(run, name, _fields(run), images) for run, name in zip(runs, labels, strict=True)]
     return shown, setting
