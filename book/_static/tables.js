@@ -43,7 +43,7 @@ function filterable(table) {
       row.hidden = !words.every((word) => text.includes(word));
     }
   });
-  label.append("Rows with", field);
+  label.append("Filter rows:", field);
   table.before(label);
 }
 
