@@ -54,7 +54,7 @@ def numbers() -> dict[str, str]:
         "twin": f"{twin:+.4f}",
         "better_warnings": f"{(warned['low'] > 0).sum()} of {len(warned)}",
         "warned_runs": str(warned["runs"].sum()),
-        "registered_done": str(sum(e.id in public for e in registered)),
+        "registered_done": f"{sum(e.id in public for e in registered)} of {len(registered)}",
         "table2_done": f"{sum(e.id in public for e in table2)} of {len(table2)}",
     }
 

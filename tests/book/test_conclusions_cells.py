@@ -68,12 +68,30 @@ def test_six_claims_are_primary_and_no_number_is_shown_before_all_seeds_are_in()
     ledger = claims.load()
     table = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()), every_cell=True)
     assert table["primary"].sum() == 6
-    assert set(table["verdict"]) <= {"holds", "does not hold", "undecided", "not run", ""}
-    assert table.loc[table["verdict"] == "not run", ["effect", "low", "high"]].isna().all(axis=None)
+    assert set(table["verdict"]) <= {"holds", "does not hold", "undecided", "incomplete", "not run", ""}
+    assert table["verdict"].eq("not run").equals(table["runs"].str.startswith("0 of"))
+    waiting = table[table["verdict"].isin(["incomplete", "not run"])]
+    assert waiting[["effect", "low", "high"]].isna().all(axis=None)
     assert set(table.loc[table["verdict"] == "", "kind"]) <= {"conceptual", "close"}
     untested = {claim.id for claim in ledger.claims if claim.test is None}
     assert len(untested) == 6
     assert set(table["id"]) == {claim.id for claim in ledger.claims} - untested
+    ours = table.loc[table["claim"].str.endswith("(ours)"), "id"]
+    assert {"not-only-scale", "entropy-warns"} < set(ours)
+    assert not set(ours) & {"loss-rises", "sr2-safe"}
+
+
+def test_two_primary_claims_of_the_pilot_are_about_large_networks(pilot: pd.DataFrame) -> None:
+    claims_now = {claim.id: claim for claim in claims.load().claims}
+    was = set(pilot.loc[pilot["primary"], "claim"])
+    dropped = was - {name for name, claim in claims_now.items() if claim.primary}
+    assert dropped == {"sr-more-accurate", "sr-beats-dropout"}
+    for name in dropped:
+        kinds = {cell.size: cell.kind for cell in claims_now[name].cells}
+        assert kinds["xxl"] == "direct"
+        assert kinds["s"] == "conceptual"
+    verdicts = pilot[pilot["decides"]].set_index("claim")["verdict"]
+    assert verdicts[["sr-more-accurate", "sr-beats-dropout"]].tolist() == ["seen", "not seen"]
 
 
 def test_cells_of_the_other_papers_are_conceptual() -> None:

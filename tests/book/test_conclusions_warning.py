@@ -79,9 +79,9 @@ def test_no_warning_is_right_more_often_than_that_of_another_run(
 def test_one_test_of_ten_finds_that_a_warning_knows_its_run(leads: pd.DataFrame) -> None:
     tests = leads[leads.index.isin(DETECTORS, level="detector")]
     assert len(tests) == 10
-    assert tests.index[tests["p_seeds"] < 0.05].tolist() == [(TINY, "entropy")]
-    assert leads.loc[(TINY, "entropy"), "p_seeds"] > 0.01
-    assert leads.loc[(TINY, "SD"), "p_seeds"] < leads.loc[(TINY, "entropy"), "p_seeds"]
+    assert tests.index[tests["p_of_seeds"] < 0.05].tolist() == [(TINY, "entropy")]
+    assert leads.loc[(TINY, "entropy"), "p_of_seeds"] > 0.01
+    assert leads.loc[(TINY, "SD"), "p_of_seeds"] < leads.loc[(TINY, "entropy"), "p_of_seeds"]
     registered = tests[(tests["p_overall"] < 0.05) & (tests["p_within"] < 0.05) & (tests["low"] > 0)]
     assert registered.index.tolist() == [(TINY, name) for name in DETECTORS]
 

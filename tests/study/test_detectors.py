@@ -133,7 +133,7 @@ def test_lead_times_are_of_data_sets_in_which_runs_overfit() -> None:
     assert table["data"].tolist() == ["noisy"] * 3
     first = table.iloc[0]
     assert (first["n"], first["lead"], first["distance"]) == (6, 5, 0)
-    assert first["p_within"] == first["p_seeds"] == pytest.approx(1 / 720)
+    assert first["p_within"] == first["p_of_seeds"] == pytest.approx(1 / 720)
 
 
 def test_data_sets_are_the_published_grids_of_both_papers() -> None:

@@ -53,17 +53,18 @@ OVERFITTING = ("val_loss_rise", "val_loss_calibrated_rise", "onset_loss")  # qua
 
 
 def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> pd.DataFrame:
-    """The registered claims in the scorecard's words: holds, does not hold, undecided, not run.
+    """The registered claims in the scorecard's words: holds, does not hold, undecided, incomplete, not run.
 
-    A claim of no overfitting that meets overfitting has "does not hold: it overfits".
+    A claim of no overfitting that meets overfitting has "does not hold: it overfits"; a cell with some of its
+    runs, or none, is incomplete or not run.
 
     **Arguments:** `ledger`, of `claims.load`; `judged`, of `judge.judge`; `every_cell`, whether cells without
     a finished run are listed too, and not only the first cell of a claim that has none.
 
-    **Returns:** one row per claim and cell: `id`, `claim` (the sentence), `where` in the paper, `cell`,
-    `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`, `direction`, `verdict`
-    (blank in conceptual cells, which give none); of lead times, as of `judge`, `p_within`, `p_of_seeds` and
-    `warning`; `primary`.
+    **Returns:** one row per claim and cell: `id`, `claim` (the sentence, with "(ours)" if it is), `where` in
+    the paper, `cell`, `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`,
+    `direction`, `verdict` (blank in conceptual cells, which give none); of lead times, as of `judge`,
+    `p_within`, `p_of_seeds` and `warning`; `primary`.
     """
     rows = []
     for claim in ledger.claims:
@@ -71,15 +72,16 @@ def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> 
         started = mine[mine["status"] != "not run"]
         listed = mine if every_cell else mine[:1] if started.empty else started
         cells = [claim.cells[mine.index.get_loc(number)] for number in listed.index]
+        sentence = claim.claim + " (ours)" * claim.where.startswith("ours")
         for cell, row in zip(cells, listed.itertuples(), strict=True):
             whole = {"complete": f"{row.planned} of {row.planned}", "not run": f"0 of {row.planned}"}
-            finished = row.status == "complete"
-            decided = WORDS.get(row.verdict, "") if finished else "not run"
+            unfinished = row.status if row.status == "not run" else "incomplete"
+            decided = WORDS.get(row.verdict, "") if row.status == "complete" else unfinished
             overfitting = claim.test and claim.test.expected == 0 and claim.test.quantity in OVERFITTING
             if overfitting and decided == "does not hold":
                 decided += ": it overfits"
             rows.append(
-                {"id": claim.id, "claim": claim.claim, "where": claim.where, "cell": cell.title}
+                {"id": claim.id, "claim": sentence, "where": claim.where, "cell": cell.title}
                 | {"kind": cell.kind, "runs": whole.get(row.status, row.status)}
                 | {"effect": row.mean, "low": row.low, "high": row.high}
                 | {"direction": WORDS.get(row.direction, ""), "verdict": decided}

@@ -148,7 +148,7 @@ def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
     lead, epochs, with its 95 % interval `low` to `high`; the mean `distance` of lead times from the median of
     their network, epochs, and `by_chance`, its mean over permutations within networks; the registered tests'
-    `p_overall` and `p_within`; `p_seeds`, of permutations that keep runs of one seed together.
+    `p_overall` and `p_within`; `p_of_seeds`, of permutations that keep runs of one seed together.
     """
     rows = []
     for name, watched in sets.items():
@@ -160,7 +160,8 @@ def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
                 {"data": name, "detector": detector, "n": skill.lead.n, "lead": skill.lead.mean}
                 | {"low": skill.lead.low, "high": skill.lead.high}
                 | {"distance": skill.within.distance, "by_chance": skill.within.by_chance}
-                | {"p_overall": skill.overall.p, "p_within": skill.within.p, "p_seeds": p_of_seeds(*columns)}
+                | {"p_overall": skill.overall.p, "p_within": skill.within.p}
+                | {"p_of_seeds": p_of_seeds(*columns)}
             )
     return pd.DataFrame(rows)
 
