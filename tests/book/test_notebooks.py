@@ -53,7 +53,7 @@ def test_an_unknown_profile_is_one_line_that_names_the_known(notebook: Path) -> 
         pytest.skip("it shows the published runs of several profiles")
     namespace[name] = "nonsense"
     with pytest.raises(
-        StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, registered, paper$"
+        StudyError, match=r"^unknown profile 'nonsense'; known: laptop, desktop, registered, paper, language$"
     ):
         exec(first.source, namespace)
 
