@@ -138,6 +138,8 @@ def test_the_pilot_saw_scale_and_decided_nothing_of_sr2s_safety(pilot: pd.DataFr
     assert abs(found.loc["not-only-scale", "mean"]) < 0.02
     assert found.loc["sr-more-accurate", "low"] > 0.05
     assert found.loc["sr-beats-dropout", "low"] < 0 < found.loc["sr-beats-dropout", "high"]
+    assert found.loc["entropy-warns", "low"] > found.loc["entropy-warns", "margin"]
+    assert found.loc["entropy-warns", "verdict"] == "seen"
     assert found.loc["sr2-safe", "mean"] == pytest.approx(0.34, abs=0.005)
     assert found.loc["sr2-safe", "low"] > found.loc["sr2-safe", "margin"]
     assert found.loc["sr2-safe", "verdict"] == "inconclusive"

@@ -163,7 +163,9 @@ def test_a_delay_gains_on_digits_and_costs_on_photographs(shrunk: dict[str, pd.D
     found = comparison.compare(digits, "L1 0.01, delayed", "none", "accuracy")
     assert found.low < 0 < found.high
     assert coherence.cell_table(digits)["compression"].loc["L1", 0.01, coherence.DELAYED] > 30
-    assert comparison.compare(shrunk["desktop"], "L1 0.003, delayed", "none", "accuracy").high < 0
+    cost = comparison.compare(shrunk["desktop"], "L1 0.003, delayed", "none", "accuracy")
+    assert cost.high < 0
+    assert cost.mean == pytest.approx(-0.10, abs=0.005)
     decay = comparison.compare(digits, "weight decay 0.01, always on", "L2 0.01, always on", "accuracy")
     assert -0.03 < decay.low < 0 < decay.high < 0.03
 

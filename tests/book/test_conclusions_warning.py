@@ -58,6 +58,14 @@ def test_most_runs_that_overfit_are_missed_and_most_others_are_falsely_warned_of
     assert clean["false_alarms"] > clean["runs"] / 2
 
 
+def test_the_plain_network_warns_early_and_without_overfitting(sets: dict[str, detectors.Watched]) -> None:
+    runs = pd.concat([each.moments("entropy") for each in sets.values()])
+    plain = runs[runs["network"] == "vanillaNet"]
+    overfit = plain["onset"].notna()
+    assert ((plain["changed"] < plain["onset"]).sum(), overfit.sum()) == (24, 29)
+    assert (plain.loc[~overfit, "changed"].count(), (~overfit).sum()) == (26, 26)
+
+
 def test_the_lead_depends_on_the_data_set(leads: pd.DataFrame, outcomes: pd.DataFrame) -> None:
     entropy = leads.xs("entropy", level="detector")
     assert entropy["lead"].round().agg(["min", "max"]).tolist() == [-18, 33]
