@@ -4,6 +4,7 @@ Everything takes `study.curves(runs)`, a data set with dimensions run, layer, sp
 a `StudyError`. Comparisons of networks, and of fresh runs with published ones, are in `comparison`.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from sparsity_lib.study import profiles
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import ALL_SIZES, LAYERS, NETWORKS
+from sparsity_lib.study.runs.file import Run
 
 LAST = 5  # epochs whose mean is "the end" (T18); the run file's rise and drop use the same
 SMOOTHING = 2.0  # epochs, TSR's Figure 3 (T9)
@@ -144,6 +146,12 @@ def labels(curves: xr.Dataset) -> list[str]:
     order = {name: i for i, name in enumerate(NETWORKS)}
     names = [str(name) for name in np.unique(curves["label"])]
     return sorted(names, key=lambda name: (order.get(name.split()[0], len(order)), name))
+
+
+def one_of_each(runs: Sequence[Run], curves: xr.Dataset) -> list[Run]:
+    """The first run of each network among those of the curves, whatever their seeds, in the runs' order."""
+    first = curves["run"].to_numpy()[np.unique(curves["label"], return_index=True)[1]]
+    return [run for run in runs if run.id in first]
 
 
 def trained(curves: xr.Dataset) -> xr.Dataset:

@@ -301,6 +301,12 @@ def published_run(experiment: Experiment) -> Run | None:
     return None
 
 
+def by_network(which: Sequence[Run]) -> dict[str, Run]:
+    """The first run of each network by name; the laptop's published run where a network has none."""
+    runs = [*map(load, published_runs("laptop")), *reversed(which)]
+    return {run.experiment.network: run for run in runs}
+
+
 def published_seconds(name: str) -> dict[str, float]:
     """Seconds that each of a profile's published runs took, by id."""
     found: dict[str, float] = {}
