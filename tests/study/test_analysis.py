@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from synthetic import curve, many, one, valley
 
+from sparsity_lib import study
 from sparsity_lib.study import StudyError
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis import summary as analysis
@@ -198,3 +199,12 @@ def test_joined_curves_keep_the_order_of_layers():
     together = study_results.joined([first, second])
     assert together["layer"].values.tolist() == ["conv1", "norm1", "conv2", "fc1", "fc2"]
     assert analysis.layers_of(together.isel(run=[1])) == ["conv1", "conv2", "fc1", "fc2"]
+
+
+def test_each_network_is_shown_once_whatever_the_seeds_of_its_runs():
+    found = [study.load(path) for path in study_results.published_runs("laptop")]
+    labels = np.array(["sr2Net", "plain", "sr2Net", "plain"], dtype=object)
+    four = found[:4]
+    runs = xr.Dataset(coords={"run": [run.id for run in four], "label": ("run", labels)})
+    assert analysis.one_of_each(found, runs) == four[:2]
+    assert study_results.by_network(found[:1]).keys() == {run.experiment.network for run in found}
