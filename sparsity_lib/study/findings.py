@@ -6,12 +6,12 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import comparison, noise_curve
+from sparsity_lib.study import claims, figures
+from sparsity_lib.study.analysis import comparison, noise_curve, onset
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
+from sparsity_lib.study.claims import scorecard
 from sparsity_lib.study.files import PROJECT, digest
-from sparsity_lib.study.profiles import experiments
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs import results
 
@@ -39,11 +39,12 @@ def numbers() -> dict[str, str]:
     }
     explained = noise_curve.explained(networks.sel(layer=list(LAYERS[:-1])), by=["dataset"])
     twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
+    gain = comparison.compare(photographs, "sr2Net", "vanillaNet", "chosen_accuracy")
+    over_dropout = comparison.compare(photographs, "sr2Net", "dropNet", "chosen_accuracy")
+    overfitting = onset.onset_table(photographs).groupby("label")["epoch"].count()
     outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
     warned = outcomes[outcomes["detector"] == "entropy"]  # a row per data set
-    public = results.published_ids("registered")
-    registered = experiments("registered")
-    table2 = experiments("registered", grids=["networks"])
+    cells = scorecard.accuracies(claims.published())
     return {
         "n": str(len(plain)),
         "entropy_fall": f"{-100 * change['entropy'].mean:.0f} %",
@@ -51,11 +52,13 @@ def numbers() -> dict[str, str]:
         "noise_r2": f"{explained.loc[explained['sd'] == 'pooled', 'r2'].min():.2f}",
         "plain_rise": f"{comparison.describe(plain['val_loss_rise']):.1f}",
         "penalised_rise": f"{comparison.describe(penalised['val_loss_rise']):.2f}",
+        "penalised_onsets": f"{overfitting['sr2Net']} of {len(penalised)}",
+        "gain": f"{gain:+.3f}",
+        "over_dropout": f"{over_dropout:+.3f}",
         "twin": f"{twin:+.4f}",
         "better_warnings": f"{(warned['low'] > 0).sum()} of {len(warned)}",
         "warned_runs": str(warned["runs"].sum()),
-        "registered_done": f"{sum(e.id in public for e in registered)} of {len(registered)}",
-        "table2_done": f"{sum(e.id in public for e in table2)} of {len(table2)}",
+        "registered_done": f"{cells['n'].sum()} of {cells['planned'].sum()}",
     }
 
 

@@ -28,7 +28,7 @@ def test_the_front_page_calls_numbers_that_there_are(numbers: dict[str, str]) ->
 
 def test_the_readme_has_the_numbers_of_today(numbers: dict[str, str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = set(numbers) - {"n", "registered_done", "table2_done"}
+    shown = set(numbers) - {"n", "registered_done"}
     assert {name for name in shown if numbers[name] not in text} == set()
 
 
@@ -44,6 +44,9 @@ def test_words_rest_on_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["noise_r2"])[0] > 0.95
     plain, penalised = values(numbers["plain_rise"]), values(numbers["penalised_rise"])
     assert 0.05 < penalised[1] < penalised[2] < plain[1]
+    assert values(numbers["gain"])[1] > 0.05
+    _, low, high = values(numbers["over_dropout"])
+    assert -0.015 < low < 0 < high < 0.015
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
     assert values(numbers["better_warnings"])[0] == 0
