@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +42,21 @@ def test_provenance_of_a_folder_is_not_its_path(tmp_path: Path) -> None:
     assert data.load(f"folder:{there}", root=tmp_path).digest != first.digest
 
 
+@pytest.mark.parametrize("name", ["Shot 3.00\u202fPM.png", "\u3000.png", "a\u200db.png", "naïve.png"])
+def test_file_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
+    folder = make_folder(tmp_path / "insects")
+    noise_image(99).save(folder / "train/ant" / name)
+    assert len(data.load(f"folder:{folder}", root=tmp_path).train.images) == 13
+
+
+def test_a_path_that_is_not_in_utf8_is_one_clear_line(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    make_folder(tmp_path / "insects").rename(folder)
+    with pytest.raises(StudyError, match="UTF-8") as error:
+        data.load(f"folder:{folder}", root=tmp_path)
+    assert str(error.value).isprintable()
+
+
 def test_grey_folders_have_one_channel_and_mixed_ones_three(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "insects", mode="L")
     assert data.load(f"folder:{folder}", root=tmp_path).train.images.shape[1] == 1
@@ -68,6 +85,16 @@ def claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+IN_TWO_FORMS = re.escape(f"{DECOMPOSED!a}, {COMPOSED!a}")
+
+
+def rename_classes(folder: Path, train: dict[str, str], val: dict[str, str] | None = None) -> None:
+    for part, names in (("train", train), ("val", train if val is None else val)):
+        for old, new in names.items():
+            (folder / part / old).rename(folder / part / new)
+
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n"  # which Pillow gives to Ghostscript
 
 
@@ -84,6 +111,8 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n"  # whi
         (lambda folder: Image.new("I;16", (8, 8)).save(folder / IMAGE), rf"{IMAGE}.*8 bits"),
         (lambda folder: noise_image(0, 9, 7).save(folder / IMAGE), rf"9 x 7 in .*{IMAGE}.*image_size="),
         (lambda folder: os.rename(folder / IMAGE, os.fsencode(folder) + b"/train/ant/caf\xe9.png"), "UTF-8"),
+        (lambda folder: rename_classes(folder, {"ant": COMPOSED, "bee": DECOMPOSED}), IN_TWO_FORMS),
+        (lambda folder: rename_classes(folder, {"ant": COMPOSED}, {"ant": DECOMPOSED}), IN_TWO_FORMS),
         (lambda folder: (folder / "train/ant/l.png").symlink_to(folder / "train/ant/l.png"), r"ant/l\.png"),
         (lambda folder: (folder / "train/l").symlink_to(folder / "train/l"), "train/l"),
         (lambda folder: (folder / "val/bee/x.png").symlink_to(folder / "nowhere.png"), r"bee/x\.png"),

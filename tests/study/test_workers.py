@@ -44,6 +44,10 @@ def work(task, report, stop):
             while not stop():
                 time.sleep(0.01)
             raise Stopped("as asked")
+        case "has threads":
+            import torch
+
+            report(torch.get_num_threads())
         case _:
             report(task)
 
@@ -74,6 +78,12 @@ def test_a_process_takes_one_task_after_another():
     outcomes, reported = finish(["is process"] * 4)
     assert outcomes == [("is process", None)] * 4
     assert len(set(reported)) == 1
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_a_process_has_its_number_of_threads_whatever_the_environment_asks_for(variable, monkeypatch):
+    monkeypatch.setenv(variable, "2")
+    assert finish(["has threads"]) == ([("has threads", None)], [1])
 
 
 def test_stopped_tasks_end_and_the_others_never_begin():

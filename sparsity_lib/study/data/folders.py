@@ -1,7 +1,10 @@
 """Data sets that are folders of image files."""
 
+import itertools
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +54,8 @@ def own_folder(path: str) -> Source:
     folder = Path(os.path.realpath(os.path.expanduser(path)))
     if not path or not os.path.isdir(folder):
         raise StudyError(f"folder:{path}: there is no such folder")
+    if not _is_utf8(str(folder)):
+        raise StudyError(f"folder:{folder}: the path is not in UTF-8; rename the folder")
     return _by_class(f"folder:{folder.name}", folder, mode=None, counts=None)
 
 
@@ -62,6 +67,13 @@ def _by_class(name: str, folder: Path, *, mode: str | None, counts: tuple[int, i
         if part not in parts:
             raise StudyError(f"{folder} needs train/<class>/ and val/<class>/ or test/<class>/: no {part}/")
     classes, others = class_folders(folder / "train"), class_folders(folder / held_out_name)
+    composed = partial(unicodedata.normalize, "NFC")
+    for _, names in itertools.groupby(sorted({*classes, *others}, key=composed), composed):
+        if len(forms := sorted(names)) > 1:
+            raise StudyError(
+                f"{folder}: the class folders {', '.join(map(ascii, forms))} have one name in several "
+                "Unicode forms; rename them to one form"
+            )
     if classes != others or len(classes) < 2:
         unmatched = sorted(set(classes) ^ set(others))[:5]
         raise StudyError(
@@ -162,9 +174,13 @@ def _names(folder: Path, wanted: Callable[["os.DirEntry[str]"], bool]) -> list[s
             )
     except OSError as error:
         raise StudyError(f"cannot read {error.filename or folder}: {error.strerror}") from None
-    if unfit := [name for name in names if not name.isprintable()]:
-        raise StudyError(f"{folder}/{unfit[0]} has a name that is not in UTF-8, or not printable; rename it")
+    if unfit := [name for name in names if not _is_utf8(name)]:
+        raise StudyError(f"{folder}/{unfit[0]} has a name that is not in UTF-8; rename it")
     return names
+
+
+def _is_utf8(name: str) -> bool:
+    return name == name.encode(errors="ignore").decode()
 
 
 def _table(path: Path, columns: int) -> list[list[str]]:

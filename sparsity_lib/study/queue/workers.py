@@ -191,9 +191,8 @@ def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
     for number in _ASKING:  # the parent asks it to stop
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that the work starts
-    if torch := sys.modules.get("torch"):  # which came with the work, if it needs it
-        torch.set_num_threads(threads)
+    # Torch reads them as it is imported, by the work or by processes that it starts; MKL's own comes first.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     Thread(target=_end_with_parent, daemon=True).start()
     while (task := pipe.recv()) is not None:
         try:
