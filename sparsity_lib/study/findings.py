@@ -44,7 +44,10 @@ def numbers() -> dict[str, str]:
     overfitting = onset.onset_table(photographs).groupby("label")["epoch"].count()
     outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
     warned = outcomes[outcomes["detector"] == "entropy"]  # a row per data set
-    cells = scorecard.accuracies(claims.published())
+    published = claims.published()
+    cells = scorecard.accuracies(published)
+    lenet = scorecard.curves_of_cells(published, dataset="cifar10", size="full", optimizer="sgd")
+    lenet_gain = comparison.compare(analysis.summary(lenet), "srLeNet", "LeNet", "chosen_accuracy")
     return {
         "n": str(len(plain)),
         "entropy_fall": f"{-100 * change['entropy'].mean:.0f} %",
@@ -58,6 +61,7 @@ def numbers() -> dict[str, str]:
         "twin": f"{twin:+.4f}",
         "better_warnings": f"{(warned['low'] > 0).sum()} of {len(warned)}",
         "warned_runs": str(warned["runs"].sum()),
+        "lenet_gain": f"{lenet_gain:+.3f}",
         "registered_done": f"{cells['n'].sum()} of {cells['planned'].sum()}",
     }
 

@@ -44,6 +44,20 @@ def test_two_cores_train_twelve_of_the_papers_48_cells(cells: pd.DataFrame) -> N
     assert trained_here.loc[trained_here["status"] != "complete", "inside"].isna().all()
 
 
+def test_sparsityreg_makes_lenet_more_accurate_on_cifar10(cells: pd.DataFrame) -> None:
+    ledger = claims.load()
+    table = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()))
+    claim = table[(table["id"] == "lenet-no-gain") & (table["cell"] == "cifar10")].squeeze()
+    assert claim["verdict"] == "does not hold"
+    assert claim["low"] > 0
+    rises = scorecard.rises(ledger, claims.published())
+    calibrated = rises[(rises["dataset"] == "cifar10") & (rises["loss"] == "calibrated")]
+    assert len(calibrated)
+    assert calibrated["onsets"].eq(0).all()
+    lenet = cells[(cells["dataset"] == "cifar10") & cells["network"].isin(["LeNet", "srLeNet"])]
+    assert dict(zip(lenet["network"], lenet["inside"], strict=True)) == {"LeNet": True, "srLeNet": False}
+
+
 def test_sr2_overfits_later_and_less_on_cifar100() -> None:
     published = claims.published()
     runs = onset.onset_table(

@@ -45,6 +45,7 @@ def test_words_rest_on_the_numbers(numbers: dict[str, str]) -> None:
     plain, penalised = values(numbers["plain_rise"]), values(numbers["penalised_rise"])
     assert 0.05 < penalised[1] < penalised[2] < plain[1]
     assert values(numbers["gain"])[1] > 0.05
+    assert values(numbers["lenet_gain"])[1] > 0
     _, low, high = values(numbers["over_dropout"])
     assert -0.015 < low < 0 < high < 0.015
     _, low, high = values(numbers["twin"])
