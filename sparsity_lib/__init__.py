@@ -14,6 +14,7 @@ they are imported only when asked for.
 """
 
 import importlib
+import pkgutil
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ _MODULES = {
     "sparseout": ("Sparseout",),
     "tensorboard": ("write_to_tensorboard",),
 }
+_SUBMODULES = {module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 _EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "Recording")
 # Until version 0.3: name -> name in sparsity_lib.study.explorers, warning, frames up to the caller.
@@ -77,7 +79,7 @@ def __getattr__(name: str) -> Any:
     if name in _RENAMED:
         warnings.warn(f"{name} is now {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
         return __getattr__(_RENAMED[name])
-    if name in ("functional", "models"):
+    if name in _SUBMODULES:
         return importlib.import_module(f"sparsity_lib.{name}")
     if name in _MODULE_OF:
         module = importlib.import_module(f"sparsity_lib.{_MODULE_OF[name]}")
@@ -96,4 +98,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_EXPLORERS})
+    return sorted({*globals(), *__all__, *_EXPLORERS, *_SUBMODULES})

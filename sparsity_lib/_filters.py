@@ -1,5 +1,6 @@
 """Filters of a weight as unit vectors, and the sum of the products of their pairs."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -10,12 +11,11 @@ from torch import Tensor
 from sparsity_lib._entropy import check_dense, exact_float, is_last_use
 
 Center = Literal["filters", "components", "none"]  # T3
-CENTERS: tuple[Center, ...] = get_args(Center)
 
 
 def checked_filters(weight: Tensor, center: Center) -> Tensor:
     """Checked, one per row, in float32 or float64, `(D, n)`."""
-    one_of("center", center, CENTERS)
+    one_of("center", center, get_args(Center))
     check_dense("weight", weight)
     if weight.dim() < 2 or weight.numel() == 0:
         raise ValueError(f"weight must be (filters, ...); {tuple(weight.shape)} holds no filters")
@@ -73,6 +73,16 @@ class SumOfPairs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, center: Center) -> Tensor:
+        with without_autocast(weight.device):
+            return SumOfPairs._value(ctx, weight, center)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        with without_autocast(gradient.device):
+            return SumOfPairs._gradient(ctx, gradient), None
+
+    @staticmethod
+    def _value(ctx: Any, weight: Tensor, center: Center) -> Tensor:
         filters = weight.flatten(1)
         scale = magnitude(filters, (0, 1) if center == "filters" else 1).reciprocal_()
         centred = filters * scale
@@ -88,11 +98,11 @@ class SumOfPairs(torch.autograd.Function):
         return ((exact.square().sum() - (factor > 0).sum()) / 2).to(filters.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
         weight, scale, centred, factor, together = ctx.saved_tensors
         if torch.is_grad_enabled():
             value = sum_of_pairs(units(weight.flatten(1), ctx.center))
-            return torch.autograd.grad(value, weight, gradient, create_graph=True)[0], None
+            return torch.autograd.grad(value, weight, gradient, create_graph=True)[0]
         # factor (together - (unit . together) unit) of each filter, less its mean where that was subtracted
         along = factor**2 * (centred @ together)
         rows, columns = factor[:, None], together[None]
@@ -104,7 +114,13 @@ class SumOfPairs(torch.autograd.Function):
         scale = gradient * scale
         own = centred if is_last_use() else centred.clone()
         own.mul_(-scale * (along * factor)[:, None]).addmm_(scale * rows, columns)
-        return own.view(weight.shape), None  # not of a view of the weight, or adding it would make a copy
+        return own.view(weight.shape)  # not of a view of the weight, or adding it would make a copy
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """A context in which products keep their factors' type; meta tensors have no autocast."""
+    there = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if there else contextlib.nullcontext()
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sparsity_lib._entropy import check_activations, check_dense, exact_float, transformed, weighted_entropy
 from sparsity_lib._filters import (
-    CENTERS,
     Center,
     SumOfPairs,
     checked_filters,
@@ -23,6 +22,7 @@ from sparsity_lib._filters import (
     one_of,
     sum_of_pairs,
     units,
+    without_autocast,
 )
 from sparsity_lib._noise_curve import noise_entropy
 from sparsity_lib.sparseout import sparseout
@@ -43,6 +43,7 @@ __all__ = [
 
 OfPair = Literal["signed", "absolute", "squared", "local"]  # T4
 #: What can be subtracted from filters before they are correlated (T3).
+CENTERS: tuple[Center, ...] = get_args(Center)
 #: What can be summed of pairs' correlations (T4).
 PENALTIES: tuple[OfPair, ...] = get_args(OfPair)
 
@@ -196,7 +197,7 @@ def filter_correlation(weight: Tensor, center: Center = "filters") -> Tensor:
     **Raises:** `ValueError` for an unknown `center`, integers, or a weight without filters.
     """
     directions = units(checked_filters(weight, center), center)
-    with torch.autocast(directions.device.type, enabled=False):
+    with without_autocast(directions.device):
         return directions @ directions.T
 
 

@@ -101,7 +101,9 @@ class GradientCoherent:
         self._l1, self._l2, self._rho, self._decay, self._start = l1, l2, rho, decay, start
         self._chosen = None if parameters is None else self._own(parameters)
         if not any(self._regularised(group) for group in optimizer.param_groups):
-            raise ValueError("there is nothing to regularise: no parameter has two or more dimensions")
+            raise ValueError(
+                "there is nothing to regularise: no parameter with elements has two or more dimensions"
+            )
         self._steps = 0
         self._averages: dict[Tensor, Tensor] = {}
         self._closure: Callable[[], Any] | None = None
@@ -252,7 +254,9 @@ class GradientCoherent:
     def _regularised(self, group: dict[str, Any]) -> list[Tensor]:
         """The group's weights that may be shrunk."""
         chosen = self._chosen
-        weights = [p for p in group["params"] if (p.dim() >= 2 if chosen is None else p in chosen)]
+        weights = [
+            p for p in group["params"] if p.numel() and (p.dim() >= 2 if chosen is None else p in chosen)
+        ]
         if any(weight.is_complex() for weight in weights):
             raise ValueError("complex parameters cannot be regularised: leave them out by parameters=")
         return weights

@@ -45,6 +45,16 @@ def test_every_public_name_is_described_once() -> None:
     assert sorted(described) == sorted(public)
 
 
+def test_every_constant_has_a_description_of_its_own() -> None:
+    pages = "\n".join(path.read_text() for path in (ROOT / "book/reference").glob("*.md"))
+    constants = re.findall(r"^\.\. autodata:: (\S+)\.(\w+)", pages, re.MULTILINE)
+    assert constants
+    for module, name in constants:
+        lines = inspect.getsource(importlib.import_module(module)).splitlines()
+        (at,) = (i for i, line in enumerate(lines) if re.match(rf"{name}\b.* = ", line))
+        assert [line[:3] == "#: " for line in lines[at - 2 : at]] == [False, True], name
+
+
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_examples_of_explorers_run(name: str) -> None:
     images = np.zeros((2, 32, 32, 3), np.uint8)

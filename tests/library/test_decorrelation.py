@@ -55,6 +55,18 @@ def test_a_graph_that_is_kept_gives_the_gradient_again() -> None:
     assert torch.equal(first, torch.autograd.grad(penalty, weight)[0])
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("center", f.CENTERS)
+def test_autocast_changes_neither_value_nor_gradient(center: str, create_graph: bool) -> None:
+    weight = torch.randn(40, 3, 3, 3, requires_grad=True)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            value = f.decorrelation(weight, center)
+            found.append((value, *torch.autograd.grad(value, weight, create_graph=create_graph)))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("center", f.CENTERS)
 def test_signed_decorrelation_keeps_its_precision_for_many_filters(center: str) -> None:
     weight = torch.randn(2048, 27) * torch.rand(2048, 1)

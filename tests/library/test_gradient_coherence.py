@@ -297,6 +297,17 @@ def test_biases_and_norms_are_left_out_unless_they_are_chosen() -> None:
     assert [a.item(), b.item(), bias.item()] == pytest.approx([0.9, 1, 0.9])
 
 
+def test_weights_without_elements_are_left_out() -> None:
+    optimizer = torch.optim.SGD([weight([1.0, 2.0]), weight([])], lr=0.0)
+    for parameters in (None, optimizer.param_groups[0]["params"]):
+        coherent = sl.GradientCoherent(optimizer, l1=1.0, parameters=parameters)
+        step(optimizer, [1.0, 0.0], [])
+        step(optimizer, [1.0, 1.0], [])
+        assert float(coherent.coherence) == pytest.approx(0.5**0.5)
+    with pytest.raises(ValueError, match="nothing to regularise"):
+        sl.GradientCoherent(torch.optim.SGD([weight([])], lr=0.1))
+
+
 def test_a_weight_without_gradient_is_left_alone_and_later_groups_take_part() -> None:
     a, b, late = weight([1.0, 1.0]), weight([1.0]), weight([1.0])
     optimizer = torch.optim.SGD([a, b], lr=0.1)

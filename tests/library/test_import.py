@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,18 @@ def test_import_needs_torch_and_numpy_alone_and_half_a_second_at_most() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert {"functional", "SparsityReg", "ActivationMonitor"} <= set(done.stdout.split())
+
+
+def test_every_public_module_is_an_attribute() -> None:
+    source = Path(sparsity_lib.__file__).parent
+    public = {
+        path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    names = sorted(name for name in public if not name.startswith("_"))
+    assert {"monitor", "regularizers", "study"} <= {*names} <= {*dir(sparsity_lib)}
+    code = f"import sparsity_lib as sl\nfor name in {names}: print(getattr(sl, name).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [f"sparsity_lib.{name}" for name in names], done.stderr
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
