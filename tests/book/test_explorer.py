@@ -5,18 +5,24 @@ import copy
 import gzip
 import importlib
 import json
+import math
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.explorer.payload import LEVELS
+from sparsity_lib.functional import rfav_entropy
 from sparsity_lib.study.analysis import onset
+from sparsity_lib.study.explorers import recordings_of
 from sparsity_lib.study.runs.results import published_runs
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -80,6 +86,31 @@ def test_activations_are_those_of_the_kept_networks(tiny_run: study.Run) -> None
         largest = unpacked(found["largest"], shape[:-1], "<u2")[..., None] * (found["top"] / 65535)
         shown = unpacked(found["levels"], shape, np.int8) * largest / found["steps"]
         assert (np.abs(shown[:, :2] - stored) <= largest[:, :2] * 0.51 / found["steps"] + 1e-2).all()
+
+
+class ChannelsLast(nn.Module):
+    """A convolution, and linear layers on its output with channels last, as an image and as a sequence."""
+
+    def __init__(self, in_channels: int, image_size: tuple[int, int], classes: int) -> None:
+        super().__init__()
+        self.conv, self.square = nn.Conv2d(in_channels, 6, 3, stride=2), nn.Linear(6, 10)
+        self.sequence, self.head = nn.Linear(10, 7), nn.Linear(7, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.square(self.conv(x).permute(0, 2, 3, 1))
+        return self.head(self.sequence(x.flatten(1, 2)).mean(1))
+
+
+def test_activations_with_channels_last_are_of_the_maps(tmp_path: Path) -> None:
+    own = study.Experiment(network=f"{__name__}:ChannelsLast", dataset="digits", limit=100, epochs=1)
+    (recording,), _ = recordings_of([study.train(own, folder=tmp_path)])
+    for name, shape in (("conv", (6, 3, 3)), ("square", (10, 3, 3)), ("sequence", (7, 9, 1))):
+        layer = recording.layers[name]
+        assert layer.activations is not None
+        assert layer.activations.shape == (2, 4, *shape)
+        entropy = rfav_entropy(torch.from_numpy(layer.activations[-1]))
+        step = math.log(shape[0]) / 255  # of maps, which are bytes
+        np.testing.assert_allclose(layer.maps["entropy"][-1, :4], entropy, atol=0.51 * step)
 
 
 def test_receptive_fields_are_outlined_in_shares(tiny_run: study.Run) -> None:

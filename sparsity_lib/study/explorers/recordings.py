@@ -1,5 +1,6 @@
 """Recordings of runs, for the library's explorers, and their labels."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from sparsity_lib._layers import named_layers
+from sparsity_lib._layers import channel_axis, known_widths, named_layers
 from sparsity_lib._receptive_fields import ReceptiveField
 from sparsity_lib.explorer.recording import RecordedLayer, Recording, known_fields
 from sparsity_lib.study.analysis import onset
@@ -114,7 +115,8 @@ def _layer(layer: xr.Dataset, activations: np.ndarray | None) -> RecordedLayer:
 def _activations(run: Source, images: np.ndarray) -> tuple[list[int], dict[str, np.ndarray]]:
     """The epochs whose networks are kept, and layers' outputs there, `(epoch, image, channel, y, x)`.
 
-    `images` are uint8 `(N, H, W, C)`. Both are empty where no network is kept.
+    `images` are uint8 `(N, H, W, C)`. Both are empty where no network is kept; outputs of another shape than
+    the run's maps are left out.
     """
     try:
         networks = [trained_network(run, moment) for moment in KEPT] if isinstance(run, Run) else []
@@ -124,7 +126,10 @@ def _activations(run: Source, images: np.ndarray) -> tuple[list[int], dict[str, 
     for model, prepare in networks:
         outputs = layer_outputs(model, run.layers, prepare(torch.from_numpy(images).movedim(-1, 1)))
         for name, values in outputs.items():
-            kept[name].append(values.reshape(*values.shape[:2], *(values.shape[2:] or (1, 1))).numpy())
+            layer = run.layer(name)
+            shape = (int(layer.attrs["channels"]), *layer["heatmap"].shape[2:])
+            if values.shape[1] == shape[0] and values[0].numel() == math.prod(shape):
+                kept[name].append(values.reshape(len(values), *shape).numpy())
     epochs = run.root["moment_epoch"].sel(moment=list(KEPT)).to_numpy().tolist() if networks else []
     return epochs, {name: np.stack(each) for name, each in kept.items() if each and each[0][0].size <= MOST}
 
@@ -135,9 +140,11 @@ def layer_outputs(model: nn.Module, layers: Sequence[str], inputs: Tensor) -> di
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, args: object, output: Tensor) -> None:
-        outputs[name] = output.clone()  # a ReLU that works in place would overwrite it
+        axis = channel_axis(name, module, output, None, widths)
+        outputs[name] = output.movedim(axis, 1).clone()  # a ReLU that works in place would overwrite it
 
     modules = named_layers(model)
+    widths = known_widths(modules)
     handles = [modules[name].register_forward_hook(partial(keep, name)) for name in layers]
     try:
         model(inputs)
