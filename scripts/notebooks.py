@@ -102,11 +102,14 @@ def defaults(notebook: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{notebook.name}: {error}") from None
     try:
-        return {name: ast.literal_eval(each["default"]) for name, each in found.items()}
+        values = {name: ast.literal_eval(each["default"]) for name, each in found.items()}
+        if all(type(value) in (bool, int, float, str) for value in values.values()):
+            return values
     except (ValueError, SyntaxError):
-        raise ValueError(
-            f"{notebook.name}: write parameters out as a bool, int, float or string (lists as 'a,b')"
-        ) from None
+        pass
+    raise ValueError(
+        f"{notebook.name}: write parameters out as a bool, int, float or string (lists as 'a,b')"
+    )
 
 
 def converted(name: str, text: str, own: dict[str, Any], notebook: Path) -> Any:

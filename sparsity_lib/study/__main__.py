@@ -100,8 +100,9 @@ def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experi
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sparsity_lib.study.queue.scheduling import default_jobs, missing, run_queue
+    from sparsity_lib.study.queue.scheduling import default_jobs, missing, require_positive, run_queue
 
+    require_positive(args.jobs, args.seconds)
     public = results.published_ids(args.profile)
     queue = [e for e in _queue(args, args.profile) if e.id not in public]
     absent = missing(queue, args.out)
@@ -113,8 +114,12 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     to_do = "none to train"
     if absent:
-        seconds = sum(cost.seconds for cost in expected.values() if cost) / (args.jobs or default_jobs())
-        to_do = f"{len(absent)} to train, about {seconds:.0f} s"
+        known = [cost.seconds for cost in expected.values() if cost]
+        unknown, price = len(absent) - len(known), "cost unknown"
+        if known:
+            seconds = f"{sum(known) / (args.jobs or default_jobs()):.0f} s"
+            price = f"at least {seconds}, {unknown} of unknown cost" if unknown else f"about {seconds}"
+        to_do = f"{len(absent)} to train, {price}"
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
     with _asked_to_stop() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)

@@ -227,6 +227,8 @@ def test_bad_input_is_one_line_and_nothing_starts(
     [
         ("n = 1 + 2", "write parameters out as a bool, int, float or string"),
         ("n = print", "write parameters out as a bool, int, float or string"),
+        ("n = None", "write parameters out as a bool, int, float or string"),
+        ("n = [1, 2]", "write parameters out as a bool, int, float or string"),
         (None, "01-odd.ipynb is not a notebook"),
     ],
 )

@@ -111,7 +111,6 @@ def changed(path: Path, change: Callable[[h5py.File], object]) -> None:
         lambda file: file.create_dataset("more", (10**13,), np.uint8, chunks=(2**20,)).make_scale("more"),
         lambda file: file.attrs.update(experiment="{}", layers='["<script>"]'),
         lambda file: file.attrs.update(layers="5"),
-        lambda file: file.attrs.pop("data_digest"),
     ],
 )
 def test_a_run_file_of_another_form_is_refused_in_one_line(
@@ -120,6 +119,17 @@ def test_a_run_file_of_another_form_is_refused_in_one_line(
     path = Path(shutil.copy(runs.path_of(WANTED, finished), tmp_path))
     changed(path, change)
     with pytest.raises(Unreadable, match=path.name) as refusal:
+        study.load(path)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["experiment", "numerics", "data_digest"])
+def test_a_sealed_file_without_a_runs_attributes_is_no_runs_file(
+    name: str, finished: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(runs.path_of(WANTED, finished), tmp_path))
+    changed(path, lambda file: file.attrs.pop(name))
+    with pytest.raises(Unusable, match=rf"{path.name} .*{name}") as refusal:
         study.load(path)
     assert len(str(refusal.value).splitlines()) == 1
 

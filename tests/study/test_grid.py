@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,7 @@ def test_a_stopped_command_leaves_a_checkpoint(number, command, ending, start, r
         (["run", "tablet"], "unknown profile 'tablet'; known: laptop"),
         (["run", "desktop", "--sizes", "s,l"], "unknown size 'l'; known: s, m, xxl"),
         (["run", "laptop", "--jobs", "0"], "jobs and seconds must be more than 0"),
+        (["run", "laptop", "--jobs", "-1"], "jobs and seconds must be more than 0"),
         (["train", "network=sr9Net"], "unknown network 'sr9Net'"),
         (["train", "epochs"], "'epochs' is not FIELD=VALUE"),
         (["train", "epochs=0"], "epochs"),
@@ -206,9 +208,9 @@ def test_a_stopped_command_leaves_a_checkpoint(number, command, ending, start, r
 )
 def test_bad_input_is_one_line(command, message, capsys, runs_folder):
     assert main(command) == 2
-    error = capsys.readouterr().err
+    output, error = capsys.readouterr()
     assert message in error
-    assert error.count("\n") == 1
+    assert (error.count("\n"), output) == (1, "")
     assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
 
 
@@ -373,6 +375,12 @@ def test_damaged_files_are_named(tiny_profile, tiny_run, tmp_path):
     damaged.write_bytes(content)
     with pytest.raises(study.StudyError, match=r"is damaged"):
         results.curves([study.load(damaged)])
+    shutil.copy(tiny_run.path, damaged)
+    deleted = study.load(damaged)
+    damaged.unlink()
+    for read in (lambda: results.curves([deleted]), lambda: deleted.root):
+        with pytest.raises(study.StudyError, match=f"there is no {damaged}"):
+            read()
 
 
 def test_no_runs_to_draw():

@@ -10,7 +10,7 @@ from synthetic import language_model, language_models
 from torch import nn
 
 from sparsity_lib import study
-from sparsity_lib.study import StudyError, profiles
+from sparsity_lib.study import StudyError, profiles, repeatability
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis.other_papers import language_models as outcomes
@@ -261,6 +261,7 @@ def test_they_are_published_and_verified(
     assert "2 runs were there, 0 trained" in capsys.readouterr().out
     assert main(["publish", "language"]) == 0
     assert main(["verify", "language"]) == 0
+    assert main(["verify", "language", "--again", made[0].id]) == 0
     published = study.published("language")
     for name, values in results.curves(made).data_vars.items():
         np.testing.assert_allclose(published[name], values, rtol=5e-5)
@@ -268,6 +269,15 @@ def test_they_are_published_and_verified(
     capsys.readouterr()
     assert main(["status", "language"]) == 0
     assert "3 runs, 1 missing" in capsys.readouterr().out
+
+
+def test_a_run_is_trained_again_and_compared(tmp_path: Path) -> None:
+    experiment = LanguageExperiment(**SMALL | {"epochs": repeatability.EPOCHS + 1}, q=1.0)
+    curves = results.curves([training.train_language(experiment, folder=tmp_path)])
+    assert repeatability.differences(experiment, curves) == []
+    changed = curves.assign(val_bits=curves["val_bits"] * (1 + 3e-4))
+    assert len(repeatability.differences(experiment, changed)) == repeatability.EPOCHS + 1
+    assert len(repeatability.differences(experiment.model_copy(update={"seed": 1}), curves)) > 3
 
 
 def test_outcomes_are_what_was_put_in() -> None:

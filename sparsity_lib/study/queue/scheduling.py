@@ -57,8 +57,7 @@ def run_queue(
     stop; the same call goes on from there. A run that fails does not stop the others; its traceback is kept
     in `runs.log_of` until it succeeds. Returns the outcome of each.
     """
-    if (jobs is not None and jobs < 1) or (seconds is not None and seconds <= 0):
-        raise StudyError(f"jobs and seconds must be more than 0, not {jobs} and {seconds}")
+    require_positive(jobs, seconds)
     outcome = Outcome()
     missing = _sorted_out(experiments, folder, outcome)
     if missing:
@@ -80,6 +79,12 @@ def run_queue(
                 with contextlib.suppress(StudyError), written_whole(runs.log_of(experiment, folder)) as log:
                     log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return outcome
+
+
+def require_positive(jobs: int | None, seconds: float | None) -> None:
+    """Raise `StudyError` where the number of jobs or the time, if given, is not more than 0."""
+    if (jobs is not None and jobs < 1) or (seconds is not None and seconds <= 0):
+        raise StudyError(f"jobs and seconds must be more than 0, not {jobs} and {seconds}")
 
 
 def missing(experiments: Sequence[Experiment], folder: str | Path | None = None) -> list[Experiment]:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ NETWORK = ".weights.pt"  # ending of a run's trained network
 READER = f"HDF5 {h5py.version.hdf5_version}"  # as errors name it
 PUBLISHED_NETWORK = ".weights.nc"  # ending of the same in netCDF, of a published run
 RUNS_A_CHUNK = 20  # of a variable of many runs
+_REQUIRED = ("experiment", "numerics", "data_digest")  # attributes of a run's file
 
 
 class Run:
@@ -84,7 +86,8 @@ class Run:
 
     @cached_property
     def _tree(self) -> xr.DataTree:
-        return xr.open_datatree(self.path, engine="h5netcdf")
+        with as_loaded(self.path):
+            return xr.open_datatree(self.path, engine="h5netcdf")
 
     @cached_property
     def root(self) -> xr.Dataset:
@@ -180,7 +183,20 @@ def load(path: str | Path) -> Run:
     with reading(path, "run's file", READER):
         with h5py.File(path) as file:
             check_structure(file)
-        return Run(path)
+            absent = [name for name in _REQUIRED if name not in file.attrs]
+        if not absent:
+            return Run(path)
+    raise Unusable(f"{path} is no run's file: it has no attribute {', '.join(absent)}")
+
+
+@contextlib.contextmanager
+def as_loaded(path: Path) -> Iterator[None]:
+    """Read from the file of a run that was opened before; where that fails, raise as `load` now does."""
+    try:
+        yield
+    except Exception:
+        load(path)
+        raise
 
 
 def find(experiment: AnyExperiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
