@@ -46,7 +46,7 @@ def test_a_heading_sorts_by_value_with_empty_cells_last(page: Page) -> None:
 def test_words_filter_rows_of_long_tables_alone(page: Page) -> None:
     assert page.get_by_role("searchbox").count() == 1
     assert page.locator("table >> nth=1 >> button").count() == 0
-    page.get_by_role("searchbox", name="Rows with").fill("SR2 4")
+    page.get_by_role("searchbox", name="Filter rows:").fill("SR2 4")
     assert column(page, 1) == ["sr2Net 4"]
     page.get_by_role("searchbox").fill("")
     assert column(page, 1) == ROWS["network"].tolist()

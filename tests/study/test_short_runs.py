@@ -86,7 +86,7 @@ MADE: dict[str, Callable[[int], object]] = {
     "noise_curve": lambda n: figures.noise_curve(runs(n)),
     "noise_residuals": lambda n: figures.noise_residuals(runs(n)),
     "paired_differences": lambda n: figures.paired_differences(
-        comparison.comparison_table(runs(n), [("normNet", "vanillaNet")])
+        comparison.comparison_table(runs(n), [("normNet", "vanillaNet")], comparison.QUANTITIES)
     ),
     "pulls": lambda n: figures.pulls(coherence.outcomes(shrinking(n))),
     "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
