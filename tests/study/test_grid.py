@@ -173,7 +173,11 @@ def test_workers_end_with_a_killed_parent(start):
             marks=pytest.mark.fault("stopped", "`run`"),
         ),
         pytest.param(
-            *(signal.SIGTERM, ("train", "dataset=digits", "lr=0.1"), r"after epoch -?\d+; resumes from there"),
+            *(
+                signal.SIGTERM,
+                ("train", "dataset=digits", "lr=0.1"),
+                r"after epoch -?\d+; resumes from there",
+            ),
             marks=pytest.mark.fault("stopped", "a training"),
         ),
     ],
