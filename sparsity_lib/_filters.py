@@ -41,6 +41,7 @@ def units(filters: Tensor, center: Center) -> Tensor:
 
 
 def magnitude(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """The power of two next to the largest magnitude along axes that are kept."""
     return power_of_two(largest(x.detach(), dim))
 
 

@@ -22,11 +22,6 @@ Measure = Callable[[Tensor], Tensor]
 func = torch.func
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 def written_out(logits: Tensor, dim: int = -1) -> Tensor:
     log_p = logits.log_softmax(dim)
     return -(log_p.exp() * log_p).sum(dim)

@@ -23,11 +23,6 @@ SCALES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize(("dtype", "scale"), [(dtype, scale) for dtype in SCALES for scale in SCALES[dtype]])
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_statistics_at_any_scale_are_those_of_the_same_numbers_at_scale_1(

@@ -13,11 +13,6 @@ from sparsity_lib import functional as f
 LAYERS = ["conv1", "norm1", "conv2", "fc1"]  # all but the last linear
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(30, 3, 6, 6)

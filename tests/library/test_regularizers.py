@@ -14,16 +14,6 @@ PENALTIES = [sl.SparsityReg, sl.VarianceReg]
 Kind = type[sl.SparsityReg] | type[sl.VarianceReg]
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return torch.randn(5, 3, 6, 6)
-
-
 @pytest.fixture
 def model() -> SmallNetwork:
     return SmallNetwork()

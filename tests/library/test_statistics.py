@@ -10,11 +10,6 @@ from torch import nn
 from sparsity_lib import functional as f
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_large_outputs_are_taken_in_pieces(memory_format: torch.memory_format) -> None:
     conv, x = nn.Conv2d(3, 40, 1), torch.randn(50, 3, 17, 16).to(memory_format=memory_format)

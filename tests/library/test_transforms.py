@@ -17,11 +17,6 @@ Run = Callable[[Tensor], Tensor]
 compiles = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(5, 3, 6, 6, requires_grad=True)  # reentrant checkpointing needs an input with gradient
