@@ -90,5 +90,4 @@ def test_the_page_of_the_explorer_shows_runs_a_training_and_an_image(tmp_path: P
     assert len(list((tmp_path / "runs").glob("*.nc"))) == 3
     pages = [data["text/html"] for data in outputs if "text/html" in data]
     assert ["sparsity-explorer" in page for page in pages] == [True, True, False, True, True]
-    assert "Waiting for the first epoch." in pages[2]
     assert "predicted" in pages[4]
