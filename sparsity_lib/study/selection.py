@@ -15,8 +15,6 @@ Listed = str | int | float | Sequence[str | int | float]
 def select(
     profile: str,
     networks: Listed | None = "",
-    *,
-    grid: str = "networks",
     dataset: str | None = "",
     sizes: Listed | None = "",
     seeds: Listed | None = "",
@@ -26,8 +24,11 @@ def select(
     limit: int | None = 0,
     image_size: int | None = 0,
     device: str = "auto",
+    grid: str = "networks",
 ) -> list[Experiment]:
-    """The experiments of a profile's grid, narrowed or changed by these values; empty, 0 or None is its own.
+    """Return the experiments of a profile's grid with the given values; empty, 0 or None is its own.
+
+    The order of the parameters is that of the notebooks' parameter cell.
 
     ```python
     experiments = study.select("laptop", "vanillaNet,sr2Net", dataset="digits", seeds="0,1", epochs=20)
