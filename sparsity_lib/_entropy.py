@@ -12,7 +12,7 @@ from sparsity_lib._fusion import fused
 
 Kernel = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
-LOWEST = -1e4  # of logits less their maximum: e^z is 0 from there on, and z e^z is not 0 * infinity
+LOWEST = -1e4  # of logits minus their maximum: e^z is 0 from there on, and z e^z is not 0 * infinity
 
 
 def weighted_entropy(

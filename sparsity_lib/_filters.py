@@ -104,7 +104,7 @@ class SumOfPairs(torch.autograd.Function):
         if torch.is_grad_enabled():
             value = sum_of_pairs(units(weight.flatten(1), ctx.center))
             return torch.autograd.grad(value, weight, gradient, create_graph=True)[0]
-        # factor (together - (unit . together) unit) of each filter, less its mean where that was subtracted
+        # factor (together - (unit . together) unit) of each filter, minus its mean where that was subtracted
         along = factor**2 * (centred @ together)
         rows, columns = factor[:, None], together[None]
         if ctx.center == "components":

@@ -147,7 +147,7 @@ class Sums:
         """Add the sums of another with as many channels; its maps follow this one's."""
         there = {name: v.to(self.sum.device) for name, v in vars(other).items() if isinstance(v, Tensor)}
         n, ratio = other.vectors, (there["unit"] / self.unit).to(self.exact)
-        # In units of self, activations less its shift are those less the other's, times the ratio, plus this.
+        # In units of self, activations minus its shift are those minus the other's, by the ratio, plus this.
         moved = ratio * there["shift"].to(self.exact) - self.shift.to(self.exact)
         own = ratio * there["sum"]
         crossed = self._products(own, moved) + self._products(moved, own) + n * self._products(moved, moved)
@@ -247,7 +247,7 @@ def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
     fitting = torch.where(top > 2.0**100, 2.0**-30, torch.ones_like(top))
     shifted = torch.addcmul(top * -fitting, x, fitting)
     entropy = entropy_of_shifted(shifted)
-    # Standardised activations less their maximum are the shifted ones over their SD.
+    # Standardised activations minus their maximum are the shifted ones over their SD.
     unit = _unit(shifted.sum(1, keepdim=True).neg_())
     shifted.div_(unit)
     centred = shifted - shifted.mean(1, keepdim=True)

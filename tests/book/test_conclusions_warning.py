@@ -34,8 +34,8 @@ def transfers(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def leads(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
-    return detectors.leads(sets).set_index(["data", "detector"])
+def lead_times(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+    return detectors.lead_times(sets).set_index(["data", "detector"])
 
 
 def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, detectors.Watched]) -> None:
@@ -66,8 +66,8 @@ def test_the_plain_network_warns_early_and_without_overfitting(sets: dict[str, d
     assert (plain.loc[~overfit, "changed"].count(), (~overfit).sum()) == (26, 26)
 
 
-def test_the_lead_depends_on_the_data_set(leads: pd.DataFrame, outcomes: pd.DataFrame) -> None:
-    entropy = leads.xs("entropy", level="detector")
+def test_the_lead_depends_on_the_data_set(lead_times: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+    entropy = lead_times.xs("entropy", level="detector")
     assert entropy["lead"].round().agg(["min", "max"]).tolist() == [-18, 33]
     assert entropy.loc[TINY, "low"] > 20
     assert 0 < entropy.loc[MANY, "low"] < entropy.loc[MANY, "high"] < entropy.loc[TINY, "low"]
@@ -84,12 +84,12 @@ def test_no_warning_is_right_more_often_than_that_of_another_run(
     assert len(outcomes) + len(transfers) > 50
 
 
-def test_one_test_of_ten_finds_that_a_warning_knows_its_run(leads: pd.DataFrame) -> None:
-    tests = leads[leads.index.isin(DETECTORS, level="detector")]
+def test_one_test_of_ten_finds_that_a_warning_knows_its_run(lead_times: pd.DataFrame) -> None:
+    tests = lead_times[lead_times.index.isin(DETECTORS, level="detector")]
     assert len(tests) == 10
     assert tests.index[tests["p_of_seeds"] < 0.05].tolist() == [(TINY, "entropy")]
-    assert leads.loc[(TINY, "entropy"), "p_of_seeds"] > 0.01
-    assert leads.loc[(TINY, "SD"), "p_of_seeds"] < leads.loc[(TINY, "entropy"), "p_of_seeds"]
+    assert lead_times.loc[(TINY, "entropy"), "p_of_seeds"] > 0.01
+    assert lead_times.loc[(TINY, "SD"), "p_of_seeds"] < lead_times.loc[(TINY, "entropy"), "p_of_seeds"]
     registered = tests[(tests["p_overall"] < 0.05) & (tests["p_within"] < 0.05) & (tests["low"] > 0)]
     assert registered.index.tolist() == [(TINY, name) for name in DETECTORS]
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Locator, Page
 from benchmarks.explorer import measured
 from sparsity_lib import study
 from sparsity_lib.explorer.payload import LEVELS, STEPS
-from sparsity_lib.study.explorers.recordings import layer_outputs
+from sparsity_lib.study.training.observation import layer_outputs
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 from test_explorer_page import pixels
 
 from sparsity_lib import functional, study
-from sparsity_lib.study.explorers.recordings import layer_outputs
+from sparsity_lib.study.training.observation import layer_outputs
 
 MOST_BYTES = 300_000
 

@@ -129,7 +129,7 @@ def test_outcomes_are_counted_by_detector_and_data_set() -> None:
 
 
 def test_lead_times_are_of_data_sets_in_which_runs_overfit() -> None:
-    table = detectors.leads(networks())
+    table = detectors.lead_times(networks())
     assert table["data"].tolist() == ["noisy"] * 3
     first = table.iloc[0]
     assert (first["n"], first["lead"], first["distance"]) == (6, 5, 0)

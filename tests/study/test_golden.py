@@ -16,7 +16,6 @@ import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs.provenance import NUMERICS
-from sparsity_lib.study.training.language import train_language
 
 GOLDEN = Path(__file__).with_name("golden.json")
 DIGITS = {"dataset": "digits", "limit": 200, "lr": 0.1, "epochs": 2, "seed": 100, "compiled": False}
@@ -48,7 +47,7 @@ def trained(name: str, folder: Path) -> dict[str, Any]:
 def spoken(folder: Path) -> dict[str, Any]:
     (folder / "text.txt").write_text("".join(chr(97 + (i * i // 7) % 23) for i in range(4000)))
     fields = {"text": f"file:{folder}/text.txt", "epochs": 2, "hidden": 8, "layers": 1, "q": 1.0, "seed": 100}
-    run = train_language(LanguageExperiment(**fields), folder=folder)
+    run = study.train(LanguageExperiment(**fields), folder=folder)
     return {what: run.root[what].values.tolist() for what in ("train_loss", "val_bits")}
 
 

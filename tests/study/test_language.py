@@ -19,13 +19,13 @@ from sparsity_lib.study.errors import Stopped
 from sparsity_lib.study.language import DROPOUT, LanguageExperiment, model, texts
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import provenance, publication, results
-from sparsity_lib.study.training import language as training
+from sparsity_lib.study.training import loop
 
 SMALL = {"limit": 3000, "hidden": 8, "epochs": 2, "batch_size": 4, "context": 16, "device": "cpu"}
 
 
 def trained(folder: Path, **fields: object) -> study.Run:
-    return training.train_language(LanguageExperiment(**SMALL | fields), folder=folder)
+    return study.train(LanguageExperiment(**SMALL | fields), folder=folder)
 
 
 def test_a_run_is_repeatable_bit_for_bit_and_leaves_the_callers_random_state(tmp_path: Path) -> None:
@@ -183,16 +183,23 @@ def test_shakespeare_is_a_file_in_the_folder_of_data(tmp_path: Path, monkeypatch
 def test_a_finished_run_is_returned_as_it_is_from_a_folder_of_its_own(
     runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = training.train_language(LanguageExperiment(**SMALL))
+    run = study.train(LanguageExperiment(**SMALL))
     assert run.path.parent == runs_folder / "language"
-    monkeypatch.setattr(training, "build", None)  # would fail
-    assert training.train_language(LanguageExperiment(**SMALL)).path == run.path
+    monkeypatch.setattr(loop, "begun", None)  # would fail
+    assert study.train(LanguageExperiment(**SMALL)).path == run.path
     assert study.load(run.path).experiment == LanguageExperiment(**SMALL)
 
 
-def test_a_stopped_or_diverging_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
-        training.train_language(LanguageExperiment(**SMALL), folder=tmp_path, stop=lambda: True)
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
+    experiment = LanguageExperiment(**SMALL, q=1.0)
+    for _ in range(2):  # before the first epoch, and after it
+        with pytest.raises(Stopped):
+            study.train(experiment, folder=tmp_path, stop=lambda: True)
+    assert study.train(experiment, folder=tmp_path).root.equals(trained(tmp_path / "whole", q=1.0).root)
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".nc", ".lock"}
+
+
+def test_a_diverging_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(study.NonFiniteLoss, match=r"epoch \d; .*1e\+37") as caught:
         trained(tmp_path, lr=1e37)
     assert "\n" not in str(caught.value)
@@ -255,7 +262,7 @@ def test_the_queue_trains_them(runs_folder: Path, capsys: pytest.CaptureFixture[
 def test_they_are_published_and_verified(
     grids: dict[str, profiles.Grid], runs_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [training.train_language(LanguageExperiment(**cell)) for cell in grids["laptop"].cells]
+    made = [study.train(LanguageExperiment(**cell)) for cell in grids["laptop"].cells]
     runs.note_divergence(LanguageExperiment(**grids["desktop"].cells[0]), None, "infinite")
     assert main(["run", "language"]) == 0
     assert "2 runs were there, 0 trained" in capsys.readouterr().out
@@ -273,7 +280,7 @@ def test_they_are_published_and_verified(
 
 def test_a_run_is_trained_again_and_compared(tmp_path: Path) -> None:
     experiment = LanguageExperiment(**SMALL | {"epochs": repeatability.EPOCHS + 1}, q=1.0)
-    curves = results.curves([training.train_language(experiment, folder=tmp_path)])
+    curves = results.curves([study.train(experiment, folder=tmp_path)])
     assert repeatability.differences(experiment, curves) == []
     changed = curves.assign(val_bits=curves["val_bits"] * (1 + 3e-4))
     assert len(repeatability.differences(experiment, changed)) == repeatability.EPOCHS + 1

@@ -164,9 +164,9 @@ def test_a_published_run_file_is_trimmed(trained: Path) -> None:
 def test_published_networks_are_the_same_to_the_bit(
     trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ["publish", "tiny", "--out", str(trained), "--weights"]
+    command = ["publish", "tiny", "--out", str(trained), "--weights"]
     for count in (1, 0):
-        assert main([*told, "vanillaNet"]) == 0
+        assert main([*command, "vanillaNet"]) == 0
         assert f"{count} networks added" in capsys.readouterr().out
     assert publication.verify("tiny") == []
     (path,) = results.published_runs("tiny")
@@ -177,7 +177,7 @@ def test_published_networks_are_the_same_to_the_bit(
         for name, values in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], values)
         assert torch.equal(scaled.scale, torch.tensor(255.0))
-    assert main([*told, "sr9Net"]) == 2
+    assert main([*command, "sr9Net"]) == 2
     assert "no run file of sr9Net is published in tiny; there are those of vanillaNet" in (
         capsys.readouterr().err
     )
@@ -224,9 +224,9 @@ def test_status_tells_what_is_in_training_and_the_hours_left(
     assert (run, progress.epochs) == (experiment.id, 1)
     assert progress.seconds > 0
     assert main(asked) == 0
-    told = capsys.readouterr().out
-    assert "0 done, 1 in training (1 of 2 epochs), 0 missing" in told
-    assert "0 runs of unknown cost" in told  # the other one is of the same size
+    shown = capsys.readouterr().out
+    assert "0 done, 1 in training (1 of 2 epochs), 0 missing" in shown
+    assert "0 runs of unknown cost" in shown  # the other one is of the same size
     study.train(experiment)
     assert main(asked) == 0
     assert "1 done, 0 missing" in capsys.readouterr().out

@@ -148,10 +148,7 @@ def test_the_entropy_by_channels_own_sds_does_not_change_with_any_factors(images
     nn.init.zeros_(model.conv1.weight[3:5])  # constant channels, which count as 0
     changed = rescale(rescale(model, "conv3", torch.logspace(-2, 2, 32)), "fc1", 50.0)
     split = Split(images, torch.zeros(len(images), dtype=torch.long))
-    was, now = (
-        layers_at(each, {name: each.get_submodule(name) for name in LAYERS}, split, prepare)
-        for each in (model, changed)
-    )
+    was, now = (layers_at(each, LAYERS, split, prepare) for each in (model, changed))
     for layer in LAYERS:
         name = f"{layer}/channel_scaled_entropy"
         assert 0 < was[name] < math.log(64)

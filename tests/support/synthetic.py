@@ -96,13 +96,13 @@ def published_and_fresh() -> tuple[xr.Dataset, xr.Dataset]:
 def language_model(seed: int = 0, bits: float = 3.0, hoyer: float = 0.3, **fields: object) -> SimpleNamespace:
     """A language model's run of 4 epochs: `bits` are its lowest, in epoch 2, and 0.5 less than its last."""
     experiment = LanguageExperiment(**{"seed": seed, "epochs": 4, **fields})
-    of_layers = {"mean_abs": np.array([0.4, 0.5]), "hoyer": np.array([hoyer, 0.2])}
-    log = [
-        {"epoch": epoch, "train_loss": np.nan if epoch < 0 else 2.5 - epoch / 10, "val_bits": bits + worse}
-        | of_layers
-        | {"noise_to_signal": np.full(2, experiment.p)}
-        for epoch, worse in zip(range(-1, 4), (3, 1, 0.5, 0, 0.5), strict=True)
-    ]
+    log = {
+        "train_loss": [np.nan, 2.5, 2.4, 2.3, 2.2],
+        "val_bits": bits + np.array([3, 1, 0.5, 0, 0.5]),
+        "mean_abs": [(0.4, 0.5)] * 5,
+        "hoyer": [(hoyer, 0.2)] * 5,
+        "noise_to_signal": np.full((5, 2), experiment.p),
+    }
     made = {"numerics": "core 0", "data_digest": "0", "seconds": 1.0, "python": "3"}
     curves = as_dataset(log, 2).assign(unigram_bits=4.5)
     return SimpleNamespace(id=experiment.id, experiment=experiment, root=curves, provenance=made)

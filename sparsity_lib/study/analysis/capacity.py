@@ -39,7 +39,7 @@ def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
 
 
 def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
-    """Differences of network `a` less `b` by layer, paired by seed; `values` are (run, layer)."""
+    """Differences of network `a` minus `b` by layer, paired by seed; `values` are (run, layer)."""
     frame = values.to_dataframe("value").reset_index()
     wide = frame.pivot(index=["layer", "seed"], columns="label", values="value")
     if not {a, b} <= set(wide) or (difference := (wide[a] - wide[b]).dropna()).empty:

@@ -184,13 +184,13 @@ def _readings(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _paired(table: pd.DataFrame, a: str, b: str, quantity: str) -> pd.Series:
-    """Label `a` less label `b`, by the seeds that both have."""
+    """Label `a` minus label `b`, by the seeds that both have."""
     first, second = (table[table["label"] == label].set_index("seed")[quantity] for label in (a, b))
     return (first - second).dropna()
 
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences that each reading makes: the changed network less the unchanged one, paired by seed.
+    """Differences that each reading makes: the changed network minus the unchanged one, paired by seed.
 
     **Returns:** one row per reading, network and quantity: n pairs, `mean`, `sd`, `low` to `high` (95 % t
     interval), and `holm`, the p value of a two-sided t test corrected over all readings of one quantity.
@@ -207,7 +207,7 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def findings(table: pd.DataFrame) -> pd.DataFrame:
-    """Each network less its reference, in our reading and in each other one, over the same seeds.
+    """Each network minus its reference, in our reading and in each other one, over the same seeds.
 
     **Returns:** one row per reading, pair of networks and quantity: n pairs; mean, 95 % t interval and
     `direction` (1 higher, -1 lower, 0 if the interval holds zero) in `ours` and in the `other` reading, as
@@ -250,7 +250,7 @@ def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy at three strengths of each family of regularisers, less vanillaNet's, paired by seed.
+    """Accuracy at three strengths of each family of regularisers, minus vanillaNet's, paired by seed.
 
     The strength with the highest mean accuracy on the monitor images is `chosen`; the validation images, by
     which it is judged, have no part in it.

@@ -70,7 +70,7 @@ def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = No
 
 
 def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **where: object) -> Description:
-    """Network `a` less network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
+    """Network `a` minus network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
 
     **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `where`, values
     of its columns that name the setting, as in `label_noise=0.3`. Pairs of which a run is missing or has no
@@ -110,7 +110,7 @@ def comparison_table(
     `pairs` of labels (a, b), of which those that a setting lacks are left out; `quantities`, columns of
     `analysis.summary`, or of the table.
 
-    **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a less b), `n`
+    **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a minus b), `n`
     pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences; `direction`: higher or lower
     where the interval excludes 0, else blank.
     """
@@ -132,7 +132,7 @@ def comparison_table(
 
 
 def optimism(curves: xr.Dataset) -> pd.DataFrame:
-    """Accuracy of the best epoch less that of the epoch chosen on other images, within each run.
+    """Accuracy of the best epoch minus that of the epoch chosen on other images, within each run.
 
     **Returns:** one row per setting and network: n runs, mean, SD and 95 % t interval of the difference in
     percentage points; `rank by best` and `rank by chosen` of the network's mean accuracies, 1 the highest.

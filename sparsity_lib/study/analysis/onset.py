@@ -35,7 +35,7 @@ class Onset(NamedTuple):
     **Fields:**
 
     - `epoch`: the moment; NaN where the run does not overfit, or not yet (censored).
-    - `rise`: mean loss of the last five epochs less the smoothed minimum, nats.
+    - `rise`: mean loss of the last five epochs minus the smoothed minimum, nats.
     - `null_mean`, `null_95`: mean and 95 % quantile of the rise of plateaus with the run's noise, nats.
     - `excess`: `rise - null_mean`, the rise to report, nats.
     - `phi`: lag-1 autocorrelation of the noise, between -0.5 and 0.9.
@@ -91,7 +91,7 @@ def judge(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
 
 
 def rise_after_minimum(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Epoch of the smoothed minimum, and mean of the last five epochs less that minimum; `(...)` each."""
+    """Epoch of the smoothed minimum, and mean of the last five epochs minus that minimum; `(...)` each."""
     smooth = _smooth(curves)
     return smooth.argmin(-1), curves[..., -LAST:].mean(-1) - smooth.min(-1)
 

@@ -233,7 +233,7 @@ def last_five_accuracy(curves: xr.Dataset) -> xr.DataArray:
 
 
 def late_change(curves: xr.Dataset, quantity: str = "val_loss", since: int = 100) -> xr.DataArray:
-    """(run): mean of a curve's last five epochs less that of the five before epoch `since`.
+    """(run): mean of a curve's last five epochs minus that of the five before epoch `since`.
 
     NaN for a run of no more than `since` epochs.
     """

@@ -171,7 +171,7 @@ def change_point(test: Criterion, curves: xr.Dataset) -> xr.DataArray:
 
 
 def rise(quantity: str) -> Measure:
-    """(run): the rise of `"val_loss"` or `"val_loss_calibrated"` less the null's mean, nats."""
+    """(run): the rise of `"val_loss"` or `"val_loss_calibrated"` minus the null's mean, nats."""
     return lambda curves: curves["epochs"].copy(data=onset_table(curves, quantity)["excess"].to_numpy())
 
 

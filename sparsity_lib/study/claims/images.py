@@ -27,7 +27,7 @@ def image_interval(outcomes: ArrayLike, value: float | None = None) -> tuple[flo
 
     - `outcomes`: `(runs, images)`, of each run or pair a difference of correctness or of loss in each image.
     - `value`: result at which the interval is centred, in place of the mean of `outcomes`. A rise of the loss
-        is one of smoothed means, less a null; images' outcomes are known at the lowest and the last epoch.
+        is one of smoothed means, minus a null; images' outcomes are known at the lowest and the last epoch.
 
     **Returns:** the 2.5 % and 97.5 % quantiles of 2,000 resamples with a fixed seed; NaN without outcomes.
 

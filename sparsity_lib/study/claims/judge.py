@@ -53,7 +53,7 @@ def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     - of accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %
       prediction interval for one more run or pair from the pooled SD, `predicted_low` to `predicted_high`,
       and from the cell's own SD, `unpooled_low` to `unpooled_high`; whether the paper's value lies `inside`,
-      and `inside_unpooled`; `distance`, ours less the paper's, in points.
+      and `inside_unpooled`; `distance`, ours minus the paper's, in points.
 
     **Raises:** `StudyError` for curves without a variable that a claim needs.
     """

@@ -218,8 +218,8 @@ def rises(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     """Rises of the validation loss and moments of overfitting, in all cells of the ledger.
 
     **Returns:** one row per cell and network with finished runs, of the `loss`, raw and calibrated: the
-    cell's fields, `network`; `n` to `high90` as of `judge`, of the rise less the null's mean, nats; `onsets`,
-    the number of runs that overfit, and `epoch`, the median of their moments.
+    cell's fields, `network`; `n` to `high90` as of `judge`, of the rise minus the null's mean, nats;
+    `onsets`, the number of runs that overfit, and `epoch`, the median of their moments.
     """
     evidence, rows = Evidence(curves), []
     cells = {place(cell): cell for claim in ledger.claims for cell in claim.cells}

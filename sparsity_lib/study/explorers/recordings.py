@@ -3,15 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
 
-from sparsity_lib._layers import channel_axis, known_widths, named_layers
 from sparsity_lib._receptive_fields import ReceptiveField
 from sparsity_lib.explorer.recording import RecordedLayer, Recording, known_fields
 from sparsity_lib.study.analysis import onset
@@ -21,6 +18,7 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.layout import KEPT
 from sparsity_lib.study.runs.networks import built, trained_network
 from sparsity_lib.study.runs.results import label
+from sparsity_lib.study.training.observation import layer_outputs
 
 MAPS = {"entropy": "heatmap", "scale_free_entropy": "scale_free_heatmap"}  # names in a run, by measure
 DETAILED = 4  # images, at most, whose channels are drawn
@@ -132,26 +130,6 @@ def _activations(run: Source, images: np.ndarray) -> tuple[list[int], dict[str, 
                 kept[name].append(values.reshape(len(values), *shape).numpy())
     epochs = run.root["moment_epoch"].sel(moment=list(KEPT)).to_numpy().tolist() if networks else []
     return epochs, {name: np.stack(each) for name, each in kept.items() if each and each[0][0].size <= MOST}
-
-
-@torch.no_grad()
-def layer_outputs(model: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict[str, Tensor]:
-    """Outputs of the model's layers, by name, `(N, D, *spatial)`."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, module: nn.Module, args: object, output: Tensor) -> None:
-        axis = channel_axis(name, module, output, None, widths)
-        outputs[name] = output.movedim(axis, 1).clone()  # a ReLU that works in place would overwrite it
-
-    modules = named_layers(model)
-    widths = known_widths(modules)
-    handles = [modules[name].register_forward_hook(partial(keep, name)) for name in layers]
-    try:
-        model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
 
 
 def _fields(run: Source) -> dict[str, ReceptiveField]:

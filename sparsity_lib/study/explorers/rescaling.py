@@ -16,10 +16,11 @@ from sparsity_lib.explorer.page import page
 from sparsity_lib.explorer.payload import base64_of, packed
 from sparsity_lib.explorer.still import Still
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.explorers.recordings import layer_outputs, run_labels
+from sparsity_lib.study.explorers.recordings import run_labels
 from sparsity_lib.study.runs.file import Run, load
 from sparsity_lib.study.runs.networks import trained_network
 from sparsity_lib.study.runs.results import published_runs
+from sparsity_lib.study.training.observation import layer_outputs
 
 LAYER, NEXT = "conv4", "fc1"
 FOLLOWING = (nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear, nn.ReLU, nn.Linear)  # what the page computes

@@ -97,7 +97,7 @@ def response_curve(table: pd.DataFrame) -> Figure:
 
 @figure
 def tuned_baselines(table: pd.DataFrame) -> Figure:
-    """Accuracy at each tried strength less vanillaNet's, by seed: mean difference and its 95 % t interval.
+    """Accuracy at each tried strength minus vanillaNet's, by seed: mean difference and its 95 % t interval.
 
     `table` is that of `choices.outcomes`. Full dots: the strength that the monitor images choose.
     """
@@ -113,7 +113,7 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)
     name_rows(ax, [f"{row.family} {row.strength:g}" for row in tuned.itertuples()])
     ax.axvline(0, **ZERO)
-    ax.set_xlabel("accuracy at the chosen epoch, less vanillaNet's")
+    ax.set_xlabel("accuracy at the chosen epoch, minus vanillaNet's")
     chosen = handle("0.3", marker="o"), "chosen on the monitor images"
     legend(fig, [], chosen, (handle("0.3", marker="o", markerfacecolor="white"), "tried"))
     return fig

@@ -77,7 +77,7 @@ def _noise(ax: Axes, channels: int, layer: str) -> None:
 
 @figure
 def noise_residuals(curves: xr.Dataset) -> Figure:
-    """Entropy less that of noise of the same SD, as a share of ln D, against the SD, by layer.
+    """Entropy minus that of noise of the same SD, as a share of ln D, against the SD, by layer.
 
     A dot per run and tenth epoch, five seeds a network. A second row takes the noise at each position's SD,
     where the runs recorded it. `curves` are of one setting; layers are those that some network penalises.

@@ -58,7 +58,7 @@ def noise_variances(table: pd.DataFrame) -> Figure:
 
 @figure
 def penalty_ratios(table: pd.DataFrame) -> Figure:
-    """A logistic model's loss under noise less that without, over the Lq penalty; bars are 95 % intervals.
+    """A logistic model's loss under noise minus that without, over the Lq penalty; bars are 95 % intervals.
 
     `table` is that of `sparseout_noise.logistic_increases`.
     """

@@ -105,7 +105,7 @@ def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Fig
 
 @figure
 def gap_curves(curves: xr.Dataset) -> Figure:
-    """Entropy on held-out images (level), and on training less held-out images (gap), by layer and epoch.
+    """Entropy on held-out images (level), and on training minus held-out images (gap), by layer and epoch.
 
     One setting; means over seeds. The two rows have scales of their own; the band in the lower one is the
     registered margin, 5 % of ln D.

@@ -1,6 +1,6 @@
 """Character-level language models with Sparseout: exploratory, our reading of arXiv 1904.08050.
 
-A `LanguageExperiment` describes one, and `training.language.train_language` trains it. Runs, queue and
+A `LanguageExperiment` describes one, and `study.train` trains it. Runs, queue and
 publication are those of all runs, under the profile `language`.
 """
 

@@ -26,6 +26,7 @@ class LanguageExperiment(Described):
     subfolder: ClassVar[str] = "language"
     network: ClassVar[str] = "LSTM"
     numerical_parts: ClassVar[tuple[str, ...]] = ("language", "sparseout")
+    deterministic: ClassVar[bool] = False  # a CPU always gives the same bits
 
     text: str = "python-topics"  # see sparsity_lib.study.language.texts.TEXTS, or "file:PATH"
     limit: int | None = Field(None, ge=1)  # characters from the beginning; None is all of them

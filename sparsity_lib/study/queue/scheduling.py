@@ -139,7 +139,7 @@ def load_or_train_all(
 def _diverges(experiment: Experiment, folder: str | Path | None) -> str | None:
     """Where it diverged, if that was by the code as it is: it would do so again."""
     noted = runs.divergence(experiment, folder)
-    return noted["told"] if noted and is_current(noted["numerics"]) else None
+    return noted["reason"] if noted and is_current(noted["numerics"]) else None
 
 
 def _train_side_by_side(
@@ -172,18 +172,15 @@ def _train_side_by_side(
 
 
 def _train_one(experiment: Experiment, report_epoch: Report, stop: Stop, folder: str | Path | None) -> None:
-    from sparsity_lib.study.training.language import train_language
     from sparsity_lib.study.training.loop import train
 
-    is_language = isinstance(experiment, LanguageExperiment)
-    training: Callable[..., Run] = train_language if is_language else train
+    loss = "val_bits" if isinstance(experiment, LanguageExperiment) else "val_loss"
 
     def report(record: dict[str, Any]) -> None:
-        loss = record["val_bits" if is_language else "val_loss"]
-        report_epoch((experiment.id, record["epoch"], float(loss)))
+        report_epoch((experiment.id, record["epoch"], float(record[loss])))
 
     try:
-        training(experiment, report, folder, stop=stop)
+        train(experiment, report, folder, stop=stop)
     except NonFiniteLoss as error:
         runs.note_divergence(experiment, folder, str(error))
         raise

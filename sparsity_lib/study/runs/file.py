@@ -244,19 +244,20 @@ def make_room(experiment: AnyExperiment, where: str | Path | None = None) -> Non
 def note_divergence(experiment: AnyExperiment, where: str | Path | None, reason: str) -> None:
     """Write a file, next to the runs, on where the experiment's loss became infinite or NaN."""
     path = path_of(experiment, where).with_suffix(DIVERGED)
+    note = {"reason": reason} | code(experiment.numerical_parts)
     with written_whole(path) as partial:
-        partial.write_text(json.dumps({"told": reason} | code(experiment.numerical_parts)), encoding="utf-8")
+        partial.write_text(json.dumps(note), encoding="utf-8")
 
 
 def divergence(experiment: AnyExperiment, where: str | Path | None = None) -> dict[str, Any] | None:
-    """Where the experiment diverged ("told"), and by what code; None without a sound note.
+    """Where the experiment diverged ("reason"), and by what code; None without a sound note.
 
     Raises `Unreadable` for one that cannot be read here and now.
     """
     path = path_of(experiment, where).with_suffix(DIVERGED)
     with contextlib.suppress(Unusable, json.JSONDecodeError, UnicodeDecodeError):
         noted: dict[str, Any] = json.loads(content_of(path))
-        if {"told", "commit", "dirty", "numerics"} <= noted.keys():
+        if {"reason", "commit", "dirty", "numerics"} <= noted.keys():
             return noted
     return None
 

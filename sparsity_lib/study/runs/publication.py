@@ -123,7 +123,7 @@ def _noted(planned: Sequence[Experiment], source: str | Path | None) -> dict[str
     """The notes of divergence by committed code."""
     notes = {experiment.id: runs.divergence(experiment, source) for experiment in planned}
     return {
-        run: f"{noted['told']} (commit {noted['commit']})"
+        run: f"{noted['reason']} (commit {noted['commit']})"
         for run, noted in notes.items()
         if noted and not noted["dirty"] and noted["commit"] != "unknown"
     }

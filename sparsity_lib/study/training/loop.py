@@ -1,5 +1,7 @@
 """Train one experiment and record it. Read `train`, then `Training`, from top to bottom.
 
+Language models are trained by `train` too, with `language.LanguageTraining`.
+
 Runs are bit-for-bit repeatable on a CPU at the same number of threads, also across an interruption: every
 random choice of an epoch is drawn from a stream named by the seed and the epoch.
 """
@@ -22,13 +24,16 @@ from sparsity_lib._layers import named_layers
 from sparsity_lib.study import recipes
 from sparsity_lib.study.data import Data, Split
 from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
-from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.experiment import AnyExperiment, Experiment
 from sparsity_lib.study.files import lock
+from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import networks as trained
 from sparsity_lib.study.runs.provenance import code, surroundings
-from sparsity_lib.study.runs.recording import Log, as_tree
-from sparsity_lib.study.training import calibration, checkpoint, moments, observation
+from sparsity_lib.study.runs.recording import as_tree
+from sparsity_lib.study.training import calibration, moments, observation
+from sparsity_lib.study.training.checkpoint import Record, Resumable
+from sparsity_lib.study.training.language import LanguageTraining
 from sparsity_lib.study.training.preparation import (
     compiling_pays,
     device_of,
@@ -46,7 +51,7 @@ EpochRecord = dict[str, Tensor | int]  # "epoch", and everything observed after 
 
 
 def train(
-    experiment: Experiment,
+    experiment: AnyExperiment,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     folder: str | Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -77,8 +82,8 @@ def train(
         device = device_of(experiment.device)
         keep_freed_memory()
         with reproducible(experiment, device):
-            training = Training(experiment, device, load_on(device, experiment))
-            checkpoint.restore(training, path.with_suffix(".ckpt"))
+            training = begun(experiment, device)
+            training.restore(path.with_suffix(".ckpt"))
             saved_at = time.monotonic()
             while training.epoch < experiment.epochs:
                 record = training.next_epoch()
@@ -88,7 +93,7 @@ def train(
                 if training.epoch < experiment.epochs and (
                     stopped or time.monotonic() - saved_at >= checkpoint_seconds
                 ):
-                    checkpoint.save(training, path.with_suffix(".ckpt"))
+                    training.save(path.with_suffix(".ckpt"))
                     saved_at = time.monotonic()
                     if stopped:
                         raise Stopped(
@@ -109,20 +114,24 @@ def load_or_train(experiment: Experiment, on_epoch: Callable[[EpochRecord], None
     return runs.find(experiment) or train(experiment, on_epoch)
 
 
-class Training:
+def begun(experiment: AnyExperiment, device: torch.device) -> Resumable:
+    """A training before its first epoch; `StudyError` for missing data."""
+    if isinstance(experiment, LanguageExperiment):
+        return LanguageTraining(experiment, device)
+    return Training(experiment, device, load_on(device, experiment))
+
+
+class Training(Resumable):
     """The state of one training: network, optimizer, and the log of what was observed so far.
 
     `data` lie on the device. `train_epoch` and `observe` are what an epoch consists of.
     """
 
-    def __init__(self, experiment: Experiment, device: torch.device, data: Data) -> None:
-        self.experiment, self.device, self.data = experiment, device, data
-        self.epoch = -1  # the next epoch to do; -1 only observes, before training (T16)
-        self.log = Log()
-        self.lowest_loss = math.inf  # of the validation images, at an epoch whose weights are kept
-        self.weights_kept: dict[str, Tensor] = {}
-        self.seconds = 0.0
+    experiment: Experiment
+    data: Data
 
+    def __init__(self, experiment: Experiment, device: torch.device, data: Data) -> None:
+        super().__init__(experiment, device, data)
         images = self.data.train.images
         torch.manual_seed(random_stream(experiment.seed, "initialisation"))
         self.model = experiment.build(
@@ -177,24 +186,23 @@ class Training:
             start=experiment.delay * steps,
         )
 
-    def next_epoch(self) -> EpochRecord:
+    def train_and_observe(self) -> Record:
         """Train one epoch (none before epoch 0), then observe."""
         start = time.monotonic()
         record = self.train_epoch() if self.epoch >= 0 else {}
         trained = time.monotonic()
         record |= self.observe()
-        self._refuse_non_finite_outcome(record)
+        for name in ("val_loss", "monitor_loss"):  # a last step that diverges leaves finite training losses
+            if not record[name].isfinite().all():
+                raise self._non_finite(f"{name} is not finite after epoch {self.epoch}")
         if self.epoch >= 0 and record["val_loss"] < self.lowest_loss:
             self.lowest_loss = float(record["val_loss"])
             self.weights_kept = {n: v.detach().cpu().clone() for n, v in self.model.state_dict().items()}
         record["epoch_seconds"] = torch.tensor(trained - start)
         record["monitor_seconds"] = torch.tensor(time.monotonic() - trained)
-        self.seconds += time.monotonic() - start
-        self.log.append(self.epoch, record, last=self.epoch == self.experiment.epochs - 1)
-        self.epoch += 1
-        return {"epoch": self.epoch - 1} | record
+        return record
 
-    def train_epoch(self) -> dict[str, Tensor]:
+    def train_epoch(self) -> Record:
         """Train on every image once; the means of the loss, the penalties and the accuracy."""
         images, labels = self.data.train.images, self.data.train.labels
         generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "order", self.epoch))
@@ -238,7 +246,7 @@ class Training:
             record |= observation.observe_pulls(self.weights, self.experiment.l1, self.experiment.l2)
         return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
 
-    def observe(self) -> dict[str, Tensor]:
+    def observe(self) -> Record:
         """Observe the network in evaluation mode (T16)."""
         with self.autocast():
             validation = observation.evaluate(self.model, self.data.validation, self.prepare)
@@ -282,12 +290,6 @@ class Training:
         )
         raise self._non_finite(f"the loss is not finite at epoch {self.epoch}, step {step} ({values})")
 
-    def _refuse_non_finite_outcome(self, record: dict[str, Tensor]) -> None:
-        # A last step that diverges leaves finite training losses behind it.
-        for name in ("val_loss", "monitor_loss"):
-            if not record[name].isfinite().all():
-                raise self._non_finite(f"{name} is not finite after epoch {self.epoch}")
-
     def _non_finite(self, what: str) -> NonFiniteLoss:
         rate = self.experiment.learning_rate()
         return NonFiniteLoss(
@@ -325,7 +327,7 @@ class Training:
         for weights in (self.weights_kept, last):
             self.model.load_state_dict(weights)
             with self.autocast():
-                found.append(moments.layers_at(self.model, self.layers, self.data.monitor, self.prepare))
+                found.append(moments.layers_at(self.model, [*self.layers], self.data.monitor, self.prepare))
         return {name: torch.stack([each[name].cpu() for each in found]) for name in found[0]}
 
     def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
@@ -333,14 +335,9 @@ class Training:
         log = self.log.stacked() | self._knock_out()
         epochs = moments.epochs_of(log)
         log |= moments.outcomes_at(log, epochs) | self._at_kept_moments()
-        for name, per_image, sign in (
-            ("loss_rise", "val_image_loss", 1.0),
-            ("loss_calibrated_rise", "val_image_loss_calibrated", 1.0),
-            ("accuracy_drop", "val_image_correct", -1.0),
-        ):
+        for name, (per_image, sign) in observation.RISES.items():
             rise = observation.rise_to_end(log.pop(per_image), sign)
-            for suffix, values in zip(("", "_low", "_high"), rise, strict=True):
-                log[f"val_{name}{suffix}"] = values
+            log |= zip((name, f"{name}_low", f"{name}_high"), rise, strict=True)
         shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
         tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, moment_epochs=epochs)
         tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)

@@ -1,20 +1,18 @@
 """Four moments of a run: the images' losses at each, and layers measured again at two with kept weights."""
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sparsity_lib import functional
-from sparsity_lib._layers import channel_axis
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.data.scaling import Prepare
-from sparsity_lib.study.training.observation import Record, batches
+from sparsity_lib.study.training.checkpoint import Record
+from sparsity_lib.study.training.observation import BATCH, batches, layer_outputs
 
 SHOWN = 2  # images whose activations are kept
 SHOWN_ELEMENTS = 2**16  # of a layer and an image at most
-_BATCH = 256
 
 
 def epochs_of(log: Mapping[str, Tensor]) -> list[int]:
@@ -40,7 +38,7 @@ def outcomes_at(log: Mapping[str, Tensor], epochs: list[int]) -> Record:
 
 
 @torch.no_grad()
-def layers_at(model: nn.Module, layers: Mapping[str, nn.Module], split: Split, prepare: Prepare) -> Record:
+def layers_at(model: nn.Module, layers: Sequence[str], split: Split, prepare: Prepare) -> Record:
     """Layers of the model as it is, over the split's images, in evaluation mode.
 
     **Returns:** for each layer, `<layer>/channel_scaled_entropy`, the mean entropy in nats of activations
@@ -49,9 +47,14 @@ def layers_at(model: nn.Module, layers: Mapping[str, nn.Module], split: Split, p
     image has at most SHOWN_ELEMENTS of them.
     """
     model.eval()
+
+    def outputs() -> Iterator[tuple[str, Tensor]]:  # (N, D, *spatial), batch by batch
+        for x, _ in batches(split, prepare, BATCH):
+            yield from ((name, each.float()) for name, each in layer_outputs(model, layers, x).items())
+
     moments: dict[str, Tensor] = {}
     record: Record = {}
-    for layer, output in _outputs(model, layers, split, prepare):
+    for layer, output in outputs():
         if layer not in moments:  # the first batch
             moments[layer] = torch.zeros(3, output.shape[1], dtype=torch.float64, device=output.device)
             if output[0].numel() <= SHOWN_ELEMENTS:
@@ -63,31 +66,10 @@ def layers_at(model: nn.Module, layers: Mapping[str, nn.Module], split: Split, p
         sd = (squares / n - (total / n).square()).clamp_min(0).sqrt()
         scales[layer] = torch.where(sd > 0, 1 / sd, 0).float()
     entropies: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for layer, output in _outputs(model, layers, split, prepare):
+    for layer, output in outputs():
         scaled = output * scales[layer].view(-1, *[1] * (output.dim() - 2))
         entropies[layer].append(functional.rfav_entropy(scaled).flatten())
     return record | {
         f"{layer}/channel_scaled_entropy": torch.cat(each).double().mean()
         for layer, each in entropies.items()
     }
-
-
-def _outputs(
-    model: nn.Module, layers: Mapping[str, nn.Module], split: Split, prepare: Prepare
-) -> Iterator[tuple[str, Tensor]]:
-    """Each layer's output, (N, D, *spatial) float32, batch by batch."""
-    seen: list[tuple[str, Tensor]] = []
-
-    def keep(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-        # Cloned: a ReLU that works in place would overwrite it.
-        seen.append((name, output.movedim(channel_axis(name, module, output, None), 1).float().clone()))
-
-    handles = [module.register_forward_hook(partial(keep, name)) for name, module in layers.items()]
-    try:
-        for x, _ in batches(split, prepare, _BATCH):
-            model(x)
-            while seen:
-                yield seen.pop(0)
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, LayerStats, functional
-from sparsity_lib._layers import named_layers
+from sparsity_lib._layers import channel_axis, known_widths, named_layers
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.data.scaling import Prepare
 from sparsity_lib.study.runs.layout import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES
+from sparsity_lib.study.training.checkpoint import Record
 
 DRAWS = 3  # random choices of channels, over which an accuracy is averaged
 STATISTICS = (
@@ -29,9 +30,15 @@ STATISTICS = (
 )
 assert {*STATISTICS, *MAPS} <= {field.name for field in fields(LayerStats)}
 
-_PIECE = 100  # resamples at once, to spare memory
-
-Record = dict[str, Tensor]
+# Values of images, and the sign of the worse ones, by the curve of how much worse the end is.
+RISES = {
+    "val_loss_rise": ("val_image_loss", 1.0),
+    "val_loss_calibrated_rise": ("val_image_loss_calibrated", 1.0),
+    "val_accuracy_drop": ("val_image_correct", -1.0),
+}
+LAST = 5  # epochs whose mean is the end (T18)
+RESAMPLES, _PIECE = 1000, 100  # of images; so many at once, to spare memory
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,32 @@ def batches(split: Split, prepare: Prepare, size: int) -> Iterator[tuple[Tensor,
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, prepare: Prepare, size: int = 256) -> Outcome:
+def evaluate(model: nn.Module, split: Split, prepare: Prepare) -> Outcome:
     """Evaluation mode: every image's logits and cross-entropy, and whether it is classified correctly."""
     model.eval()
-    logits = torch.cat([model(x).float() for x, _ in batches(split, prepare, size)])
+    logits = torch.cat([model(x).float() for x, _ in batches(split, prepare, BATCH)])
     loss = F.cross_entropy(logits, split.labels, reduction="none")
     return Outcome(logits, loss, logits.argmax(1) == split.labels)
+
+
+@torch.no_grad()
+def layer_outputs(model: nn.Module, layers: Sequence[str], inputs: Tensor) -> dict[str, Tensor]:
+    """Outputs of the model's layers, by name, `(N, D, *spatial)`."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        axis = channel_axis(name, module, output, None, widths)
+        outputs[name] = output.movedim(axis, 1).clone()  # a ReLU that works in place would overwrite it
+
+    modules = named_layers(model)
+    widths = known_widths(modules)
+    handles = [modules[name].register_forward_hook(functools.partial(keep, name)) for name in layers]
+    try:
+        model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
 
 
 def observe_activations(
@@ -178,7 +205,7 @@ def observe_gradients(
     }
 
 
-def rise_to_end(values: Tensor, sign: float, last: int = 5, resamples: int = 1000) -> Tensor:
+def rise_to_end(values: Tensor, sign: float) -> Tensor:
     """How much worse the end is than each epoch, with a 95 % bootstrap interval over images (T10).
 
     **Arguments:** `values` (epochs, images), a loss (`sign=1`) or correctness (`sign=-1`) of each image, the
@@ -188,11 +215,11 @@ def rise_to_end(values: Tensor, sign: float, last: int = 5, resamples: int = 100
     interval's two ends. Images are redrawn with a fixed seed.
     """
     values = values.double().cpu()
-    worse = sign * (values[1:][-last:].mean(0) - values)  # (epochs, images)
+    worse = sign * (values[1:][-LAST:].mean(0) - values)  # (epochs, images)
     images = worse.shape[1]
     generator = torch.Generator().manual_seed(0)
     means = []
-    for size in torch.zeros(resamples).split(_PIECE):
+    for size in torch.zeros(RESAMPLES).split(_PIECE):
         drawn = torch.randint(images, (len(size), images), generator=generator)
         counts = torch.zeros(len(size), images, dtype=torch.double)
         counts.scatter_add_(1, drawn, torch.ones_like(counts))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.experiment import AnyExperiment
 
 
 def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reproducible(experiment: Experiment, device: torch.device) -> Iterator[None]:
+def reproducible(experiment: AnyExperiment, device: torch.device) -> Iterator[None]:
     """Leave the caller's random state and torch's settings as they were."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     devices = [device] if device.type == "cuda" else []

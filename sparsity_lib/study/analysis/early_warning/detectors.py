@@ -142,7 +142,7 @@ def _title(curves: xr.Dataset) -> str:
     return ", ".join(parts)
 
 
-def leads(sets: Mapping[str, Watched]) -> pd.DataFrame:
+def lead_times(sets: Mapping[str, Watched]) -> pd.DataFrame:
     """Lead times of warnings on overfitting, and tests of whether they depend on their own run.
 
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
@@ -181,7 +181,7 @@ def balanced(moments: pd.DataFrame) -> float:
 
 
 def over_another_run(moments: pd.DataFrame) -> pd.Series:
-    """Per run, `right` less its mean with the warnings of the network's other runs; NaN if alone."""
+    """Per run, `right` minus its mean with the warnings of the network's other runs; NaN if alone."""
     excess = pd.Series(np.nan, moments.index)
     for _, mine in moments.groupby("network"):
         onsets, changes = mine["onset"].to_numpy(), mine["changed"].to_numpy()

@@ -1,6 +1,6 @@
 """Entropy on training images against entropy on held-out ones, and the relation of each to overfitting.
 
-The *gap* is the entropy on training images less that on as many held-out ones, the *level* is the latter;
+The *gap* is the entropy on training images minus that on as many held-out ones, the *level* is the latter;
 both in nats, by layer.
 """
 
@@ -47,7 +47,7 @@ def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> RankCorrelat
 
     Spearman's rank correlation within networks, each run ranked among its network's own; its size (without
     sign) is averaged over the layers that TSR penalises. The end is the last five epochs, the rise that of
-    `onset_table`, less the null's mean.
+    `onset_table`, minus the null's mean.
 
     **Arguments:** `curves`: one setting's runs; the seeds that not all networks have are left out.
     `resamples`: of the seeds, all networks of a seed together; drawn with a fixed seed.

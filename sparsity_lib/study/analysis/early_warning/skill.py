@@ -56,7 +56,7 @@ def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> S
 
     **Arguments:** `onset`, `changed`: `(runs,)`, epochs, NaN for none; `network`: `(runs,)`, labels.
 
-    **Returns:** `Skill`; the lead is onset less change-point, with its 95 % t interval over runs.
+    **Returns:** `Skill`; the lead is onset minus change-point, with its 95 % t interval over runs.
 
     **Raises:** `StudyError` if lengths differ or there are no runs.
     """

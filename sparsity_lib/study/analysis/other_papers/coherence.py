@@ -195,7 +195,7 @@ def tolerance(table: pd.DataFrame, term: str) -> float:
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of labels to compare, strength by strength: each way less none, gated less the other ways.
+    """Pairs of labels to compare, strength by strength: each way minus none, gated minus the other ways.
 
     Pairs of which all runs of the first guess are left out.
     """

@@ -32,7 +32,7 @@ def variances(draws: int = 20_000) -> pd.DataFrame:
 
 
 def logistic_increases(draws: int = 20_000) -> pd.DataFrame:
-    """A logistic model's loss under noise less that without, over its approximation by an Lq penalty.
+    """A logistic model's loss under noise minus that without, over its approximation by an Lq penalty.
 
     Features are normal numbers behind a ReLU, weights w are normal numbers, scaled so that the noise shifts
     the logit z with the SD `shifts`; the approximation is s(z) (1 - s(z)) p/(1 - p) sum |a|^q w² / 2, s being
