@@ -20,6 +20,7 @@ from execution import PAGES, PARTIAL, ROOT, Work, execute
 from nbformat.reader import NotJSONError
 from papermill import inspect_notebook
 
+from sparsity_lib.study.files import require_writable
 from sparsity_lib.study.queue.workers import side_by_side
 
 SOURCES = ROOT / "notebooks"
@@ -128,13 +129,6 @@ def converted(name: str, text: str, own: dict[str, Any], notebook: Path) -> Any:
             f"{notebook.name}: parameter '{name}' is of type {kind.__name__} (default {own[name]!r}), "
             f"not {text!r}"
         ) from None
-
-
-def require_writable(folder: Path) -> None:
-    """Make the folder. Raises `OSError` where it cannot be made, `ValueError` where it cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"cannot write in {folder}; nothing was started")
 
 
 def set_aside(page: Path) -> None:

@@ -36,9 +36,8 @@ class Described(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and bool not in _allowed_types(
-            cls.model_fields[str(info.field_name)].annotation
-        ):
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (typing.get_args(annotation) or (annotation,)):
             raise ValueError(f"{info.field_name} = {value}: give a number or a name, not true or false")
         return value
 
@@ -58,11 +57,6 @@ def is_plain(name: str) -> bool:
 def file_name(*parts: str) -> str:
     """The parts as a name that every file system takes, joined by `-`."""
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
-
-
-def _allowed_types(annotation: Any) -> tuple[Any, ...]:
-    """The types that an annotation allows."""
-    return typing.get_args(annotation) or (annotation,)
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:

@@ -106,14 +106,15 @@ _FEW = tuple(range(100, 105))  # fewer than four cannot decide a claim about a s
 _TEN = tuple(range(100, 110))
 
 
-def _registered(of_grid: Cells, seeds: tuple[int, ...] = _FEW, **fields: Any) -> Grid:
+def _confirmatory(of_grid: Cells, seeds: tuple[int, ...] = _FEW, **fields: Any) -> Grid:
+    """A grid whose runs are all published."""
     return Grid(of_grid, seeds, seeds, **fields)
 
 
 _THREE, _TWO, _TEN_MORE = _FEW[:3], _FEW[:2], tuple(range(105, 115))
 _REGISTERED = {
-    "networks": _registered(cells.for_networks(SEVEN, **_SMALL), shown={}),
-    "lenet-alexnet": _registered(
+    "networks": _confirmatory(cells.for_networks(SEVEN, **_SMALL), shown={}),
+    "lenet-alexnet": _confirmatory(
         tuple(
             cell
             for dataset in ("cifar10", "cifar100")
@@ -121,23 +122,23 @@ _REGISTERED = {
         ),
         shown={},
     ),
-    "200-epochs": _registered(
+    "200-epochs": _confirmatory(
         cells.for_networks(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200),
         _TWO,
         shown={},
     ),
-    "adam": _registered(cells.for_networks(SIX, **_SMALL, optimizer="adam"), _TWO, shown={}),
+    "adam": _confirmatory(cells.for_networks(SIX, **_SMALL, optimizer="adam"), _TWO, shown={}),
     **{
-        name: _registered(of_grid, _THREE if name == "learning-rates" else _FEW)
+        name: _confirmatory(of_grid, _THREE if name == "learning-rates" else _FEW)
         for name, of_grid in cells.on_few_images(**_QUICK_SUBSET).items()
     },
-    "architectures": _registered(
+    "architectures": _confirmatory(
         cells.architectures(**_SUBSET, size="quarter", epochs=40), _THREE, deep=True
     ),
-    "lenet-tiny": _registered(
+    "lenet-tiny": _confirmatory(
         cells.for_networks(_LENETS, dataset="tiny-imagenet", size="full", compiled=False), shown={}
     ),
-    "equivalence": _registered(
+    "equivalence": _confirmatory(
         cells.for_networks(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE
     ),
 }
@@ -178,30 +179,25 @@ PROFILES = {
     "desktop": Profile(
         "10,000 or 2,000 images of cifar10-jpeg and tiny32-100; hours on a CPU (size s), minutes on a GPU",
         {
-            "networks": Grid(
+            "networks": _confirmatory(
                 tuple(
                     cell
                     for size in ("s", "m")
                     for dataset in _STAND_INS
                     for cell in cells.for_networks(SEVEN, dataset=dataset, size=size, limit=10_000)
                 ),
-                _FEW,
-                _FEW,
                 shown={"dataset": "cifar10-jpeg", "size": "s"},
             ),
             # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
             **{
-                name: Grid(tuple(c for c in of_grid if c.get("sparsity") != cells.AS_LARGEST), _FEW, _FEW)
+                name: _confirmatory(tuple(c for c in of_grid if c.get("sparsity") != cells.AS_LARGEST))
                 for name, of_grid in cells.on_few_images(**_QUICK).items()
                 if name not in ("perplexity-200", "learning-rates")
             },
-            "architectures": Grid(
-                cells.architectures(**_FEW_IMAGES, size="quarter", epochs=40),
-                _FEW,
-                _FEW,
-                deep=True,
+            "architectures": _confirmatory(
+                cells.architectures(**_FEW_IMAGES, size="quarter", epochs=40), deep=True
             ),
-            "perplexity-200": Grid(cells.on_few_images(**_QUICK)["perplexity-200"], _FEW, _FEW),
+            "perplexity-200": _confirmatory(cells.on_few_images(**_QUICK)["perplexity-200"]),
         },
     ),
     "registered": Profile(
@@ -211,7 +207,7 @@ PROFILES = {
     "paper": Profile(
         "the paper's data sets, sizes and settings; a GPU",
         {
-            "networks": Grid(
+            "networks": _confirmatory(
                 (
                     # First what needs no download: a stand-in for CIFAR-10.
                     *cells.for_networks(SEVEN, dataset="cifar10-jpeg", size="xxl"),
@@ -223,14 +219,12 @@ PROFILES = {
                     ),
                     *cells.for_networks(SEVEN, dataset="tiny-imagenet", size="xxl"),
                 ),
-                _FEW,
-                _FEW,
                 shown={},
             ),
-            "200-epochs": Grid(
-                cells.for_networks(SIX, dataset="cifar100", size="xxl", epochs=200), _FEW, _FEW, shown={}
+            "200-epochs": _confirmatory(
+                cells.for_networks(SIX, dataset="cifar100", size="xxl", epochs=200), shown={}
             ),
-            "lenet-alexnet": Grid(
+            "lenet-alexnet": _confirmatory(
                 tuple(
                     cell
                     for dataset in ("cifar10-jpeg", "cifar10", "cifar100", "tiny-imagenet")
@@ -238,18 +232,13 @@ PROFILES = {
                         ("LeNet", "srLeNet", "AlexNet", "srAlexNet"), dataset=dataset, size="full"
                     )
                 ),
-                _FEW,
-                _FEW,
                 shown={},
             ),
-            "adam": Grid(
-                cells.for_networks(SIX, dataset="cifar100", size="xxl", optimizer="adam"),
-                _FEW,
-                _FEW,
-                shown={},
+            "adam": _confirmatory(
+                cells.for_networks(SIX, dataset="cifar100", size="xxl", optimizer="adam"), shown={}
             ),
-            "architectures": Grid(
-                cells.architectures(dataset="cifar10-jpeg", size="full"), _FEW, _FEW, deep=True
+            "architectures": _confirmatory(
+                cells.architectures(dataset="cifar10-jpeg", size="full"), deep=True
             ),
         },
     ),
@@ -258,13 +247,11 @@ PROFILES["language"] = Profile(
     "language models on two texts; minutes on 2 cores",
     # Of shakespeare, sizes and epochs were chosen with seed 0, so that the network overfits without noise.
     {
-        "laptop": Grid(
-            cells.language_models(text="python-topics", limit=50_000, epochs=20, lr=0.01), _TEN, _TEN
+        "laptop": _confirmatory(
+            cells.language_models(text="python-topics", limit=50_000, epochs=20, lr=0.01), _TEN
         ),
-        "desktop": Grid(
-            cells.language_models(text="shakespeare", limit=60_000, epochs=25, lr=0.005, hidden=128),
-            _TEN,
-            _TEN,
+        "desktop": _confirmatory(
+            cells.language_models(text="shakespeare", limit=60_000, epochs=25, lr=0.005, hidden=128), _TEN
         ),
     },
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sparsity_lib import ActivationMonitor
 from sparsity_lib._layers import named_layers
@@ -19,7 +18,7 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.layout import BINS, CENTERS, SPLITS
 from sparsity_lib.study.runs.recording import channels_of
 from sparsity_lib.study.training.loop import MAPS
-from sparsity_lib.study.training.preparation import load_on
+from sparsity_lib.study.training.preparation import untrained
 from sparsity_lib.tensorboard import SCALARS, map_sheet, sheet, write_layer
 
 if TYPE_CHECKING:
@@ -54,10 +53,7 @@ class Board:
     @classmethod
     def of_training(cls, experiment: Experiment, folder: str | Path) -> "Board":
         """A board in `folder/<run's id>` for an experiment that is about to be trained."""
-        data = load_on(torch.device("cpu"), experiment)
-        _, channels, height, width = data.train.images.shape
-        with torch.random.fork_rng(devices=[]):
-            model = experiment.build(channels, (height, width), len(data.classes))
+        data, model = untrained(experiment)
         layers = named_layers(model)
         return cls(
             Path(folder) / experiment.id,

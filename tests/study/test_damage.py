@@ -217,7 +217,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         target = tmp_path / "results" / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-        publication.write_sums(target, sorted(target.glob("*.nc")))
+        publication.write_sums(target)
     return tmp_path / "results"
 
 

@@ -369,6 +369,7 @@ def test_damaged_files_are_named(tiny_profile, tiny_run, tmp_path):
     published = tmp_path / "results/tiny/networks.nc"
     published.parent.mkdir(parents=True)
     published.write_text("no netCDF")
+    published.with_name(results.SUMS).write_text(f"{64 * '0'}  networks.nc\n")
     for read in (results.published, results.published_ids):
         with pytest.raises(study.StudyError, match=r"networks\.nc is damaged"):
             read("tiny")

@@ -13,9 +13,9 @@ COPIES = 0.1  # SD of the noise on copies, in shares of a pattern's
 ALIKE = 0.9  # |c| above which two filters count as copies
 
 
-def starts(filters: int = 256, shape: tuple[int, ...] = (3, 3, 3), seed: int = 0) -> dict[str, Tensor]:
+def starts(filters: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
     """Filters by name, each (filters, *shape): random, in clusters, or with a common pattern."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     inputs, positions = shape[0], shape[1] * shape[2]
     bound = (6 / ((inputs + filters) * positions)) ** 0.5  # Glorot's, for a convolution
     random = torch.empty(filters, *shape).uniform_(-bound, bound, generator=generator)
@@ -34,11 +34,6 @@ def pairs(weight: Tensor, center: functional.Center) -> Tensor:
     """|c| of each pair of filters once."""
     correlation = functional.filter_correlation(weight, center)
     return correlation[torch.ones_like(correlation, dtype=torch.bool).tril(-1)].abs()
-
-
-def mean_absolute(weight: Tensor, center: functional.Center) -> float:
-    """The mean |c| over pairs of filters."""
-    return float(pairs(weight, center).mean())
 
 
 def descend(
@@ -62,7 +57,7 @@ def descend(
     return weight.detach()
 
 
-def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3), seed: int = 0) -> pd.DataFrame:
+def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3)) -> pd.DataFrame:
     """One row per start and reading, after a descent at matched gradient norm.
 
     By each filter's own mean (Pearson): mean |c| `before` and `after`, and `alike`, the share of pairs with
@@ -70,8 +65,8 @@ def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3), seed: int = 
     """
     rows = []
     with one_thread():  # for so small tensors, several are a hundred times slower on a busy machine
-        for name, weight in starts(filters, shape, seed).items():
-            before = mean_absolute(weight, "components")
+        for name, weight in starts(filters, shape).items():
+            before = float(pairs(weight, "components").mean())
             for center in CENTERS:
                 for penalty in PENALTIES:
                     after = pairs(descend(weight, center, penalty), "components")

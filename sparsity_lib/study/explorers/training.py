@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-import torch
 import xarray as xr
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from sparsity_lib.study.runs.layout import MAPS
 from sparsity_lib.study.runs.recording import Log, as_tree, is_saved
 from sparsity_lib.study.training.loop import MAPS as IMAGES
 from sparsity_lib.study.training.loop import EpochRecord
-from sparsity_lib.study.training.preparation import load_on
+from sparsity_lib.study.training.preparation import untrained
 
 REST = 19  # times what a redrawing took, before the next: in long trainings it is at most a twentieth
 
@@ -48,13 +47,11 @@ class TrainingExplorer(Explorer):
     """
 
     def __init__(self, experiment: Experiment, *, every_seconds: float = 1.0) -> None:
-        loaded = load_on(torch.device("cpu"), experiment)
+        loaded, model = untrained(experiment)
         self._experiment, self._every_seconds = experiment, every_seconds
         self._images = Split(loaded.monitor.images[:IMAGES], loaded.monitor.labels[:IMAGES])
         self._classes = list(loaded.classes)
         _, channels, height, width = self._images.images.shape
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights
-            model = experiment.build(channels, (height, width), len(self._classes))
         modules = named_layers(model)
         self._modules = {name: modules[name] for name in ActivationMonitor(model).layers}
         self._fields = known_fields(model, (channels, height, width))

@@ -26,7 +26,7 @@ from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import built
 from sparsity_lib.study.runs.results import label
-from sparsity_lib.study.training.preparation import load_on
+from sparsity_lib.study.training.preparation import untrained
 from sparsity_lib.study.training.random_streams import random_stream
 
 # Kinds of modules: name in the legend, colour, and a block's width.
@@ -94,11 +94,8 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _blocks(run: Run | Experiment) -> list[Block]:
     if isinstance(run, Experiment):
-        loaded = load_on(torch.device("cpu"), run)
-        images = loaded.monitor.images
-        sides = (images.shape[2], images.shape[3])
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights
-            model = run.build(images.shape[1], sides, len(loaded.classes)).eval()
+        loaded, model = untrained(run)
+        model, images = model.eval(), loaded.monitor.images
     else:
         model, images = _before_training(run)
     blocks = [Block("image", _INPUT, tuple(images.shape[1:]))]

@@ -69,16 +69,16 @@ def _run(column: Sequence[Axes], watched: Watched, place: int) -> None:
 
 
 @figure
-def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Figure:
-    """Lead of each warning on its run's moment of overfitting, a panel per data set and a row per network.
+def warning_leads(sets: Mapping[str, Watched]) -> Figure:
+    """Lead of each warning by entropy, a panel per data set and a row per network.
 
-    The counts at the right are hits, misses and false alarms.
+    The lead is on the run's moment of overfitting. The counts at the right are hits, misses and false alarms.
     """
     known = [watched.runs["network"].nunique() for watched in sets.values()]
     height, ratios = 0.9 + 0.5 * len(sets) + 0.19 * sum(known), [rows + 0.6 for rows in known]
     fig, axes = grid(len(sets), 1, height, sharex=True, height_ratios=ratios)
     for ax, (name, watched) in zip(axes.flat, sets.items(), strict=True):
-        found = watched.moments(detector)
+        found = watched.moments()
         names = labels(watched.curves)
         counts = warning_counts(found["onset"], found["changed"], found["network"])
         for y, network in enumerate(names):
@@ -90,7 +90,7 @@ def warning_leads(sets: Mapping[str, Watched], detector: str = "entropy") -> Fig
             three = counts.loc[network, ["hits", "misses", "false_alarms"]]
             text = " / ".join(str(count) for count in three)
             ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
-            of = {"data": name, "network": network, "detector": detector}
+            of = {"data": name, "network": network, "detector": "entropy"}
             record(ax, "lead of a warning (epochs)", **of, seed=mine["seed"], value=leads)
             record(ax, "runs", **of, outcome=list(three.index), value=three)
         ax.axvline(0, **ZERO)

@@ -55,7 +55,10 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     """Publish the runs of one grid."""
     grid = profile(name).files()[file]
     planned, before = experiments(name, grids=[grid], published=True), published(name, file)
-    stale = _of_other_code(before) if replace and before is not None else set()
+    stale: set[str] = set()
+    if replace and before is not None:
+        other_code = [not is_current(numerics) for numerics in before["numerics"].to_numpy()]
+        stale = set(before["run"].to_numpy()[other_code])
     known = published_ids(name) - stale
     new = [
         run
@@ -88,13 +91,8 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     if (images := outcomes_dataset(outcomes, finished)) is not None:
         tree[OUTCOMES] = xr.DataTree(images)
     runs.write(tree, target / file)
-    write_sums(target, _listed(target))  # what is written next reads this file
+    write_sums(target)  # what is written next reads this file
     return len(new)
-
-
-def _of_other_code(published: xr.Dataset) -> set[str]:
-    older = [not is_current(numerics) for numerics in published["numerics"].to_numpy()]
-    return set(published["run"].to_numpy()[older])
 
 
 def _together(
@@ -148,18 +146,23 @@ def publish_networks(name: str, which: Iterable[str], source: str | Path | None 
             runs.write(xr.DataTree(networks_dataset(kept)), path)
             count += 1
     if count:
-        write_sums(target, _listed(target))
+        write_sums(target)
     return count
-
-
-def _listed(target: Path) -> list[Path]:
-    return sorted(target.glob("*.nc"))
 
 
 def verify(name: str) -> list[str]:
     """List the faults of `results/<name>/`, one line each: files missing, changed or unlisted."""
     target = folder_of(name)
-    return wrong_sums(target, _listed(target), f"published runs of '{name}'")
+    expected = listed_sums(target)
+    if expected is None:
+        return [f"{target / SUMS}: missing; there are no published runs of '{name}'"]
+    present = {path.name for path in target.glob("*.nc")}
+    wrong = [f"{target / file}: missing" for file in sorted(expected.keys() - present)]
+    wrong += [f"{target / file}: not in {SUMS}" for file in sorted(present - expected.keys())]
+    for file in sorted(present & expected.keys()):
+        if (found := digest(target / file)) != expected[file]:
+            wrong.append(f"{target / file}: its SHA-256 is {found[:12]}…, not {expected[file][:12]}…")
+    return wrong
 
 
 def require_committed(run: str, provenance: dict[str, Any], by_this_code: bool) -> None:
@@ -173,21 +176,8 @@ def require_committed(run: str, provenance: dict[str, Any], by_this_code: bool) 
         raise StudyError(f"{run} was trained from uncommitted code; commit, and train it again")
 
 
-def write_sums(target: Path, files: Iterable[Path]) -> None:
-    """Write the SHA-256 of the files into the folder, as `sha256sum` does."""
+def write_sums(target: Path) -> None:
+    """Write the SHA-256 of the folder's files into it, as `sha256sum` does."""
+    files = sorted(target.glob("*.nc"))
     with written_whole(target / SUMS) as partial:
         partial.write_text("".join(f"{digest(path)}  {path.name}\n" for path in files))
-
-
-def wrong_sums(target: Path, files: Iterable[Path], what: str) -> list[str]:
-    """List the faults of a folder's files, one line each: missing, changed or unlisted."""
-    expected = listed_sums(target)
-    if expected is None:
-        return [f"{target / SUMS}: missing; there are no {what}"]
-    present = {path.name for path in files}
-    wrong = [f"{target / file}: missing" for file in sorted(expected.keys() - present)]
-    wrong += [f"{target / file}: not in {SUMS}" for file in sorted(present - expected.keys())]
-    for file in sorted(present & expected.keys()):
-        if (found := digest(target / file)) != expected[file]:
-            wrong.append(f"{target / file}: its SHA-256 is {found[:12]}…, not {expected[file][:12]}…")
-    return wrong

@@ -1,9 +1,8 @@
 """Many runs at once: their curves as one data set, and the published ones in `results/<profile>/`."""
 
-import contextlib
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,9 +217,8 @@ def load_curves(path: Path, group: str | None = None) -> xr.Dataset | None:
     """A published file's curves, or a group of it; None if it is not there, `StudyError` if it is damaged."""
     if not path.exists():
         return None
-    with _damage_named(path):
-        found = as_listed(path).stat()
-        read = _read_published(path, group, found.st_size, found.st_mtime_ns)
+    found = as_listed(path).stat()
+    read = _read_published(path, group, found.st_size, found.st_mtime_ns)
     return None if read is None else read.copy()
 
 
@@ -231,16 +229,6 @@ def _read_published(path: Path, group: str | None, size: int, changed_ns: int) -
         if group is not None and group not in file:
             return None
     return xr.load_dataset(path, engine="h5netcdf", group=group)
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except StudyError:
-        raise
-    except Exception as error:  # whatever a damaged file makes the reader raise
-        raise _damaged(path, f"{type(error).__name__}: {error}".splitlines()[0]) from None
 
 
 def as_listed(path: Path) -> Path:
@@ -313,7 +301,7 @@ def published_seconds(name: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for path in (folder_of(name) / file for file in profile(name).files()):
         if path.exists():
-            with _damage_named(path), h5py.File(as_listed(path)) as file:  # much quicker than labelled
+            with h5py.File(as_listed(path)) as file:  # much quicker than labelled
                 ids = (b"".join(np.atleast_1d(letters)).decode() for letters in file["run"][...])
                 found |= zip(ids, file["seconds"][...].tolist(), strict=True)
     return found

@@ -104,14 +104,14 @@ def train(
         return run
 
 
-def load_or_train(experiment: Experiment, on_epoch: Callable[[EpochRecord], None] | None = None) -> runs.Run:
+def load_or_train(experiment: Experiment) -> runs.Run:
     """The experiment's run from `runs/` if it is there, else trained now; never a published one.
 
     ```python
     run = study.load_or_train(experiment)
     ```
     """
-    return runs.find(experiment) or train(experiment, on_epoch)
+    return runs.find(experiment) or train(experiment)
 
 
 def begun(experiment: AnyExperiment, device: torch.device) -> Resumable:

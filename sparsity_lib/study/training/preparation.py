@@ -44,6 +44,14 @@ def load_on(device: torch.device, experiment: Experiment) -> data.Data:
     )
 
 
+def untrained(experiment: Experiment) -> tuple[data.Data, nn.Module]:
+    """The experiment's data on the CPU, and its network with any initial weights."""
+    loaded = load_on(torch.device("cpu"), experiment)
+    _, channels, height, width = loaded.train.images.shape
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights
+        return loaded, experiment.build(channels, (height, width), len(loaded.classes))
+
+
 def penalties(
     model: nn.Module, experiment: Experiment, compiled: bool
 ) -> tuple[dict[str, Penalty], list[str]]:
