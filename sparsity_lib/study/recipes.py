@@ -56,7 +56,7 @@ NETWORKS = {
     "sr1Net": Recipe("vanillaNet", sparsity=LAYERS[:-1]),
     "sr2Net": Recipe("vanillaNet", sparsity=TARGETED),
     "sr3Net": Recipe("vanillaNet", sparsity=TARGETED, decorrelation=("conv1",)),
-    # Ours: sr2Net with Var(a)/2 in entropy's place, to separate sparsity from scale.
+    # Ours: sr2Net with Var(a)/2 in entropy's place: does more than the scale matter?
     "varNet": Recipe("vanillaNet", variance=TARGETED),
     # Table 3; as in sr2Net, the later half of the convolutions and the first dense layer (T12).
     "LeNet": Recipe("LeNet"),

@@ -61,7 +61,7 @@ def test_effects_that_remain_after_correction(digits: pd.DataFrame, photographs:
     assert clear(photographs) == {(dropout, "val_loss_rise"), (dropout, "entropy_drop")}
 
 
-def test_strength_per_position_and_initialisation_matter(on_digits: Compare) -> None:
+def test_strength_per_position_and_initialisation_matter(digits: pd.DataFrame, on_digits: Compare) -> None:
     assert on_digits(f"sr2Net {T2}", "sr2Net", "val_loss_rise").low > 0.1
     assert on_digits("sr2Net", "vanillaNet", "chosen_accuracy").low > 0
     assert on_digits(f"sr2Net {T2}", "vanillaNet", "chosen_accuracy").direction == 0
@@ -69,6 +69,9 @@ def test_strength_per_position_and_initialisation_matter(on_digits: Compare) -> 
     ours = on_digits("sr2Net", "vanillaNet", "val_loss_rise")
     other = on_digits(f"sr2Net {T6}", f"vanillaNet {T6}", "val_loss_rise")
     assert ours.high < other.low < other.high < 0
+    assert ours.mean < 2 * other.mean
+    fall = digits.groupby("label")["entropy_drop"].mean()
+    assert fall[f"vanillaNet {T6}"] < fall["vanillaNet"] / 2
 
 
 def test_dropout_per_convolution_overfits_less_on_photographs(on_photographs: Compare) -> None:

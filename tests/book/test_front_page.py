@@ -46,6 +46,7 @@ def test_words_rest_on_the_numbers(numbers: dict[str, str]) -> None:
     assert 0.05 < penalised[1] < penalised[2] < plain[1]
     assert values(numbers["gain"])[1] > 0.05
     assert values(numbers["lenet_gain"])[1] > 0
+    assert values(numbers["second_onsets"]) == [5, 5]
     _, low, high = values(numbers["over_dropout"])
     assert -0.015 < low < 0 < high < 0.015
     _, low, high = values(numbers["twin"])
