@@ -46,7 +46,7 @@ def commands_in(start: str) -> list[str]:
     return re.findall(rf"{re.escape(start)}(.*)", "\n".join(printed).replace("\\\n", " "))
 
 
-def test_printed_commands_are_understood() -> None:
+def test_printed_commands_are_parsed() -> None:
     commands = commands_in("python -m sparsity_lib.study ")
     for line in commands:
         arguments = _parser().parse_args(shlex.split(line, comments=True))
@@ -80,7 +80,7 @@ def test_parameters_on_the_page_of_readings_exist() -> None:
     assert [f"({name.lower()})=\n### {name} ·" in text for name in others] == [True] * 7
 
 
-def test_table_of_strengths_is_right() -> None:
+def test_the_table_of_strengths_is_computed_correctly() -> None:
     """λ R ln D at λ = 0.001: R falls by four with each pooling, to 1 in fc1."""
     text = (BOOK / "penalties.md").read_text()
     rows = re.findall(r"\* - (\d+) × \d+, (\w+)\n((?:  - [\d.]+\n){5})", text)
@@ -91,7 +91,7 @@ def test_table_of_strengths_is_right() -> None:
     assert len(rows) == 3
 
 
-def test_a_mean_rise_above_zero_without_any_moment_of_overfitting() -> None:
+def test_a_mean_rise_above_zero_may_have_no_onset() -> None:
     """The example that the page on statistics gives, of published runs on clean digits."""
     curves = study.published("laptop")
     assert curves is not None

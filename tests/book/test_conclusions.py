@@ -1,4 +1,4 @@
-"""Conclusions of notebooks 01 to 04: what their words rest on, in the published results."""
+"""Conclusions of notebooks 01 to 04; each test holds the numbers of a sentence."""
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ def change(runs: pd.DataFrame, quantity: str, layer: str, since: str = "best") -
     return comparison.describe(runs[f"{quantity}_end:{layer}"] - runs[f"{quantity}_{since}:{layer}"])
 
 
-def test_watching_entropy_falls_with_overfitting_in_the_plain_network(
+def test_monitoring_entropy_falls_with_overfitting_in_the_plain_network(
     table: pd.DataFrame, overfitting: pd.Series
 ) -> None:
     plain = runs_of(table, PLAIN, NOISY)
@@ -58,7 +58,9 @@ def test_watching_entropy_falls_with_overfitting_in_the_plain_network(
     assert (plain["sd_end:conv3"] > 2 * plain["sd_best:conv3"]).all()
 
 
-def test_watching_entropy_and_overfitting_come_apart(table: pd.DataFrame, overfitting: pd.Series) -> None:
+def test_monitoring_entropy_and_overfitting_occur_separately(
+    table: pd.DataFrame, overfitting: pd.Series
+) -> None:
     assert overfitting[NOISY, "normNet"] > SEEDS / 2
     assert overfitting[NOISY, "dropNet"] == 0
     for network in ("dropNet", "normNet"):
@@ -108,10 +110,7 @@ def test_sr2_overfits_less_than_sr1_and_is_not_more_accurate(
     assert clean.low < 0 < clean.high
 
 
-def test_a_variance_penalty_does_as_well_as_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
-    for noise in (NOISY, CLEAN):
-        accuracy = comparison.compare(table, VAR, SR2, "chosen_accuracy", label_noise=noise)
-        assert -0.01 < accuracy.low < 0 < accuracy.high < 0.01
+def test_a_variance_penalty_overfits_as_little_as_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
     rise = comparison.compare(table, VAR, SR2, "val_loss_rise", label_noise=NOISY)
     assert -0.05 < rise.low < 0 < rise.high < 0.05
     assert abs(overfitting[NOISY, VAR] - overfitting[NOISY, SR2]) <= 2

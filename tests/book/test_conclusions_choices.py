@@ -1,4 +1,4 @@
-"""Conclusions of the page on choices: the published numbers that its words rest on."""
+"""Conclusions of the page on choices; each test holds the numbers of a sentence."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def clear(table: pd.DataFrame) -> set[tuple[str, str]]:
     return set(zip(found["reading"], found["quantity"], strict=True))
 
 
-def test_no_finding_changes_its_sign(digits: pd.DataFrame, photographs: pd.DataFrame) -> None:
+def test_findings_keep_their_sign_under_all_readings(digits: pd.DataFrame, photographs: pd.DataFrame) -> None:
     for table in (digits, photographs):
         found = choices.findings(table)
         assert len(found) >= 39

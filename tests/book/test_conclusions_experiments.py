@@ -1,4 +1,4 @@
-"""Conclusions of notebooks 05 to 07: what their words rest on, in the published results."""
+"""Conclusions of notebooks 05 to 07; each test holds the numbers of a sentence."""
 
 import numpy as np
 import pandas as pd
@@ -136,9 +136,9 @@ def test_older_networks_gain_little_or_undecided(
 def test_older_networks_have_smaller_activations_under_the_penalty(tables: dict[str, pd.DataFrame]) -> None:
     table = tables["lenet-alexnet"]
     for network, label, layer in (("AlexNet", "srAlexNet ×16", "conv5"), ("LeNet", "srLeNet ×25", "conv2")):
-        mine = table[table["network"].isin([network, f"sr{network}"])]
-        assert comparison.compare(mine, label, network, f"sd_end:{layer}").high < 0
-        assert comparison.compare(mine, label, network, f"entropy_end:{layer}").low > 0
+        runs = table[table["network"].isin([network, f"sr{network}"])]
+        assert comparison.compare(runs, label, network, f"sd_end:{layer}").high < 0
+        assert comparison.compare(runs, label, network, f"entropy_end:{layer}").low > 0
     lenet = table[table["network"].isin(["LeNet", "srLeNet"])]
     assert holds_zero(comparison.compare(lenet, "srLeNet ×25", "LeNet", "scale_free_entropy_end:conv2"))
     plain = table[table["label"] == "AlexNet"]
@@ -186,7 +186,7 @@ def test_adam_penalty_weakens_overfitting_and_adds_little_accuracy(
     assert holds_zero(comparison.compare(table, SR3, NORM, "chosen_accuracy"))
 
 
-def test_adam_leaves_regularised_filters_less_alike_than_the_plain_networks(
+def test_adam_leaves_regularised_filters_less_correlated_than_the_plain_networks(
     curves: dict[str, xr.Dataset], tables: dict[str, pd.DataFrame]
 ) -> None:
     of_filters = curves["adam"]["correlation"].sel(center="filters", layer="conv3", epoch=99)

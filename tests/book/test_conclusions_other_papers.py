@@ -1,4 +1,4 @@
-"""Conclusions of notebooks 11 and 12: what their words rest on, in the published results."""
+"""Conclusions of notebooks 11 and 12; each test holds the numbers of a sentence."""
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ def test_sparseout_moves_sparsity_and_scale_in_the_baseline_network(
         assert comparison.compare(table, SPARSE, DENSE, "log_sd").low > 0
 
 
-def test_denser_is_better_on_photographs_and_not_on_digits(
+def test_denser_activations_classify_better_on_photographs_alone(
     digits: pd.DataFrame, photographs: pd.DataFrame
 ) -> None:
     assert comparison.compare(photographs, DENSE, "dropNet", "chosen_accuracy").low > 0

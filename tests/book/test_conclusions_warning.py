@@ -1,4 +1,4 @@
-"""Conclusions of notebook 10: what their words rest on, in the published results."""
+"""Conclusions of notebook 10; each test holds the numbers of a sentence."""
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, detector
     assert set(seeds.values()) == {5}
 
 
-def test_most_runs_that_overfit_are_missed_and_most_others_are_falsely_warned_of(
+def test_warnings_miss_most_runs_that_overfit_and_are_false_in_most_others(
     outcomes: pd.DataFrame,
 ) -> None:
     total = outcomes.loc["entropy"].sum()
@@ -76,7 +76,7 @@ def test_the_lead_depends_on_the_data_set(lead_times: pd.DataFrame, outcomes: pd
     assert outcomes.loc[("entropy", DEEP), "hits"] == 0
 
 
-def test_no_warning_is_right_more_often_than_that_of_another_run(
+def test_warnings_are_no_more_accurate_than_those_of_another_run(
     outcomes: pd.DataFrame, transfers: pd.DataFrame
 ) -> None:
     assert not (outcomes["low"] > 0).any()
@@ -84,7 +84,7 @@ def test_no_warning_is_right_more_often_than_that_of_another_run(
     assert len(outcomes) + len(transfers) > 50
 
 
-def test_one_test_of_ten_finds_that_a_warning_knows_its_run(lead_times: pd.DataFrame) -> None:
+def test_warnings_depend_on_the_own_run_in_one_test_of_ten(lead_times: pd.DataFrame) -> None:
     tests = lead_times[lead_times.index.isin(DETECTORS, level="detector")]
     assert len(tests) == 10
     assert tests.index[tests["p_of_seeds"] < 0.05].tolist() == [(TINY, "entropy")]
@@ -108,7 +108,7 @@ def test_a_margin_chosen_elsewhere_is_no_better_than_silence(transfers: pd.DataF
     assert transfers[transfers["applied_to"] != CLEAN]["balanced"].max() < 0.52
 
 
-def test_the_gap_stays_within_the_margin_and_says_no_more_than_the_level(
+def test_the_gap_stays_within_the_margin_and_predicts_no_better_than_the_level(
     sets: dict[str, detectors.Watched],
 ) -> None:
     names = ["vanillaNet", "dropNet", "normNet"]

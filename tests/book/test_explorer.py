@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import Tensor, nn
 
 import sparsity_lib as sl
@@ -163,7 +164,7 @@ def test_as_many_images_are_shown_as_all_runs_have(tiny_run: study.Run) -> None:
     assert {len(images["captions"]) for images in data["images"]} == {published.root.sizes["image"]}
 
 
-def test_labels_tell_runs_apart(tiny_runs: list[study.Run]) -> None:
+def test_labels_distinguish_runs(tiny_runs: list[study.Run]) -> None:
     other = copy.copy(tiny_runs[0])
     noisy, common = "30 % of labels redrawn", "SGD, lr 0.1, 12 epochs"
     for changed, first, setting in (
@@ -196,7 +197,7 @@ def test_a_page_holds_all_it_needs_and_equal_runs_give_equal_bytes(tiny_runs: li
     assert state_of(html)["epoch"] == 11
 
 
-def test_the_view_can_be_set(tiny_run: study.Run) -> None:
+def test_traits_set_the_view(tiny_run: study.Run) -> None:
     explorer = study.explore(tiny_run)
     names = ("run", "layer", "image", "epoch", "compare", "measure", "stretched")
     assert [getattr(explorer, name) for name in names] == [0, "conv1", 0, 11, None, "entropy", False]
@@ -208,35 +209,34 @@ def test_the_view_can_be_set(tiny_run: study.Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "message"),
+    ("shown", "known"),
     [
-        ({"run": 2}, "there is no run 2 to show; there are 0, 1"),
-        ({"compare": 2}, "there is no compare 2 to show; there are 0, 1"),
-        ({"measure": "sd"}, "no measure 'sd' to show; there are entropy, scale_free_entropy"),
-        ({"layer": "conv9"}, "no layer 'conv9' to show; there are conv1, conv2, conv3, conv4, fc1"),
-        ({"image": -1}, "no image -1 to show; there are 0, 1,"),
-        ({"epoch": 12}, "no epoch 12 to show; there are -1, 0,"),
+        ({"run": 2}, "0, 1"),
+        ({"compare": 2}, "0, 1"),
+        ({"measure": "sd"}, "entropy, scale_free_entropy"),
+        ({"layer": "conv9"}, "conv1, conv2, conv3, conv4, fc1"),
+        ({"image": -1}, "0, 1,"),
+        ({"epoch": 12}, "-1, 0,"),
     ],
 )
-def test_unknown_values_are_refused(tiny_runs: list[study.Run], shown: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as refusal:
+def test_unknown_values_are_refused(tiny_runs: list[study.Run], shown: dict[str, Any], known: str) -> None:
+    with refused(*shown, *shown.values(), known, error=ValueError):
         study.explore(tiny_runs[:2], **shown)
-    assert "\n" not in str(refusal.value)
     explorer = study.explore(tiny_runs[:2])
     before = explorer.as_html()
     for wish in (shown, {"run": 1} | shown):  # as a page sends them
-        with pytest.raises(ValueError, match="there is no "):
+        with refused(error=ValueError):
             explorer.set_state(wish)
         explorer.run = 0
         assert explorer.as_html() == before
 
 
-def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:
+def test_changing_the_run_keeps_choices_that_it_has(tiny_runs: list[study.Run]) -> None:
     shorter = with_images(tiny_runs[0], 1)
     shorter.__dict__["root"] = shorter.root.assign_coords(saved_epoch=np.arange(-14, -1))
     norm_net = next(run for run in tiny_runs if "norm1" in run.layers)
     explorer = study.explore([norm_net, tiny_runs[0], shorter], layer="norm1", image=3, compare=1)
-    with pytest.raises(ValueError, match=r"there is no compare 2 to show; there are 0, 1$"):
+    with refused("compare 2", "0, 1", error=ValueError):
         explorer.compare = 2  # of other images
     explorer.run = 1
     assert (explorer.layer, explorer.image, explorer.epoch, explorer.compare) == ("conv1", 3, 11, 1)
@@ -244,20 +244,20 @@ def test_another_run_settles_on_what_it_has(tiny_runs: list[study.Run]) -> None:
     assert (explorer.epoch, explorer.compare) == (-2, None)
 
 
-def test_runs_are_needed(tiny_run: study.Run) -> None:
-    with pytest.raises(ValueError, match=r"^there are no runs to explore; give at least one study.Run$"):
+def test_explorers_refuse_an_empty_list_or_other_objects(tiny_run: study.Run) -> None:
+    with refused("study.Run", error=ValueError):
         study.explore([])
-    with pytest.raises(ValueError, match=r"^images = 0: show at least one$"):
+    with refused("images = 0", error=ValueError):
         study.explore(tiny_run, images=0)
-    with pytest.raises(TypeError, match=r"^runs are study.Run objects, not str; study.load opens a file$"):
+    with refused("study.Run", "str", "study.load", error=TypeError):
         study.explore([tiny_run, "a.nc"])
 
 
 @pytest.mark.parametrize("missing", ["anywidget", "matplotlib"])
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     for name in [*sys.modules]:
         if name.startswith(("sparsity_lib.explorer", f"{missing}.")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=rf"^{missing}[^\n]*: pip install 'sparsity-lib\[explorer\]'$"):
+    with refused(missing, "pip install 'sparsity-lib[explorer]'", error=ImportError):
         importlib.import_module("sparsity_lib.explorer")

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from matplotlib import colormaps
 from playwright.sync_api import Locator, Page
 
 from benchmarks.explorer import measured
-from sparsity_lib import study
+from sparsity_lib import HeatmapExplorer, study
 from sparsity_lib.explorer.payload import LEVELS, STEPS
 from sparsity_lib.study.training.observation import layer_outputs
 
@@ -38,11 +37,12 @@ def three(tiny_runs: list[study.Run]) -> list[study.Run]:
 
 @pytest.fixture
 def opened(visit: Visit, page_of: Callable[..., Path]) -> Callable[..., Page]:
-    """`opened(runs, ...)` is the page of their explorer; settings of the browser are in `browser`."""
+    """`opened(*explorers, ...)` is a page of explorers or of runs' explorers; `browser` has its settings."""
 
-    def open_page(runs: Any, browser: dict[str, Any] | None = None, **shown: Any) -> Page:
-        page = visit(page_of(study.explore(runs, **shown).as_html()).as_uri(), **(browser or {}))
-        page.get_by_role("slider", name="Epoch").wait_for()
+    def open_page(*explorers: Any, browser: dict[str, Any] | None = None, **shown: Any) -> Page:
+        drawn = [e if isinstance(e, HeatmapExplorer) else study.explore(e, **shown) for e in explorers]
+        page = visit(page_of(*(explorer.as_html() for explorer in drawn)).as_uri(), **(browser or {}))
+        page.get_by_role("slider", name="Epoch").nth(len(drawn) - 1).wait_for()
         return page
 
     return open_page
@@ -99,7 +99,7 @@ def box_of(part: Locator) -> Any:
 
 
 @pytest.mark.parametrize("over_http", [True, False])
-def test_pixels_are_the_runs(
+def test_pixels_are_those_of_the_runs_maps(
     over_http: bool,
     three: list[study.Run],
     page_of: Callable[..., Path],
@@ -146,7 +146,7 @@ def test_pixels_are_the_runs(
         assert (f"{ends[0]:.2f}" in labels) == stretch
 
 
-def test_keyboard_alone(three: list[study.Run], opened: Callable[..., Page]) -> None:
+def test_keyboard_reaches_every_control(three: list[study.Run], opened: Callable[..., Page]) -> None:
     page = opened(three, epoch=5)
 
     def press(*keys: str) -> None:
@@ -206,7 +206,7 @@ def test_a_position_is_read_kept_and_released(three: list[study.Run], opened: Ca
         assert status.inner_text().startswith("Mean over the map")
 
 
-def test_channels_at_the_position_are_the_networks(
+def test_channels_at_the_position_are_those_of_the_network(
     three: list[study.Run], opened: Callable[..., Page]
 ) -> None:
     """Raw and at unit variance, at the kept epoch nearest to the one shown, which the chart names."""
@@ -259,13 +259,11 @@ def test_curves_mark_the_epoch_and_go_to_it(three: list[study.Run], opened: Call
         assert page.get_by_role("slider").get_attribute("aria-valuetext") == f"Epoch {epoch} of 11"
 
 
-def test_epochs_and_moments_are_marked(
-    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
-) -> None:
+def test_epochs_and_moments_are_marked(three: list[study.Run], opened: Callable[..., Page]) -> None:
     explorer = study.explore(three, compare=1)
     explorer.data["runs"][0]["onset"] = 5
     explorer.data["runs"][1] |= {"onset": None, "judged": True}
-    page = visit(page_of(explorer.as_html()).as_uri())
+    page = opened(explorer)
     text = page.locator(".moments").inner_text()
     assert "epoch 5 (vanillaNet, seed 0)" in text
     assert "none (normNet, seed 0)" in text
@@ -283,14 +281,13 @@ def test_epochs_and_moments_are_marked(
 
 @pytest.mark.parametrize(("motion", "pause"), [("no-preference", 250), ("reduce", 1000)])
 def test_play_rests_where_the_entropy_changes(
-    motion: Any, pause: int, three: list[study.Run], page_of: Callable[..., Path], visit: Visit
+    motion: Any, pause: int, three: list[study.Run], opened: Callable[..., Page]
 ) -> None:
     explorer = study.explore(three, epoch=-1)
     layer = explorer.data["runs"][0]["layers"][0]
     layer["means"]["entropy"] = [2.0] * 6 + [1.0] * 7  # all of it from epoch 4 to 5
-    path = page_of(explorer.as_html())
-    page = visit(path.as_uri(), prepare=lambda page: page.clock.install(time=0), reduced_motion=motion)
-    page.get_by_role("slider", name="Epoch").wait_for()
+    clock = {"prepare": lambda page: page.clock.install(time=0), "reduced_motion": motion}
+    page = opened(explorer, browser=clock)
     page.clock.pause_at(60)
     slider = page.get_by_role("slider")
     page.get_by_role("button", name="Play").click()
@@ -310,7 +307,7 @@ def test_play_rests_where_the_entropy_changes(
     assert slider.get_attribute("aria-valuetext") == "Epoch −1, before training"
 
 
-def test_networks_change_places_and_may_lack_a_layer(
+def test_networks_exchange_places_and_may_lack_a_layer(
     three: list[study.Run], opened: Callable[..., Page]
 ) -> None:
     page = opened(three[:2], compare=1)
@@ -326,7 +323,7 @@ def test_networks_change_places_and_may_lack_a_layer(
     assert page.get_by_role("application", name="Entropy of conv1, vanillaNet").is_visible()
 
 
-def test_maps_of_two_sizes(opened: Callable[..., Page]) -> None:
+def test_maps_of_two_sizes_are_read_in_their_own_positions(opened: Callable[..., Page]) -> None:
     """LeNet's conv2 has other positions and channels than AlexNet's: each is read in its own."""
     settings: Any = {"dataset": "digits", "limit": 100, "epochs": 1, "size": "quarter", "image_size": 16}
     older = [study.train(study.Experiment(network=network, **settings)) for network in ("LeNet", "AlexNet")]
@@ -347,12 +344,9 @@ def test_maps_of_two_sizes(opened: Callable[..., Page]) -> None:
             assert f"of {run.layer('conv2').attrs['channels']} channels" in text
 
 
-def test_explorers_do_not_interfere(
-    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
-) -> None:
+def test_explorers_do_not_interfere(three: list[study.Run], opened: Callable[..., Page]) -> None:
     first, second = study.explore(three), study.explore(three[:1], layer="conv2", epoch=3)
-    page = visit(page_of(*(explorer.as_html() for explorer in (first, second, first))).as_uri())
-    page.get_by_role("slider", name="Epoch").nth(2).wait_for()
+    page = opened(first, second, first)
     to_epoch(page, 7)
     page.get_by_role("radio", name="conv4").first.check()
     page.get_by_role("radio", name="Image 5").first.check()
@@ -364,7 +358,9 @@ def test_explorers_do_not_interfere(
         assert explorer.get_by_role("radio", name=f"Image {image} of 8").is_checked()
 
 
-def test_phone(three: list[study.Run], opened: Callable[..., Page]) -> None:
+def test_a_phone_shows_play_maps_and_curves_on_one_screen(
+    three: list[study.Run], opened: Callable[..., Page]
+) -> None:
     """Nothing is wider than the screen, and Play, maps and curves are on one."""
     page = opened(three, run=1, compare=0, browser={"viewport": {"width": 360, "height": 740}})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -385,7 +381,7 @@ def test_phone(three: list[study.Run], opened: Callable[..., Page]) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_theme_is_legible_and_accessible(
+def test_themes_are_legible_and_accessible(
     scheme: Any, three: list[study.Run], opened: Callable[..., Page]
 ) -> None:
     page = opened(three, compare=1, browser={"color_scheme": scheme})
@@ -420,74 +416,17 @@ def test_every_theme_is_legible_and_accessible(
     assert [line.partition(":")[0] for line in violations(page)] == ["button-name (critical)"]
 
 
-def test_without_scripts(three: list[study.Run], page_of: Callable[..., Path], visit: Visit) -> None:
+def test_a_page_without_scripts_has_a_still_picture(
+    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
+) -> None:
     page = visit(page_of(study.explore(three).as_html()).as_uri(), java_script_enabled=False)
     name = re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
     assert page.get_by_role("img", name=name).is_visible()
     assert page.get_by_text("A still picture.").is_visible()
 
 
-# What anywidget does: a model that sends what is set on it, and receives what Python sets.
-LIVE = """async ([source, state]) => {
-  const events = new EventTarget();
-  let changes = {};
-  window.receive = (news) => {
-    Object.assign(state, news);
-    Object.keys(news).forEach((name) => events.dispatchEvent(new Event(`change:${name}`)));
-  };
-  const model = {
-    get: (name) => state[name],
-    set(name, value) {
-      if (state[name] !== value) receive({ [name]: (changes[name] = value) });
-    },
-    on: (event, listener) => events.addEventListener(event, listener),
-    off: (event, listener) => events.removeEventListener(event, listener),
-    save_changes() {
-      send(changes);
-      changes = {};
-    },
-  };
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { default: widget } = await import(url);
-  widget.initialize({ model });
-  window.leave = await widget.render({ model, el: document.body });
-}"""
-STATE = ["data", "run", "compare", "layer", "image", "measure", "stretched", "epoch", "playing"]
-
-
-def test_python_and_page_move_each_other(
-    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
-) -> None:
-    explorer = study.explore(three[:2])
-    explorer.comm = comm = Mock(comm_id="front-end")
-    page = visit(page_of().as_uri(), prepare=lambda page: page.expose_function("send", explorer.set_state))
-    page.evaluate(LIVE, [explorer._esm, explorer.get_state(STATE)])
-    page.get_by_role("slider", name="Epoch").wait_for()
-
-    to_epoch(page, 4)
-    page.get_by_role("combobox", name="Network").select_option(index=1)
-    page.get_by_role("combobox", name="Compare").select_option(index=1)
-    page.get_by_role("radio", name="norm1").check()
-    page.get_by_role("radio", name="Scale-free").check()
-    page.get_by_role("checkbox", name="Stretch colours").check()
-    assert (explorer.run, explorer.layer, explorer.epoch) == (1, "norm1", 4)
-    assert (explorer.compare, explorer.measure, explorer.stretched) == (0, "scale_free_entropy", True)
-
-    comm.reset_mock()
-    explorer.epoch = 3
-    explorer.run, explorer.compare, explorer.measure = 0, None, "entropy"
-    for call in comm.send.call_args_list:
-        page.evaluate("receive", call.kwargs["data"]["state"])
-    redrawn(page)
-    assert page.get_by_role("slider").get_attribute("aria-valuetext") == "Epoch 3 of 11"
-    assert page.get_by_role("application", name="Entropy of conv1, vanillaNet").is_visible()
-    assert page.get_by_role("application").count() == 1
-    page.evaluate("leave()")
-    assert page.get_by_role("slider").count() == 0
-
-
 @pytest.mark.slow
-def test_drawing_is_quick(visit: Visit, tmp_path: Path) -> None:
+def test_drawing_takes_less_than_a_frame(visit: Visit, tmp_path: Path) -> None:
     """Two networks of five layers, 16 images and 100 epochs: a frame for a move, a second to begin."""
     (tmp_path / "empty.html").write_text('<!doctype html><html lang="en"><title>Empty</title></html>')
     times = measured(visit((tmp_path / "empty.html").as_uri()), tmp_path)

@@ -1,4 +1,4 @@
-"""The front page and the README: their numbers, their picture, and what their words rest on."""
+"""The front page and the README: their numbers, their picture and their conclusions."""
 
 import re
 from pathlib import Path
@@ -21,12 +21,12 @@ def values(text: str) -> list[float]:
     return [float(each) for each in re.findall(r"[+-]?\d+(?:\.\d+)?", text.replace("−", "-"))]
 
 
-def test_the_front_page_calls_numbers_that_there_are(numbers: dict[str, str]) -> None:
+def test_the_front_page_names_all_numbers(numbers: dict[str, str]) -> None:
     called = set(re.findall(r"\{\{ (\w+) \}\}", (ROOT / "book/index.md").read_text(encoding="utf-8")))
     assert called == set(numbers)
 
 
-def test_the_readme_has_the_numbers_of_today(numbers: dict[str, str]) -> None:
+def test_the_readme_has_the_present_numbers(numbers: dict[str, str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = set(numbers) - {"n", "registered_done"}
     assert {name for name in shown if numbers[name] not in text} == set()
@@ -37,7 +37,7 @@ def test_the_picture_shows_the_published_results() -> None:
         assert picture.text["Results"] == findings.origin()
 
 
-def test_words_rest_on_the_numbers(numbers: dict[str, str]) -> None:
+def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["entropy_fall"])[0] > 30
     _, low, high = values(numbers["scale_free_change"])
     assert -0.05 < low < high < 0.05

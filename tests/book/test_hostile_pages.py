@@ -1,7 +1,6 @@
 """Text of another person's run file stays text on every page that is made of it."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import h5py
 import pytest
 from browser import Visit
 from bs4 import BeautifulSoup
+from run_files import changed
 
 from sparsity_lib import study
 from sparsity_lib.study.described import is_plain
-from sparsity_lib.study.files import write_sealed
 
 SPRUNG = "window.sprung=1"
 HOSTILE = [
@@ -28,10 +27,10 @@ HOSTILE = [
     "${" + SPRUNG + "}`\\u003cscript\u2028",
 ]
 MARKDOWN = [
-    "![x](https://stranger.example/x.png)",
-    "[x](https://stranger.example)",
+    "![x](https://elsewhere.example/x.png)",
+    "[x](https://elsewhere.example)",
     "{math}`x`",
-    "<https://stranger.example>",
+    "<https://elsewhere.example>",
     "$x$",
     "# x | *y* **z** ~~w~~",
 ]
@@ -40,15 +39,15 @@ MARKDOWN = [
 @pytest.fixture
 def hostile(tiny_run: study.Run, tmp_path: Path) -> study.Run:
     """A run with these texts wherever its file may hold any."""
-    path = Path(shutil.copy(tiny_run.path, tmp_path / "hostile.nc"))
-    with h5py.File(path, "r+") as file:
+
+    def change(file: h5py.File) -> None:
         file.attrs["classes"] = json.dumps(HOSTILE)
         for name, value in zip(("device", "python", "torch"), (HOSTILE[0], *MARKDOWN), strict=False):
             file.attrs[name] = value
         file.attrs["numerics"] = HOSTILE[3] + "\n\n```{raw} html\n" + HOSTILE[0]
         file["conv1"].attrs["note"] = HOSTILE[0]
-    write_sealed(path, path.read_bytes())
-    return study.load(path)
+
+    return study.load(changed(tiny_run.path, tmp_path, change))
 
 
 def check_harmless(page: BeautifulSoup) -> None:
@@ -62,7 +61,7 @@ def check_harmless(page: BeautifulSoup) -> None:
 
 
 @pytest.mark.browser
-def test_an_explorer_shows_it_as_text(
+def test_an_explorer_shows_markup_as_text(
     hostile: study.Run, visit: Visit, served: Callable[[Path], str], page_of: Callable[..., Path]
 ) -> None:
     explorer = study.explore(hostile, images=16)
@@ -106,9 +105,6 @@ def test_markup_in_headings_is_refused(text: str, tiny_run: study.Run, tmp_path:
         {"experiment": json.dumps(described | {"dataset": f"folder:{text.replace('/', '')}"})},
         {"experiment": json.dumps(described | {"network": "package:factory", "sparsity": {text: 1}})},
     ):
-        path = Path(shutil.copy(tiny_run.path, tmp_path / "changed.nc"))
-        with h5py.File(path, "r+") as file:
-            file.attrs.update(change)
-        write_sealed(path, path.read_bytes())
+        path = changed(tiny_run.path, tmp_path, lambda file, change=change: file.attrs.update(change))
         with pytest.raises(study.StudyError):
             study.load(path)

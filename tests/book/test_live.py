@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
 from typing import NamedTuple
 
 import nbformat
@@ -24,7 +23,7 @@ from sparsity_lib import study
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 SECONDS = 90  # at most, for each single thing: it takes a few, but machines may be busy
-# Neither news nor updates nor extensions are asked of anyone.
+# JupyterLab requests no news, updates or extensions.
 ALONE = (
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -57,20 +56,20 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     ]
     own = {f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in ("config", "data", "runtime")}
     own |= {f"JUPYTERLAB_{name.upper()}_DIR": str(home / name) for name in ("settings", "workspaces")}
-    process = subprocess.Popen(
-        command,
-        env=os.environ | own | {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    log: list[str] = []
-    up = Event()
-    reader = Thread(target=_follow, args=(process, log, up), daemon=True)
-    reader.start()
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | own | {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")},
+            stdout=output,
+            stderr=output,
+        )
+    end = time.monotonic() + SECONDS
     try:
-        assert up.wait(SECONDS), "JupyterLab does not start"
-        assert process.poll() is None, "JupyterLab ended"
+        while "is running at" not in log.read_text():
+            assert process.poll() is None, "JupyterLab ended"
+            assert time.monotonic() < end, "JupyterLab does not start"
+            time.sleep(0.1)
         yield started
     finally:
         process.terminate()  # it ends its kernels
@@ -78,24 +77,12 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             process.wait(SECONDS)
         finally:
             process.kill()
-            reader.join()
-            print("".join(log))
-
-
-def _follow(process: subprocess.Popen[str], log: list[str], up: Event) -> None:
-    """Keep the log; set `up` when the server is up, or has ended."""
-    assert process.stdout
-    with process.stdout as lines:
-        for line in lines:
-            log.append(line)
-            if "is running at" in line:
-                up.set()
-    up.set()
+            print(log.read_text())
 
 
 @pytest.fixture
 def notebook(lab: Lab, tiny_runs: list[study.Run]) -> str:
-    """A notebook whose only cell shows the explorer of two runs."""
+    """A notebook with one cell, the explorer of two runs."""
     code = f"""import sparsity_lib as sl
 from sparsity_lib import study
 
@@ -124,7 +111,7 @@ class Kernel:
         self._client.stop_channels()
 
     def run(self, code: str, expression: str = "None") -> str:
-        """Run the code; the expression's value afterwards, in words."""
+        """Run the code; the expression's value afterwards, as text."""
         asked = {"value": expression}
         reply = self._client.execute(code, user_expressions=asked, reply=True, timeout=SECONDS)["content"]
         assert reply["status"] == "ok", reply
@@ -139,7 +126,7 @@ class Kernel:
 
 
 def close(dialog: Locator) -> None:
-    """Close a dialog of JupyterLab and print its words."""
+    """Close a dialog of JupyterLab and print its text."""
     print("JupyterLab's dialog:", " | ".join(dialog.first.inner_text().splitlines()))
     dialog.first.locator(".jp-Dialog-footer button").last.click()
 
@@ -179,8 +166,11 @@ def test_page_and_kernel_move_each_other(lab: Lab, notebook: str, visit: Visit) 
         compare.select_option(index=1)
         for name in ("conv3", "Image 3 of 8", "Scale-free entropy"):
             page.get_by_role("radio", name=name).check()
-        shown = ", ".join(f"explorer.{name}" for name in ("run", "compare", "layer", "image", "measure"))
-        kernel.comes_to(shown, (1, 0, "conv3", 2, "scale_free_entropy"))
+        page.get_by_role("checkbox", name="Stretch colours").check()
+        names = ("run", "compare", "layer", "image", "measure", "stretched")
+        kernel.comes_to(
+            ", ".join(f"explorer.{name}" for name in names), (1, 0, "conv3", 2, "scale_free_entropy", True)
+        )
         page.get_by_role("button", name="Play").click()
         kernel.comes_to("explorer.epoch, explorer.playing", (11, False))
 

@@ -1,4 +1,4 @@
-"""Long tables of the book in a browser: sorted by a heading, filtered by words, plain without scripts."""
+"""Long tables of the book in a browser: sorted by a heading, filtered by a search, plain without scripts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def column(page: Page, place: int) -> list[str]:
     return page.locator(f"table >> nth=0 >> tbody tr:visible td:nth-child({place})").all_inner_texts()
 
 
-def test_a_heading_sorts_by_value_with_empty_cells_last(page: Page) -> None:
+def test_headings_sort_by_value_with_empty_cells_last(page: Page) -> None:
     heading = page.get_by_role("columnheader", name="effect").first
     heading.get_by_role("button").press("Enter")
     rising = column(page, 2)
@@ -43,7 +43,7 @@ def test_a_heading_sorts_by_value_with_empty_cells_last(page: Page) -> None:
     assert heading.get_attribute("aria-sort") is None
 
 
-def test_words_filter_rows_of_long_tables_alone(page: Page) -> None:
+def test_search_filters_rows_of_long_tables(page: Page) -> None:
     assert page.get_by_role("searchbox").count() == 1
     assert page.locator("table >> nth=1 >> button").count() == 0
     page.get_by_role("searchbox", name="Filter rows:").fill("SR2 4")

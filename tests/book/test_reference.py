@@ -31,7 +31,7 @@ def names_of(module: str) -> list[str]:
     return [f"{module}.{name}" for name in ast.literal_eval(names)]
 
 
-def test_every_public_name_is_described_once() -> None:
+def test_reference_describes_public_names_once() -> None:
     pages = "\n".join(path.read_text() for path in (ROOT / "book/reference").glob("*.md"))
     described = re.findall(r"^\.\. auto(?:class|data|exception|function):: (\S+)", pages, re.MULTILINE)
     public = [
@@ -45,7 +45,7 @@ def test_every_public_name_is_described_once() -> None:
     assert sorted(described) == sorted(public)
 
 
-def test_every_constant_has_a_description_of_its_own() -> None:
+def test_reference_describes_each_constant() -> None:
     pages = "\n".join(path.read_text() for path in (ROOT / "book/reference").glob("*.md"))
     constants = re.findall(r"^\.\. autodata:: (\S+)\.(\w+)", pages, re.MULTILINE)
     assert constants

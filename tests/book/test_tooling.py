@@ -63,10 +63,11 @@ def test_help_lists_every_target() -> None:
     assert sorted(listed) == sorted(phony[1].split())
 
 
-def test_an_unfit_python_is_one_clear_line(bare: Path) -> None:
+def test_an_unfit_python_is_refused_in_one_line(bare: Path) -> None:
     result = make(bare, "test", "PYTHON=no-such-python")
     assert result.returncode == 2
-    assert "error: no-such-python is not Python 3.11 or newer" in result.stderr
+    assert "no-such-python" in result.stderr
+    assert "3.11" in result.stderr
     assert len([line for line in result.stderr.splitlines() if not line.startswith("make")]) == 1
     assert not (bare / ".venv").exists()
 
@@ -123,13 +124,13 @@ def workflow() -> dict:
     return yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
 
 
-def test_the_workflow_asks_for_no_more_than_it_needs(workflow: dict) -> None:
+def test_the_workflow_has_least_permissions(workflow: dict) -> None:
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
     assert any(".ci/run" in step.get("run", "") for step in workflow["jobs"]["build"]["steps"])
 
 
-def test_the_workflow_runs_no_action_that_could_change() -> None:
+def test_the_workflow_pins_its_actions() -> None:
     workflows = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
     used = [each for path in workflows for each in re.findall(r"uses: *(.*)", path.read_text())]
     assert len(used) >= 3

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from refusals import refused
 from synthetic import curve, many, one, valley
 
 from sparsity_lib import study
@@ -35,7 +36,7 @@ def test_runs_that_do_not_get_worse_for_good_are_censored(loss):
     assert np.isnan(onset(one(val_loss=loss)))
 
 
-def test_one_unlucky_epoch_does_not_hide_the_onset():
+def test_onset_is_found_despite_an_outlying_epoch():
     noisy = valley(20)
     noisy[21] = 2.5  # epoch 20 alone is worse than the end, and so is the smoothed loss around it
     assert 14 <= onset(one(val_loss=noisy)) <= 26
@@ -50,14 +51,14 @@ def test_untrained_epoch_is_left_out():
     assert analysis.chosen_accuracy(run).item() == pytest.approx(0.6)
 
 
-def test_fixed_threshold():
+def test_onset_has_a_fixed_threshold_if_given():
     run = one(val_loss=valley(20, slope=0.005))  # ends 9 % higher
     assert onset(run, threshold=0.02) == 20
     assert np.isnan(onset(run, threshold=0.2))
 
 
 @pytest.mark.parametrize("how", [{"threshold": "some"}, {"threshold": -1}, {"smoothing": -1}])
-def test_unknown_ways_to_find_an_onset(how):
+def test_onset_refuses_unknown_rules(how):
     with pytest.raises(StudyError):
         onset(one(), **how)
 
@@ -141,12 +142,12 @@ def test_settings_are_in_order_and_titled():
     ]
 
 
-def test_only():
+def test_only_selects_runs_by_coordinates():
     runs = many([one(seed=s, label_noise=n) for s in (0, 1) for n in (0.0, 0.3)])
     assert analysis.only(runs, label_noise=0.3, seed=[1, 2]).sizes["run"] == 1
-    with pytest.raises(StudyError, match=r"no run with label_noise = 0.5; there are runs with 0.0, 0.3"):
+    with refused("label_noise = 0.5", "0.0, 0.3"):
         analysis.only(runs, label_noise=0.5)
-    with pytest.raises(StudyError, match="not described by 'colour'"):
+    with refused("colour"):
         analysis.only(runs, colour="red")
 
 
@@ -167,12 +168,12 @@ EMPTY = one().isel(run=slice(0, 0))
         lambda _: comparison.describe([]),
     ],
 )
-def test_nothing_is_an_error(analyse):
+def test_empty_runs_are_an_error(analyse):
     with pytest.raises(StudyError):
         analyse(EMPTY)
 
 
-def test_published_runs_that_are_alike():
+def test_published_runs_of_the_same_settings_are_found():
     published = many(
         [one("vanillaNet", s) for s in range(3)]
         + [one("normNet", 0), one("vanillaNet", 0, label_noise=0.3)]
@@ -201,7 +202,7 @@ def test_joined_curves_keep_the_order_of_layers():
     assert analysis.layers_of(together.isel(run=[1])) == ["conv1", "conv2", "fc1", "fc2"]
 
 
-def test_each_network_is_shown_once_whatever_the_seeds_of_its_runs():
+def test_each_network_is_shown_by_one_run():
     found = [study.load(path) for path in study_results.published_runs("laptop")]
     labels = np.array(["sr2Net", "plain", "sr2Net", "plain"], dtype=object)
     four = found[:4]

@@ -15,11 +15,11 @@ def test_a_run_costs_what_the_same_settings_took_else_by_the_epoch_of_its_size()
     took = dict(zip(same, (10.0, 20.0, 30.0), strict=True))
     other = first.model_copy(update={"size": "xxl"})
     queue = [*profiles.experiments("laptop", seeds=[7], grids=["networks"]), other]
-    alike = [e for e in queue if (e.dataset, e.size, e.limit) == (first.dataset, first.size, first.limit)]
+    similar = [e for e in queue if (e.dataset, e.size, e.limit) == (first.dataset, first.size, first.limit)]
     costs_of = costs.expected("laptop", queue, took)
     assert list(costs_of) == [e.id for e in queue]
-    assert [costs_of[e.id] for e in alike].count(Cost(20.0, others=False)) == 1
-    for each in alike:
+    assert [costs_of[e.id] for e in similar].count(Cost(20.0, others=False)) == 1
+    for each in similar:
         assert costs_of[each.id].seconds == pytest.approx(20.0 * each.epochs / first.epochs)
     assert costs_of[other.id] is None
 

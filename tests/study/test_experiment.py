@@ -2,8 +2,9 @@
 
 import pytest
 from pydantic import ValidationError
+from refusals import refused
 
-from sparsity_lib.study import Experiment, StudyError
+from sparsity_lib.study import Experiment
 from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
 from sparsity_lib.study.recipes import NETWORKS
 
@@ -14,7 +15,7 @@ from sparsity_lib.study.recipes import NETWORKS
         ({"network": "sr4Net"}, ["sr4Net", "sr3Net", "package.module:factory"]),
         ({"size": "l"}, ["'l'", "s, m, xxl"]),
         ({"dataset": "mnist"}, ["mnist", "digits", "folder:PATH"]),
-        ({"lamda_": 0.1}, ["lamda_", "did you mean 'lambda_'"]),
+        ({"lamda_": 0.1}, ["lamda_", "'lambda_'"]),
         ({"epochs": 0}, ["epochs", "0"]),
         ({"epochs": -3}, ["epochs", "-3"]),
         ({"epochs": "many"}, ["epochs", "many"]),
@@ -24,32 +25,28 @@ from sparsity_lib.study.recipes import NETWORKS
         ({"sparsity": {"conv1": -0.1}}, ["conv1", "-0.1"]),
         ({"label_noise": 1.5}, ["label_noise", "1.5"]),
         ({"device": "gpu"}, ["gpu", "cuda"]),
-        ({"q": 1.0}, ["q = 1.0 would be ignored by vanillaNet", "sparseoutNet, sparseoutVGG11"]),
+        ({"q": 1.0}, ["q = 1.0", "vanillaNet", "sparseoutNet, sparseoutVGG11"]),
         ({"network": "VGG11", "size": "full", "dropout": 0.5}, ["dropout = 0.5", "dropVGG11"]),
         ({"network": "dropVGG11", "size": "full", "dropout_placement": "convolution"}, ["dropNet"]),
         ({"network": "sr2Net", "norm_placement": "convolution"}, ["norm_placement", "normNet"]),
         ({"network": "ResNet18", "size": "full", "batch_norm": "keras"}, ["batch_norm", "normVGG11"]),
-        ({"delay": 3}, ["delay = 3 needs l1 or l2"]),
-        ({"delay": 10, "l1": 1.0, "epochs": 10}, ["delay = 10", "none of 10 epochs"]),
-        ({"network": "prNet", "reduction": "mean"}, ["reduction = mean would be ignored"]),
-        ({"rho": 0.5}, ["rho = 0.5 needs l1 or l2"]),
+        ({"delay": 3}, ["delay = 3", "l1", "l2"]),
+        ({"delay": 10, "l1": 1.0, "epochs": 10}, ["delay = 10", "10 epochs"]),
+        ({"network": "prNet", "reduction": "mean"}, ["reduction = mean"]),
+        ({"rho": 0.5}, ["rho = 0.5", "l1", "l2"]),
     ],
 )
-def test_bad_input_is_one_line_naming_what_is_wrong_and_what_exists(fields, named):
-    with pytest.raises(StudyError) as caught:
+def test_bad_input_is_refused_in_one_line_with_the_known_values(fields, named):
+    with refused(*named):
         Experiment(**fields)
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in named:
-        assert part in message
 
 
-def test_frozen():
+def test_experiments_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Experiment().epochs = 3
 
 
-def test_recipes_are_the_papers():
+def test_recipes_have_the_strengths_of_the_paper():
     strengths = Experiment(network="sr1Net").strengths()
     assert strengths["sparsity"] == dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "fc1"), 0.001)
     strengths = Experiment(network="sr3Net").strengths()
@@ -60,7 +57,7 @@ def test_recipes_are_the_papers():
         assert not any(Experiment(network=plain).strengths().values())
 
 
-def test_conv_scale_touches_conv_layers_only():
+def test_conv_scale_changes_convolutions_alone():
     sparsity = Experiment(network="sr2Net", lambda_conv_scale=16).strengths()["sparsity"]
     assert sparsity == {"conv3": 0.016, "conv4": 0.016, "fc1": 0.001}
 
@@ -100,7 +97,7 @@ def test_the_laptop_has_every_network_with_and_without_noise():
     assert {e.network for e in experiments("laptop", published=True)} == set(NETWORKS) - hours
 
 
-def test_few_cells_are_trained_unless_grids_or_published_seeds_are_asked_for():
+def test_profiles_train_few_cells_by_default():
     few, all_of = experiments("laptop"), experiments("laptop", grids=PROFILES["laptop"].grids)
     assert {e.id for e in few} < {e.id for e in all_of}
     assert {e.seed for e in few} == {0}
@@ -116,10 +113,8 @@ def test_few_cells_are_trained_unless_grids_or_published_seeds_are_asked_for():
     }
 
 
-def test_unknown_profile_names_the_known():
-    with pytest.raises(
-        StudyError, match="unknown profile 'tablet'; known: laptop, desktop, registered, paper"
-    ):
+def test_unknown_profiles_are_refused_with_the_known():
+    with refused("tablet", "laptop, desktop, registered, paper"):
         experiments("tablet")
 
 

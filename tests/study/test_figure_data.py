@@ -1,6 +1,7 @@
-"""A figure's data are the numbers that it draws, under names that a reader understands."""
+"""Figures and their data: the recorded values are those drawn, also of runs of one and two epochs."""
 
 import io
+from collections.abc import Callable
 from functools import cache
 
 import matplotlib as mpl
@@ -33,7 +34,7 @@ SEEDS = [
 ]
 # Pictures: drawings have no numbers, and those of the histograms would outweigh a page.
 WITHOUT = {"architectures", "correlation_histograms"}
-# Figures whose values go from left to right, but for a panel with words below it.
+# Figures with a horizontal value axis, except in panels whose horizontal axis has categories.
 SIDEWAYS = {
     "accuracies",
     "decorrelation_descents",
@@ -46,84 +47,130 @@ SIDEWAYS = {
 }
 
 
+NETWORKS = ["vanillaNet", "normNet", "sr2Net", "sr3Net"]
+
+
 @cache
-def runs() -> xr.Dataset:
+def short_runs(epochs: int) -> list[study.Run]:
+    """Real runs, two seeds of each network."""
+    return [
+        study.train(study.Experiment(network=network, seed=seed, epochs=epochs, limit=60, held_out=40))
+        for network in NETWORKS
+        for seed in (0, 1)
+    ]
+
+
+def cut(curves: xr.Dataset, epochs: int | None) -> xr.Dataset:
+    """The curves as if training had ended after that many epochs; unchanged if None."""
+    if epochs is None:
+        return curves
+    short = curves.isel(epoch=slice(epochs + 1))
+    planned = {"epochs": ("run", [epochs] * curves.sizes["run"])} if "epochs" in curves.coords else {}
+    return short.assign_coords(planned)
+
+
+# The runs and tables drawn, from runs of so many epochs; from published runs of full length if None.
+
+
+@cache
+def runs(epochs: int | None = None) -> xr.Dataset:
     """Three networks of the laptop's published runs, five seeds each, in all settings."""
+    if epochs is not None:
+        return study.curves(short_runs(epochs))
     networks = analysis.of_grid(study.published("laptop"), "laptop")
     return analysis.only(networks, label=["vanillaNet", "normNet", "sr3Net ×16"], seed=list(range(100, 105)))
 
 
-@cache
-def detail() -> xr.Dataset:
+def detail(epochs: int | None) -> xr.Dataset:
     """The setting with redrawn labels."""
-    return analysis.settings(runs())[-1][1]
+    return analysis.settings(runs(epochs))[-1][1]
 
 
-@cache
-def outcomes() -> pd.DataFrame:
-    """The laptop's readings, with correlations where its curves lack them."""
-    _, table = choices.load("laptop")
-    return table.assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
-
-
-def measured(name: str) -> xr.Dataset:
+def measured(name: str, epochs: int | None) -> xr.Dataset:
     """The laptop's runs with redrawn labels in which this was measured."""
+    if epochs is not None:
+        return runs(epochs)
     networks = analysis.of_grid(study.published("laptop"), "laptop")
     return analysis.having(analysis.settings(networks)[-1][1], name)
 
 
 @cache
-def shrinking() -> xr.Dataset:
+def outcomes(epochs: int | None) -> pd.DataFrame:
+    """The laptop's readings, with correlations where its curves lack them."""
+    table = choices.outcomes(cut(choices.load("laptop")[0], epochs), choices.experiments("laptop"))
+    return table.assign(**{"correlation:filters": 0.2, "correlation:components": 0.3})
+
+
+@cache
+def shrinking(epochs: int | None) -> xr.Dataset:
     """Made-up runs of all strengths and ways of L1 and L2; L1 fails from 0.01 on."""
     which = coherence.experiments("laptop", "0-2")
-    runs = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
-    return coherence.gathered(many(runs), which)
+    made = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
+    return cut(coherence.gathered(many(made), which), epochs)
 
 
-def file(network: str) -> study.Run:
-    """The first of the laptop's published runs of a network whose file is kept."""
+@cache
+def models(epochs: int | None) -> xr.Dataset:
+    return cut(language_models(), epochs)
+
+
+def file(network: str, epochs: int | None = None) -> study.Run:
+    """The first run of a network with a file."""
+    if epochs is not None:
+        return short_runs(epochs)[2 * NETWORKS.index(network)]
     files = results.published_runs("laptop")
     return study.load(next(path for path in files if path.name.startswith(network)))
 
 
-DRAW = {
-    "accuracies": lambda: figures.accuracies(runs(), study.published("laptop")),
-    "accuracy_against_compression": lambda: figures.accuracy_against_compression(
-        coherence.outcomes(shrinking())
+def pairs(epochs: int | None) -> pd.DataFrame:
+    return comparison.comparison_table(
+        sparsity.outcomes(runs(epochs)), [("normNet", "vanillaNet")], ["min_val_loss", "sparsity"]
+    )
+
+
+# Figures by name, from runs of so many epochs.
+DRAW: dict[str, Callable[[int | None], Figure]] = {
+    "accuracies": lambda n: figures.accuracies(runs(n), runs(n)),
+    "accuracy_against_compression": lambda n: figures.accuracy_against_compression(
+        coherence.outcomes(shrinking(n))
     ),
-    "architectures": lambda: figures.architectures(file("vanillaNet")),
-    "coherence_curves": lambda: figures.coherence_curves(shrinking()),
-    "correlation_histograms": lambda: figures.correlation_histograms(file("vanillaNet"), layers=["conv1"]),
-    "detectors_in_runs": lambda: figures.detectors_in_runs(watch(detail()), ["normNet", "vanillaNet"]),
-    "decorrelation_descents": lambda: figures.decorrelation_descents(
+    "architectures": lambda n: figures.architectures(file("vanillaNet", n)),
+    "coherence_curves": lambda n: figures.coherence_curves(shrinking(n)),
+    "correlation_histograms": lambda n: figures.correlation_histograms(
+        file("vanillaNet", n), layers=["conv1"]
+    ),
+    "detectors_in_runs": lambda n: figures.detectors_in_runs(watch(detail(n)), ["normNet", "vanillaNet"]),
+    "capacity": lambda n: figures.capacity(measured("knockout_accuracy", n)),
+    "entropy_curves": lambda n: figures.entropy_curves(detail(n), runs(n)),
+    "gap_curves": lambda n: figures.gap_curves(detail(n)),
+    "heatmap_strip": lambda n: figures.heatmap_strip(file("normNet", n)),
+    "language_curves": lambda n: figures.language_curves(models(n)),
+    "language_sparsity": lambda n: figures.language_sparsity(of_language.outcomes(models(n))),
+    "filter_correlations": lambda n: figures.filter_correlations(measured("correlation", n)),
+    "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
+    "noise_curve": lambda n: figures.noise_curve(detail(n)),
+    "noise_residuals": lambda n: figures.noise_residuals(detail(n)),
+    "paired_differences": lambda n: figures.paired_differences(pairs(n)),
+    "pulls": lambda n: figures.pulls(coherence.outcomes(shrinking(n))),
+    "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
+    "receptive_field": lambda n: figures.receptive_field(file("vanillaNet", n)),
+    "response_curve": lambda n: figures.response_curve(outcomes(n)),
+    "strength_sweep": lambda n: figures.strength_sweep(coherence.outcomes(shrinking(n))),
+    "trained_correlations": lambda n: figures.trained_correlations(outcomes(n)),
+    "tuned_baselines": lambda n: figures.tuned_baselines(outcomes(n)),
+    "validation_against_training": lambda n: figures.validation_against_training(runs(n)),
+    "warning_leads": lambda n: figures.warning_leads({"digits": watch(detail(n))}),
+}
+WITHOUT_RUNS: dict[str, Callable[[None], Figure]] = {
+    "decorrelation_descents": lambda _: figures.decorrelation_descents(
         filters.descents(filters=8, shape=(1, 3, 3))
     ),
-    "capacity": lambda: figures.capacity(measured("knockout_accuracy")),
-    "entropy_curves": lambda: figures.entropy_curves(detail(), runs()),
-    "gap_curves": lambda: figures.gap_curves(detail()),
-    "heatmap_strip": lambda: figures.heatmap_strip(file("normNet")),
-    "language_curves": lambda: figures.language_curves(language_models()),
-    "language_sparsity": lambda: figures.language_sparsity(of_language.outcomes(language_models())),
-    "filter_correlations": lambda: figures.filter_correlations(measured("correlation")),
-    "loss_curves": lambda: figures.loss_curves(runs()),
-    "noise_curve": lambda: figures.noise_curve(detail()),
-    "noise_residuals": lambda: figures.noise_residuals(detail()),
-    "noise_variances": lambda: figures.noise_variances(sparseout_noise.variances(draws=50)),
-    "paired_differences": lambda: figures.paired_differences(
-        comparison.comparison_table(
-            sparsity.outcomes(runs()), [("normNet", "vanillaNet")], ["min_val_loss", "sparsity"]
-        )
-    ),
-    "penalty_ratios": lambda: figures.penalty_ratios(sparseout_noise.logistic_increases(draws=50)),
-    "pulls": lambda: figures.pulls(coherence.outcomes(shrinking())),
-    "reading_effects": lambda: figures.reading_effects(outcomes()),
-    "receptive_field": lambda: figures.receptive_field(file("vanillaNet")),
-    "response_curve": lambda: figures.response_curve(outcomes()),
-    "strength_sweep": lambda: figures.strength_sweep(coherence.outcomes(shrinking())),
-    "trained_correlations": lambda: figures.trained_correlations(outcomes()),
-    "tuned_baselines": lambda: figures.tuned_baselines(outcomes()),
-    "validation_against_training": lambda: figures.validation_against_training(runs()),
-    "warning_leads": lambda: figures.warning_leads({"digits": watch(detail())}),
+    "noise_variances": lambda _: figures.noise_variances(sparseout_noise.variances(draws=50)),
+    "penalty_ratios": lambda _: figures.penalty_ratios(sparseout_noise.logistic_increases(draws=50)),
+}
+TABLES: dict[str, Callable[[int], pd.DataFrame]] = {
+    "accuracy_table": lambda n: figures.accuracy_table(runs(n), runs(n)),
+    "entropy_table": lambda n: figures.entropy_table(runs(n)),
 }
 
 
@@ -144,15 +191,15 @@ def recorded(figure: Figure) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text))
 
 
-def test_every_figure_is_tested() -> None:
-    made = [name for name in figures.__all__ if getattr(figures, name).__annotations__["return"] is Figure]
-    assert sorted(DRAW) == sorted(made)
+def test_figures_and_tables_are_all_tested() -> None:
+    tested = {**DRAW, **WITHOUT_RUNS, **TABLES, "widths_table": None}
+    assert sorted(tested) == sorted(figures.__all__)
 
 
-@pytest.mark.parametrize("name", DRAW)
+@pytest.mark.parametrize("name", [*DRAW, *WITHOUT_RUNS])
 def test_drawn_values_are_recorded(name: str) -> None:
     before = dict(mpl.rcParams)
-    figure = DRAW[name]()
+    figure = (DRAW | WITHOUT_RUNS)[name](None)
     figure.savefig(buffer := io.BytesIO(), dpi=40)
     assert buffer.getvalue().startswith(b"\x89PNG")
     assert plt.get_fignums() == []
@@ -181,18 +228,38 @@ def test_drawn_values_are_recorded(name: str) -> None:
             assert set(digits(heights.max())) <= set(digits(table["high"])), band
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("name", DRAW)
+def test_short_runs_are_drawn_with_a_marker_at_single_points(name: str, epochs: int) -> None:
+    if name == "accuracy_against_compression":  # runs that short have learned nothing
+        with pytest.raises(study.StudyError):
+            DRAW[name](epochs)
+        return
+    figure = DRAW[name](epochs)
+    figure.savefig(io.BytesIO())
+    lines = [line for ax in figure.axes for line in ax.lines]
+    single = [line for line in lines if np.isfinite(line.get_xydata()).all(1).sum() == 1]
+    assert all(line.get_marker() != "None" for line in single)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("name", TABLES)
+def test_short_runs_have_rows_in_tables(name: str, epochs: int) -> None:
+    assert len(TABLES[name](epochs))
+
+
 @pytest.mark.parametrize("published", [None, many(SEEDS)])
-def test_loss_curves_record_the_mean_of_these_seeds_and_whose_range_the_band_is(
+def test_loss_curves_record_the_mean_and_the_range_of_seeds(
     published: xr.Dataset | None,
 ) -> None:
     table = recorded(figures.loss_curves(many(SEEDS[:2] + SEEDS[3:]), published))
     kinds = table[table["network"] == "vanillaNet"].set_index("epoch").groupby("drawn")
     losses = analysis.smoothed(analysis.trained(many(SEEDS[:2]))["val_loss"])
-    whose, band = "these", losses
+    band = losses
     if published is not None:
-        whose, band = "the published", analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
-    between = f"lowest and highest of {whose} seeds"
-    assert set(kinds.groups) == {"mean", between}
+        band = analysis.smoothed(analysis.trained(many(SEEDS[:3]))["val_loss"])
+    (between,) = kinds.groups.keys() - {"mean"}
+    assert ("published" in between) == (published is not None)
     mean, ends = kinds.get_group("mean"), kinds.get_group(between)
     for drawn, expected in (
         (mean["value"], losses.mean("run")),
@@ -205,7 +272,6 @@ def test_loss_curves_record_the_mean_of_these_seeds_and_whose_range_the_band_is(
     assert (set(mean["runs"]), set(ends["runs"])) == ({2}, {band.sizes["run"]})
     assert mean.index[0] == ends.index[0] == 0
     assert set(table["setting"]) == {"digits, s"}
-    assert set(table["quantity"]) == {"validation loss (nats), smoothed (sigma 2 epochs)"}
 
 
 def test_entropy_curves_are_recorded_by_layer_and_quantity() -> None:
@@ -220,16 +286,6 @@ def test_entropy_curves_are_recorded_by_layer_and_quantity() -> None:
     limits = table[table["drawn"] == "ln D"]["value"]
     assert limits[("entropy (nats)", "conv3")].item() == pytest.approx(np.log(32), rel=1e-5)
     assert (table["drawn"] == "median moment of overfitting").sum() == 2
-
-
-def test_maps_are_recorded_by_position(tiny_run: study.Run) -> None:
-    table = recorded(figures.heatmap_strip(tiny_run, image=2, epochs=[-1, 11], layers=["conv1"]))
-    pixels = table[table["drawn"] == "image"]["value"].to_numpy().reshape(8, 8)
-    np.testing.assert_array_equal(pixels, tiny_run.root["images"].isel(image=2)[..., 0])
-    maps = table[table["epoch"] == 11].set_index(["row", "column"])["value"]
-    kept = tiny_run.layer("conv1")["heatmap"].sel(saved_epoch=11).isel(image=2)
-    assert maps[3, 5] == pytest.approx(float(kept[3, 5]), rel=1e-5)
-    assert maps.size == kept.size
 
 
 def test_maps_that_would_outweigh_a_page_are_not_offered(

@@ -56,7 +56,7 @@ FIELDS = st.sampled_from([*study.Experiment.model_fields, "unknown", ""])
 
 @given(fields=st.dictionaries(FIELDS, JSON, max_size=4))
 @cases
-def test_experiments(fields: dict[str, Any]) -> None:
+def test_random_experiments_are_taken_or_refused(fields: dict[str, Any]) -> None:
     if not refused(lambda: study.Experiment(**fields)):
         made = study.Experiment(**fields)
         assert study.Experiment(**made.model_dump()) == made
@@ -66,7 +66,7 @@ def test_experiments(fields: dict[str, Any]) -> None:
 
 @given(text=st.one_of(st.text(max_size=30), st.tuples(FIELDS, JSON.map(json.dumps)).map("=".join)))
 @cases
-def test_fields_in_a_shell(text: str) -> None:
+def test_random_fields_are_taken_or_refused(text: str) -> None:
     refused(lambda: study.Experiment(**dict([_field(text)])))
 
 
@@ -79,7 +79,7 @@ SEEDS = st.one_of(
 
 @given(seeds=SEEDS)
 @cases
-def test_seeds(seeds: Any) -> None:
+def test_random_seeds_are_taken_or_refused(seeds: Any) -> None:
     refused(lambda: parse_seeds(seeds))
 
 
@@ -95,5 +95,5 @@ PARAMETERS = ("grid", "dataset", "sizes", "seeds", "label_noise", "optimizer", "
     networks=st.one_of(TEXT, st.sampled_from(["vanillaNet", "sr2Net,normNet"])),
 )
 @cases
-def test_selections(given: dict[str, Any], networks: str) -> None:
+def test_random_selections_are_taken_or_refused(given: dict[str, Any], networks: str) -> None:
     refused(lambda: select("laptop", networks, **given))

@@ -60,7 +60,7 @@ def decorrelation_gradient() -> list[float]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_have_their_golden_numbers(name: str, tmp_path: Path) -> None:
+def test_networks_reproduce_the_golden_numbers(name: str, tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text())[name]
     found = trained(name, tmp_path)
     assert found.keys() == golden.keys()
@@ -68,18 +68,18 @@ def test_networks_have_their_golden_numbers(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(values, golden[what], TOLERANCES.get(name, 1e-4), err_msg=what)
 
 
-def test_a_language_model_has_its_golden_numbers(tmp_path: Path) -> None:
+def test_a_language_model_reproduces_the_golden_numbers(tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text())["language"]
     for what, values in spoken(tmp_path).items():
         np.testing.assert_allclose(values, golden[what], 1e-4, err_msg=what)
 
 
-def test_decorrelation_has_its_golden_gradient() -> None:
+def test_decorrelation_reproduces_the_golden_gradient() -> None:
     golden = json.loads(GOLDEN.read_text())["decorrelation gradient"]
     np.testing.assert_allclose(decorrelation_gradient(), golden, 1e-5)
 
 
-def test_golden_numbers_are_of_the_present_versions() -> None:
+def test_golden_numbers_have_the_present_versions() -> None:
     assert json.loads(GOLDEN.read_text())["NUMERICS"] == NUMERICS
 
 

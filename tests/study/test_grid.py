@@ -8,17 +8,16 @@ import signal
 import subprocess
 import sys
 
-import h5py
 import numpy as np
 import pytest
+from refusals import refused
 
 from sparsity_lib import study
 from sparsity_lib.study import profiles
 from sparsity_lib.study.__main__ import main
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.queue.scheduling import run_queue
-from sparsity_lib.study.runs import compact, publication, results
 from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import publication, results
 from sparsity_lib.study.runs.provenance import NUMERICS
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
@@ -56,24 +55,13 @@ def test_the_queue_is_narrowed_and_what_it_lacks_is_named(tiny_profile, capsys):
         main(["status", "desktop", "--sizes", "s", "--datasets", "cifar10-jpeg", "--grids", "networks"]) == 0
     )
     assert "desktop: 35 runs" in capsys.readouterr().out
-    for wrong, message in (
-        (["--datasets", "mnist"], "no runs on 'mnist' in tiny; there are runs on digits"),
-        (["--grids", "adam"], "the profile tiny has no grid 'adam'; it has networks"),
-        (["--sizes", "xl"], "unknown size 'xl'; known: s, m, xxl, quarter, full"),
+    for wrong, named in (
+        (["--datasets", "mnist"], "mnist.*digits"),
+        (["--grids", "adam"], "adam.*networks"),
+        (["--sizes", "xl"], "xl.*s, m, xxl, quarter, full"),
     ):
         assert main(["status", "tiny", *wrong]) == 2
-        assert message in capsys.readouterr().err
-
-
-def test_a_cost_is_estimated_from_similar_runs(tiny_profile, capsys):
-    first, second = profiles.experiments("tiny")
-    study.train(first)
-    assert main(["status", "tiny"]) == 0
-    output = capsys.readouterr().out
-    assert "1 done, 0 missing" in output
-    assert "1 missing, about" in output
-    assert "0 runs of unknown cost" in output
-    assert second.network == "sr3Net"
+        assert re.search(named, capsys.readouterr().err)
 
 
 def test_a_divergence_is_named_and_the_others_finish(runs_folder):
@@ -97,7 +85,7 @@ def test_a_failure_is_named_with_its_log_and_command(tiny_profile, monkeypatch, 
     output = capsys.readouterr().out
     assert "1 trained" in output
     assert runs.find(sound)
-    assert f"failed: {failing.id}: cannot write" in output
+    assert f"failed: {failing.id}: " in output
     assert f"log: {log}\n" in output
     assert "Traceback" in log.read_text()
     in_the_way.rmdir()
@@ -106,7 +94,7 @@ def test_a_failure_is_named_with_its_log_and_command(tiny_profile, monkeypatch, 
     assert "1 trained" in capsys.readouterr().out
     assert not log.exists()
     assert main(["run", "tiny", "--only", "deadbeef"]) == 2
-    assert "no run 'deadbeef' among the 2 of tiny" in capsys.readouterr().err
+    assert "deadbeef" in capsys.readouterr().err
 
 
 def test_a_divergence_is_noted_and_published(tiny_profile, monkeypatch):
@@ -192,28 +180,25 @@ def test_a_stopped_command_leaves_a_checkpoint(number, command, ending, start, r
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("command", "named"),
     [
-        (["run", "tablet"], "unknown profile 'tablet'; known: laptop"),
-        (["run", "desktop", "--sizes", "s,l"], "unknown size 'l'; known: s, m, xxl"),
-        (["run", "laptop", "--jobs", "0"], "jobs and seconds must be more than 0"),
-        (["run", "laptop", "--jobs", "-1"], "jobs and seconds must be more than 0"),
-        (["train", "network=sr9Net"], "unknown network 'sr9Net'"),
-        (["train", "epochs"], "'epochs' is not FIELD=VALUE"),
-        (["train", "epochs=0"], "epochs"),
-        (["train", "epochs=true"], "epochs = True: give a number"),
-        (["train", "self=1"], "unknown parameter 'self'"),
-        (["train", "seed=1", "seed=2"], "seed: given more than once"),
-        (["train", "network=.x:f"], "network '.x:f' cannot be made"),
-        (["train", "network=builtins:dict"], "network 'builtins:dict' cannot be made"),
-        (["train", "activation=after", "include_bias=false"], "include_bias=False needs activation='before'"),
+        (["run", "tablet"], "tablet.*laptop"),
+        (["run", "desktop", "--sizes", "s,l"], "'l'.*s, m, xxl"),
+        (["run", "laptop", "--jobs", "0"], "jobs"),
+        (["train", "epochs"], "epochs"),
+        (["train", "epochs=true"], "epochs = True"),
+        (["train", "self=1"], "self"),
+        (["train", "seed=1", "seed=2"], "seed"),
+        (["train", "network=.x:f"], "'.x:f'"),
+        (["train", "network=builtins:dict"], "builtins:dict"),
+        (["train", "activation=after", "include_bias=false"], "include_bias=False .*activation"),
         (["run", "laptop", "--seeds", "5-3"], "seeds = '5-3'"),
     ],
 )
-def test_bad_input_is_one_line(command, message, capsys, runs_folder):
+def test_bad_input_is_refused_in_one_line(command, named, capsys, runs_folder):
     assert main(command) == 2
     output, error = capsys.readouterr()
-    assert message in error
+    assert re.search(named, error)
     assert (error.count("\n"), output) == (1, "")
     assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
 
@@ -239,29 +224,6 @@ def test_curves_of_deep_networks_are_a_data_set_of_their_own(tiny_profile, monke
     assert "3 runs, 0 missing" in capsys.readouterr().out
 
 
-def test_publish_then_verify_then_damage(tiny_profile, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
-    for experiment in profiles.experiments("tiny", (100, 101)):
-        study.train(experiment)
-    assert publication.publish("tiny") == 4
-    assert publication.publish("tiny") == 0
-    assert main(["verify", "tiny"]) == 0
-    curves = results.published("tiny")
-    assert curves.sizes["run"] == 4
-    assert sorted(set(curves.seed.values)) == [100, 101]
-    run = study.load(results.published_runs("tiny")[0])
-    assert run.root.sizes["image"] == compact.PUBLISHED_IMAGES
-    with h5py.File(run.path) as file:  # as small as in the run's own file
-        assert file["conv1/heatmap"].dtype == np.uint8
-    assert main(["status", "tiny", "--seeds", "100-101"]) == 0
-    assert "4 runs, 0 missing" in capsys.readouterr().out
-
-    damaged = results.published_runs("tiny")[0]
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    assert main(["verify", "tiny"]) == 1
-    assert damaged.name in capsys.readouterr().out
-
-
 @pytest.mark.slow
 def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, monkeypatch):
     monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
@@ -283,24 +245,20 @@ def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, m
     assert publication.verify("tiny") == []
 
 
-def test_runs_of_uncommitted_code_are_not_published(tiny_profile, monkeypatch):
-    monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, True))
-    study.train(profiles.experiments("tiny", (100,))[0])
-    with pytest.raises(study.StudyError, match="uncommitted"):
-        publication.publish("tiny")
-
-
 def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
     def here(commit, core=NUMERICS["core"], dirty=False):
         monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: (commit, dirty))
         monkeypatch.setitem(NUMERICS, "core", core)
 
+    first, second = profiles.experiments("tiny", (100,))
+    here("a" * 40, dirty=True)
+    study.train(second, folder=(uncommitted := tiny_profile / "uncommitted"))
     here("unknown")
-    study.train(profiles.experiments("tiny", (100,))[0])
-    for differing in ({"core": -1}, {"dirty": True}):
+    study.train(first)
+    for folder, differing in ((uncommitted, {}), (None, {"core": -1}), (None, {"dirty": True})):
         here("a" * 40, **differing)
-        with pytest.raises(study.StudyError, match="uncommitted"):
-            publication.publish("tiny")
+        with refused("uncommitted"):
+            publication.publish("tiny", folder)
     here("a" * 40)
     assert publication.publish("tiny") == 1
     assert set(results.published("tiny").commit.values) == {"a" * 40}
@@ -342,7 +300,7 @@ def test_curves_join_networks_of_different_layers(tiny_runs):
     assert curves.val_loss.sel(run=first.id).values == pytest.approx(first.root.val_loss.values)
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_distinguished(tmp_path):
+def test_runs_that_differ_in_more_than_the_seed_are_distinguished():
     base = study.Experiment(network="sr2Net")
     labelled = {
         "sr2Net": {},
@@ -358,36 +316,18 @@ def test_runs_that_differ_in_more_than_the_seed_are_distinguished(tmp_path):
     other = base.model_copy(update={"batch_size": 32, "init": "pytorch", "device": "cpu", "seed": 3})
     assert results.label(other) == "sr2Net"
     assert results.others(other) == "init=pytorch batch_size=32"
-    runs = [study.train(study.Experiment(**SMALL | f), folder=tmp_path) for f in ({}, {"batch_size": 32})]
-    assert [title for title, _ in analysis.settings(results.curves(runs))] == [
-        "digits, s, 100 images",
-        "digits, s, 100 images, batch size 32",
-    ]
 
 
-def test_damaged_files_are_named(tiny_profile, tiny_run, tmp_path):
-    published = tmp_path / "results/tiny/networks.nc"
-    published.parent.mkdir(parents=True)
-    published.write_text("no netCDF")
-    published.with_name(results.SUMS).write_text(f"{64 * '0'}  networks.nc\n")
-    for read in (results.published, results.published_ids):
-        with pytest.raises(study.StudyError, match=r"networks\.nc is damaged"):
-            read("tiny")
-    content = bytearray(tiny_run.path.read_bytes())
-    damaged = tmp_path / tiny_run.path.name
-    for place in range(len(content) // 3, len(content), 997):
-        content[place] ^= 255
-    damaged.write_bytes(content)
-    with pytest.raises(study.StudyError, match=r"is damaged"):
-        results.curves([study.load(damaged)])
-    shutil.copy(tiny_run.path, damaged)
-    deleted = study.load(damaged)
-    damaged.unlink()
+def test_deleted_run_files_are_named(tiny_run, tmp_path):
+    path = tmp_path / tiny_run.path.name
+    shutil.copy(tiny_run.path, path)
+    deleted = study.load(path)
+    path.unlink()
     for read in (lambda: results.curves([deleted]), lambda: deleted.root):
-        with pytest.raises(study.StudyError, match=f"there is no {damaged}"):
+        with refused(path):
             read()
 
 
 def test_no_runs_to_draw():
-    with pytest.raises(study.StudyError, match="no runs"):
+    with refused():
         results.curves([])

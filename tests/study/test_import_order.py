@@ -95,13 +95,13 @@ def part(module: str) -> str:
     return module.removeprefix(STUDY).lstrip(".").partition(".")[0]
 
 
-def test_nothing_outside_the_study_imports_it() -> None:
+def test_the_study_is_imported_by_itself_alone() -> None:
     found = {each for each in IMPORTS if in_study(each.imported) and not in_study(each.module)}
     names_of_before = Import(PACKAGE.name, f"{STUDY}.explorers", "__getattr__")
     assert found == {names_of_before}
 
 
-def test_every_part_of_the_study_has_its_place() -> None:
+def test_order_has_all_parts_of_the_study() -> None:
     assert {part(module) for module in PATHS if in_study(module)} <= set(ORDER)
     assert len(ORDER) == len(set(ORDER))
 
@@ -115,7 +115,7 @@ def test_parts_of_the_study_import_lower_ones_alone() -> None:
     assert not upward
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_imports_have_no_circle() -> None:
     graph: dict[str, set[str]] = {module: set() for module in PATHS}
     for module, imported, function in IMPORTS:
         # A package's __init__ may import its own modules, and they one another.

@@ -1,4 +1,4 @@
-"""The judge of the second registration, on published curves whose effects are known."""
+"""The judge of the second registration, on curves with known effects."""
 
 import functools
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from refusals import refused
 from registered import LENET, SMALL, SPREAD, cell_of, runs_of, together, with_images
 from scipy.stats import t
 
-from sparsity_lib.study import StudyError, claims
+from sparsity_lib.study import claims
 from sparsity_lib.study.analysis.early_warning.change_points import change_point
 from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
 from sparsity_lib.study.analysis.onset import onset, onset_table, rise_after_minimum
@@ -32,7 +33,7 @@ S = np.array(SPREAD)
 
 @functools.cache
 def usual() -> xr.Dataset:
-    """The seven networks at size s on CIFAR-100, alike but for the noise."""
+    """The seven networks at size s on CIFAR-100, equal except for the noise."""
     return cell_of({label: {"accuracy": 0.35 + S * (1 + i / 7)} for i, label in enumerate(SEVEN)})
 
 
@@ -58,7 +59,7 @@ def row(claim: str, curves: xr.Dataset | Sequence[xr.Dataset], cell: Cell = SMAL
     return found
 
 
-def test_nothing_is_judged_without_runs() -> None:
+def test_claims_without_runs_have_no_verdict() -> None:
     for ledger in (LEDGER, OTHERS):
         table = judge(ledger, [])
         assert len(table) == sum(len(claim.cells) for claim in ledger.claims)
@@ -69,7 +70,7 @@ def test_nothing_is_judged_without_runs() -> None:
         assert table.loc[table["primary"], "holm"].eq(1).all()
 
 
-def test_words_are_few_and_conceptual_cells_have_no_verdict() -> None:
+def test_conceptual_cells_have_directions_and_no_verdict() -> None:
     lenet = row("lenet-no-gain", cell_of({"LeNet": {}, "srLeNet": {}}, LENET), LENET)
     table = pd.concat([judged(), lenet.to_frame().T])
     assert set(table["direction"]) <= WORDS
@@ -82,7 +83,7 @@ def test_words_are_few_and_conceptual_cells_have_no_verdict() -> None:
     assert set(finished["kind"]) == {"direct", "close", "conceptual"}
 
 
-def test_no_number_appears_before_all_seeds_are_in() -> None:
+def test_numbers_are_hidden_until_all_seeds_are_trained() -> None:
     effects = {"vanillaNet": {}, "sr2Net": {"accuracy": 0.4}}
     whole = cell_of(effects)
     part = whole.isel(run=~((whole["label"] == "sr2Net") & (whole["seed"] == 103)).to_numpy())
@@ -94,7 +95,7 @@ def test_no_number_appears_before_all_seeds_are_in() -> None:
     assert before["holm"] == 1
 
 
-def test_other_seeds_and_settings_do_not_count() -> None:
+def test_other_seeds_and_settings_are_ignored() -> None:
     more = {seed: f"sr2Net-s-cifar100-s{seed}-0" for seed in range(105, 115)}
     others = runs_of("sr2Net", SMALL, ids=more, accuracy=0.9)
     assert row("no-gain-when-small", [usual(), others])["mean"] == pytest.approx(0, abs=1e-6)
@@ -129,7 +130,7 @@ def test_holms_correction_is_over_six_claims_of_which_unfinished_ones_count_as_o
     assert ((table["p"] - 2 * table[["p_supported", "p_opposite"]].min(axis=1)).dropna() < 1e-12).all()
 
 
-def test_a_primary_claim_needs_the_corrected_p_and_another_does_not() -> None:
+def test_primary_claims_alone_need_the_corrected_p() -> None:
     better = {"sr2Net": {"accuracy": 0.35 + np.array([0.008, 0.03, 0.045, 0.05, 0.06])}, "vanillaNet": {}}
     others = {"sr1Net": {"accuracy": 0.35}}
     table = judge(LEDGER, cell_of(better | others)).set_index(["claim", "size"])
@@ -157,18 +158,18 @@ def test_large_networks_are_judged_at_xxl_else_at_m_and_never_at_s() -> None:
         assert row("sr2-safe", [small, medium, large], cell)["verdict"] == "contradicted"
 
 
-def test_values_are_those_of_the_registered_quantities() -> None:
+def test_effects_are_those_of_the_registered_quantities() -> None:
     curves = with_runs({"vanillaNet": {"fall": 0.1, "late": 0.15, "scale_free_fall": 0.03, "at": 25.0}})
-    mine = curves.isel(run=(curves["label"] == "vanillaNet").to_numpy())
+    plain = curves.isel(run=(curves["label"] == "vanillaNet").to_numpy())
     table = judge(LEDGER, curves)
     table = table[table["status"] == "complete"].set_index("claim")
     for claim, quantity in (("loss-rises", "val_loss"), ("loss-rises-calibrated", "val_loss_calibrated")):
-        excess = onset_table(mine, quantity)["excess"]
+        excess = onset_table(plain, quantity)["excess"]
         assert table.loc[claim, "mean"] == pytest.approx(excess.mean())
         assert table.loc[claim, "sd"] == pytest.approx(excess.std())
-    lowest, _ = rise_after_minimum(mine["val_loss"].to_numpy()[:, 1:])
+    lowest, _ = rise_after_minimum(plain["val_loss"].to_numpy()[:, 1:])
     assert lowest == pytest.approx(25, abs=3)
-    share = (mine["entropy"].sel(split="monitor") / np.log(mine["channels"])).mean("layer").to_numpy()
+    share = (plain["entropy"].sel(split="monitor") / np.log(plain["channels"])).mean("layer").to_numpy()
     assert table.loc["entropy-falls", "mean"] == pytest.approx(-0.25, abs=0.01)
     assert table.loc["entropy-falls-everywhere", "mean"] == pytest.approx(-0.1, abs=0.01)
     assert table.loc["late-layers-fall-most", "mean"] == pytest.approx(-0.15, abs=0.01)
@@ -177,9 +178,9 @@ def test_values_are_those_of_the_registered_quantities() -> None:
     assert (share[:, -1] - best).mean() == pytest.approx(-0.1 - 0.15 * 3 / 5, abs=0.01)
     assert table.loc["conv1-most-correlated", "mean"] == pytest.approx(0.1)
     assert table.loc["dropout-raises-entropy", "mean"] == pytest.approx(-0.1 + 0.15 * 3 / 5, abs=0.01)
-    low = mine["val_loss"].isel(epoch=slice(1, None)).min("epoch").mean()
-    theirs = curves.isel(run=(curves["label"] == "dropNet").to_numpy())["val_loss"].min("epoch").mean()
-    assert table.loc["dropout-lower-loss", "mean"] == pytest.approx(float(theirs - low))
+    low = plain["val_loss"].isel(epoch=slice(1, None)).min("epoch").mean()
+    dropout = curves.isel(run=(curves["label"] == "dropNet").to_numpy())["val_loss"].min("epoch").mean()
+    assert table.loc["dropout-lower-loss", "mean"] == pytest.approx(float(dropout - low))
 
 
 def test_changes_between_given_epochs_sizes_and_shares() -> None:
@@ -202,11 +203,11 @@ def test_changes_between_given_epochs_sizes_and_shares() -> None:
     assert row("sr2-safe-for-200-epochs", long, LONG)["direction"] == "inconclusive"  # two runs
 
 
-def test_a_warning_knows_something_of_its_own_run() -> None:
+def test_warnings_depend_on_their_own_run() -> None:
     onsets = np.array([30.0, 36, 42, 48, 54])
-    alike = {label: {"at": onsets + i, "changed": onsets + i - 16} for i, label in enumerate(SEVEN)}
+    coupled = {label: {"at": onsets + i, "changed": onsets + i - 16} for i, label in enumerate(SEVEN)}
     mixed = {label: {"at": onsets + i, "changed": 14.0} for i, label in enumerate(SEVEN)}
-    warned, ordered = (row("entropy-warns", cell_of(effects)) for effects in (alike, mixed))
+    warned, ordered = (row("entropy-warns", cell_of(effects)) for effects in (coupled, mixed))
     for found, word in ((warned, "warning"), (ordered, "order of events")):
         assert (found["direction"], found["verdict"], found["warning"]) == ("supported", "supported", word)
         assert found["n"] == 5
@@ -215,7 +216,7 @@ def test_a_warning_knows_something_of_its_own_run() -> None:
     )
     lagging = row("entropy-warns", usual())
     assert (lagging["direction"], lagging["warning"]) == ("opposite", "")
-    alone = row("entropy-warns", cell_of({"vanillaNet": alike["vanillaNet"]}))
+    alone = row("entropy-warns", cell_of({"vanillaNet": coupled["vanillaNet"]}))
     assert (alone["direction"], alone["warning"]) == ("supported", "")
     assert np.isnan(alone["p_overall"])  # the cell's other networks are not finished
 
@@ -237,7 +238,7 @@ def test_the_permutation_tests_are_over_the_cells_networks() -> None:
     skill = warning_skill(onset(curves), changed, curves["label"])
     assert (found["p_overall"], found["p_within"]) == (skill.overall.p, skill.within.p)
     assert found["p_of_seeds"] == p_of_seeds(onset(curves), changed, curves["label"], curves["seed"])
-    assert found["p_within"] < found["p_of_seeds"]  # runs of a seed are alike here
+    assert found["p_within"] < found["p_of_seeds"]  # runs of a seed are copies here
 
 
 def test_the_papers_value_is_compared_with_one_more_run_by_the_pooled_sd() -> None:
@@ -261,7 +262,7 @@ def test_the_papers_value_is_compared_with_one_more_run_by_the_pooled_sd() -> No
     assert found["smallest"] == pytest.approx(detectable(sd * np.sqrt(2), 5), rel=1e-4)
 
 
-def test_intervals_over_images_are_of_primary_claims_about_outcomes_of_images() -> None:
+def test_image_intervals_are_of_primary_claims_alone() -> None:
     curves = with_images(usual())
     table = judge(LEDGER, curves)
     primary = table[table["primary"] & (table["status"] == "complete")].set_index("claim")
@@ -283,7 +284,7 @@ def test_intervals_over_images_are_of_primary_claims_about_outcomes_of_images() 
     assert judged()["image_low"].isna().all()
 
 
-def test_other_papers_have_directions_alone_and_their_pairs_come_from_several_files() -> None:
+def test_other_papers_claims_have_directions_alone() -> None:
     labels = ("vanillaNet", "dropNet", "normNet", "sr2Net")
     parts = [
         cell_of({label: {} for label in labels}, SUBSET),
@@ -305,5 +306,5 @@ def test_other_papers_have_directions_alone_and_their_pairs_come_from_several_fi
 
 
 def test_curves_without_a_variable_are_refused() -> None:
-    with pytest.raises(StudyError, match="correlation"):
+    with refused("correlation"):
         row("conv1-most-correlated", usual().drop_vars("correlation"))

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from synthetic import language_model, language_models
 from torch import nn
 
 from sparsity_lib import study
-from sparsity_lib.study import StudyError, profiles, repeatability
+from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis.other_papers import language_models as outcomes
@@ -37,7 +38,7 @@ def test_a_run_is_repeatable_bit_for_bit_and_leaves_the_callers_random_state(tmp
         assert not trained(tmp_path / "c", **{"q": 1.0, "seed": 3} | other).root.equals(first.root)
 
 
-def test_with_q_2_it_is_torchs_dropout() -> None:
+def test_sparseout_with_q_2_is_dropout() -> None:
     experiment = LanguageExperiment(**SMALL)
     text = texts.load(experiment.text, experiment.limit)
     train, _ = model.streams(experiment, text)
@@ -74,7 +75,7 @@ def test_evaluation_is_without_noise_and_noise_is_on_non_recurrent_connections_a
     assert logits.shape == (12, 3, 5)
 
 
-def test_pieces_with_a_carried_state_are_the_whole() -> None:
+def test_pieces_with_a_carried_state_equal_the_whole() -> None:
     torch.manual_seed(0)
     lstm = model.build(LanguageExperiment(**SMALL), 5).eval()
     stream = torch.randint(5, (23, 3))
@@ -93,7 +94,7 @@ def test_a_repeating_text_is_learned_beyond_its_frequencies(tmp_path: Path) -> N
     assert float(run.root["val_bits"][-1]) < 0.5
 
 
-def test_a_file_goes_by_its_name_and_its_content(tmp_path: Path) -> None:
+def test_a_text_file_is_identified_by_name_and_content(tmp_path: Path) -> None:
     folder = tmp_path / "secret"
     folder.mkdir()
     path = folder / "my poem.txt"
@@ -108,7 +109,7 @@ def test_a_file_goes_by_its_name_and_its_content(tmp_path: Path) -> None:
     assert again.provenance["data_digest"] != run.provenance["data_digest"]
 
 
-def test_characters_that_training_never_meets_are_unlikely_and_no_more(tmp_path: Path) -> None:
+def test_characters_absent_from_training_have_finite_loss(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("ab" * 1300 + "xyz" * 140)
     run = trained(tmp_path, text=f"file:{tmp_path / 'new.txt'}", limit=None)
     assert np.isfinite(run.root["val_bits"]).all()
@@ -116,7 +117,7 @@ def test_characters_that_training_never_meets_are_unlikely_and_no_more(tmp_path:
     assert np.isfinite(run.root["unigram_bits"])
 
 
-def test_the_topics_have_one_order_and_the_end_is_held_out() -> None:
+def test_topics_have_one_order_and_validation_is_the_end() -> None:
     whole, part = texts.load("python-topics"), texts.load("python-topics", 1000)
     assert whole.digest == part.digest == LanguageExperiment().data_digest()
     assert whole.alphabet == part.alphabet
@@ -137,11 +138,9 @@ def test_the_topics_have_one_order_and_the_end_is_held_out() -> None:
         ({"hiden": 3}, ["hiden", "'hidden'"]),
     ],
 )
-def test_a_bad_description_is_one_line(fields: dict[str, object], named: list[str]) -> None:
-    with pytest.raises(StudyError) as caught:
+def test_bad_descriptions_are_refused_in_one_line(fields: dict[str, object], named: list[str]) -> None:
+    with refused(*named):
         LanguageExperiment(**fields)
-    assert "\n" not in str(caught.value)
-    assert all(part in str(caught.value) for part in named)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +152,17 @@ def test_a_bad_description_is_one_line(fields: dict[str, object], named: list[st
         (None, {}, ["text.txt"]),
     ],
 )
-def test_a_bad_text_is_one_line_and_leaves_nothing(
+def test_bad_texts_are_refused_in_one_line(
     content: bytes | None, fields: dict[str, object], named: list[str], tmp_path: Path
 ) -> None:
     if content is not None:
         (tmp_path / "text.txt").write_bytes(content)
-    with pytest.raises(StudyError) as caught:
+    with refused(*named):
         trained(tmp_path / "runs", text=f"file:{tmp_path / 'text.txt'}", **fields)
-    assert "\n" not in str(caught.value)
-    assert all(part in str(caught.value) for part in named)
     assert not list((tmp_path / "runs").glob("*.nc"))
 
 
-def test_the_least_length_is_enough() -> None:
+def test_the_shortest_text_has_both_splits() -> None:
     experiment = LanguageExperiment(**SMALL | {"limit": 80})
     train, validation = model.streams(experiment, texts.load(experiment.text, 80))
     assert len(train) > experiment.context
@@ -174,7 +171,7 @@ def test_the_least_length_is_enough() -> None:
 
 def test_shakespeare_is_a_file_in_the_folder_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARSITY_DATA", str(tmp_path))
-    with pytest.raises(StudyError, match=str(tmp_path / texts.SHAKESPEARE_FILE)):
+    with refused(tmp_path / texts.SHAKESPEARE_FILE):
         trained(tmp_path, text="shakespeare")
     (tmp_path / texts.SHAKESPEARE_FILE).write_text("First Citizen:\n" * 300)
     assert trained(tmp_path, text="shakespeare").experiment.text == "shakespeare"
@@ -200,13 +197,12 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_a_diverging_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(study.NonFiniteLoss, match=r"epoch \d; .*1e\+37") as caught:
+    with refused("1e+37", error=study.NonFiniteLoss, match=r"epoch \d"):
         trained(tmp_path, lr=1e37)
-    assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 
-def test_the_name_is_of_what_is_computed() -> None:
+def test_the_id_depends_on_the_computed_fields_alone() -> None:
     of = LanguageExperiment
     assert of(p=0.0, q=1.0).digest == of(p=0.0).digest != of().digest
     assert of(gradient="reused").digest == of().digest  # q is 2
@@ -216,7 +212,7 @@ def test_the_name_is_of_what_is_computed() -> None:
     assert of(q=1.0, seed=3).setting == of(p=0.0).setting != of(epochs=3).setting
 
 
-def test_hoyers_measure() -> None:
+def test_hoyer_sparsity_is_scale_free_between_0_and_1() -> None:
     h = torch.rand(20, 7)
     found = model.hoyer(h)
     assert ((found >= 0) & (found <= 1)).all()
@@ -249,7 +245,7 @@ def grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, profiles
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("grids")
-def test_the_queue_trains_them(runs_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_queue_trains_language_models(runs_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "language", "--jobs", "2"]) == 0
     shown = capsys.readouterr().out
     assert "2 trained" in shown
@@ -259,7 +255,7 @@ def test_the_queue_trains_them(runs_folder: Path, capsys: pytest.CaptureFixture[
     assert run.root.equals(trained(runs_folder, q=1.0).root)
 
 
-def test_they_are_published_and_verified(
+def test_language_models_are_published_and_verified(
     grids: dict[str, profiles.Grid], runs_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = [study.train(LanguageExperiment(**cell)) for cell in grids["laptop"].cells]
@@ -287,7 +283,7 @@ def test_a_run_is_trained_again_and_compared(tmp_path: Path) -> None:
     assert len(repeatability.differences(experiment.model_copy(update={"seed": 1}), curves)) > 3
 
 
-def test_outcomes_are_what_was_put_in() -> None:
+def test_outcomes_recover_the_synthetic_effects() -> None:
     table = outcomes.outcomes(language_models())
     labels = ["no noise", *(f"q = {q}" for q in ("1", "1.5", "2", "2.5", "3"))]
     assert list(dict.fromkeys(table["label"])) == labels
@@ -309,11 +305,11 @@ def test_missing_runs_are_counted_and_settings_are_not_mixed() -> None:
     found = comparison.compare(table, "q = 1", DROPOUT, "last_bits")
     assert (found.n, found.missing) == (1, 1)
     assert outcomes.slope(table, "hoyer:1").missing == 2  # no seed has three values of q
-    with pytest.raises(StudyError, match="2 settings"):
+    with refused(2):
         outcomes.outcomes(results.curves([language_model(), language_model(epochs=4, hidden=3)]))
 
 
-def test_noise_is_as_the_formulas_say() -> None:
+def test_noise_agrees_with_the_formulas() -> None:
     variances, increases = sparseout_noise.variances(), sparseout_noise.logistic_increases()
     np.testing.assert_allclose(variances["measured"], variances["expected"], rtol=0.05)
     small = increases[increases["shift"] < 0.1]

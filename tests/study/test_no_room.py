@@ -125,7 +125,7 @@ def assert_refused(command: subprocess.CompletedProcess[str], path: Path) -> Non
     ],
 )
 @pytest.mark.fault("no room", "a training")
-def test_a_training_without_room_leaves_what_was_there_and_goes_on(
+def test_a_training_without_space_keeps_earlier_files_and_resumes(
     disk: Disk,
     undisturbed: tuple[study.Run, study.Run],
     seconds_between_checkpoints: float,
@@ -158,7 +158,7 @@ def test_a_training_without_room_leaves_what_was_there_and_goes_on(
 
 @pytest.mark.slow  # 15 seconds
 @pytest.mark.fault("no room", "several trainings")
-def test_a_queue_without_room_keeps_what_is_done_and_goes_on(
+def test_a_queue_without_space_keeps_finished_runs_and_resumes(
     disk: Disk, tmp_path: Path, undisturbed: tuple[study.Run, study.Run]
 ) -> None:
     (tmp_path / "several.py").write_text(QUEUE.format(fields=SMALL))
@@ -180,7 +180,9 @@ def test_a_queue_without_room_keeps_what_is_done_and_goes_on(
 
 @pytest.mark.parametrize("room", [8, 64])  # KiB: for the images' digest alone, for a part of the images
 @pytest.mark.fault("no room", "decoding")
-def test_decoding_without_room_leaves_nothing_half_and_goes_on(disk: Disk, tmp_path: Path, room: int) -> None:
+def test_decoding_without_space_leaves_no_partial_file_and_resumes(
+    disk: Disk, tmp_path: Path, room: int
+) -> None:
     name = f"folder:{make_folder(tmp_path / 'insects', height=64, width=64)}"
     expected = data.load(name, root=tmp_path)
     disk.hold(room)
@@ -195,7 +197,7 @@ def test_decoding_without_room_leaves_nothing_half_and_goes_on(disk: Disk, tmp_p
 
 @pytest.mark.slow  # 10 seconds
 @pytest.mark.fault("no room", "a page of the book")
-def test_a_page_without_room_leaves_the_others_and_is_made_once_there_is(disk: Disk) -> None:
+def test_a_page_without_space_keeps_the_others_and_is_made_later(disk: Disk) -> None:
     root = make_project(
         disk.path,
         _01_one=["n = 3", "print(n)"],
@@ -222,7 +224,7 @@ def test_a_page_without_room_leaves_the_others_and_is_made_once_there_is(disk: D
 
 
 @pytest.mark.fault("no room", "a folder that is read-only")
-def test_a_folder_that_is_read_only_is_one_line_before_anything_starts(
+def test_a_read_only_folder_is_refused_in_one_line(
     disk: Disk, tmp_path: Path, survived: Callable[[], None]
 ) -> None:
     (tmp_path / "several.py").write_text(QUEUE.format(fields=SMALL))
@@ -243,7 +245,7 @@ def test_a_folder_that_is_read_only_is_one_line_before_anything_starts(
     survived()
 
 
-def test_a_full_disk_ends_an_export_to_tensorboard_in_one_line(
+def test_an_export_without_space_is_refused_in_one_line(
     disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = study.train(EARLIER, folder=tmp_path / "runs")

@@ -34,7 +34,7 @@ def registered() -> study.Run:
     return run
 
 
-def test_it_is_opened_and_all_of_it_is_read() -> None:
+def test_a_registered_run_is_read_entirely() -> None:
     run = registered()
     assert run.provenance["commit"] == COMMIT
     assert not run.provenance["dirty"]
@@ -55,11 +55,11 @@ def test_it_is_opened_and_all_of_it_is_read() -> None:
     np.testing.assert_allclose(monitor.compute()["conv1"].maps, maps, atol=maps.encoding["scale_factor"])
 
 
-def test_it_is_repeated() -> None:
+def test_a_registered_run_is_repeated() -> None:
     assert repeatability.differences(EXPERIMENT, results.curves([registered()])) == []
 
 
-def test_it_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_registered_run_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(results, "PROJECT", tmp_path)
     cell = EXPERIMENT.model_dump() | {"device": "auto"}
     del cell["seed"]
@@ -75,5 +75,5 @@ def test_it_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert study.published("tiny")["commit"].item() == COMMIT
 
 
-def test_it_is_small() -> None:
+def test_the_registered_run_is_small() -> None:
     assert sum(path.stat().st_size for path in DATA.iterdir()) < 200_000

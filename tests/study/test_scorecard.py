@@ -1,4 +1,4 @@
-"""Tables of the scorecard, on published curves whose effects are known, and verdicts without the study."""
+"""Tables of the scorecard on curves with known effects, and verdicts computed without the study."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def more_of(network: str, **effects: Any) -> xr.Dataset:
     return runs_of(network, SMALL, {run.seed: run.id for run in there if label(run) == network}, **effects)
 
 
-def test_verdicts_are_in_the_scorecards_words_and_wait_for_all_runs() -> None:
+def test_verdicts_are_those_of_the_judge_once_all_runs_are_trained() -> None:
     better = {"accuracy": 0.35 + 0.1 + S}
     curves = cell_of({network: better if network == "sr2Net" else {} for network in SEVEN})
     judged = judge(LEDGER, curves)
@@ -69,7 +69,7 @@ def test_curves_of_the_papers_cells_can_be_narrowed() -> None:
     ("noise", "found"),
     [(0.001, "supported"), (0.1, "opposite"), (np.linspace(0.001, 0.018, 5), "inconclusive")],
 )
-def test_the_noise_curve_is_predicted(noise: Any, found: str) -> None:
+def test_predictions_of_the_noise_curve_are_judged(noise: Any, found: str) -> None:
     curves = cell_of({network: {"noise": noise} for network in SEVEN})
     table = scorecard.predictions(curves)
     assert table["layers"].tolist() == ["conv1, conv2, conv3, conv4, fc1", "conv3", "conv4", "fc1"]
@@ -83,7 +83,7 @@ def test_the_noise_curve_is_predicted(noise: Any, found: str) -> None:
     assert (table["status"] == "complete").all()
 
 
-def test_the_prediction_waits_for_all_runs() -> None:
+def test_predictions_have_no_direction_before_all_runs() -> None:
     table = scorecard.predictions(cell_of({network: {} for network in SEVEN[:6]}))
     assert set(table["status"]) == {"30 of 35"}
     assert set(table["direction"]) == {""}

@@ -1,13 +1,13 @@
 """Experiments that a notebook's parameters select, as papermill and people write them."""
 
 import pytest
+from refusals import refused
 
-from sparsity_lib.study import StudyError
 from sparsity_lib.study.profiles import GRIDS, profile, with_grid
 from sparsity_lib.study.selection import parse_seeds, select
 
 
-def test_empty_is_the_profiles_own():
+def test_empty_parameters_select_the_profiles_cells():
     chosen = select("laptop", "vanillaNet,normNet")
     assert {e.network for e in chosen} == {"vanillaNet", "normNet"}
     assert {e.seed for e in chosen} == {0}
@@ -20,11 +20,11 @@ def test_empty_is_the_profiles_own():
     ("value", "seeds"),
     [("0,1,2", [0, 1, 2]), (3, [3]), ("100-102, 7", [100, 101, 102, 7]), ([4, 5], [4, 5]), ("", [])],
 )
-def test_seeds(value, seeds):
+def test_seeds_are_parsed(value, seeds):
     assert parse_seeds(value) == seeds
 
 
-def test_values_the_profile_has_narrow_it_and_others_replace():
+def test_values_of_the_profile_narrow_it_and_others_replace():
     narrowed = select("desktop", "vanillaNet", dataset="cifar10-jpeg", sizes="s", seeds=0)
     assert [(e.network, e.dataset, e.size, e.limit, e.seed) for e in narrowed] == [
         ("vanillaNet", "cifar10-jpeg", "s", 10_000, 0)
@@ -39,23 +39,21 @@ def test_values_the_profile_has_narrow_it_and_others_replace():
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"networks": "sr9Net"}, "unknown network 'sr9Net'; known: vanillaNet"),
-        ({"sizes": "s,q"}, "unknown size 'q' of vanillaNet; known: s, m, xxl"),
-        ({"dataset": "mnist"}, "unknown data set 'mnist'; known: digits"),
-        ({"seeds": "0;1"}, "seeds = '0;1'"),
-        ({"seeds": 0.5}, "seeds = 0.5"),
-        ({"label_noise": "much"}, "label_noise = 'much'"),
-        ({"epochs": "ten"}, "epochs = 'ten'"),
-        ({"epochs": -1}, "epochs = -1"),
-        ({"epochs": True}, "epochs = True"),
-        ({"profile": "phone"}, "unknown profile 'phone'; known: laptop"),
+        ({"networks": "sr9Net"}, ["sr9Net", "vanillaNet"]),
+        ({"sizes": "s,q"}, ["'q'", "vanillaNet", "s, m, xxl"]),
+        ({"dataset": "mnist"}, ["mnist", "digits"]),
+        ({"seeds": "0;1"}, ["seeds = '0;1'"]),
+        ({"seeds": 0.5}, ["seeds = 0.5"]),
+        ({"label_noise": "much"}, ["label_noise = 'much'"]),
+        ({"epochs": "ten"}, ["epochs = 'ten'"]),
+        ({"epochs": -1}, ["epochs = -1"]),
+        ({"epochs": True}, ["epochs = True"]),
+        ({"profile": "phone"}, ["phone", "laptop"]),
     ],
 )
-def test_bad_values_are_one_line(fields, named):
-    with pytest.raises(StudyError) as caught:
+def test_bad_values_are_refused_in_one_line(fields, named):
+    with refused(*named):
         select(**{"profile": "laptop"} | fields)
-    assert named in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_profile_without_a_grid_shows_the_laptops():
@@ -63,7 +61,7 @@ def test_a_profile_without_a_grid_shows_the_laptops():
     assert with_grid("adam", "desktop") == "laptop"
     registered = {"learning-rates", "lenet-tiny", "equivalence"}
     assert {*GRIDS} - {"architectures", *registered} == {*profile("laptop").grids}  # those would take hours
-    with pytest.raises(StudyError, match="unknown profile 'phone'"):
+    with refused("phone"):
         with_grid("adam", "phone")
 
 
@@ -76,11 +74,11 @@ def test_a_delay_stays_the_same_share_of_the_epochs():
 
 @pytest.mark.parametrize("seeds", ["0-10000", "0-999999999", "9" * 5000, f"0-{'9' * 12}"])
 def test_seeds_without_end_are_refused(seeds: str) -> None:
-    with pytest.raises(StudyError, match="seeds = "):
+    with refused("seeds"):
         parse_seeds(seeds)
 
 
-def test_zero_empty_and_none_are_the_profiles_own() -> None:
+def test_zero_empty_and_none_select_the_profiles_values() -> None:
     own = [experiment.id for experiment in select("laptop")]
     nothing = {"epochs": 0, "limit": 0, "image_size": 0, "dataset": "", "sizes": "", "label_noise": ""}
     assert [experiment.id for experiment in select("laptop", **nothing)] == own

@@ -15,8 +15,8 @@ FILES = [
 ]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IMPORTERS = {
-    "sparsity_lib/study/experiment.py",  # of a network of one's own, by name
-    *("sparsity_lib/__init__.py", "sparsity_lib/study/__init__.py"),  # of their own modules, when asked for
+    "sparsity_lib/study/experiment.py",  # of a user's network, by name
+    *("sparsity_lib/__init__.py", "sparsity_lib/study/__init__.py"),  # of their own modules, lazily
     "book/_ext/api_reference.py",  # of the modules that it describes
 }
 
@@ -44,7 +44,7 @@ def faults(source: str, name: str) -> list[str]:
     return found
 
 
-def test_nothing_that_is_read_is_run() -> None:
+def test_sources_have_no_call_that_runs_data() -> None:
     assert len(FILES) > 80
     assert len(NOTEBOOKS) > 10
     for path in FILES + NOTEBOOKS:
@@ -61,11 +61,11 @@ def test_nothing_that_is_read_is_run() -> None:
         "__import__(name)",
     ],
 )
-def test_each_fault_would_be_found(bad: str) -> None:
+def test_faults_in_sources_are_found(bad: str) -> None:
     assert faults(bad, "elsewhere.py") == [bad]
 
 
-def test_every_address_in_the_code_is_encrypted_or_this_machine() -> None:
+def test_addresses_in_sources_are_encrypted_or_local() -> None:
     named = []
     for path in FILES + NOTEBOOKS:
         for node in ast.walk(ast.parse(source_of(path))):

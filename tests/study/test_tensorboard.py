@@ -1,4 +1,4 @@
-"""TensorBoard: what is written by a real SummaryWriter is what TensorBoard reads back."""
+"""TensorBoard reads back the values that a SummaryWriter was given."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0}  # nothing of them is 
 
 
 class Diverged(nn.Module):
-    """One whose outputs are not finite."""
+    """A convolution with NaN outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def test_histograms_hold_each_pair_of_filters_once(written: Callable[..., EventA
     assert (held.min, held.max) == pytest.approx((pairs.min(), pairs.max()))
 
 
-def test_the_reading_of_correlation_is_a_choice(written: Callable[..., EventAccumulator]) -> None:
+def test_histograms_use_the_given_centring(written: Callable[..., EventAccumulator]) -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 3))
     with torch.no_grad():
         model[0].weight[1] = model[0].weight[0]
@@ -127,7 +127,7 @@ def test_the_reading_of_correlation_is_a_choice(written: Callable[..., EventAccu
 
 
 def test_maps_are_a_pixel_a_position_on_one_scale(written: Callable[..., EventAccumulator]) -> None:
-    """Where all channels are alike the map is ln D and bright, where one dominates it is 0 and dark."""
+    """Equal channels give ln D, which is bright; one dominant channel gives 0, which is dark."""
     x = torch.zeros(5, 4, 2, 3)
     x[1, 0] = 1000.0
     x[2, 0, 0, 0] = 1000.0
@@ -166,11 +166,11 @@ def test_sheets_are_about_as_wide_as_high(shape: tuple[int, ...], size: tuple[in
     assert (picture[0, 0] == first).all()
 
 
-def test_the_colours_are_the_books() -> None:
+def test_colours_are_those_of_the_book() -> None:
     np.testing.assert_array_equal(VIRIDIS, colormaps["viridis"](np.arange(256), bytes=True)[:, :3])
 
 
-def test_one_channel_has_no_perplexity_sparsity_and_a_dark_map(
+def test_layers_of_one_channel_have_a_dark_map(
     written: Callable[..., EventAccumulator],
 ) -> None:
     events = written(watched(nn.Sequential(nn.Conv2d(3, 1, 3)), torch.randn(1, 3, 6, 6), maps=1))
@@ -179,21 +179,21 @@ def test_one_channel_has_no_perplexity_sparsity_and_a_dark_map(
     assert (pixels(events, "entropy_maps/0") == VIRIDIS[0]).all()
 
 
-def test_a_failed_write_is_one_clear_line_and_leaves_nothing() -> None:
+def test_bad_monitors_are_refused_before_writing() -> None:
     writer = Mock(spec=["add_scalar", "add_image", "add_histogram"])
     x = torch.randn(2, 3, 6, 6)
     monitor, idle = watched(SmallNetwork(), x), sl.ActivationMonitor(SmallNetwork())
     diverged = watched(Diverged(), x, maps=1)
-    for error, message, to, what, center in (
-        (TypeError, "writer must have add_scalar, .* as a SummaryWriter has; str lacks", "x", monitor, None),
-        (TypeError, "must be an ActivationMonitor, not dict", writer, monitor.compute(), None),
-        (ValueError, "unknown center 'nothing'; choose from filters", writer, monitor, "nothing"),
-        (RuntimeError, "no output was seen from conv1", writer, idle, None),
-        (ValueError, "'conv' has weights that are not finite", writer, diverged, "filters"),
-        (ValueError, "'conv' has entropies that are not finite", writer, diverged, None),
+    for error, named, to, monitored, center in (
+        (TypeError, "add_scalar, .* str ", "x", monitor, None),
+        (TypeError, "ActivationMonitor, .* dict", writer, monitor.compute(), None),
+        (ValueError, "'nothing'.* filters", writer, monitor, "nothing"),
+        (RuntimeError, "conv1", writer, idle, None),
+        (ValueError, "'conv' .*weights", writer, diverged, "filters"),
+        (ValueError, "'conv' .*entropies", writer, diverged, None),
     ):
-        with pytest.raises(error, match=message):
-            sl.write_to_tensorboard(to, what, 0, center=center)
+        with pytest.raises(error, match=named):
+            sl.write_to_tensorboard(to, monitored, 0, center=center)
     assert not writer.method_calls
 
 
@@ -242,7 +242,7 @@ def train(tmp_path: Path, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("network", ["normNet", "sr3Net"])
-def test_a_training_is_watched_and_its_file_shows_the_same(
+def test_boards_of_a_training_and_of_its_file_agree(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     boards = tmp_path / "boards"
@@ -260,7 +260,7 @@ def test_a_training_is_watched_and_its_file_shows_the_same(
     assert exported.Tags() == watched_live.Tags()
 
 
-def test_watching_changes_nothing_and_a_finished_run_is_shown_too(tmp_path: Path) -> None:
+def test_boards_leave_training_unchanged_and_show_finished_runs(tmp_path: Path) -> None:
     assert train(tmp_path / "plain") == 0
     for board in ("a", "b"):  # which finds the run
         assert train(tmp_path, "--tensorboard", str(tmp_path / board)) == 0
@@ -286,7 +286,7 @@ def test_an_epoch_written_again_replaces_those_from_there_on(tiny_run: study.Run
     assert steps == tiny_run.root["epoch"].to_numpy().tolist()
 
 
-def test_values_that_cannot_be_shown_are_one_clear_line(
+def test_failing_exports_are_refused_in_one_line(
     tiny_run: study.Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,10 +295,10 @@ def test_values_that_cannot_be_shown_are_one_clear_line(
     (tmp_path / "file").write_text("")
     command = ["tensorboard", str(tiny_run.path), "--to"]
     assert main([*command, str(tmp_path / "file")]) == 2
-    assert "error: cannot write in" in capsys.readouterr().err
+    assert str(tmp_path / "file") in capsys.readouterr().err
     assert main(["tensorboard", str(tmp_path / "no.nc"), "--to", str(tmp_path / "x")]) == 2
     assert "no.nc" in capsys.readouterr().err
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard")
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # as where it is not installed
     assert main([*command, str(tmp_path / "x")]) == 2
-    assert "tensorboard is missing: pip install 'sparsity-lib[study]'" in capsys.readouterr().err
+    assert "pip install 'sparsity-lib[study]'" in capsys.readouterr().err

@@ -1,26 +1,25 @@
 """The trained network that is kept next to a run."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
+from refusals import refused
+from run_files import described_as
 
 import sparsity_lib as sl
 from sparsity_lib import study
-from sparsity_lib.study import files
 from sparsity_lib.study.runs.file import NETWORK
 from sparsity_lib.study.runs.networks import built
 
 
 @pytest.mark.parametrize("fields", [{}, {"network": "normNet"}, {"input_scaling": "standardize"}])
-def test_it_does_what_the_run_says(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_a_trained_network_reproduces_the_runs_maps(fields: dict[str, Any], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2} | fields
     run = study.train(study.Experiment(**settings), folder=tmp_path)
     torch.manual_seed(3)
@@ -41,32 +40,24 @@ def test_it_does_what_the_run_says(fields: dict[str, Any], tmp_path: Path) -> No
             )
 
 
-def test_one_that_is_not_there_or_another_runs_is_refused(tiny_runs: list[study.Run], tmp_path: Path) -> None:
+def test_missing_or_foreign_networks_are_refused(tiny_runs: list[study.Run], tmp_path: Path) -> None:
     one, other = tiny_runs[:2]
     alone = study.load(shutil.copy(one.path, tmp_path))
-    with pytest.raises(study.StudyError, match=rf"network of {one.id} was not kept: there is no {one.id}"):
+    with refused(one.id):
         study.trained_network(alone)
     shutil.copy(other.path.with_suffix(NETWORK), alone.path.with_suffix(NETWORK))
-    with pytest.raises(study.StudyError, match=f"of another network: it is that of {other.id}"):
+    with refused(other.id):
         study.trained_network(alone)
     alone.path.with_suffix(NETWORK).write_bytes(one.path.with_suffix(NETWORK).read_bytes()[:2000])
-    with pytest.raises(study.StudyError, match=r"\.weights\.pt is damaged or "):
+    with refused(".weights.pt"):
         study.trained_network(alone)
 
 
 def small(in_channels: int, image_size: tuple[int, int], classes: int) -> torch.nn.Module:
-    """A network of one's own."""
+    """A user's network."""
     inputs = in_channels * image_size[0] * image_size[1]
     hidden = torch.nn.Linear(inputs, 8)
     return torch.nn.Sequential(torch.nn.Flatten(), hidden, torch.nn.Linear(8, classes))
-
-
-def described_as(path: Path, **fields: object) -> Path:
-    """Change what a run's file describes, and seal it as if it were written so."""
-    with h5py.File(path, "r+") as file:
-        file.attrs["experiment"] = json.dumps(json.loads(file.attrs["experiment"]) | fields)
-    files.write_sealed(path, path.read_bytes())
-    return path
 
 
 Renamed = Callable[[str], study.Run]
@@ -74,27 +65,26 @@ Renamed = Callable[[str], study.Run]
 
 @pytest.fixture
 def renamed(tiny_run: study.Run, tmp_path: Path) -> Renamed:
-    """`renamed(network)` opens a copy of a run's file that says that it is of that network, with weights."""
+    """`renamed(network)` opens a copy of a run's file, with weights, that names this network."""
 
     def of(network: str) -> study.Run:
-        path = Path(shutil.copy(tiny_run.path, tmp_path))
         shutil.copy(tiny_run.path.with_suffix(NETWORK), tmp_path)
-        return study.load(described_as(path, network=network))
+        return study.load(described_as(tiny_run, tmp_path, network=network))
 
     return of
 
 
-def test_a_file_imports_nothing(renamed: Renamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "stranger.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef make(*_): ...\n")
+def test_run_files_import_nothing(renamed: Renamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef make(*_): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    run = renamed("stranger:make")
+    run = renamed("foreign:make")
     assert run.root["images"].size
     assert run.layer(run.layers[0])["heatmap"].size
     study.explore(run).as_html()
     for of_run in (study.trained_network, study.image_explorer, built):
-        with pytest.raises(study.StudyError, match=r"stranger:make.*trust that code, import stranger first$"):
+        with refused("foreign:make", "import foreign"):
             of_run(run)
-    assert "stranger" not in sys.modules
+    assert "foreign" not in sys.modules
     assert not (tmp_path / "sprung").exists()
 
 
@@ -106,14 +96,14 @@ def test_a_file_imports_nothing(renamed: Renamed, tmp_path: Path, monkeypatch: p
         *("../test_trained:small", "test_trained:NETWORK", "__main__:nothing"),
     ],
 )
-def test_a_file_calls_nothing_but_networks(network: str, renamed: Renamed) -> None:
-    with pytest.raises(study.StudyError, match=r"names a user's own network|unknown network"):
+def test_run_files_call_networks_alone(network: str, renamed: Renamed) -> None:
+    with refused(network):
         study.trained_network(renamed(network))
 
 
-def test_a_network_of_ones_own_is_built_once_imported(renamed: Renamed, tmp_path: Path) -> None:
+def test_a_users_network_is_built_once_imported(renamed: Renamed, tmp_path: Path) -> None:
     run = renamed(f"{__name__}:small")
-    with pytest.raises(study.StudyError, match="of another network"):
+    with refused("vanillaNet"):
         study.trained_network(run)  # the weights are of another
     assert [type(module) for module in built(run)] == [torch.nn.Flatten, *[torch.nn.Linear] * 2]
     own = study.Experiment(network=f"{__name__}:small", dataset="digits", limit=100, epochs=1)

@@ -48,9 +48,9 @@ def page_of(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def visit(chromium: Browser, served: Callable[[Path], str]) -> Iterator[Visit]:
-    """`visit(url, **context)` opens a page; at the end none may have asked elsewhere or met an error.
+    """`visit(url, **context)` opens a page; at its end, requests to other hosts and errors fail the test.
 
-    It asks for `served` so that pages are closed before their server is.
+    The fixture requests `served` so that pages close before their server.
     """
     contexts, outside, errors = [], [], []
 
@@ -78,7 +78,7 @@ def visit(chromium: Browser, served: Callable[[Path], str]) -> Iterator[Visit]:
     yield open_page
     for context in contexts:
         context.close()
-    assert not outside, f"asked elsewhere: {outside}"
+    assert not outside, f"requests to other hosts: {outside}"
     assert not errors, errors
 
 
@@ -95,20 +95,23 @@ def luminance(colour: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class Handler(SimpleHTTPRequestHandler):
+    requests = 0  # of the present test
+
     def log_message(self, *_: object) -> None:
-        pass
+        Handler.requests += 1
 
 
 @pytest.fixture
-def served() -> Iterator[Callable[[Path], str]]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], str]]:
     """`served(folder)` is the address at which a folder is served on this machine."""
     servers = []
+    monkeypatch.setattr(Handler, "requests", 0)
 
     def serve(folder: Path) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         servers.append(server)
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"
 
     yield serve

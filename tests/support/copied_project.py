@@ -44,16 +44,13 @@ def copied_project(root: Path, epochs: int = 40) -> Path:
 
 
 class Started(subprocess.Popen[bytes]):
-    """A command at work, in a process group of its own, as from a terminal."""
+    """A running command, in a process group of its own, as from a terminal."""
 
-    log: Path  # what it says
+    log: Path  # its output
 
 
 def start(root: Path, *command: str, environment: Mapping[str, str] | None = None) -> Started:
-    """Begin `python COMMAND` in the copy.
-
-    It has one thread, so that numbers can be compared, and what else of the `environment` is given.
-    """
+    """Start `python COMMAND` in the copy, on one thread, so that numbers can be compared."""
     own = {"PYTHONPATH": str(root), "SPARSITY_RUNS": str(root / "runs"), "OMP_NUM_THREADS": "1"}
     with tempfile.NamedTemporaryFile("w", dir=root, suffix=".txt", delete=False) as log:
         process = Started(
@@ -70,12 +67,12 @@ def start(root: Path, *command: str, environment: Mapping[str, str] | None = Non
 
 
 def finish(process: Started, expected: int = 0, seconds: float = 300) -> str:
-    """Wait for the command; what it said. Fails if its exit code is not the expected one."""
+    """Output of the command at its end. Fails if its exit code is not the expected one."""
     try:
         process.wait(seconds)
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
-    said = process.log.read_text()
-    assert process.returncode == expected, said
-    return said
+    output = process.log.read_text()
+    assert process.returncode == expected, output
+    return output

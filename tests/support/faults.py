@@ -1,7 +1,8 @@
 """Trials and losses of the fault tests, counted for `benchmarks/faults.json`.
 
-A test marked `fault(FAULT, WHERE)` does the thing named in FAULTS. Passing is one trial survived, or as many
-as it says by the fixture `survived`; failing adds one lost. `--fault-report=FILE` writes the counts as JSON.
+A test marked `fault(FAULT, WHERE)` causes the fault of that key in FAULTS. A test that passes counts as one
+trial, or as one per call of the fixture `survived`; one that fails adds a loss. `--fault-report=FILE` writes
+the counts as JSON.
 """
 
 import json
@@ -17,8 +18,8 @@ FAULTS = {
         "the same command goes on; every array is bit for bit that of an undisturbed run; no lock is left",
     ),
     "stopped": ("SIGTERM and Ctrl-C", "a checkpoint, one line that says how to go on, an exit code not 0"),
-    "asked twice": (
-        "two processes are asked for the same run",
+    "two processes": (
+        "two processes start the same run",
         "one trains, the other says that it waits, and there is one result",
     ),
     "no room": (
@@ -45,12 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def survived(request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Called after each trial whose outcome was found to be as it must be."""
+    """A function to call after each trial with the right outcome."""
     return lambda: request.node.user_properties.append(("survived", 1))
 
 
 @pytest.fixture(autouse=True)
-def _is_of_a_fault(request: pytest.FixtureRequest) -> None:
+def _record_fault(request: pytest.FixtureRequest) -> None:
     if marker := request.node.get_closest_marker("fault"):
         fault, where = marker.args
         assert fault in FAULTS
@@ -58,17 +59,17 @@ def _is_of_a_fault(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Also of tests in other processes, whose properties come with the report."""
-    told = list(report.user_properties)
-    of = dict(told).get("fault")
-    if of and report.skipped:
+    """Count a test's trials; properties of tests in other processes come with the report."""
+    properties = list(report.user_properties)
+    fault = dict(properties).get("fault")
+    if fault and report.skipped:
         _skipped.append(report.nodeid)
-    if not of or report.skipped or not (report.when == "call" or report.failed):
+    if not fault or report.skipped or not (report.when == "call" or report.failed):
         return
-    said = sum(name == "survived" for name, _ in told)
-    trials, losses = _counts.setdefault((of[0], of[1]), [0, 0])
+    survived = sum(name == "survived" for name, _ in properties)
+    trials, losses = _counts.setdefault((fault[0], fault[1]), [0, 0])
     lost = int(report.failed)
-    _counts[of[0], of[1]] = [trials + (said or not lost) + lost, losses + lost]
+    _counts[fault[0], fault[1]] = [trials + (survived or not lost) + lost, losses + lost]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,5 +1,7 @@
-"""Small data sets on disk, and what the tests of `sparsity_lib.study.data` ask of a loaded one."""
+"""Small data sets on disk, and the splits and contents of loaded ones."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,14 @@ def contents(split: data.Split) -> set[bytes]:
 def noise_image(seed: int, height: int = 8, width: int = 8, mode: str = "RGB") -> Image.Image:
     shape = (height, width, 3) if mode == "RGB" else (height, width)
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def png_without_pixels(width: int, height: int) -> bytes:
+    """A PNG file that declares this size and has no pixels."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def make_folder(folder: Path, *, held_out: str = "val", **picture: object) -> Path:

@@ -1,4 +1,4 @@
-"""Synthetic curves of registered cells, whose effects are known."""
+"""Synthetic curves of registered cells, with known effects."""
 
 import zlib
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ def cell_of(networks: dict[str, dict[str, Any]], cell: Cell = SMALL) -> xr.Datas
 
 
 def with_images(runs: xr.Dataset, seed: int = 0) -> xr.Dataset:
-    """The runs with outcomes of validation images, whose means are the runs' accuracies and losses."""
+    """The runs with outcomes of validation images; their means are the runs' accuracies and losses."""
     random = np.random.default_rng(seed)
     size = (runs.sizes["run"], len(MOMENTS), IMAGES)
     accuracy = runs["val_accuracy"].isel(epoch=-1).to_numpy()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
-# What Snakemake has to be told of it: it has no accounting, and jobs are short.
+# Options of Snakemake for it: it has no accounting, and jobs are short.
 SITE = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2")
 CONFIGURATION = """
 ClusterName=one

@@ -50,7 +50,7 @@ class SmallCifar:
 
 
 def small_cifar(name: str, monkeypatch: pytest.MonkeyPatch, server: str | None = None) -> SmallCifar:
-    """A small data set that is taken for the published one, whose archive is on `server` (a URL).
+    """A small data set in place of the published one, with its archive on `server` (a URL).
 
     Its batches are in another order than its files, and one file name occurs in two classes.
     """

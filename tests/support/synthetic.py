@@ -1,4 +1,4 @@
-"""Synthetic curves, whose effects are known."""
+"""Synthetic curves with known effects."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def curve(start: float, best: float, end: float, at: int, epochs: int = 41) -> n
 
 
 def valley(at: int, slope: float = 0.05, epochs: int = 41) -> np.ndarray:
-    """A loss that is 1 at epoch `at` and rises alike on both sides, so that smoothing does not move it."""
+    """A loss of 1 at epoch `at` that rises symmetrically, so that smoothing does not move the minimum."""
     return 1 + slope * np.abs(np.arange(-1, epochs) - at)
 
 
@@ -81,7 +81,7 @@ def many(runs: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def with_accuracy(label: str, seed: int, accuracy: float, **fields: object) -> xr.Dataset:
-    """One run whose validation accuracy is the same at every epoch."""
+    """One run with a constant validation accuracy."""
     return one(label, seed, val_accuracy=np.full(42, accuracy), **fields)
 
 
@@ -110,7 +110,7 @@ def language_model(seed: int = 0, bits: float = 3.0, hoyer: float = 0.3, **field
 
 def language_models(seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
     """Without noise, and at five q, a unit of which takes off 0.1 bits and 0.05 of layer 1's sparsity."""
-    effects = (0.0, 0.03, -0.02)  # of the seeds, on all alike
+    effects = (0.0, 0.03, -0.02)  # by seed, the same for all q
     made = [
         language_model(seed, 3 - 0.1 * q + effects[seed % 3], 0.4 - 0.05 * q, q=q)
         for seed in seeds

@@ -36,12 +36,12 @@ def train_arguments(folder: Path) -> list[object]:
 
 
 def ended(processes: list[subprocess.Popen[str]], folder: Path) -> list[tuple[str, str]]:
-    """The output of each, once all have ended; no run's file may be written twice."""
+    """Output of each process at its end; no run file may be written a second time."""
     written: dict[str, tuple[int, int]] = {}
     while any(process.poll() is None for process in processes):
         for path in folder.glob("[!.]*.nc"):
             state = path.stat().st_ino, path.stat().st_mtime_ns
-            assert written.setdefault(path.name, state) == state, f"{path.name} was written twice"
+            assert written.setdefault(path.name, state) == state, f"{path.name} was written again"
         time.sleep(0.05)
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), outputs
@@ -58,8 +58,8 @@ def files_of(*networks: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("asked twice", "a training")
-def test_one_of_two_trainings_waits(tmp_path: Path) -> None:
+@pytest.mark.fault("two processes", "a training")
+def test_the_second_of_two_trainings_waits(tmp_path: Path) -> None:
     run = study.Experiment(**FIELDS)
     both = [start(*train_arguments(tmp_path)) for _ in range(2)]
     (epochs, nothing), (path, waited) = sorted(ended(both, tmp_path), key=lambda output: output[1])
@@ -70,7 +70,7 @@ def test_one_of_two_trainings_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # 20 seconds
-@pytest.mark.fault("asked twice", "several trainings")
+@pytest.mark.fault("two processes", "several trainings")
 def test_two_of_two_queues_and_a_training_wait(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     (tmp_path / "several.py").write_text(QUEUE.format(fields=FIELDS))
@@ -81,8 +81,8 @@ def test_two_of_two_queues_and_a_training_wait(tmp_path: Path) -> None:
     assert left(folder) == files_of("vanillaNet", "sr3Net")
 
 
-@pytest.mark.fault("asked twice", "decoding")
-def test_data_that_are_being_decoded_are_waited_for(tmp_path: Path, survived: Callable[[], None]) -> None:
+@pytest.mark.fault("two processes", "decoding")
+def test_a_second_process_waits_for_data_in_decoding(tmp_path: Path, survived: Callable[[], None]) -> None:
     name = f"folder:{make_folder(tmp_path / 'insects')}"
     expected = data.load(name, root=tmp_path / "elsewhere")
     program = f"from sparsity_lib.study import data; print(data.load({name!r}).digest)"
