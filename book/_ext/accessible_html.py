@@ -1,8 +1,8 @@
 """HTML of the theme and of Sphinx, mended for readers who use a keyboard or a screen reader.
 
 A table of pandas scrolls by itself where it is wide, so it can be focused, and the empty cells of its head
-are no headings. An entry of the references is an item of their list, not of a role that no longer exists. The
-lines of a signature are no definitions.
+are no headings; a name in a heading may break after an underscore. An entry of the references is an item of
+their list, not of a role that no longer exists. The lines of a signature are no definitions.
 """
 
 import re
@@ -16,6 +16,7 @@ MENDED = {
     ' role="doc-biblioentry">': ' role="listitem">',
 }
 
+HEADING = re.compile(r"<th[^>]*>[^<]*_[^<]*</th>")
 SIGNATURE = re.compile(r'<span class="sig-paren">\(</span>\s*<dl>.*?</dl>', re.DOTALL)
 
 
@@ -23,6 +24,7 @@ def _mend(app: Sphinx, page: str, template: str, context: dict[str, Any], *_: ob
     for found, mended in MENDED.items():
         context["body"] = context.get("body", "").replace(found, mended)
     context["body"] = SIGNATURE.sub(_lines, context.get("body", ""))
+    context["body"] = HEADING.sub(lambda name: name[0].replace("_", "_<wbr>"), context["body"])
 
 
 def _lines(signature: re.Match[str]) -> str:

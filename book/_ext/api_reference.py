@@ -1,24 +1,29 @@
 """Pages of the API reference: docstrings are parsed as Markdown, like all pages, and a directive lists names.
 
-`{names} reference/measure` shows a table of what a page describes, with the first sentence of each docstring.
+`{names} reference/measure` shows a table of what a page describes, with the first sentence of each docstring;
+`{fields} sparsity_lib.study.Experiment` one of a record's fields, with the comments of its source.
 """
 
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from docutils.utils import new_document
 from myst_parser.parsers.sphinx_ import MystParser
+from pydantic import BaseModel
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import signature, stringify_signature
 from table_lines import table
+
+from sparsity_lib.study.described import Described
 
 DESCRIBED = re.compile(r"^\.\. auto(?:class|exception|function):: (\S+)", re.MULTILINE)
 
@@ -60,6 +65,33 @@ class Names(SphinxDirective):
         return holder.children
 
 
+class Fields(SphinxDirective):
+    """A table of the fields of a record: name, default, and the comment on the field's line."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        record = imported(self.arguments[0])
+        rows = [
+            (f"`{name}`", f"`{record.model_fields[name].default!r}`", meaning)
+            for name, meaning in described_fields(record)
+        ]
+        holder = nodes.container()
+        lines = StringList(table("", ("field", "default", "meaning"), rows), source=self.arguments[0])
+        self.state.nested_parse(lines, self.content_offset, holder)
+        return holder.children
+
+
+def described_fields(record: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """A record's fields with their comments, with links to readings, and with the values of a `Literal`."""
+    sources = "".join(inspect.getsource(each) for each in record.__mro__ if issubclass(each, Described))
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.+)$", sources, re.MULTILINE))
+    for name, field in record.model_fields.items():
+        linked = re.sub(r"\bT(\d+)\b", r"[T\1](#t\1)", comments[name])
+        values = ", ".join(f"`{value!r}`" for value in get_args(field.annotation) if isinstance(value, str))
+        yield name, f"{linked}: {values}" if values else linked
+
+
 def public_names() -> dict[str, str]:
     """Full names of classes and functions by short ones, such as `LayerStats` and `functional.variance`."""
     import sparsity_lib as sl
@@ -72,9 +104,14 @@ def public_names() -> dict[str, str]:
 
 def first_sentence(name: str) -> str:
     """The first sentence of the docstring of an object with this full name, fit for a cell of a table."""
-    module, _, last = name.rpartition(".")
-    paragraph = inspect.getdoc(getattr(importlib.import_module(module), last)).split("\n\n")[0]
+    paragraph = inspect.getdoc(imported(name)).split("\n\n")[0]
     return re.split(r"(?<=\.) (?=[A-Z])", paragraph.replace("\n", " "))[0].replace("|", r"\|")
+
+
+def imported(name: str) -> Any:
+    """The object of this full name."""
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
 
 
 def _as_markdown(app: Sphinx, what: str, name: str, described: Any, options: Any, lines: list[str]) -> None:
@@ -87,7 +124,7 @@ def _as_called(
     """Signatures of classes as they are called, also where a base class has a `__new__` of its own."""
     if what != "class" or given is None:
         return None
-    base = given.startswith("(*args")
+    base = given.startswith("(*args") or hasattr(described, "model_fields")
     found = signature(described.__init__ if base else described, bound_method=base)
     parameters = stringify_signature(found, unqualified_typehints=True).removesuffix(" -> None")
     for pattern, plain in (
@@ -104,6 +141,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.add_directive("markdown-docstring", MarkdownDocstring)
     app.add_directive("names", Names)
+    app.add_directive("fields", Fields)
     app.connect("autodoc-process-docstring", _as_markdown)
     app.connect("autodoc-process-signature", _as_called)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

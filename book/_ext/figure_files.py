@@ -1,9 +1,11 @@
 """Each figure is a link to its picture; below its caption are links to its data as CSV and to the notebook.
 
 The data are those that the figure's output carries. A picture of another page has them next to it, in a file
-of the same name that ends in `.csv`; a figure without data has no link to any.
+of the same name that ends in `.csv`; a figure without data has no link to any. Where the output carries a
+picture for dark pages, these show it.
 """
 
+import base64
 import html
 import json
 from pathlib import Path
@@ -13,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
 DOWNLOADS = "_downloads"
+NIGHT = "image/x-dark+png"  # as `figures.data` of the study has it
 
 
 def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -22,34 +25,37 @@ def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     is_notebook = source.suffix == ".ipynb"
     carried = _carried(source) if is_notebook else {}
     for figure in doctree.findall(nodes.figure):
-        name = figure["ids"][0]
-        data = carried.get(name) if is_notebook else _next_to(figure, Path(app.srcdir))
-        for image in figure.findall(nodes.image):
+        name, here = figure["ids"][0], app.builder.get_target_uri(page)
+        output = carried.get(name, {})
+        data = output.get("text/csv") if is_notebook else _next_to(figure, Path(app.srcdir))
+        for image in list(figure.findall(nodes.image)):
             image.setdefault("width", "100%")  # such a picture is a link to itself in full size
-        if is_notebook and (data is None or ",row," in data.partition("\n")[0]):
-            figure["classes"].append("keeps-colours")  # maps, whose colours mean values in dark themes too
+            if NIGHT in output:
+                uri = relative_uri(here, _write(app, f"{name}.png", base64.b64decode(output[NIGHT])))
+                image["classes"].append("by-day")
+                image.parent.insert(image.parent.index(image), _by_night(uri, image["alt"]))
+                figure["classes"].append("keeps-colours")
         files = {}
         if data is not None:
-            files["Data (CSV)"] = _write(app, name, data)
+            files["Data (CSV)"] = _write(app, f"{name}.csv", data.encode())
         if is_notebook:
             files["Notebook"] = f"_sources/{page}{source.suffix}{app.config.html_sourcelink_suffix}"
         if files:
             number = ".".join(map(str, app.env.toc_fignumbers[page]["figure"][name]))
-            here = app.builder.get_target_uri(page)
             links = (_link(text, number, relative_uri(here, file)) for text, file in files.items())
             line = f'<p class="figure-files">{" · ".join(links)}</p>'
             figure += nodes.legend("", nodes.raw("", line, format="html"))
 
 
-def _carried(notebook: Path) -> dict[str, str]:
-    """The data that a notebook's outputs carry, by the identifier of their figure."""
-    data = {}
+def _carried(notebook: Path) -> dict[str, dict[str, str]]:
+    """The outputs of a notebook's figures, by the figure's identifier and by type."""
+    found: dict[str, dict[str, str]] = {}
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", "")
         for output in cell.get("outputs", []):
-            if text := output.get("data", {}).get("text/csv"):
-                data[nodes.make_id(name)] = "".join(text)
-    return data
+            kinds = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+            found.setdefault(nodes.make_id(name), {}).update(kinds)
+    return found
 
 
 def _next_to(figure: nodes.figure, folder: Path) -> str | None:
@@ -58,12 +64,19 @@ def _next_to(figure: nodes.figure, folder: Path) -> str | None:
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
 
 
-def _write(app: Sphinx, name: str, data: str) -> str:
-    file = f"{DOWNLOADS}/{name}.csv"
+def _write(app: Sphinx, name: str, content: bytes) -> str:
+    file = f"{DOWNLOADS}/{name}"
     path = Path(app.outdir) / file
     path.parent.mkdir(exist_ok=True)
-    path.write_text(data, encoding="utf-8", newline="")
+    path.write_bytes(content)
     return file
+
+
+def _by_night(uri: str, alt: str) -> nodes.raw:
+    """The picture for dark pages, a link to itself as the other one is."""
+    uri, alt = html.escape(uri), html.escape(alt)
+    picture = f'<img alt="{alt}" src="{uri}" style="width: 100%">'
+    return nodes.raw("", f'<a class="image-reference by-night" href="{uri}">{picture}</a>', format="html")
 
 
 def _link(text: str, number: str, uri: str) -> str:

@@ -23,8 +23,8 @@ def colab(address: str, page: str) -> str | None:
 
 
 def _add_repository(app: Sphinx, config: Config) -> None:
-    if address := repository(Path(app.srcdir).parent):
-        config.html_theme_options |= {"repository_url": address, "use_repository_button": True}
+    address = repository(Path(app.srcdir).parent)  # empty in place of Jupyter Book's own
+    config.html_theme_options |= {"repository_url": address, "use_repository_button": bool(address)}
 
 
 def _add_colab(app: Sphinx, page: str, template: str, context: dict[str, Any], *_: object) -> None:

@@ -1,5 +1,7 @@
-// Long tables of notebooks: a click on a heading sorts the rows, a field above filters them.
+// Long tables of notebooks: a click on a heading sorts the rows, a field above filters them. Short tables that are
+// wider than a narrow page: a row is a list of its cells.
 const LONG = 12; // rows
+const NARROW_PAGE = "(max-width: 576px)";
 
 /** Numbers by their value, "not run" and other words by the alphabet, empty cells last. */
 function inOrder(one, other) {
@@ -47,7 +49,44 @@ function filterable(table) {
   table.before(label);
 }
 
+/** The cells of rows by column, each of several rows or columns in all of them. */
+function gridOf(rows) {
+  const grid = Array.from(rows, () => []);
+  Array.from(rows).forEach((row, y) => {
+    for (const cell of row.cells) {
+      let x = 0;
+      while (grid[y][x]) x += 1;
+      for (let down = 0; down < cell.rowSpan && y + down < grid.length; down++) {
+        for (let right = 0; right < cell.colSpan; right++) grid[y + down][x + right] = cell;
+      }
+    }
+  });
+  return grid;
+}
+
+/** Each cell with the name of its column; cells that several rows share are repeated in each. */
+function stack(table) {
+  const heads = gridOf(table.tHead.rows);
+  const textOf = (cell) => cell?.textContent.trim() ?? "";
+  const nameOf = (x) => [...new Set(heads.map((row) => textOf(row[x])))].filter(Boolean).join(", ");
+  const cells = gridOf(table.tBodies[0].rows).map((row) => row.map((cell) => cell.cloneNode(true)));
+  cells.forEach((row, y) => {
+    row.forEach((cell, x) => {
+      cell.removeAttribute("rowspan");
+      cell.dataset.column = nameOf(x);
+    });
+    table.tBodies[0].rows[y].replaceChildren(...row.filter(textOf));
+  });
+  table.classList.add("stacked");
+}
+
 function start() {
+  if (matchMedia(NARROW_PAGE).matches) {
+    for (const table of document.querySelectorAll(".bd-article table")) {
+      const wide = table.scrollWidth > Math.min(table.clientWidth, table.parentElement.clientWidth);
+      if (wide && table.tHead && table.tBodies[0].rows.length < LONG) stack(table);
+    }
+  }
   for (const table of document.querySelectorAll("table.dataframe")) {
     const joined = table.querySelector("[rowspan], [colspan]");
     if (joined || !table.tHead || table.tBodies[0].rows.length < LONG) continue;

@@ -58,55 +58,51 @@ class Experiment(Described):
     Raises `StudyError` (one line) for an unknown field or value, naming what exists.
     """
 
-    network: str = "vanillaNet"  # one of NETWORKS, or "package.module:factory"
+    network: str = "vanillaNet"  # a name of recipes.NETWORKS, or "package.module:factory"
     size: str = "s"  # widths of TSR's Table 1; of LeNet and AlexNet a share of the original's
-    dataset: str = "digits"  # see sparsity_lib.study.data.DATASETS, or "folder:PATH"
+    dataset: str = "digits"  # a name of data.DATASETS, or "folder:PATH"
     seed: int = Field(0, ge=0)  # initialisation, order of the samples, dropout
     data_seed: int = Field(0, ge=0)  # subset, label noise and split: the same for all runs of a comparison
     limit: int | None = Field(None, ge=1)  # training images; None is all of them
     held_out: int | None = Field(None, ge=2)  # held-out images, a quarter of them the monitor's; None is all
     label_noise: float = Field(0.0, ge=0, le=1)  # share of training labels redrawn uniformly
-    image_size: int | None = Field(None, ge=4)  # pixels; None is the data set's own (T11)
-    input_scaling: Literal["unit", "standardize"] = "unit"  # T7
-    init: Literal["glorot", "pytorch"] = "glorot"  # T6
+    image_size: int | None = Field(None, ge=4)  # pixels a side; None is the data set's own (T11)
+    input_scaling: Literal["unit", "standardize"] = "unit"  # pixels: 0 to 1, or standardised by channel (T7)
+    init: Literal["glorot", "pytorch"] = "glorot"  # initial weights (T6)
 
-    epochs: int = Field(100, ge=1)  # section 4
-    optimizer: Literal["sgd", "adam"] = "sgd"  # section 4: SGD without momentum
-    lr: float | None = Field(None, gt=0)  # None is 0.01 for SGD (section 4), 0.001 for Adam (T13)
-    batch_size: int = Field(64, ge=1)  # section 4
+    epochs: int = Field(100, ge=1)  # passes through the training images (section 4)
+    optimizer: Literal["sgd", "adam"] = "sgd"  # SGD is without momentum (section 4)
+    lr: float | None = Field(None, gt=0)  # learning rate; None is 0.01 for SGD, 0.001 for Adam (T13)
+    batch_size: int = Field(64, ge=1)  # images in a step (section 4)
     weight_decay: float = Field(0.0, ge=0)  # torch's: of every parameter, added to its gradient
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # share of the target spread over all classes
 
     lambda_: float = Field(0.001, ge=0)  # SparsityReg's strength (section 4), and others', for the recipes
-    lambda_conv_scale: float = Field(
-        1.0, ge=0
-    )  # times lambda_ on conv layers, where Eq. 5 sums over positions
+    lambda_conv_scale: float = Field(1.0, ge=0)  # times lambda_ on conv layers, where Eq. 5 sums positions
     kappa: float = Field(1.0, ge=0)  # DecorrReg's strength (section 4), for the recipes
-    sparsity: Strengths | None = None  # {layer: lambda}; None is the network's recipe
+    sparsity: Strengths | None = None  # {layer: lambda} of SparsityReg; None is the network's recipe
     variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, entropy's small-logit twin
-    decorrelation: Strengths | None = None  # {layer: kappa}
+    decorrelation: Strengths | None = None  # {layer: kappa} of DecorrReg; None is the network's recipe
     perplexity: Strengths | None = None  # {layer: lambda} of perplexity sparsity, a mean over positions
-    include_bias: bool = True  # T1
-    activation: Literal["before", "after"] = "before"  # T1: before or after the ReLU
-    reduction: Literal["sum", "mean"] = "sum"  # T2: over positions
-    center: Literal["filters", "components", "none"] = "filters"  # T3
-    decorrelation_penalty: Literal["signed", "absolute", "squared", "local"] = "signed"  # T4
+    include_bias: bool = True  # of the layer, in what is penalised (T1)
+    activation: Literal["before", "after"] = "before"  # what is penalised, by its place to the ReLU (T1)
+    reduction: Literal["sum", "mean"] = "sum"  # of a penalty over positions (T2)
+    center: Literal["filters", "components", "none"] = "filters"  # mean of Eq. 6 (T3)
+    decorrelation_penalty: Literal["signed", "absolute", "squared", "local"] = "signed"  # sum of Eq. 6 (T4)
 
-    norm_placement: Literal["block", "convolution"] = "block"  # T5, normNet
-    batch_norm: Literal["pytorch", "keras"] = "pytorch"  # T15: momentum and epsilon
-    dropout_placement: Literal["block", "convolution"] = "block"  # T5, dropNet
-    dropout: float = Field(0.25, ge=0, lt=1)  # section 4, dropNet; and Sparseout's p
+    norm_placement: Literal["block", "convolution"] = "block"  # of normNet's norms: after each (T5)
+    batch_norm: Literal["pytorch", "keras"] = "pytorch"  # momentum and epsilon of normNet's norms (T15)
+    dropout_placement: Literal["block", "convolution"] = "block"  # of dropNet's dropout: after each (T5)
+    dropout: float = Field(0.25, ge=0, lt=1)  # dropNet's probability (section 4), and Sparseout's p
     q: float = Field(2.0, ge=0)  # Sparseout's power; 2 is dropout
-    sparseout_gradient: Literal["exact", "reused"] = "exact"
+    sparseout_gradient: Literal["exact", "reused"] = "exact"  # Sparseout's, or that of the authors' code
 
-    l1: float = Field(
-        0.0, ge=0
-    )  # strength of |w|, by soft thresholding after each step (sl.GradientCoherent)
-    l2: float = Field(0.0, ge=0)  # strength of |w|^2/2, by shrinking after each step
-    rho: float | None = Field(None, ge=-1, le=1)  # least coherence at which they act; -1 and None: any
-    delay: int = Field(0, ge=0)  # epochs before they act
+    l1: float = Field(0.0, ge=0)  # strength of the L1 norm, by soft thresholding after each step
+    l2: float = Field(0.0, ge=0)  # strength of half the squared L2 norm, by shrinking after each step
+    rho: float | None = Field(None, ge=-1, le=1)  # least coherence at which l1 and l2 act; -1 and None: any
+    delay: int = Field(0, ge=0)  # epochs before l1 and l2 act
 
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"  # of the training's arithmetic
     deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
     compiled: bool | None = None  # entropies fused by torch.compile; None is where that saves time
 

@@ -1,6 +1,8 @@
-"""Numbers as text, for tables and labels."""
+"""Numbers as text, for tables and labels, and a line for where there is nothing to show."""
 
 from decimal import Decimal
+
+NO_RUNS = "There is no run to show; in a notebook, train = True makes those that are missing."
 
 
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:

@@ -27,6 +27,7 @@ from docutils.utils import new_document
 from faults import FAULTS
 
 from sparsity_lib import study
+from sparsity_lib.study.figures.data import NIGHT
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -45,11 +46,12 @@ def toc() -> list[str]:
 def stand_in(name: str) -> nbformat.NotebookNode:
     """An executed notebook as the runner leaves it: wide figures, a wide table, and a piece of HTML.
 
-    The first figure carries data, the second none.
+    The first figure carries data, the second none, but a picture for dark pages.
     """
     v4, png = nbformat.v4, io.BytesIO()
     matplotlib.image.imsave(png, np.tile(np.linspace(0, 1, 900), (300, 1)), format="png")
     image = {"image/png": base64.b64encode(png.getvalue()).decode()}
+    night = {NIGHT: image["image/png"]}
     about = [
         {"figure": {"name": f"fig-{name}{which}", "caption": "A ramp."}, "image": {"alt": "Dark to light."}}
         for which in ("", "-again")
@@ -65,7 +67,7 @@ def stand_in(name: str) -> nbformat.NotebookNode:
             v4.new_code_cell(
                 "figure", outputs=[v4.new_output("display_data", data=data)], metadata={"mystnb": of}
             )
-            for of, data in zip(about, (image | {"text/csv": DATA}, image), strict=True)
+            for of, data in zip(about, (image | {"text/csv": DATA}, image | night), strict=True)
         ),
         *(
             v4.new_code_cell("page", outputs=[v4.new_output("display_data", data={"text/html": html})])
@@ -155,6 +157,12 @@ def test_pages_load_nothing_from_elsewhere(any_book: Path) -> None:
     assert (any_book / "_static/tex-svg.js").exists()
 
 
+def test_no_button_leads_to_a_repository_that_is_not_ours(book: Path) -> None:
+    for name, page in read(book).items():
+        links = [str(link["href"]) for link in page.select(".article-header-buttons a[href]")]
+        assert all(link.startswith("../_sources/") or link.startswith("_sources/") for link in links), name
+
+
 def test_images_have_alternative_text_and_figures_a_caption(pages: dict[str, BeautifulSoup]) -> None:
     seen = 0
     for name, page in pages.items():
@@ -227,6 +235,7 @@ def test_data_are_written_as_the_output_carries_them(book: Path) -> None:
     chart, maps = article(read(book)["experiments/01-monitoring"]).select("figure")
     assert ["keeps-colours" in figure["class"] for figure in (chart, maps)] == [False, True]
     assert chart.select_one("a[href$='.png'] > img")  # in full size
+    assert (book / "experiments" / str(maps.select_one(".by-night")["href"])).is_file()
 
 
 def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -> None:
@@ -309,6 +318,25 @@ def test_pages_in_a_browser(any_book: Path, visit: Visit) -> None:
                               getComputedStyle(document.body).backgroundColor]"""
                 )
                 assert contrast(text, ground) > 7, f"{name}, {theme}"
+
+
+@pytest.mark.browser
+def test_figures_are_shown_for_the_theme_and_in_full_size(book: Path, visit: Visit) -> None:
+    page = visit(f"{book.as_uri()}/experiments/01-monitoring.html", viewport={"width": PHONE, "height": 800})
+    chart, maps = page.locator(".bd-article figure").all()
+    for theme, shown in (("light", [True, False]), ("dark", [False, True])):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        pictures = [maps.locator(f"{kind} img, img{kind}") for kind in (".by-day", ".by-night")]
+        assert [each.is_visible() for each in pictures] == shown
+    narrow = chart.locator("img").bounding_box()
+    chart.locator("img").click()
+    wide = chart.locator("dialog img").bounding_box()
+    assert narrow
+    assert wide
+    assert wide["width"] > 2 * narrow["width"]
+    page.get_by_role("button", name="Close").click()
+    assert chart.locator("img").count() == 1
+    assert page.url.endswith("01-monitoring.html")
 
 
 @pytest.mark.browser

@@ -244,9 +244,10 @@ def test_changing_the_run_keeps_choices_that_it_has(tiny_runs: list[study.Run]) 
     assert (explorer.epoch, explorer.compare) == (-2, None)
 
 
-def test_explorers_refuse_an_empty_list_or_other_objects(tiny_run: study.Run) -> None:
-    with refused("study.Run", error=ValueError):
-        study.explore([])
+def test_images_and_runs_are_checked(tiny_run: study.Run) -> None:
+    nothing = study.explore([], compare=1)
+    assert nothing.data["waiting"]
+    assert nothing.as_html() == ""
     with refused("images = 0", error=ValueError):
         study.explore(tiny_run, images=0)
     with refused("study.Run", "str", "study.load", error=TypeError):

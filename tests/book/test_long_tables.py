@@ -1,4 +1,4 @@
-"""Long tables of the book in a browser: sorted by a heading, filtered by a search, plain without scripts."""
+"""Tables of the book in a browser: long ones are sorted and filtered, short and wide ones stacked."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,10 @@ from browser import Visit
 from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-SCRIPT = Path(__file__).resolve().parents[2] / "book/_static/tables.js"
+STATIC = Path(__file__).resolve().parents[2] / "book/_static"
+HEAD = (
+    f"<script>{(STATIC / 'tables.js').read_text()}</script><style>{(STATIC / 'book.css').read_text()}</style>"
+)
 ROWS = pd.DataFrame(
     {
         "network": [f"{name} {i}" for i in range(5) for name in ("vanillaNet", "sr2Net", "varNet")],
@@ -22,7 +25,7 @@ ROWS = pd.DataFrame(
 @pytest.fixture
 def page(page_of: Callable[..., Path], visit: Visit) -> Page:
     tables = (each.to_html(index=False, na_rep="") for each in (ROWS, ROWS[:3]))
-    return visit(page_of(*tables, head=f"<script>{SCRIPT.read_text()}</script>").as_uri())
+    return visit(page_of(*tables, head=HEAD).as_uri())
 
 
 def column(page: Page, place: int) -> list[str]:
@@ -51,3 +54,23 @@ def test_search_filters_rows_of_long_tables(page: Page) -> None:
     page.get_by_role("searchbox").fill("")
     assert column(page, 1) == ROWS["network"].tolist()
     assert not violations(page)
+
+
+def test_short_tables_are_stacked_where_they_are_wider_than_a_narrow_page(
+    page_of: Callable[..., Path], visit: Visit
+) -> None:
+    rows = pd.MultiIndex.from_product(
+        [["digits", "photographs"], ["vanillaNet", "sr2Net"]], names=["data", "net"]
+    )
+    wide = pd.DataFrame({(f"quantity{i}", "mean"): range(4) for i in range(8)}, rows).to_html()
+    narrow = pd.DataFrame({"a": [1]}).to_html()
+    path = page_of(f'<div class="bd-article">{wide}{narrow}</div>', head=HEAD)
+    page = visit(path.as_uri(), viewport={"width": 360, "height": 740})
+    stacked, plain = page.locator("table").all()
+    last = stacked.locator("tbody tr").last
+    assert last.locator("th, td").all_inner_texts() == ["photographs", "sr2Net", *["3"] * 8]
+    assert last.locator("td").first.get_attribute("data-column") == "quantity0, mean"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert plain.locator("[data-column]").count() == 0
+    page = visit(path.as_uri(), viewport={"width": 1280, "height": 740})
+    assert page.locator("[data-column]").count() == 0

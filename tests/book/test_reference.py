@@ -95,3 +95,12 @@ def test_links_to_the_repository_appear_once_it_is_named(
     assert links.colab(address, "experiments/02-sr1").endswith("/github/a/b/blob/main/notebooks/02-sr1.ipynb")
     assert links.colab(address, "own-network") is None
     assert links.colab("", "experiments/02-sr1") is None
+
+
+def test_every_field_of_an_experiment_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    reference = importlib.import_module("api_reference")
+    described = dict(reference.described_fields(study.Experiment))
+    assert described.keys() == study.Experiment.model_fields.keys()
+    assert "'glorot'" in described["init"]
+    assert "(#t6)" in described["init"]

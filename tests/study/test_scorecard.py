@@ -17,6 +17,7 @@ from sparsity_lib.study.analysis.noise_curve import explained
 from sparsity_lib.study.analysis.onset import onset_table
 from sparsity_lib.study.claims import Cell, scorecard
 from sparsity_lib.study.claims.judge import judge
+from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import SEVEN, experiments
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.results import label, load_curves
@@ -56,13 +57,11 @@ def test_verdicts_are_those_of_the_judge_once_all_runs_are_trained() -> None:
 def test_curves_of_the_papers_cells_can_be_narrowed() -> None:
     curves = [cell_of({network: {} for network in SEVEN}), more_of("sr2Net")]
     found = scorecard.curves_of_cells(curves)
-    assert found is not None
     assert found.sizes["run"] == 35
     narrowed = scorecard.curves_of_cells(curves, dataset="cifar100", size="s", optimizer="sgd")
-    assert narrowed is not None
     assert set(narrowed["run"].to_numpy()) == set(found["run"].to_numpy())
-    assert scorecard.curves_of_cells(curves, size="full") is None
-    assert scorecard.curves_of_cells([]) is None
+    with pytest.raises(StudyError, match=r"^no run of size = full is published yet$"):
+        scorecard.curves_of_cells(curves, size="full")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from sparsity_lib.study.claims.evidence import (
 )
 from sparsity_lib.study.claims.judge import fields as fields_of
 from sparsity_lib.study.claims.judge import magnitude, moments_of
+from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import SEVEN, experiments
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.results import joined, label
@@ -177,17 +178,22 @@ def accuracies(curves: Curves) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"inside": "boolean", "inside_unpooled": "boolean"})
 
 
-def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset | None:
-    """Curves of the published runs of the paper's cells, and of varNet in them; None if there are none.
+def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset:
+    """Curves of the published runs of the paper's cells, and of varNet in them.
 
     **Arguments:** `fields` narrow the cells: `dataset`, `size` (full for LeNet and AlexNet), `optimizer`.
+
+    **Raises:** `StudyError` if there are none.
     """
     ledger = load(REGISTRATION)
     cells = {place(cell): cell for _, cell in _papers_cells()}
     chosen = [cell for cell in cells.values() if fields.items() <= fields_of(cell).items()]
     networks = [networks_of(cell, ledger) for cell in chosen]
     found = Evidence(curves).of(run for each in networks for runs in each.values() for run in runs.values())
-    return joined(found) if found else None
+    if not found:
+        wanted = ", ".join(f"{name} = {value}" for name, value in fields.items()) or "the paper's settings"
+        raise StudyError(f"no run of {wanted} is published yet")
+    return joined(found)
 
 
 def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:

@@ -6,16 +6,18 @@ from typing import Any
 from torch import nn
 
 from sparsity_lib.explorer import HeatmapExplorer, ImageExplorer
+from sparsity_lib.explorer.widget import Explorer
 from sparsity_lib.study.explorers.recordings import recordings_of, run_labels
 from sparsity_lib.study.explorers.rescaling import rescale_control
 from sparsity_lib.study.explorers.training import TrainingExplorer
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import trained_network
+from sparsity_lib.study.text import NO_RUNS
 
 __all__ = ["TrainingExplorer", "explore", "image_explorer", "of_run", "recordings_of", "rescale_control"]
 
 
-def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> HeatmapExplorer:
+def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Explorer:
     """Entropy maps of runs, with the curves of validation loss and mean entropy under them.
 
     ```python
@@ -28,18 +30,19 @@ def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Heat
 
     **Arguments:**
 
-    - `runs`: a `study.Run` or several; those with the same images share them on the page.
+    - `runs`: a `study.Run` or several; those with the same images share them on the page. Without
+        any, the explorer is one line.
     - `images`: how many of the runs' images, from the first on, as far as all runs have them; a page grows
         with them.
     - `shown`: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first, as
         for `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
 
-    **Raises:** `ValueError` for no runs or no images, and for a run, layer, image, measure or epoch that is
+    **Raises:** `ValueError` for no images, and for a run, layer, image, measure or epoch that is
     not there (the line names those that are); `TypeError` for other objects than runs.
     """
     runs = [runs] if isinstance(runs, Run) else list(runs)
     if not runs:
-        raise ValueError("there are no runs to explore; give at least one study.Run")
+        return Explorer(waiting=NO_RUNS)
     if others := [type(other).__name__ for other in runs if not isinstance(other, Run)]:
         raise TypeError(f"runs are study.Run objects, not {others[0]}; study.load opens a file")
     recordings, setting = recordings_of(runs, images)

@@ -124,12 +124,11 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             runs = trained(only(group, label=label))
             x = smoothed(runs["monitor_loss"].sel(split="train")).mean("run")
             y = smoothed(runs["val_loss"]).mean("run")
-            ax.plot(x, y, **line_style(label))
+            last = int(y.notnull().sum("epoch")) - 1
+            ax.plot(x, y, **line_style(label), marker="o", markersize=5, markevery=[last])
             quantity = f"validation loss (nats), {SMOOTHED} as the training loss is"
             of = {"setting": title, "network": label, "quantity": quantity}
             record(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
-            last = int(y.notnull().sum("epoch")) - 1
-            ax.plot(x[last], y[last], marker="o", markersize=5, color=line_style(label)["color"])
         ax.set_xscale("log")
         plain_numbers(ax.xaxis, widest=30)
         ax.set_xlim(ax.get_xlim()[::-1])

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+NIGHT = "image/x-dark+png"
 INTERVAL = "mean and 95 % interval"
 MOST_POSITIONS = 8000  # of a figure's maps, which come to some 200 kB
 _NUMBERS = ["value", "low", "high"]
@@ -57,11 +58,15 @@ def csv(figure: Figure) -> str | None:
     return rows.replace(r"\s+", " ", regex=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def offer(figure: Figure) -> None:
-    """Let the output of `figure` in a notebook carry its table with the picture, which IPython adds."""
-    if text := csv(figure):
-        figure._repr_mimebundle_ = partial(_bundle, text)  # type: ignore[attr-defined]
+def offer(figure: Figure, night: Figure | None = None) -> None:
+    """Let the output of `figure` in a notebook carry its table with the picture, which IPython adds.
+
+    `night` is the same figure for dark pages; the output carries it as `NIGHT`.
+    """
+    figure._repr_mimebundle_ = partial(_bundle, csv(figure), night)  # type: ignore[attr-defined]
 
 
-def _bundle(text: str, **_: Any) -> dict[str, str]:
-    return {"text/csv": text}
+def _bundle(text: str | None, night: Figure | None, **_: Any) -> dict[str, str]:
+    from IPython.core.pylabtools import print_figure  # IPython alone calls this
+
+    return ({"text/csv": text} if text else {}) | ({NIGHT: print_figure(night, base64=True)} if night else {})

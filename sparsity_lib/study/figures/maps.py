@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from sparsity_lib.study.analysis.random_filters import welch_bound
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import MOST_POSITIONS, record_map
-from sparsity_lib.study.figures.panels import panel_grid
+from sparsity_lib.study.figures.panels import no_runs, panel_grid
 from sparsity_lib.study.figures.style import WIDTH, figure, handle, legend
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.results import label
@@ -31,16 +31,24 @@ _GUIDE: dict[str, Any] = {
 
 @figure
 def heatmap_strip(
-    run: Run, image: int = 0, epochs: Sequence[int] | None = None, layers: Sequence[str] | None = None
+    runs: Run | Sequence[Run],
+    image: int = 0,
+    epochs: Sequence[int] | None = None,
+    layers: Sequence[str] | None = None,
 ) -> Figure:
     """TSR's Figure 4: entropy maps of one image, layers as rows and saved epochs as columns.
 
-    The image itself is on the left. Each layer has one colour scale for all epochs, in nats; it starts at the
-    first percentile of what is shown, so that a single position does not take all colours. The data of more
-    than `MOST_POSITIONS` positions are not offered, for the page's sake: the run's file has them.
+    The first of several runs is drawn; of none, a line. The image itself is on the left. Each layer has one
+    colour scale for all epochs, in nats; it starts at the first percentile of what is shown, so that a single
+    position does not take all colours. The data of more than `MOST_POSITIONS` positions are not offered, for
+    the page's sake: the run's file has them.
 
     Raises `StudyError` for an image, epoch or layer that the run does not keep, naming what it keeps.
     """
+    chosen = [runs] if isinstance(runs, Run) else list(runs)
+    if not chosen:
+        return no_runs()
+    run = chosen[0]
     layers = list(layers or run.layers)
     pictures, saved = run.root["images"], run.root["saved_epoch"].to_numpy().tolist()
     if not 0 <= image < pictures.sizes["image"]:
@@ -98,13 +106,14 @@ def correlation_histograms(
     Dashed lines: what |c| is on average for random filters of n weights, sqrt(2/(pi n)). Dotted lines: where
     there are more filters D than weights n, the rms correlation cannot be below sqrt((D-n)/(n(D-1))) (Welch).
     For `components`, which takes each filter's own mean away, n is one less. The data are not offered: the
-    shares of 201 bins by epoch, layer and run would outweigh the page, and the runs' files have them.
+    shares of 201 bins by epoch, layer and run would outweigh the page, and the runs' files have them. Without
+    runs, a line is drawn.
 
     Raises `StudyError` for an unknown layer or `center`, or runs that lack a layer's histogram.
     """
     chosen = [runs] if isinstance(runs, Run) else list(runs)
     if not chosen:
-        raise StudyError("there are no runs to draw; choose at least one finished run")
+        return no_runs()
     if center not in (known := chosen[0].root["center"].to_numpy().tolist()):
         raise StudyError(f"no histograms for center = '{center}'; there are those for {', '.join(known)}")
     names = list(layers or [name for name in chosen[0].layers if "fan_in" in chosen[0].layer(name).attrs])

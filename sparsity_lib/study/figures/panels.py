@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from sparsity_lib.study.analysis.summary import SMOOTHING
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH
+from sparsity_lib.study.text import NO_RUNS
 
 SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
 ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}  # the line at no difference
@@ -35,6 +36,14 @@ def panel_grid(n: int, columns: int, head: float, row: float, **shared: Any) -> 
     for ax in axes.flat[n:]:
         ax.remove()
     return fig, list(axes.flat[:n])
+
+
+def no_runs() -> Figure:
+    """A figure of no runs: a line that says so."""
+    fig, ((ax,),) = grid(1, 1, 0.4)
+    ax.axis("off")
+    ax.text(0, 0.5, NO_RUNS, va="center")
+    return fig
 
 
 def mean_curve(

@@ -20,7 +20,7 @@ from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.figures.data import record, record_map
-from sparsity_lib.study.figures.panels import grid
+from sparsity_lib.study.figures.panels import grid, no_runs
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
@@ -56,12 +56,10 @@ def architectures(runs: Run | Sequence[Run | Experiment]) -> Figure:
     """TSR's Figure 2: the networks as they are built, one row each, with the shapes of their outputs.
 
     A red frame marks the layers on which a penalty acts. An experiment needs no run; its data are loaded.
-
-    Raises `StudyError` for no runs.
     """
     chosen = [runs] if isinstance(runs, Run) else list(runs)
     if not chosen:
-        raise StudyError("there are no runs to draw; choose at least one finished run")
+        return no_runs()
     rows = [_blocks(run) for run in chosen]
     gap = 0.18
     longest = max(sum(block.kind[2] + gap for block in row) for row in rows)
@@ -129,15 +127,20 @@ def _forward(model: nn.Module, images: Tensor, handles: Sequence[Any]) -> None:
 
 
 @figure
-def receptive_field(run: Run, image: int = 0, layer: str = "conv3") -> Figure:
+def receptive_field(runs: Run | Sequence[Run], image: int = 0, layer: str = "conv3") -> Figure:
     """TSR's Figure 1: an image, one proximate receptive field, the activations, and the map of entropies.
 
     The place is where the layer's entropy is lowest after training. A run keeps maps, not weights: input and
-    activations are those of the network before training, rebuilt from the run's seed.
+    activations are those of the network before training, rebuilt from the run's seed. The first of several
+    runs is drawn; of none, a line.
 
     Raises `StudyError` for an image or layer that the run does not keep, a layer that is no convolution, and
     inputs that are scaled otherwise than to [0, 1].
     """
+    chosen = [runs] if isinstance(runs, Run) else list(runs)
+    if not chosen:
+        return no_runs()
+    run = chosen[0]
     pictures, maps = run.root["images"], run.layer(layer)["heatmap"]
     if not 0 <= image < pictures.sizes["image"]:
         raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")

@@ -1,7 +1,7 @@
 """The look of all figures: colour and dashes per network, white ground, sizes that a narrow page shows."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.optimize import isotonic_regression
 
 from sparsity_lib.study.figures import data
 
@@ -53,7 +54,8 @@ DASHES = {
     "sparseout": (6, 1.2, 2.2, 1.2),
     "pr": (9, 2),
 }
-SCALED = (1, 1)  # a strength other than the paper's
+# Dots where the strength is not the paper's, for the same reason in groups of one, two or three.
+SCALED = {"sr1": (1, 1, 1, 3), "sr3": (1, 1, 1, 1, 1, 3), "var": (1, 2.6), "": (1, 1)}
 
 _SETTINGS: dict[str, Any] = {
     "axes.spines.right": False,
@@ -72,28 +74,39 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelsize": 9.5,
 }
 
+# What changes in a figure of maps on a dark page; others are inverted there, and maps must not be.
+_NIGHT: Any = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), "#CED6DD"),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
+    "axes.edgecolor": "#48566B",
+    "grid.color": "#2B323D",
+}
+
 P = ParamSpec("P")
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw in the book's style and offer the data; taken from pyplot, so that a notebook shows it once.
 
-    A curve of one point, as a run of one epoch has, is drawn as a dot.
+    A curve of one point, as a run of one epoch has, is drawn as a dot. Maps are drawn for dark pages, too.
     """
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        before = set(plt.get_fignums())
+        before, night = set(plt.get_fignums()), None
         with plt.rc_context(sns.axes_style("whitegrid") | _SETTINGS):
             try:
                 made = draw(*args, **kwargs)
+                if any(ax.images for ax in made.axes):
+                    with plt.rc_context(_NIGHT):
+                        night = draw(*args, **kwargs)
             finally:
                 for number in set(plt.get_fignums()) - before:
                     plt.close(number)
         for line in (line for ax in made.axes for line in ax.lines):
             if line.get_marker() == "None" and np.isfinite(line.get_xydata()).all(1).sum() == 1:
                 line.set(marker="o", markersize=4)
-        data.offer(made)
+        data.offer(made, night)
         return made
 
     return drawn
@@ -102,23 +115,21 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def line_style(label: str) -> dict[str, Any]:
     """A network's colour and dashes; dots where its strength is not the paper's (`sr2Net ×16`)."""
     network, _, scale = label.partition(" ")
-    dashes = SCALED if scale else next((DASHES[kind] for kind in DASHES if network.startswith(kind)), None)
+    patterns = SCALED if scale else DASHES
+    dashes = next((patterns[kind] for kind in patterns if network.startswith(kind)), None)
     return {"color": COLORS.get(network, OTHER), "linestyle": (0, dashes) if dashes else "-"}
 
 
 def label_ends(ax: Axes, names: Sequence[str]) -> None:
-    """Write the names of the networks at the ends of their lines, the axes' first, none over another."""
+    """Write the names of the networks near the ends of their lines, the axes' first, none over another."""
     low, high = ax.get_ylim()
     apart = 0.052 * (high - low)
     points = [np.asarray(line.get_xydata()) for line in ax.lines[: len(names)]]
     ends = [each[np.isfinite(each).all(1)][-1] for each in points]
-    order = np.argsort([y for _, y in ends])
-    at = np.array([ends[i][1] for i in order])
-    for i in range(1, len(at)):
-        at[i] = max(at[i], at[i - 1] + apart)
-    for i in reversed(range(len(at))):  # none above the axes
-        at[i] = min(at[i], high - apart * (len(at) - 1 - i))
-    for i, y in zip(order, at, strict=True):
+    heights = np.array([y for _, y in ends])
+    order, steps = np.argsort(heights), apart * np.arange(len(ends))
+    nearest = isotonic_regression(heights[order] - steps).x.clip(low, high - steps[-1]) + steps
+    for i, y in zip(order, nearest, strict=True):
         where: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
         ax.annotate(names[i], (ends[i][0], y), **where, color=line_style(names[i])["color"], size=9.5)
 
@@ -129,11 +140,11 @@ def handle(color: str = "0.4", **style: Any) -> Line2D:
 
 
 def legend(
-    figure: Figure, labels: Iterable[str], *others: tuple[Artist, str], title: str = "", columns: int = 4
+    figure: Figure, labels: Collection[str], *others: tuple[Artist, str], title: str = "", columns: int = 4
 ) -> None:
-    """One legend above all panels: the networks, then whatever else is drawn."""
+    """One legend above all panels, as wide as they are: the networks, then whatever else is drawn."""
     entries = [*((handle(**line_style(label)), label) for label in labels), *others]
-    figure.legend(
+    made = figure.legend(
         *zip(*entries, strict=True),
         title=title,
         title_fontsize=11,
@@ -143,3 +154,6 @@ def legend(
         columnspacing=1.4,
         handlelength=3,
     )
+    if columns > 1 and made.get_window_extent().width > figure.bbox.width:
+        made.remove()
+        legend(figure, labels, *others, title=title, columns=columns - 1)
