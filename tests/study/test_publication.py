@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
@@ -246,3 +247,13 @@ def test_status_shows_runs_in_training_and_the_hours_left(
 def test_published_results_are_small_and_as_listed(profile: str) -> None:
     assert sum(path.stat().st_size for path in (ROOT / "results").rglob("*")) < 35e6
     assert publication.verify(profile) == []
+
+
+def test_a_published_file_is_read_as_xarray_reads_it() -> None:
+    path = results.folder_of("registered") / "networks.nc"
+    for group in (None, "outcomes"):
+        expected = xr.load_dataset(path, engine="h5netcdf", group=group)
+        found = results.load_curves(path, group)
+        xr.testing.assert_identical(found, expected)
+        assert {n: v.dtype for n, v in found.items()} == {n: v.dtype for n, v in expected.items()}
+    assert results.load_curves(path, "no such group") is None

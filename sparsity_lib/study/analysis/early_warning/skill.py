@@ -6,7 +6,6 @@ depends on its run only if runs that change earlier also overfit earlier.
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +88,7 @@ def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: A
     wide[:, rows, columns] = onsets, changes
     seeds = [np.arange(wide.shape[2])]
     orders = _every(seeds) if math.factorial(wide.shape[2]) <= PERMUTATIONS else _drawn(seeds)
-    distances = _distances(wide[0] - np.moveaxis(wide[1][:, np.array(list(orders))], 1, 0))
+    distances = _distances(wide[0] - np.moveaxis(wide[1][:, orders], 1, 0))
     known = np.isfinite(distances)
     return float((distances[known] <= distances[0] + 1e-9).mean()) if known[0] else np.nan
 
@@ -137,7 +136,7 @@ def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray])
     if number < 2:
         return Coupling(np.nan, np.nan, np.nan, number)
     orders = _every(groups) if number <= PERMUTATIONS else _drawn(groups)
-    leads = onsets - changes[np.array(list(orders))]
+    leads = onsets - changes[orders]
     distances = np.zeros(len(leads))
     for group in groups:
         mine = leads[:, group]
@@ -146,21 +145,24 @@ def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray])
     return Coupling(float(distances[0]), float(distances.mean()), float(p), len(distances))
 
 
-def _every(groups: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _every(groups: list[np.ndarray]) -> np.ndarray:
     """Each permutation within the groups, the observed order first."""
+    orders = []
     for parts in itertools.product(*(itertools.permutations(group) for group in groups)):
         order = np.empty(sum(map(len, groups)), dtype=int)
         order[np.concatenate(groups)] = np.concatenate(parts)
-        yield order
+        orders.append(order)
+    return np.array(orders)
 
 
-def _drawn(groups: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _drawn(groups: list[np.ndarray]) -> np.ndarray:
     """The observed order, and random permutations within the groups."""
     random = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
-    order = np.arange(sum(map(len, groups)))
-    yield order
-    for _ in range(PERMUTATIONS):
-        drawn = order.copy()
-        for group in groups:
-            drawn[group] = random.permutation(group)
-        yield drawn
+    orders = np.tile(np.arange(sum(map(len, groups))), (PERMUTATIONS + 1, 1))
+    shuffled = [np.tile(group, (PERMUTATIONS, 1)) for group in groups]
+    for rows in zip(*shuffled, strict=True):
+        for row in rows:
+            random.shuffle(row)
+    for group, rows in zip(groups, shuffled, strict=True):
+        orders[1:, group] = rows
+    return orders

@@ -1,0 +1,36 @@
+"""Labelled data of a netCDF-4 file, read by h5py."""
+
+import h5py
+import xarray as xr
+
+_STRUCTURE = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST")  # and names that begin with _N
+
+
+def labelled(file: h5py.File, group: str | None = None) -> xr.Dataset:
+    """The same as `xr.load_dataset(path, engine="h5netcdf", group=group)`, which takes several times as long.
+
+    Dimensions are those of the file's root and of the group.
+    """
+    own = file if group is None else file[group]
+    scales = {
+        item.attrs["_Netcdf4Dimid"]: name
+        for node in (file, own)
+        for name, item in node.items()
+        if item.attrs.get("CLASS") == b"DIMENSION_SCALE"
+    }
+    raw = {}
+    for name, item in own.items():
+        if isinstance(item, h5py.Dataset) and "_Netcdf4Coordinates" in item.attrs:
+            values = item.asstr()[...].astype(str) if item.dtype.kind == "O" else item[...]
+            dims = [scales[number] for number in item.attrs["_Netcdf4Coordinates"].tolist()]
+            raw[name] = xr.Variable(dims, values, _attributes(item))
+    return xr.decode_cf(xr.Dataset(raw, attrs=_attributes(own))).load()
+
+
+def _attributes(item: h5py.Group | h5py.Dataset) -> dict[str, object]:
+    """The attributes that are no part of netCDF's own structure; of an array with one value, that value."""
+    return {
+        name: value[0] if getattr(value, "shape", ()) == (1,) else value
+        for name, value in item.attrs.items()
+        if name not in _STRUCTURE and not name.startswith("_N")
+    }
