@@ -171,16 +171,17 @@ def smoothed(values: xr.DataArray, sigma: float = SMOOTHING) -> xr.DataArray:
     if sigma == 0:
         return values
 
-    def smooth(curve: np.ndarray) -> np.ndarray:
-        known = np.isfinite(curve)
-        result = np.full(curve.shape, np.nan)
-        result[known] = gaussian_filter1d(curve[known], sigma, mode="nearest")
-        return result
+    def smooth(curves: np.ndarray) -> np.ndarray:
+        rows = curves.reshape(-1, curves.shape[-1])
+        known = np.isfinite(rows)
+        result = np.full(rows.shape, np.nan)
+        for pattern in np.unique(known, axis=0):  # runs of one length are smoothed together
+            where = np.ix_((known == pattern).all(1), pattern)
+            result[where] = gaussian_filter1d(rows[where], sigma, mode="nearest")
+        return result.reshape(curves.shape)
 
     along = [["epoch"]]
-    return xr.apply_ufunc(
-        smooth, values.astype(float), input_core_dims=along, output_core_dims=along, vectorize=True
-    )
+    return xr.apply_ufunc(smooth, values.astype(float), input_core_dims=along, output_core_dims=along)
 
 
 def best_epoch(curves: xr.Dataset, smoothing: float = SMOOTHING) -> xr.DataArray:
@@ -281,7 +282,7 @@ def summary(curves: xr.Dataset) -> pd.DataFrame:
     moments = {"start": -1, "best": lowest, "end": curves["epochs"] - 1}
     for quantity in LAYER_QUANTITIES:
         for moment, epoch in moments.items():
-            there = curves[quantity].sel(split="monitor").sel(epoch=epoch)
-            for layer in curves["layer"].to_numpy():
-                columns[f"{quantity}_{moment}:{layer}"] = there.sel(layer=layer)
-    return pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})
+            there = curves[quantity].sel(split="monitor").sel(epoch=epoch).transpose("layer", "run")
+            names = [f"{quantity}_{moment}:{layer}" for layer in curves["layer"].to_numpy()]
+            columns |= dict(zip(names, there.to_numpy(), strict=True))
+    return pd.DataFrame({name: np.asarray(column) for name, column in columns.items()})
