@@ -10,11 +10,9 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import xarray as xr
-from xarray.backends import H5NetCDFStore
 
 from sparsity_lib.study.described import is_plain
 from sparsity_lib.study.errors import StudyError, Unusable
@@ -31,6 +29,9 @@ from sparsity_lib.study.files import (
     written_whole,
 )
 from sparsity_lib.study.runs.provenance import code, is_current
+
+if TYPE_CHECKING:  # a training needs xarray, and with it pandas, only once it has ended
+    import xarray as xr
 
 MOST_BYTES = 1_000_000_000  # of a variable, unpacked: a small file may declare any number
 DIVERGED = ".diverged"  # the ending of a file in a run's place
@@ -85,16 +86,18 @@ class Run:
         return self.path.stem
 
     @cached_property
-    def _tree(self) -> xr.DataTree:
+    def _tree(self) -> "xr.DataTree":
+        import xarray as xr
+
         with as_loaded(self.path):
             return xr.open_datatree(self.path, engine="h5netcdf")
 
     @cached_property
-    def root(self) -> xr.Dataset:
+    def root(self) -> "xr.Dataset":
         """Curves over epochs, and the images shown."""
         return self._tree.to_dataset().load()
 
-    def layer(self, name: str) -> xr.Dataset:
+    def layer(self, name: str) -> "xr.Dataset":
         """Return the quantities of one layer; `StudyError` naming the run's layers for any other."""
         if name not in self.layers:
             raise StudyError(f"run {self.id} has no layer '{name}'; it has {', '.join(self.layers)}")
@@ -132,14 +135,16 @@ def log_of(experiment: AnyExperiment, where: str | Path | None = None) -> Path:
     return path_of(experiment, where).with_suffix(".log")
 
 
-def save(tree: xr.DataTree, path: Path) -> Run:
+def save(tree: "xr.DataTree", path: Path) -> Run:
     """Write a run's file and open it."""
     write(tree, path)
     return load(path)
 
 
-def write(tree: xr.DataTree, path: Path) -> None:
+def write(tree: "xr.DataTree", path: Path) -> None:
     """Write netCDF whole and sealed, every variable compressed, numbers with a checksum."""
+    from xarray.backends import H5NetCDFStore
+
     content = io.BytesIO()  # on a disk without room, HDF5 itself would crash
     # `DataTree.to_netcdf` opens the same, in the newer file format: the older spends 2.6 kB on the index of
     # each compressed variable, more than half of a run's file.
@@ -153,7 +158,7 @@ def write(tree: xr.DataTree, path: Path) -> None:
     write_sealed(path, content.getbuffer())
 
 
-def _encoding(variable: xr.Variable) -> dict[str, Any]:
+def _encoding(variable: "xr.Variable") -> dict[str, Any]:
     if not variable.ndim:
         return {}
     compressed: dict[str, Any] = {"zlib": True, "complevel": 9, "shuffle": True}

@@ -20,10 +20,10 @@ def labelled(file: h5py.File, group: str | None = None) -> xr.Dataset:
     }
     raw = {}
     for name, item in own.items():
-        if isinstance(item, h5py.Dataset) and "_Netcdf4Coordinates" in item.attrs:
+        dims = item.attrs.get("_Netcdf4Coordinates", ())  # none of a dimension without values
+        if isinstance(item, h5py.Dataset) and item.ndim == len(dims):
             values = item.asstr()[...].astype(str) if item.dtype.kind == "O" else item[...]
-            dims = [scales[number] for number in item.attrs["_Netcdf4Coordinates"].tolist()]
-            raw[name] = xr.Variable(dims, values, _attributes(item))
+            raw[name] = xr.Variable([scales[number] for number in dims], values, _attributes(item))
     return xr.decode_cf(xr.Dataset(raw, attrs=_attributes(own))).load()
 
 

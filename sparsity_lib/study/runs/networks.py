@@ -7,11 +7,10 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import h5py
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from sparsity_lib.study.data.scaling import Scaling
@@ -22,6 +21,9 @@ from sparsity_lib.study.recipes import NETWORKS
 from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, READER, Run, check_structure
 from sparsity_lib.study.runs.layout import KEPT
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 class WithNetwork(Protocol):
     """A `study.Run`, or what has the same experiment, classes and images."""
@@ -30,7 +32,7 @@ class WithNetwork(Protocol):
     classes: list[str]
 
     @property
-    def root(self) -> xr.Dataset: ...
+    def root(self) -> "xr.Dataset": ...
 
 
 def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepare: Scaling) -> None:
@@ -55,11 +57,13 @@ def kept_networks(path: Path, run: str) -> dict[str, Any]:
     return kept
 
 
-def networks_dataset(kept: Mapping[str, Any]) -> xr.Dataset:
+def networks_dataset(kept: Mapping[str, Any]) -> "xr.Dataset":
     """The kept networks as arrays, to the bit: each parameter by its name, (kept_moment, *shape).
 
     `offset` and `scale` are those of the inputs, (uint8 image - offset) / scale.
     """
+    import xarray as xr
+
     networks = {"lowest_loss": kept["lowest_loss"], "last": kept["model"]}
     variables = {}
     for name in kept["model"]:
@@ -75,10 +79,11 @@ def _axes(name: str, array: Tensor) -> tuple[str, ...]:
 
 
 def _from_netcdf(path: Path) -> dict[str, Any]:
-    with reading(path, "trained network", READER):
-        with h5py.File(path) as file:
-            check_structure(file)
-        there = xr.load_dataset(path, engine="h5netcdf")
+    from sparsity_lib.study.runs.labelled import labelled
+
+    with reading(path, "trained network", READER), h5py.File(path) as file:
+        check_structure(file)
+        there = labelled(file)
     tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in there.items()}
     kept: dict[str, Any] = {name: tensors.pop(name) for name in ("offset", "scale")}
     for key, moment in (("lowest_loss", "lowest_loss"), ("model", "last")):

@@ -3,16 +3,18 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs.layout import BINS, CENTERS, KEPT, KNOCKED_OUT, MAPS, MOMENTS, QUANTILES, SPLITS
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Log:
@@ -59,12 +61,14 @@ def as_tree(
     classes: Sequence[str],
     epochs: Sequence[int] | None = None,
     moment_epochs: Sequence[int] = (),
-) -> xr.DataTree:
+) -> "xr.DataTree":
     """The run file's contents, with names, dimensions and units as a reader will see them.
 
     `epochs` are those in the log: by default all of the experiment's, from -1 on. `moment_epochs` are the
     indices along them of `moments.MOMENTS`, where the log has what was measured at these.
     """
+    import xarray as xr
+
     epochs = epochs or range(-1, experiment.epochs)
     root: dict[str, Any] = {
         "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),
