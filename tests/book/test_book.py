@@ -297,11 +297,18 @@ def article(page: BeautifulSoup) -> Tag:
     return found
 
 
+@pytest.fixture
+def shown(any_book: Path, request: pytest.FixtureRequest) -> list[str]:
+    """Every page of the book that was made; of the stand-ins, which are alike, a few."""
+    few = ["index", "experiments/01-monitoring", "environment", "references"]
+    return few if request.node.callspec.params["any_book"] == "stand-in" else toc()
+
+
 @pytest.mark.browser
-def test_pages_in_a_browser(any_book: Path, visit: Visit) -> None:
+def test_pages_in_a_browser(any_book: Path, shown: list[str], visit: Visit) -> None:
     """Opened from the disk, as after `make study`: nothing asked of elsewhere, no error, nothing too wide."""
     page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
-    for name in toc():
+    for name in shown:
         page.goto(f"{any_book.as_uri()}/{name}.html", wait_until="load")
         formulas = page.locator(".bd-article .math").count()
         page.wait_for_function(
@@ -340,13 +347,10 @@ def test_figures_are_shown_for_the_theme_and_in_full_size(book: Path, visit: Vis
 
 
 @pytest.mark.browser
-def test_nothing_is_inaccessible(any_book: Path, visit: Visit, request: pytest.FixtureRequest) -> None:
-    """Every page of the book that was made; of the stand-ins, which are alike, a few."""
-    few = ("index", "experiments/01-monitoring", "environment", "references")
-    names = few if request.node.callspec.params["any_book"] == "stand-in" else toc()
+def test_nothing_is_inaccessible(any_book: Path, shown: list[str], visit: Visit) -> None:
     page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
     found = {}
-    for name in names:
+    for name in shown:
         page.goto(f"{any_book.as_uri()}/{name}.html", wait_until="load")
         for theme in ("light", "dark"):
             page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
