@@ -185,7 +185,8 @@ def _readings(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _paired(table: pd.DataFrame, a: str, b: str, quantity: str) -> pd.Series:
     """Label `a` minus label `b`, by the seeds that both have."""
-    first, second = (table[table["label"] == label].set_index("seed")[quantity] for label in (a, b))
+    values = table[["label", "seed", quantity]]  # the whole table has a hundred columns
+    first, second = (values[values["label"] == label].set_index("seed")[quantity] for label in (a, b))
     return (first - second).dropna()
 
 
