@@ -163,6 +163,6 @@ def _drawn(groups: list[np.ndarray]) -> np.ndarray:
     for rows in zip(*shuffled, strict=True):
         for row in rows:
             random.shuffle(row)
-    for group, rows in zip(groups, shuffled, strict=True):
-        orders[1:, group] = rows
+    for group, places in zip(groups, shuffled, strict=True):
+        orders[1:, group] = places
     return orders
