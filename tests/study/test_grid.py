@@ -42,6 +42,15 @@ def test_side_by_side_then_nothing_left_to_do(tiny_profile, capsys):
     assert "2 runs, 0 missing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_training_imports_no_pandas_before_it_ends():
+    """A process that trains needs xarray, and with it pandas, to write the run's file alone."""
+    program = (
+        "import sys, sparsity_lib.study.training.loop; assert not {'pandas', 'xarray'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_status_imports_no_torch(runs_folder):
     """Torch takes longer to import than all the rest."""
     program = "import sys; from sparsity_lib.study.__main__ import main; main(['status', 'laptop'])"

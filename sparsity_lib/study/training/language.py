@@ -9,11 +9,10 @@ from streams named by the seed and the epoch.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import ArrayLike
 
 from sparsity_lib.study.errors import NonFiniteLoss
@@ -24,6 +23,9 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.provenance import surroundings
 from sparsity_lib.study.training.checkpoint import Record, Resumable
 from sparsity_lib.study.training.random_streams import random_stream
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class LanguageTraining(Resumable):
@@ -58,6 +60,8 @@ class LanguageTraining(Resumable):
 
     def finish(self, path: Path, made_by: dict[str, Any]) -> runs.Run:
         """Write the run's file."""
+        import xarray as xr
+
         curves = as_dataset(self.log.stacked(), self.experiment.layers)
         tree = xr.DataTree(curves.assign(unigram_bits=self.data.unigram_bits()))
         tree.attrs = {"experiment": json.dumps(self.experiment.describe())}
@@ -65,8 +69,10 @@ class LanguageTraining(Resumable):
         return runs.save(tree, path)
 
 
-def as_dataset(log: Mapping[str, ArrayLike], layers: int) -> xr.Dataset:
+def as_dataset(log: Mapping[str, ArrayLike], layers: int) -> "xr.Dataset":
     """Values of each name, (epoch,) or (epoch, layer), as a reader of the run's file will see them."""
+    import xarray as xr
+
     attributes = {
         "train_loss": {"long_name": "cross-entropy in training, with noise", "units": "nats"},
         "val_bits": {"long_name": "held-out bits per character, without noise", "units": "bits"},
