@@ -10,7 +10,10 @@ import torch
 from sparsity_lib import study
 
 pytest_plugins = ["browser", "faults"]
-LONGEST = ("test_killed", "test_notebooks", "test_workflow", "test_book", "test_grid", "test_fuzz")
+LONGEST = (
+    *("test_killed", "test_notebooks", "test_benchmarks", "test_workflow", "test_book", "test_grid"),
+    *("test_training", "test_notebook_runner", "test_fuzz"),
+)
 TINY = {"dataset": "digits", "epochs": 12, "limit": 200, "lr": 0.1, "label_noise": 0.3}
 
 
