@@ -181,7 +181,9 @@ svg.moment { width: 0.7rem; height: 0.7rem; margin-right: 0.3rem; }
   .explorer { padding: 0.6rem; gap: 0.5rem; }
   .pictures { grid-template-columns: 2fr 3fr; gap: 0.4rem 0.6rem; }
   .pictures.compared { grid-template-columns: repeat(3, minmax(0, 1fr)); }
-  .pictures strong { font-size: 0.8125rem; line-height: 1.2; }
+  .pictures strong { font-size: 0.75rem; line-height: 1.2; }
+  .pictures figcaption .swatch { width: 0.7rem; margin-right: 0.2rem; }
+  .slider-marks { font-size: 0.6875rem; }
   .keys { font-size: 0.75rem; line-height: 1.2; margin-top: 0.2rem; }
   .numbers, .compared .numbers { grid-column: 1 / -1; grid-row: auto; padding-top: 0; gap: 0.6rem; }
   .compared .numbers { grid-template-columns: 1fr; }
