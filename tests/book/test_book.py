@@ -1,4 +1,4 @@
-"""The book builds without a warning, asks nothing of the network, and can be read by everyone."""
+"""The book builds without a warning, loads nothing from the network, and is accessible."""
 
 import base64
 import importlib
@@ -132,7 +132,7 @@ def read(book: Path) -> dict[str, BeautifulSoup]:
     return {name: BeautifulSoup((book / f"{name}.html").read_bytes(), "html.parser") for name in toc()}
 
 
-def test_every_page_is_in_the_contents() -> None:
+def test_contents_list_all_pages() -> None:
     written = {path.stem for path in BOOK.glob("*.md")}
     assert written == {name for name in toc() if "/" not in name}
 
@@ -178,24 +178,24 @@ def test_images_have_alternative_text_and_figures_a_caption(pages: dict[str, Bea
     assert seen >= 4
 
 
-def test_no_markup_is_left_as_text(pages: dict[str, BeautifulSoup]) -> None:
+def test_markup_is_rendered(pages: dict[str, BeautifulSoup]) -> None:
     for name, page in pages.items():
         text = " ".join(p.get_text(" ", strip=True) for p in article(page).find_all(["p", "li", "td"]))
         assert not re.search(r"\|\s*-{3}|—\||\{(ref|cite|eq|numref)\}|\]\(#|\*\*", text), name
 
 
-def test_a_picture_without_words_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_a_description_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BOOK / "_ext")
     extension = importlib.import_module("described_images")
-    said: list[str] = []
-    monkeypatch.setattr(extension.logger, "warning", lambda text, **_: said.append(text))
+    warnings: list[str] = []
+    monkeypatch.setattr(extension.logger, "warning", lambda text, **_: warnings.append(text))
     page = new_document("page")
     page += nodes.figure("", nodes.image(uri="a.png", alt="A ramp."), nodes.caption("", "A ramp."))
     extension._check(None, page)
-    assert not said
+    assert not warnings
     page += nodes.image(uri="b.png")
     extension._check(None, page)
-    assert said == ["an image has no alternative text", "an image has no caption"]
+    assert len(warnings) == 2  # no alternative text, no caption
 
 
 def test_figures_offer_their_data_and_their_notebook(any_book: Path, pages: dict[str, BeautifulSoup]) -> None:
@@ -257,14 +257,14 @@ def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
         else:
             shown += "not measured"
         assert shown in text
-    for told in results.values():
-        assert told["machine"]["device"] in text
-        for row in told["sections"]["steps"]["rows"]:
+    for measured in results.values():
+        assert measured["machine"]["device"] in text
+        for row in measured["sections"]["steps"]["rows"]:
             assert f"{row['size']} {row['network']} {row['median']:.3f}" in text
     assert "e+0" not in text
 
 
-def test_every_column_of_a_table_has_a_name(book: Path) -> None:
+def test_columns_of_tables_have_names(book: Path) -> None:
     for name, page in read(book).items():
         heads = article(page).select("table thead th")
         assert all(head.get_text(strip=True) for head in heads), name
@@ -281,7 +281,7 @@ def test_the_page_of_a_cluster_shows_what_a_job_costs(book: Path) -> None:
         assert f"{row['how']} {row['jobs']} {row['runs_per_job']} runs {100 * share:.2g} %" in text
 
 
-def test_every_fault_was_tried_and_lost_nothing() -> None:
+def test_faults_were_all_tried_without_loss() -> None:
     rows = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
     assert all(row["trials"] > 0 and row["losses"] == 0 for row in rows)
     sources = "".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py"))
@@ -299,14 +299,14 @@ def article(page: BeautifulSoup) -> Tag:
 
 @pytest.fixture
 def shown(any_book: Path, request: pytest.FixtureRequest) -> list[str]:
-    """Every page of the book that was made; of the stand-ins, which are alike, a few."""
+    """All pages of the built book; a few of the stand-ins."""
     few = ["index", "experiments/01-monitoring", "environment", "references"]
     return few if request.node.callspec.params["any_book"] == "stand-in" else toc()
 
 
 @pytest.mark.browser
 def test_pages_in_a_browser(any_book: Path, shown: list[str], visit: Visit) -> None:
-    """Opened from the disk, as after `make study`: nothing asked of elsewhere, no error, nothing too wide."""
+    """Pages opened from the disk load nothing from elsewhere, raise no error and fit the screen."""
     page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
     for name in shown:
         page.goto(f"{any_book.as_uri()}/{name}.html", wait_until="load")
@@ -347,7 +347,7 @@ def test_figures_are_shown_for_the_theme_and_in_full_size(book: Path, visit: Vis
 
 
 @pytest.mark.browser
-def test_nothing_is_inaccessible(any_book: Path, shown: list[str], visit: Visit) -> None:
+def test_pages_are_accessible(any_book: Path, shown: list[str], visit: Visit) -> None:
     page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
     found = {}
     for name in shown:
@@ -360,7 +360,7 @@ def test_nothing_is_inaccessible(any_book: Path, shown: list[str], visit: Visit)
 
 
 @pytest.mark.browser
-def test_search_finds(book: Path, visit: Visit, served: Callable[[Path], str]) -> None:
+def test_search_finds_a_page(book: Path, visit: Visit, served: Callable[[Path], str]) -> None:
     page = visit(f"{served(book)}/search.html?q=perplexity")
     page.wait_for_selector("ul.search li a")
     page.wait_for_load_state("networkidle")  # excerpts are fetched one by one

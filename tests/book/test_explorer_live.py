@@ -112,7 +112,7 @@ def test_a_view_of_the_last_epoch_follows_the_training(records: list[EpochRecord
         explorer.epoch = 14
 
 
-def test_drawing_keeps_the_interval_asked_for(
+def test_drawing_keeps_the_given_interval(
     records: list[EpochRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explorer, now, drawn = study.TrainingExplorer(EXPERIMENT, every_seconds=10), [0.0], []

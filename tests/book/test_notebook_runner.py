@@ -1,4 +1,4 @@
-"""The notebook runner: a page is a whole execution, equal runs give equal pages, nothing is done twice."""
+"""The notebook runner: a page is a whole execution, equal runs give equal pages, pages up to date stay."""
 
 import json
 import os
@@ -120,7 +120,9 @@ def reasons(*names: str) -> list[str]:
     return [work.reason for work in stale]
 
 
-def test_only_whole_notebooks_become_pages(project: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_pages_are_made_of_complete_executions_alone(
+    project: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     assert first.returncode == 1
     assert [page.name for page in (project / "book/experiments").iterdir()] == ["01-good.ipynb"]
     kept = {path.name for path in (project / "_build/notebooks").iterdir()}
@@ -212,13 +214,13 @@ def test_a_stale_page_is_seen(good: Path, project: Path, name: str, reason: str)
         (["01", "--out", str(SCRIPTS / "book.py/x")], "book.py/x: Not a directory"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_starts(
+def test_bad_input_is_refused_in_one_line(
     good: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert notebooks.main(["--out", str(tmp_path / "out"), *arguments]) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert (len(said.err.splitlines()), said.out) == (1, "")
+    output = capsys.readouterr()
+    assert message in output.err
+    assert (len(output.err.splitlines()), output.out) == (1, "")
     assert not (tmp_path / "out").exists()
 
 
@@ -241,7 +243,7 @@ def test_a_notebook_must_be_readable(tmp_path: Path, content: str | None, messag
         notebooks.defaults(path)
 
 
-def test_ctrl_c_keeps_no_half_page(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_complete_pages_alone(tmp_path: Path) -> None:
     own = make_project(
         tmp_path / "project", _01_long=["n = 3", "open('begun', 'w')\nimport time\ntime.sleep(60)"]
     )
@@ -259,7 +261,7 @@ def test_ctrl_c_keeps_no_half_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_output_widgets_do_not_hold_a_notebook_up(tmp_path: Path) -> None:
+def test_output_widgets_do_not_block_a_notebook(tmp_path: Path) -> None:
     # What nbclient sends to them can swallow the sign that a cell's reply is there: about once in 20 cells.
     shown = ["ipywidgets.interact(lambda x: x, x=(0, 3))"] * 80
     own = make_project(tmp_path / "project", _01_widgets=[PARAMETERS, "import ipywidgets", *shown])

@@ -42,7 +42,7 @@ def executed(notebook: Path, folder: Path, **parameters: object) -> list[dict[st
     [path for path in NOTEBOOKS if '"profile = ' in path.read_text(encoding="utf-8")],
     ids=lambda path: path.stem,
 )
-def test_an_unknown_profile_is_one_line_that_names_the_known(notebook: Path) -> None:
+def test_unknown_profiles_are_refused_with_the_known(notebook: Path) -> None:
     code = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
     parameters, first = code[:2]
     namespace: dict[str, object] = {}

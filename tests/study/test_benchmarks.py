@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, and compare trainings that do the same."""
+"""The benchmarks measure the quantities they name, and compare equivalent trainings."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def test_times_are_of_a_call_and_ratios_of_the_same_round() -> None:
     assert exponent([1, 2, 4], [5, 20, 80]) == pytest.approx(2)
 
 
-def test_peak_is_what_is_held_at_one_moment() -> None:
+def test_peak_memory_is_the_largest_at_one_moment() -> None:
     def work() -> None:
         a = torch.ones(1000)
         b = a * 2
@@ -108,8 +108,8 @@ def test_targets_are_met_missed_or_not_measured() -> None:
 def test_a_target_of_a_share_of_what_was_measured_is_scaled() -> None:
     row = {"part": "monitor", "compiled": True, "median": 0.24, "low": 0.2, "high": 0.3}
     (target,) = (one for one in targets.CPU if one.what.endswith("an epoch of 50,000"))
-    told = target.judged({"epoch": [row]})
-    assert told == pytest.approx({"value": 0.048, "met": True, "low": 0.04, "upper": 0.06})
+    judged = target.judged({"epoch": [row]})
+    assert judged == pytest.approx({"value": 0.048, "met": True, "low": 0.04, "upper": 0.06})
 
 
 def test_the_targets_shown_are_those_of_what_was_measured() -> None:
@@ -128,13 +128,13 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
     assert command.main(["--device", "cpu"]) == 0
     made["two"] = [lambda: [{"median": 4.0}]]
     assert command.main(["--device", "cpu", "--only", "two"]) == 0
-    told = json.loads((tmp_path / "cpu.json").read_text())
-    assert [section["rows"] for section in told["sections"].values()] == [
+    measured = json.loads((tmp_path / "cpu.json").read_text())
+    assert [section["rows"] for section in measured["sections"].values()] == [
         [{"median": 1.0}],
         [{"median": 4.0}],
     ]
     assert all("met" not in row for row in json.loads((tmp_path / "targets.json").read_text())["rows"])
-    assert {"date", "commit", "numerics"} <= told["sections"]["one"].keys()
+    assert {"date", "commit", "numerics"} <= measured["sections"]["one"].keys()
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "three"])
     assert "--only three: on cpu there are one, two" in capsys.readouterr().err
@@ -165,7 +165,7 @@ MEASURED: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("section", MEASURED)
-def test_a_section_is_of_medians_within_their_quartiles(section: str) -> None:
+def test_sections_have_medians_within_their_quartiles(section: str) -> None:
     rows = MEASURED[section]()
     assert rows
     for row in rows:

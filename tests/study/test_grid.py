@@ -33,7 +33,7 @@ def tiny_profile(monkeypatch, runs_folder, tmp_path):
     return runs_folder
 
 
-def test_side_by_side_then_nothing_left_to_do(tiny_profile, capsys):
+def test_the_queue_trains_missing_runs_once(tiny_profile, capsys):
     assert main(["run", "tiny", "--jobs", "2"]) == 0
     assert "2 trained" in capsys.readouterr().out
     assert main(["run", "tiny", "--jobs", "2"]) == 0
@@ -213,7 +213,7 @@ def test_bad_input_is_refused_in_one_line(command, named, capsys, runs_folder):
 
 
 @pytest.mark.slow
-def test_curves_of_deep_networks_are_a_data_set_of_their_own(tiny_profile, monkeypatch, capsys):
+def test_curves_of_deep_networks_are_a_separate_data_set(tiny_profile, monkeypatch, capsys):
     monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     deep = ({"network": "vanillaNet", "rho": -1.0, **SMALL},)
     both = {"deep": profiles.Grid(deep, (0,), (100,), deep=True)} | profiles.PROFILES["tiny"].grids
@@ -234,7 +234,7 @@ def test_curves_of_deep_networks_are_a_data_set_of_their_own(tiny_profile, monke
 
 
 @pytest.mark.slow
-def test_runs_made_anew_replace_those_of_other_code_if_asked_for(tiny_profile, monkeypatch):
+def test_repeated_runs_replace_those_of_other_code_on_request(tiny_profile, monkeypatch):
     monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     older, other = profiles.experiments("tiny", (100,))
     with monkeypatch.context() as before:
@@ -337,6 +337,6 @@ def test_deleted_run_files_are_named(tiny_run, tmp_path):
             read()
 
 
-def test_no_runs_to_draw():
+def test_curves_of_no_runs_are_refused():
     with refused():
         results.curves([])

@@ -67,10 +67,10 @@ def kill(process: subprocess.Popen[bytes], and_its_children: bool) -> None:
 @pytest.mark.parametrize(
     "where", [pytest.param(where, marks=pytest.mark.fault("killed", where), id=where) for where in COMMANDS]
 )
-def test_killed_it_goes_on(
+def test_killed_commands_resume(
     where: str, undisturbed: dict[str, study.Run], tmp_path: Path, survived: Callable[[], None]
 ) -> None:
-    """Killed as a run begins, then twice just after a checkpoint, the second time without its children."""
+    """SIGKILL comes as a run begins, then after each of two checkpoints, once without its children."""
     project, command, chance = copied_project(tmp_path / "project", EPOCHS), COMMANDS[where], random.Random(1)
     folder, broken = project / "runs", []
     for pattern, and_its_children in ((".*.lock", True), ("*.ckpt", False), ("*.ckpt", True)):

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: each ends with its own error, whatever happens to the others."""
+"""Tasks in separate processes: each ends with its own error, independently of the others."""
 
 import multiprocessing
 import os
@@ -59,7 +59,7 @@ def finish(tasks, jobs=1, **how):
 
 
 @pytest.mark.fault("one fails", "processes side by side")
-def test_one_that_dies_takes_no_other_with_it(survived):
+def test_a_killed_process_leaves_other_tasks_unaffected(survived):
     tasks = ["a", "dies", "b", "fails", "leaves", "c", "is particular", "d"]
     outcomes, reported = finish(tasks, 2)
     outcome = dict(outcomes)
@@ -81,7 +81,7 @@ def test_a_process_takes_one_task_after_another():
 
 
 @pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
-def test_a_process_has_its_number_of_threads_whatever_the_environment_asks_for(variable, monkeypatch):
+def test_a_process_has_its_number_of_threads_in_any_environment(variable, monkeypatch):
     monkeypatch.setenv(variable, "2")
     assert finish(["has threads"]) == ([("has threads", None)], [1])
 
@@ -107,7 +107,7 @@ def test_an_interrupt_waits_for_the_processes():
 
 
 def test_a_second_interrupt_waits_no_longer():
-    """First the work is asked to stop, which it does not; then there is an interrupt."""
+    """The work ignores a request to stop, and then an interrupt comes."""
 
     def stop():
         if reported:
@@ -130,7 +130,7 @@ def test_a_second_interrupt_waits_no_longer():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_that_is_just_starting_is_not_interrupted(number):
-    """Ctrl-C is sent to all processes of a terminal, when it is the parent's to say what stops."""
+    """Ctrl-C reaches all processes of a terminal; the parent decides what stops."""
 
     def interrupt_all():
         end = time.monotonic() + 60
@@ -145,7 +145,7 @@ def test_a_process_that_is_just_starting_is_not_interrupted(number):
     thread.join()
 
 
-def test_the_script_is_not_run_again(tmp_path, monkeypatch):
+def test_the_script_is_not_executed_again(tmp_path, monkeypatch):
     """As `multiprocessing` would, where it has no main guard."""
     script, main = tmp_path / "script.py", ModuleType("__main__")
     script.write_text(f"open({str(tmp_path / 'again')!r}, 'w')")
@@ -163,7 +163,7 @@ def test_a_worker_has_no_workers():
     assert "__main__" in str(error)
 
 
-def test_one_after_the_other_in_this_process():
+def test_tasks_run_in_sequence_in_this_process():
     outcomes, reported = finish(["is process", "fails", "a"], 2, here=True)
     outcome = dict(outcomes)
     assert reported == [os.getpid(), "a"]

@@ -38,7 +38,7 @@ def project(tmp_path: Path) -> Path:
         pytest.param("seeds=1;true", "seeds = '1;true'", marks=pytest.mark.slow),
     ],
 )
-def test_bad_input_is_one_line(setting, message, project):
+def test_bad_settings_are_refused_in_one_line(setting, message, project):
     output = finish(start(project, *SNAKEMAKE, "trained", "--config", setting), expected=1)
     assert sum(message in line for line in output.splitlines()) == 1
     assert "Traceback" not in output
@@ -63,7 +63,7 @@ def a_small_book(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_missing_runs_are_trained_then_pages_and_the_book_are_made(project):
+def test_the_workflow_trains_missing_runs_and_builds_the_book(project):
     a_small_book(project)
     output = finish(start(project, *SNAKEMAKE, *TINY))
     assert re.search(r"train +2\n", output)  # jobs, of two runs each
@@ -144,7 +144,7 @@ def test_a_stopped_workflow_leaves_checkpoints(project):
 
 
 @pytest.mark.slow
-def test_the_laptop_grid_through_a_real_slurm(tmp_path):
+def test_slurm_trains_the_laptop_grid(tmp_path):
     """One seed of a grid of the profile, by the project as it is and its own profile for Slurm."""
     if not is_installed():
         assert "CI" not in os.environ or os.geteuid() != 0, "CI installs slurm-wlm and munge"
