@@ -10,14 +10,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from playwright.sync_api import Page, sync_playwright
 
+from sparsity_lib import models
 from sparsity_lib.explorer.page import page as to_html
 from sparsity_lib.explorer.payload import payload
+from sparsity_lib.explorer.recording import MEASURES, RecordedLayer, Recording, known_fields
 from sparsity_lib.explorer.still import Still
-from sparsity_lib.study import Experiment
-from sparsity_lib.study.explorers import recordings_of
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -48,49 +47,34 @@ _REDRAWS = """async (moves) => {
 }"""
 
 
-class MadeUp:
-    """Something that can be explored as a run can."""
+def made_up(label: str, images: int = 16, epochs: int = 100) -> Recording:
+    """A recording of a network whose maps wander at random."""
+    random, saved = np.random.default_rng(0), list(range(-1, epochs - 1))
 
-    def __init__(self, network: str, seed: int, images: int = 16, epochs: int = 100) -> None:
-        self.experiment = Experiment(network=network, dataset="cifar10-jpeg", epochs=epochs, seed=seed)
-        self.layers = list(LAYERS)
-        self.classes = [f"class {i}" for i in range(10)]
-        self._random = np.random.default_rng(seed)
-        self._saved = np.arange(-1, epochs - 1)
-        self._images = images
-        pixels = self._random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
-        self.root = xr.Dataset(
-            {
-                "images": (("image", "image_y", "image_x", "image_channel"), pixels),
-                "image_label": ("image", np.arange(images) % 10),
-                "val_loss": ("epoch", self._walk(1, 1)[:, 0, 0, 0]),
-            },
-            {"epoch": self._saved, "saved_epoch": self._saved},
-        )
-
-    def layer(self, name: str) -> xr.Dataset:
-        """The shown content of a layer in a run's file."""
-        channels, side = LAYERS[name]
-        dims, top = ("saved_epoch", "image", "y", "x"), np.log(channels)
-        maps = {}
-        for kind in ("heatmap", "scale_free_heatmap"):
-            maps[kind] = xr.DataArray(self._walk(self._images, side) * top, dims=dims)
-            maps[kind].encoding = {"scale_factor": top / 255, "add_offset": 0.0}
-        means = {f"{kind}entropy": maps[f"{kind}heatmap"].mean(dims[1:]) for kind in ("", "scale_free_")}
-        by_split = {measure: mean.rename(saved_epoch="epoch") for measure, mean in means.items()}
-        others = {measure: mean.expand_dims(split=["monitor"]) for measure, mean in by_split.items()}
-        coordinates = {"epoch": self._saved, "saved_epoch": self._saved}
-        return xr.Dataset(maps | others, coordinates, {"channels": channels})
-
-    def _walk(self, images: int, side: int) -> np.ndarray:
-        # (epoch, image, y, x) in [0, 1]
-        steps = self._random.normal(0, 0.05, (len(self._saved), images, side, side))
+    def walk(images: int, side: int) -> np.ndarray:  # (epoch, image, y, x) in [0, 1]
+        steps = random.normal(0, 0.05, (len(saved), images, side, side))
         return (0.8 + steps.cumsum(0)).clip(0, 1)
+
+    layers = {}
+    for name, (channels, side) in LAYERS.items():
+        maps = {measure: walk(images, side) * np.log(channels) for measure in MEASURES}
+        means = {measure: values.mean((1, 2, 3)) for measure, values in maps.items()}
+        layers[name] = RecordedLayer(channels, maps, means)
+    return Recording(
+        random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8),
+        label,
+        [f"class {number % 10}" for number in range(images)],
+        known_fields(models.vanilla_net(), (3, 32, 32)),
+        layers,
+        saved,
+        saved,
+        loss=walk(1, 1)[:, 0, 0, 0],
+    )
 
 
 def measured(page: Page, folder: Path, moves: int = 60) -> dict[str, float]:
     """Bytes of the page; milliseconds from its start to the first drawing, and to redraw after a move."""
-    data = payload(*recordings_of([MadeUp("vanillaNet", 0), MadeUp("sr2Net", 0)], images=16))
+    data = payload([made_up("vanillaNet"), made_up("sr2Net")], "size s")
     shown = {"run": 0, "compare": 1, "layer": "conv2", "image": 3, "measure": "entropy", "epoch": 98}
     html = to_html({"data": data, "playing": False, "stretched": False, **shown}, Still(b"", "none"))
     path = folder / "explorer.html"

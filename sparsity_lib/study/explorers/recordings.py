@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,20 +24,7 @@ DETAILED = 4  # images, at most, whose channels are drawn
 MOST = 2**16  # activations of a layer and an image, at most
 
 
-class Source(Protocol):
-    """A `study.Run`, or something with the same contents."""
-
-    experiment: Experiment
-    layers: list[str]
-    classes: list[str]
-
-    @property
-    def root(self) -> xr.Dataset: ...
-
-    def layer(self, name: str) -> xr.Dataset: ...
-
-
-def recordings_of(runs: Sequence[Source], images: int = 8) -> tuple[list[Recording], str]:
+def recordings_of(runs: Sequence[Run], images: int = 8) -> tuple[list[Recording], str]:
     """A recording of each run with its first `images` images, and what their settings have in common.
 
     Where a run has fewer images (published ones have four), all are shown with so many.
@@ -51,7 +37,7 @@ def recordings_of(runs: Sequence[Source], images: int = 8) -> tuple[list[Recordi
     return shown, setting
 
 
-def recording(run: Source, label: str, fields: Mapping[str, ReceptiveField], images: int) -> Recording:
+def recording(run: Run, label: str, fields: Mapping[str, ReceptiveField], images: int) -> Recording:
     """A recording of one run with its first `images` images."""
     first = {"image": slice(images)}
     root = run.root.isel(first)
@@ -110,14 +96,14 @@ def _layer(layer: xr.Dataset, activations: np.ndarray | None) -> RecordedLayer:
     )
 
 
-def _activations(run: Source, images: np.ndarray) -> tuple[list[int], dict[str, np.ndarray]]:
+def _activations(run: Run, images: np.ndarray) -> tuple[list[int], dict[str, np.ndarray]]:
     """The epochs whose networks are kept, and layers' outputs there, `(epoch, image, channel, y, x)`.
 
     `images` are uint8 `(N, H, W, C)`. Both are empty where no network is kept; outputs of another shape than
     the run's maps are left out.
     """
     try:
-        networks = [trained_network(run, moment) for moment in KEPT] if isinstance(run, Run) else []
+        networks = [trained_network(run, moment) for moment in KEPT]
     except StudyError:
         return [], {}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in run.layers}
@@ -128,11 +114,11 @@ def _activations(run: Source, images: np.ndarray) -> tuple[list[int], dict[str, 
             shape = (int(layer.attrs["channels"]), *layer["heatmap"].shape[2:])
             if values.shape[1] == shape[0] and values[0].numel() == math.prod(shape):
                 kept[name].append(values.reshape(len(values), *shape).numpy())
-    epochs = run.root["moment_epoch"].sel(moment=list(KEPT)).to_numpy().tolist() if networks else []
+    epochs = run.root["moment_epoch"].sel(moment=list(KEPT)).to_numpy().tolist()
     return epochs, {name: np.stack(each) for name, each in kept.items() if each and each[0][0].size <= MOST}
 
 
-def _fields(run: Source) -> dict[str, ReceptiveField]:
+def _fields(run: Run) -> dict[str, ReceptiveField]:
     _, height, width, channels = run.root["images"].shape
     try:
         model = built(run)
@@ -141,7 +127,7 @@ def _fields(run: Source) -> dict[str, ReceptiveField]:
     return known_fields(model, (channels, height, width))
 
 
-def _moment(run: Source) -> tuple[int | None, bool]:
+def _moment(run: Run) -> tuple[int | None, bool]:
     """The moment of overfitting by validation loss (T10), if there is one; and whether the rule applies.
 
     It needs a training that has ended, of at least `onset.SHORTEST` epochs.

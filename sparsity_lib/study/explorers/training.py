@@ -3,18 +3,18 @@
 import time
 from typing import Any
 
-import xarray as xr
+import numpy as np
 from torch import Tensor
 
 from sparsity_lib._layers import named_layers
-from sparsity_lib.explorer.recording import known_fields
+from sparsity_lib.explorer.recording import MEASURES, RecordedLayer, Recording, known_fields
 from sparsity_lib.explorer.widget import Explorer
 from sparsity_lib.monitor import ActivationMonitor
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.explorers.recordings import recording, run_labels
+from sparsity_lib.study.explorers.recordings import run_labels
 from sparsity_lib.study.runs.layout import MAPS
-from sparsity_lib.study.runs.recording import Log, as_tree, is_saved
+from sparsity_lib.study.runs.recording import channels_of, is_saved
 from sparsity_lib.study.training.loop import MAPS as IMAGES
 from sparsity_lib.study.training.loop import EpochRecord
 from sparsity_lib.study.training.preparation import untrained
@@ -53,7 +53,7 @@ class TrainingExplorer(Explorer):
         self._classes = list(loaded.classes)
         _, channels, height, width = self._images.images.shape
         modules = named_layers(model)
-        self._modules = {name: modules[name] for name in ActivationMonitor(model).layers}
+        self._layers = {name: channels_of(modules[name]) for name in ActivationMonitor(model).layers}
         self._fields = known_fields(model, (channels, height, width))
         self._records: dict[int, dict[str, Tensor]] = {}
         self._due = 0.0  # on the clock of time.monotonic
@@ -92,7 +92,7 @@ class TrainingExplorer(Explorer):
         at_end = begins or self.epoch == self._entry["saved"][-1]
         (label,), setting = run_labels([self._experiment])
         with self.hold_sync():
-            self._explore([recording(self._watched(), label, self._fields, IMAGES)], setting)
+            self._explore([self._recording(label)], setting)
             if begins:
                 self.layer = self._first_layer()
         epoch = self._last_epoch() if at_end else self._nearest(self.epoch)
@@ -100,15 +100,32 @@ class TrainingExplorer(Explorer):
         with self._lock_property(epoch=epoch):
             self.epoch = epoch
 
-    def _watched(self) -> "_Watched":
-        epochs = list(self._records)
-        log = Log(first=epochs[0])
-        for epoch, record in self._records.items():
-            log.append(epoch, record, last=epoch == epochs[-1])
-        tree = as_tree(
-            self._experiment, log.stacked(), self._modules, self._images, self._classes, epochs=epochs
+    def _recording(self, label: str) -> Recording:
+        records, first = list(self._records.values()), next(iter(self._layers))
+        saved = [epoch for epoch, record in self._records.items() if f"{first}/maps" in record]
+        return Recording(
+            images=self._images.images.movedim(1, -1).numpy(),
+            label=label,
+            captions=[f"class {self._classes[index]}" for index in self._images.labels.tolist()],
+            fields=self._fields,
+            layers={
+                layer: RecordedLayer(
+                    channels=channels,
+                    maps={
+                        measure: np.stack([_map(self._records[epoch][f"{layer}/{maps}"]) for epoch in saved])
+                        for measure, maps in MEASURES.items()
+                    },
+                    means={
+                        measure: np.array([float(record[f"{layer}/{measure}"][0]) for record in records])
+                        for measure in MEASURES
+                    },
+                )
+                for layer, channels in self._layers.items()
+            },
+            epochs=list(self._records),
+            saved=saved,
+            loss=np.array([float(record["val_loss"]) for record in records]),
         )
-        return _Watched(self._experiment, self._classes, tree)
 
     def _accepted(self, name: str, value: Any) -> Any:
         # The page may ask for what was the last epoch when this process could not listen.
@@ -117,16 +134,6 @@ class TrainingExplorer(Explorer):
         return super()._accepted(name, value)
 
 
-class _Watched:
-    """Return what `recording` reads of a run, from the tree that would be written to its file."""
-
-    def __init__(self, experiment: Experiment, classes: list[str], tree: xr.DataTree) -> None:
-        self.experiment, self.classes, self._tree = experiment, classes, tree
-        self.layers = list(tree.children)
-
-    @property
-    def root(self) -> xr.Dataset:
-        return self._tree.to_dataset()
-
-    def layer(self, name: str) -> xr.Dataset:
-        return xr.decode_cf(self._tree.children[name].to_dataset(inherit=True))
+def _map(values: Tensor) -> np.ndarray:
+    """Entropies (image, y, x) of (image, *spatial)."""
+    return values.reshape(len(values), *(values.shape[1:] if values.dim() == 3 else (-1, 1))).numpy()

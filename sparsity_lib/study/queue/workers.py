@@ -61,7 +61,18 @@ def side_by_side(
         )
     if here or multiprocessing.current_process().daemon:
         yield from _one_after_the_other(work, tasks, stop, received)
-        return
+    else:
+        yield from _in_processes(work, tasks, jobs, threads, stop, received)
+
+
+def _in_processes(
+    work: Callable[[Task, Report, Stop], None],
+    tasks: Sequence[Task],
+    jobs: int,
+    threads: int,
+    stop: Stop,
+    received: Report,
+) -> Iterator[tuple[Task, BaseException | None]]:
     waiting, asked = deque(tasks), False
     idle: list[_Worker] = []
     running: dict[Any, tuple[_Worker, Task]] = {}  # by the pipe

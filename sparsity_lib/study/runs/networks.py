@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 import h5py
 import torch
@@ -23,16 +23,6 @@ from sparsity_lib.study.runs.layout import KEPT
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-class WithNetwork(Protocol):
-    """A `study.Run`, or what has the same experiment, classes and images."""
-
-    experiment: Experiment
-    classes: list[str]
-
-    @property
-    def root(self) -> "xr.Dataset": ...
 
 
 def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepare: Scaling) -> None:
@@ -91,7 +81,7 @@ def _from_netcdf(path: Path) -> dict[str, Any]:
     return kept | {"run": there.attrs["run"]}
 
 
-def built(run: WithNetwork, seed: int | None = None) -> nn.Module:
+def built(run: Run, seed: int | None = None) -> nn.Module:
     """The run's network with initial weights: those that a seed of torch's gives, or any.
 
     Raises `StudyError` where it cannot be built, and where it is a user's own whose module was not

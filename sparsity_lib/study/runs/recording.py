@@ -18,14 +18,10 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """Observations, epoch by epoch: `{name: [tensor per epoch]}`; entropy maps only at saved epochs.
+    """Observations, epoch by epoch from -1 on: `{name: [tensor per epoch]}`; maps only at saved epochs."""
 
-    It begins before training, or at the epoch `first`.
-    """
-
-    def __init__(self, state: dict[str, list[Tensor]] | None = None, first: int = -1) -> None:
+    def __init__(self, state: dict[str, list[Tensor]] | None = None) -> None:
         self._values: dict[str, list[Tensor]] = state or {}
-        self._first = first
 
     def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
         """Add an epoch's record; values that begin later are NaN before."""
@@ -35,7 +31,7 @@ class Log:
                     self._values.setdefault(name, []).append(value)
             else:
                 column = self._values.setdefault(name, [])
-                if gap := epoch - self._first - len(column):  # nothing is trained before epoch 0
+                if gap := epoch + 1 - len(column):  # nothing is trained before epoch 0
                     column.extend([torch.full_like(value, torch.nan)] * gap)
                 column.append(value)
 
@@ -59,75 +55,53 @@ def as_tree(
     layers: Mapping[str, nn.Module],
     shown: Split,
     classes: Sequence[str],
-    epochs: Sequence[int] | None = None,
-    moment_epochs: Sequence[int] = (),
+    moment_epochs: Sequence[int],
 ) -> "xr.DataTree":
     """The run file's contents, with names, dimensions and units as a reader will see them.
 
-    `epochs` are those in the log: by default all of the experiment's, from -1 on. `moment_epochs` are the
-    indices along them of `moments.MOMENTS`, where the log has what was measured at these.
+    `moment_epochs` are the indices of `layout.MOMENTS` along the log's epochs, from -1 on.
     """
     import xarray as xr
 
-    epochs = epochs or range(-1, experiment.epochs)
-    root: dict[str, Any] = {
-        "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),
-        "saved_epoch": (
-            "saved_epoch",
-            np.array([e for e in epochs if is_saved(e) or e == epochs[-1]], "int32"),
-        ),
-        "split": ("split", list(SPLITS), {"long_name": "held-out monitor images; as many training images"}),
-        "center": ("center", list(CENTERS)),
-        "knocked_out": (
-            "knocked_out",
-            np.array(KNOCKED_OUT),
-            {"long_name": "share of the layer's channels set to 0, after the last epoch"},
-        ),
-        "quantile": ("quantile", np.array(QUANTILES)),
-        "bin": ("bin", np.linspace(-1, 1, BINS).round(2)),
-        "images": (
-            ("image", "image_y", "image_x", "image_channel"),
-            shown.images.permute(0, 2, 3, 1).numpy(),
-        ),
-        "image_label": ("image", shown.labels.numpy().astype("int32")),
-    }
-    if moment_epochs:
-        meaning = {"long_name": "of validation images; chosen: of the highest accuracy on monitor images"}
-        root["moment"] = ("moment", list(MOMENTS), meaning)
-        root["moment_epoch"] = ("moment", np.array([epochs[i] for i in moment_epochs], "int32"))
-        root["kept_moment"] = ("kept_moment", list(KEPT), {"long_name": "moments whose weights are kept"})
-    groups: dict[str, dict[str, Any]] = {layer: {} for layer in layers}
-    for name, values in log.items():
-        layer, _, quantity = name.rpartition("/")
-        target = groups[layer] if layer else root
-        if quantity == "maps":
-            highest = math.log(channels_of(layers[layer])) or 255.0  # of one channel's, all are 0
-            target["heatmap"] = _heatmap(values, 0.0, highest, "RFAV entropy by position")
-        elif quantity == "scale_free_maps":
-            low, high = values.min().item(), values.max().item()  # it varies little: bytes are for that
-            about = "entropy of the vector standardised over channels, by position"
-            target["scale_free_heatmap"] = _heatmap(values, low, high, about)
-        elif quantity == "activations":
-            axes = ("y", "x")[: values.dim() - 3] if values.dim() <= 5 else ()
-            dims = ("kept_moment", "shown_image", "channel", *axes)
-            target[quantity] = (
-                dims,
-                values.numpy(),
-                {"long_name": "output of the layer, in float16's precision"},
-            )
-        else:
-            target[quantity] = _variable(quantity, values)
-    tree = {"/": xr.Dataset(root)}
+    groups: dict[str, dict[str, Any]] = {"": _shared(range(-1, experiment.epochs), shown, moment_epochs)}
+    groups |= {layer: {} for layer in layers}
+    for full_name, values in log.items():
+        layer, _, quantity = full_name.rpartition("/")
+        channels = channels_of(layers[layer]) if layer else 0
+        name, variable = _variable(quantity, values, channels)
+        groups[layer][name] = variable
+    tree = xr.DataTree(xr.Dataset(groups.pop("")))
     for layer, variables in groups.items():
         attrs: dict[str, Any] = {"channels": channels_of(layers[layer]), "kind": type(layers[layer]).__name__}
         weight = getattr(layers[layer], "weight", None)
         if isinstance(weight, Tensor) and weight.dim() > 1:
             attrs["fan_in"] = weight[0].numel()
-        tree[layer] = xr.Dataset(variables, attrs=attrs)
-    result = xr.DataTree.from_dict(tree)
-    result.attrs = {"experiment": json.dumps(experiment.describe()), "classes": json.dumps(list(classes))}
-    result.attrs["layers"] = json.dumps(list(layers))
-    return result
+        tree[layer] = xr.DataTree(xr.Dataset(variables, attrs=attrs))
+    tree.attrs = {"experiment": json.dumps(experiment.describe()), "classes": json.dumps(list(classes))}
+    tree.attrs["layers"] = json.dumps(list(layers))
+    return tree
+
+
+def _shared(epochs: range, shown: Split, moment_epochs: Sequence[int]) -> dict[str, Any]:
+    """Axes of the quantities, images and moments."""
+    saved = [epoch for epoch in epochs if is_saved(epoch) or epoch == epochs[-1]]
+    silenced = {"long_name": "share of the layer's channels set to 0, after the last epoch"}
+    meaning = {"long_name": "of validation images; chosen: of the highest accuracy on monitor images"}
+    pixels = shown.images.permute(0, 2, 3, 1).numpy()
+    return {
+        "epoch": ("epoch", np.array(epochs, "int32"), {"long_name": "epoch; -1 is before training"}),
+        "saved_epoch": ("saved_epoch", np.array(saved, "int32")),
+        "split": ("split", list(SPLITS), {"long_name": "held-out monitor images; as many training images"}),
+        "center": ("center", list(CENTERS)),
+        "knocked_out": ("knocked_out", np.array(KNOCKED_OUT), silenced),
+        "quantile": ("quantile", np.array(QUANTILES)),
+        "bin": ("bin", np.linspace(-1, 1, BINS).round(2)),
+        "images": (("image", "image_y", "image_x", "image_channel"), pixels),
+        "image_label": ("image", shown.labels.numpy().astype("int32")),
+        "moment": ("moment", list(MOMENTS), meaning),
+        "moment_epoch": ("moment", np.array([epochs[i] for i in moment_epochs], "int32")),
+        "kept_moment": ("kept_moment", list(KEPT), {"long_name": "moments whose weights are kept"}),
+    }
 
 
 _UNITS = {"loss": "nats", "entropy": "nats", "seconds": "s", "quantile": "nats"}
@@ -141,12 +115,26 @@ _DIMS = {
 }
 
 
-def _variable(quantity: str, values: Tensor) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+def _variable(
+    quantity: str, values: Tensor, channels: int
+) -> tuple[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]:
+    """A quantity's name in the file, its dimensions, values and attributes."""
+    if quantity == "maps":
+        highest = math.log(channels) or 255.0  # of one channel's, all are 0
+        return "heatmap", _heatmap(values, 0.0, highest, "RFAV entropy by position")
+    if quantity == "scale_free_maps":
+        low, high = values.min().item(), values.max().item()  # it varies little: bytes are for that
+        about = "entropy of the vector standardised over channels, by position"
+        return "scale_free_heatmap", _heatmap(values, low, high, about)
+    if quantity == "activations":
+        axes = ("y", "x")[: values.dim() - 3] if values.dim() <= 5 else ()
+        dims = ("kept_moment", "shown_image", "channel", *axes)
+        return quantity, (dims, values.numpy(), {"long_name": "output of the layer, in float16's precision"})
     dims = _DIMS.get(quantity, ("split", "epoch") if values.dim() == 2 else ("epoch",))
     array = values.transpose(0, 1) if dims[1:2] == ("epoch",) else values  # the log has epochs first
     kind = {"correlation_histogram": "int32", "image_correct": "int8"}.get(quantity, "float32")
     units = next((unit for word, unit in _UNITS.items() if word in quantity), None)
-    return dims, array.numpy().astype(kind), {"units": units} if units else {}
+    return quantity, (dims, array.numpy().astype(kind), {"units": units} if units else {})
 
 
 def _heatmap(

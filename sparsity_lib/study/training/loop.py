@@ -339,7 +339,7 @@ class Training(Resumable):
             rise = observation.rise_to_end(log.pop(per_image), sign)
             log |= zip((name, f"{name}_low", f"{name}_high"), rise, strict=True)
         shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
-        tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, moment_epochs=epochs)
+        tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, epochs)
         tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
         tree.attrs["compiled"] = int(self.compiled)
         trained.keep(path, self.model, self.weights_kept, self.prepare)
