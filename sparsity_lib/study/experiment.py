@@ -38,10 +38,6 @@ ONLY_OF = {
     "sparseout_gradient": _WITH_SPARSEOUT,
 }
 
-_OF_THE_NETWORK = (
-    *("init", "norm_placement", "batch_norm", "dropout_placement", "dropout", "q", "sparseout_gradient"),
-)
-
 
 class Experiment(Described):
     """One training run of the study: what is trained, on what, with which penalties and readings.
@@ -195,7 +191,7 @@ class Experiment(Described):
         Raises `StudyError` if the factory fails, or the images are too small.
         """
         if self.architecture in NETWORKS:
-            settings = {name: getattr(self, name) for name in _OF_THE_NETWORK}
+            settings = {name: getattr(self, name) for name in ("init", *ONLY_OF)}
             try:
                 return recipes.build(
                     self.architecture, self.size, in_channels, image_size, num_classes, **settings

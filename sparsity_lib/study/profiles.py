@@ -65,6 +65,7 @@ class Profile:
 _DIGITS = {"dataset": "digits", "lr": 0.1}
 _NOISY = {**_DIGITS, "label_noise": 0.3, "lambda_conv_scale": 16.0}
 _PLAIN = {**_DIGITS, "label_noise": 0.3}  # no penalty that sums over positions
+_LENETS = ("LeNet", "srLeNet")
 _LAPTOP = tuple(
     cell
     for noise in (0.0, 0.3)
@@ -73,12 +74,9 @@ _LAPTOP = tuple(
         *cells.for_networks(("sr2Net",), **_DIGITS, label_noise=noise),
     )
 )
-_LENETS = ("LeNet", "srLeNet")
 # LeNet's convolutions have 100 positions on 32 x 32 images where it has 4 on 16 x 16; AlexNet's 64 and 4.
 _LAPTOP_OLDER = (
-    *cells.for_networks(
-        ("LeNet", "srLeNet"), **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16
-    ),
+    *cells.for_networks(_LENETS, **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
     *cells.for_networks(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
 _ADAM = _NOISY | {"lr": None, "optimizer": "adam"}

@@ -139,9 +139,8 @@ def _open(path: Path, epoch: int) -> "SummaryWriter":
     try:
         with needs("study"):
             from torch.utils.tensorboard import SummaryWriter
+        return SummaryWriter(path, purge_step=epoch)
     except ImportError as error:
         raise StudyError(str(error)) from None
-    try:
-        return SummaryWriter(path, purge_step=epoch)
     except OSError as error:
         raise StudyError(f"cannot write in {path}: {error.strerror}") from None

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import holm, one_sided
 from sparsity_lib.study.analysis.summary import SMOOTHING, only, pilot_onset, summary, trained
@@ -226,15 +226,14 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
         for quantity in QUANTITIES:
             values = {name: _paired(table, *pair, quantity) for name, pair in pairs.items()}
             seeds = values["ours"].index.intersection(values["other"].index)
-            row = {"reading": change, "networks": f"{network} less {reference}", "quantity": quantity}
-            ours, other = (_numbers(name, describe(each[seeds])) for name, each in values.items())
-            rows.append({**row, "n": len(seeds), **ours, **other})
+            row: dict[str, object] = {"reading": change, "networks": f"{network} less {reference}"}
+            row |= {"quantity": quantity, "n": len(seeds)}
+            for name, each in values.items():
+                found = describe(each[seeds])
+                row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+                row[f"{name}_direction"] = found.direction
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _numbers(name: str, found: Description) -> dict[str, float]:
-    ends = {f"{name}_low": found.low, f"{name}_high": found.high}
-    return {name: found.mean} | ends | {f"{name}_direction": found.direction}
 
 
 def strengths(table: pd.DataFrame) -> pd.DataFrame:

@@ -84,15 +84,6 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     ]
 
 
-def matching(curves: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
-    """The runs of `curves` in the same setting as the first run of `like`; there may be none."""
-    same = np.ones(curves.sizes["run"], dtype=bool)
-    for name in SETTING:
-        if name in curves.coords and name in like.coords:
-            same &= (curves[name] == like[name][0]).to_numpy()
-    return curves.isel(run=same)
-
-
 def alike(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
     """The published runs of the same networks in the same settings as `curves`; None if there are none."""
     if published is None:

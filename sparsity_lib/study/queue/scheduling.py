@@ -100,8 +100,8 @@ def _sorted_out(
     for experiment in experiments:
         if runs.find(experiment, folder):
             outcome.already.append(experiment.id)
-        elif noted := _diverges(experiment, folder):
-            outcome.diverged[experiment.id] = noted
+        elif (noted := runs.divergence(experiment, folder)) and is_current(noted["numerics"]):
+            outcome.diverged[experiment.id] = noted["reason"]  # this code would diverge again
         else:
             found.append(experiment)
     return found
@@ -134,12 +134,6 @@ def load_or_train_all(
         first, error = next(iter(outcome.failed.items()))
         raise StudyError(f"{len(outcome.failed)} of {len(experiments)} runs failed; {first}: {error}")
     return [run for experiment in experiments if (run := runs.find(experiment))]
-
-
-def _diverges(experiment: Experiment, folder: str | Path | None) -> str | None:
-    """Where it diverged, if that was by the code as it is: it would do so again."""
-    noted = runs.divergence(experiment, folder)
-    return noted["reason"] if noted and is_current(noted["numerics"]) else None
 
 
 def _train_side_by_side(
