@@ -35,7 +35,7 @@ def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict
     images: list[dict[str, Any]] = []
     packed = []
     for one in shown:
-        if (pictures := _images(one)) not in images:
+        if (pictures := packed_images(one.images, one.captions)) not in images:
             images.append(pictures)
         packed.append(
             {
@@ -142,10 +142,11 @@ def _activations(activations: np.ndarray | None) -> dict[str, Any] | None:
     }
 
 
-def _images(one: Recording) -> dict[str, Any]:
-    _, height, width, channels = one.images.shape
+def packed_images(images: np.ndarray, captions: Sequence[str]) -> dict[str, Any]:
+    """Images (N, H, W, C) uint8 with their captions."""
+    _, height, width, channels = images.shape
     size = {"height": height, "width": width, "channels": channels}
-    return {"captions": list(one.captions), "pixels": packed(one.images), **size}
+    return {"captions": list(captions), "pixels": packed(images), **size}
 
 
 def _curve(values: np.ndarray) -> list[float | None]:

@@ -1,10 +1,8 @@
-"""The registration: its content and its runs' ids do not change; wrong files are refused."""
+"""The registration: its content and its runs' ids do not change."""
 
 import hashlib
-from pathlib import Path
 
 import pytest
-from refusals import refused
 
 from sparsity_lib.study import claims, profiles
 from sparsity_lib.study.claims import Cell, Criterion
@@ -64,24 +62,3 @@ def test_papers_values_are_differences_of_its_tables() -> None:
     medium = Cell(dataset="cifar100", size="m", kind="direct")
     assert claims.papers_value(sizes, medium) == pytest.approx(0.4917 - 0.2663)
     assert claims.papers_value(BETTER, large.model_copy(update={"epochs": 200})) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("claims: [", "while parsing"),
-        ("rules: {}\ncells: {}\nclaims: []\nmore: 1", "more"),
-        (
-            "rules: {}\ncells: {}\n"
-            "claims: [{id: a, where: b, claim: c, in_the_paper: d, test: {kind: guess}}]",
-            "kind",
-        ),
-    ],
-)
-def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str, named: str) -> None:
-    path = tmp_path / "claims.yaml"
-    path.write_text(text)
-    with refused(named):
-        claims.load(path)
-    with refused("nowhere.yaml"):
-        claims.load(tmp_path / "nowhere.yaml")

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import xarray as xr
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sparsity_lib.study import paper
-from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import SIZES
@@ -124,15 +123,8 @@ class Ledger(_Strict):
 
 
 def load(path: Path = REGISTRATION) -> Ledger:
-    """The ledger; `StudyError` naming what is wrong with it."""
-    try:
-        return Ledger(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise StudyError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValidationError, TypeError) as error:
-        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        place = ".".join(map(str, fault["loc"]))
-        raise StudyError(f"{path}: {place}: {str(fault['msg']).splitlines()[0]}") from None
+    """The ledger in a file of the registration."""
+    return Ledger(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def published() -> list[xr.Dataset]:

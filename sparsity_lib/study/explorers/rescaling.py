@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsity_lib import functional
 from sparsity_lib._viridis import VIRIDIS
 from sparsity_lib.explorer.page import page
-from sparsity_lib.explorer.payload import base64_of, packed
+from sparsity_lib.explorer.payload import base64_of, packed, packed_images
 from sparsity_lib.explorer.still import Still
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.explorers.recordings import run_labels
@@ -66,7 +66,6 @@ def rescale_control(run: Run | None = None) -> HTML:
     words = (outputs.movedim(1, -1) * (32767 / top)).round().numpy().astype("<i2")
     labels = run.root["image_label"].to_numpy()[:IMAGES]
     captions = [f"class {run.classes[index]}" for index in labels]
-    _, image_height, image_width, image_channels = images.shape
     data = {
         "label": f"{label}, {setting}",
         "layer": LAYER,
@@ -74,13 +73,7 @@ def rescale_control(run: Run | None = None) -> HTML:
         "channels": channels,
         "height": height,
         "width": width,
-        "images": {
-            "captions": captions,
-            "pixels": packed(images),
-            "height": image_height,
-            "width": image_width,
-            "channels": image_channels,
-        },
+        "images": packed_images(images, captions),
         "activations": {"top": top, "words": packed(words)},
         "linears": [_linear(module) for module in following if isinstance(module, nn.Linear)],
         "classes": run.classes,
