@@ -171,43 +171,42 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 def _status(args: argparse.Namespace) -> int:
     grids = set(args.grids.split(",")) if args.grids else set()
     for name in [args.profile] if args.profile else PROFILES:
-        if not args.profile and not grids <= set(profile(name).grids):
-            continue  # asked of all profiles: those that have it
-        queue = _queue(args, name)
-        took, begun = costs.measured(name, queue, args.out), costs.in_training(queue, args.out)
-        begun = {run: progress for run, progress in begun.items() if run not in took}
-        by_checkpoint = {
-            e.id: begun[e.id].seconds / begun[e.id].epochs * e.epochs
-            for e in queue
-            if e.id in begun and begun[e.id].epochs
-        }
-        expected = costs.expected(name, queue, took | by_checkpoint)
-        absent = sum(experiment.id not in took for experiment in queue)
-        print(f"{name}: {len(queue)} runs, {absent} missing")
-        rest, unknown = 0.0, 0
-        for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
-            members = {e.id: e for e in group}
-            left = [run for run in members if run not in took]
-            cost = expected[next(iter(members))]
-            if cost is None:
-                price, unknown = "cost unknown", unknown + len(left)
-            else:
-                price = f"about {cost.seconds:.0f} s each, as others of this size"
-                price = price if cost.others else f"{cost.seconds:.0f} s each"
-                todo = [1 - begun[run].epochs / members[run].epochs if run in begun else 1.0 for run in left]
-                rest += cost.seconds * sum(todo)
-            underway = [
-                f"{begun[run].epochs} of {members[run].epochs} epochs" for run in left if run in begun
-            ]
-            at = f"{len(underway)} in training ({', '.join(underway)}), " if underway else ""
-            done, missing = len(members) - len(left), len(left) - len(underway)
-            print(f"  {cell}: {done} done, {at}{missing} missing, {price}")
-        if absent:
-            hours = rest / 3600
-            print(
-                f"  left: {hours:.1f} h of one job, {hours / 2:.1f} h of two; {unknown} runs of unknown cost"
-            )
+        if args.profile or grids <= set(profile(name).grids):  # of all profiles, those that have the grids
+            _print_status(name, _queue(args, name), args.out)
     return 0
+
+
+def _print_status(name: str, queue: list[Experiment], folder: str | None) -> None:
+    """What is done of a queue, missing and under way, cell by cell, and the hours left."""
+    took = costs.measured(name, queue, folder)
+    begun = {run: each for run, each in costs.in_training(queue, folder).items() if run not in took}
+    by_checkpoint = {
+        e.id: begun[e.id].seconds / begun[e.id].epochs * e.epochs
+        for e in queue
+        if e.id in begun and begun[e.id].epochs
+    }
+    expected = costs.expected(name, queue, took | by_checkpoint)
+    absent = sum(experiment.id not in took for experiment in queue)
+    print(f"{name}: {len(queue)} runs, {absent} missing")
+    rest, unknown = 0.0, 0
+    for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
+        members = {e.id: e for e in group}
+        left = [run for run in members if run not in took]
+        cost, price = expected[next(iter(members))], "cost unknown"
+        if cost is None:
+            unknown += len(left)
+        else:
+            seconds = f"{cost.seconds:.0f} s each"
+            price = f"about {seconds}, as others of this size" if cost.others else seconds
+            todo = [1 - begun[run].epochs / members[run].epochs if run in begun else 1.0 for run in left]
+            rest += cost.seconds * sum(todo)
+        underway = [f"{begun[run].epochs} of {members[run].epochs} epochs" for run in left if run in begun]
+        at = f"{len(underway)} in training ({', '.join(underway)}), " if underway else ""
+        done, missing = len(members) - len(left), len(left) - len(underway)
+        print(f"  {cell}: {done} done, {at}{missing} missing, {price}")
+    if absent:
+        hours = rest / 3600
+        print(f"  left: {hours:.1f} h of one job, {hours / 2:.1f} h of two; {unknown} runs of unknown cost")
 
 
 def _publish(args: argparse.Namespace) -> int:

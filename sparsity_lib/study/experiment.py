@@ -300,5 +300,5 @@ def _folder_name(dataset: str) -> str:
     path = dataset.removeprefix("folder:")
     try:
         return Path(path).expanduser().resolve().name if path else ""
-    except (OSError, RuntimeError, ValueError):  # nobody's home, links in a circle, a zero byte
+    except (OSError, RuntimeError, ValueError):  # an unknown home, links in a circle, a zero byte
         return ""

@@ -50,7 +50,7 @@ def cifar10_jpeg(root: Path) -> Source:
 
 
 def own_folder(path: str) -> Source:
-    """Anybody's images: `train/<class>/*`, and `val/<class>/*` or `test/<class>/*`."""
+    """Images of one's own: `train/<class>/*`, and `val/<class>/*` or `test/<class>/*`."""
     folder = Path(os.path.realpath(os.path.expanduser(path)))
     if not path or not os.path.isdir(folder):
         raise StudyError(f"folder:{path}: there is no such folder")

@@ -36,14 +36,14 @@ class CharacterLSTM(nn.Module):
 
         Returns the logits (T, N, alphabet), each layer's outputs without noise (T, N, H), the state after.
         """
-        handed = self.noises[0](self.embedding(characters))
+        inputs = self.noises[0](self.embedding(characters))
         outputs, after = [], []
         for i, (layer, noise) in enumerate(zip(self.layers, self.noises[1:], strict=True)):
-            output, last = layer(handed, state[i] if state else None)
+            output, last = layer(inputs, state[i] if state else None)
             outputs.append(output)
             after.append(last)
-            handed = noise(output)
-        return self.decoder(handed), outputs, after
+            inputs = noise(output)
+        return self.decoder(inputs), outputs, after
 
 
 def build(experiment: LanguageExperiment, alphabet: int) -> CharacterLSTM:

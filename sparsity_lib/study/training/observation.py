@@ -156,7 +156,7 @@ def knock_out(
 ) -> Record:
     """`<layer>/knockout_accuracy`, (KNOCKED_OUT,): accuracy with so many of a layer's channels silenced.
 
-    A measure of how much of its capacity a network uses, which TSR speaks of and does not measure: the more
+    A measure of how much of its capacity a network uses, which TSR names and does not measure: the more
     of it, the smaller the share it can lose (as Morcos et al., arXiv 1803.06959, ablate units). Randomly
     chosen channels are set to 0 behind the layer's ReLU, where it has one named so, else behind the layer.
     """
