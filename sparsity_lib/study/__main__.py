@@ -177,7 +177,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _print_status(name: str, queue: list[Experiment], folder: str | None) -> None:
-    """What is done of a queue, missing and under way, cell by cell, and the hours left."""
+    """Print the finished, running and missing runs of a queue, cell by cell, and the hours left."""
     took = costs.measured(name, queue, folder)
     begun = {run: each for run, each in costs.in_training(queue, folder).items() if run not in took}
     by_checkpoint = {
