@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from sparsity_lib._entropy import check_dense, exact_float, is_last_use
+from sparsity_lib._entropy import check_dense, exact_float
 
 Center = Literal["filters", "components", "none"]  # T3
 
@@ -70,7 +70,7 @@ def sum_of_pairs(units: Tensor) -> Tensor:
 
 
 class SumOfPairs(torch.autograd.Function):
-    """`sum_of_pairs` of a large weight's filters, by one copy of them, which becomes the gradient."""
+    """`sum_of_pairs` of a large weight's filters, which are centred once more in backward, and not kept."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, center: Center) -> Tensor:
@@ -84,26 +84,35 @@ class SumOfPairs(torch.autograd.Function):
 
     @staticmethod
     def _value(ctx: Any, weight: Tensor, center: Center) -> Tensor:
-        filters = weight.flatten(1)
-        scale = magnitude(filters, (0, 1) if center == "filters" else 1).reciprocal_()
-        centred = filters * scale
-        rounding = 4 * torch.finfo(filters.dtype).eps * torch.linalg.vector_norm(centred, dim=1)
+        filters = _as_stored(weight).flatten(1)
+        scale = None
+        lengths = torch.linalg.vector_norm(filters, dim=1)
+        if not _usual(lengths, filters.shape[1], center):
+            scale = magnitude(filters, (0, 1) if center == "filters" else 1).reciprocal_()
+            filters = filters * scale
+            lengths = torch.linalg.vector_norm(filters, dim=1)
+        mean = filters.new_zeros(())
         if center != "none":
-            centred -= centred.mean(0 if center == "filters" else 1, keepdim=True)
+            mean = filters.mean(0 if center == "filters" else 1, keepdim=True)
+        centred = filters - mean
         length = torch.linalg.vector_norm(centred, dim=1)
+        rounding = 4 * torch.finfo(filters.dtype).eps * lengths
         factor = torch.where(length > rounding, 1 / length, 0 * length)  # NaN stays
         together = factor @ centred  # the sum of unit filters
-        ctx.save_for_backward(weight, scale, centred, factor, together)
+        ctx.save_for_backward(weight, scale, mean, factor, together)
         ctx.center = center
         exact = together.to(torch.promote_types(filters.dtype, exact_dtype(filters.device)))
         return ((exact.square().sum() - (factor > 0).sum()) / 2).to(filters.dtype)
 
     @staticmethod
     def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
-        weight, scale, centred, factor, together = ctx.saved_tensors
+        weight, scale, mean, factor, together = ctx.saved_tensors
         if torch.is_grad_enabled():
             value = sum_of_pairs(units(weight.flatten(1), ctx.center))
             return torch.autograd.grad(value, weight, gradient, create_graph=True)[0]
+        stored = _as_stored(weight)
+        filters = stored.flatten(1)
+        centred = (filters if scale is None else filters * scale) - mean
         # factor (together - (unit . together) unit) of each filter, minus its mean where that was subtracted
         along = factor**2 * (centred @ together)
         rows, columns = factor[:, None], together[None]
@@ -112,10 +121,39 @@ class SumOfPairs(torch.autograd.Function):
         elif ctx.center == "filters":
             mean = factor.mean() * together - (along * factor) @ centred / len(centred)
             rows, columns = torch.stack([factor, -torch.ones_like(factor)], 1), torch.stack([together, mean])
-        scale = gradient * scale
-        own = centred if is_last_use() else centred.clone()
-        own.mul_(-scale * (along * factor)[:, None]).addmm_(scale * rows, columns)
-        return own.view(weight.shape)  # not of a view of the weight, or adding it would make a copy
+        scale = gradient if scale is None else gradient * scale
+        own = centred.mul_(-scale * (along * factor)[:, None]).addmm_(scale * rows, columns)
+        own = own.view(stored.shape)
+        return own if stored is weight else own.movedim(-1, 1)
+
+
+def _as_stored(weight: Tensor) -> Tensor:
+    """The weight with its axes as they lie in memory, where its channels are last there."""
+    last = weight.dim() > 2 and weight.movedim(1, -1).is_contiguous() and not weight.is_contiguous()
+    return weight.movedim(1, -1) if last else weight
+
+
+def _usual(lengths: Tensor, components: int, center: Center) -> bool:
+    """Whether `magnitude` is known to be 1, as on a CPU, where reading a number takes no wait."""
+    if not lengths.is_cpu:
+        return False
+    least, most = (each.item() for each in lengths.aminmax())
+    return 2.0**-19 * math.sqrt(components) < (most if center == "filters" else least) and most < 2.0**19
+
+
+class Product(torch.autograd.Function):
+    """A matrix product without autocast, also in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, other: Tensor) -> Tensor:
+        ctx.save_for_backward(one, other)
+        with without_autocast(one.device):
+            return one @ other
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        one, other = ctx.saved_tensors
+        return Product.apply(gradient, other.T), Product.apply(one.T, gradient)
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -1,7 +1,7 @@
 """Which layers of a model are meant, and where the channels of their outputs are."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -55,6 +55,11 @@ def is_layer(module: nn.Module) -> bool:
     return issubclass(kind, (*LAYERS, *conv1d_of_transformers()))
 
 
+def may_run(module: nn.Module) -> bool:
+    """Whether it may be called: multi-head attention reads the weights of its last layer alone."""
+    return not isinstance(module, getattr(nn.modules.linear, "NonDynamicallyQuantizableLinear", ()))
+
+
 def is_linear(module: nn.Module) -> bool:
     """Whether it is a linear layer, also by the name of Conv1D, as in GPT-2."""
     return isinstance(module, (nn.Linear, *conv1d_of_transformers()))
@@ -93,17 +98,21 @@ def _wrapped(module: nn.Module) -> str | None:
     return next((WRAPPERS[name] for name in names if name in WRAPPERS), None)
 
 
-def meant(modules: Mapping[str, nn.Module], keys: Iterable[Key]) -> dict[nn.Module, list[tuple[str, Key]]]:
+def meant(
+    modules: Mapping[str, nn.Module], keys: Iterable[Key], fits: Callable[[nn.Module], bool]
+) -> dict[nn.Module, list[tuple[str, Key]]]:
     """The modules that the keys mean, each with its name and key; with several of them if it is named again.
 
     A key is a dotted name or a module, which override the others, a type of module, or a glob: of the
     convolution, linear and norm layers that match, or where there are none, of the matching modules without
-    children.
+    children. Of what a type or glob means, those that do not fit are left out, unless none does.
     """
     by_group: dict[nn.Module, list[tuple[str, Key]]] = {}
     exact: dict[nn.Module, list[tuple[str, Key]]] = {}
     for key in keys:
         one, found = _select(modules, key)
+        if not one:
+            found = {name: module for name, module in found.items() if fits(module)} or found
         for name, module in found.items():
             by_group.setdefault(module, [])
             (exact if one else by_group).setdefault(module, []).append((name, key))
@@ -226,7 +235,7 @@ def channel_axis(
     if axis is None:
         raise ValueError(
             f"layer {name!r}, {type(module).__name__}, returned shape {shape}, in which the channels may be "
-            f"on any axis from 1 to {axes - 1}; say which with dim="
+            f"on any axis from 1 to {axes - 1}; say which, as by dim={{{name!r}: 1}}"
         )
     return axis
 
@@ -307,7 +316,7 @@ def chosen_layers(
     else:
         if isinstance(layers, (str, nn.Module, type)):
             raise TypeError(f"layers must be a list, such as [{layers!r}]")
-        names = {found[0][0] for found in meant(known, layers).values()}
+        names = {found[0][0] for found in meant(known, layers, may_run).values()}
         wanted = {name: module for name, module in known.items() if name in names}
     wanted = {name: module for name, module in wanted.items() if module not in without}
     if not wanted:
@@ -317,8 +326,4 @@ def chosen_layers(
 
 def default_layers(known: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The convolution, linear and norm layers, each by its first name."""
-    # Multi-head attention reads the weights of such a layer and never calls it.
-    never = getattr(nn.modules.linear, "NonDynamicallyQuantizableLinear", ())
-    return _once(
-        {n: module for n, module in known.items() if is_layer(module) and not isinstance(module, never)}
-    )
+    return _once({name: module for name, module in known.items() if is_layer(module) and may_run(module)})

@@ -81,9 +81,14 @@ def receptive_fields(
     **Arguments:**
 
     - `model`: any module that maps `(N, *shape)`.
-    - `shape`: channels, height and width of an image; the network runs height + width times.
-    - `layers`: a list of dotted names, modules, types of modules and globs. `None`: the convolution, linear
-        and norm layers but the last linear one, as far as they run and put out `(N, D, h, w)` or `(N, D)`.
+    - `shape`: channels, height and width of an image in pixels, `(3, 32, 32)`; the network runs on
+        height + width images.
+    - `layers`: a list of dotted names, modules, types of modules (`nn.Conv2d`) and globs (`"conv*"`).
+        `None`: the convolution, linear and norm layers but the last linear one, as far as they run and put
+        out `(N, D, h, w)` or `(N, D)`.
+
+    **Returns:** `{layer: ReceptiveField}`, ranges of rows and columns in pixels of the image, and in
+    positions of the layer's direct input.
 
     **Raises:** `ValueError` for an unknown layer, a shape that is not three positive numbers or that the
     model cannot take, NaN weights, a layer asked for that does not run or puts out anything else, and one
@@ -98,7 +103,7 @@ def receptive_fields(
         if layers is not None and (missing := [name for name in modules if name not in outputs]):
             raise ValueError(
                 f"layer {missing[0]!r} did not run, or has no receptive field: "
-                "its input and output must be (N, D, h, w) or (N, D)"
+                "its input and output must be (N, D, h, w) or (N, D), with a known axis of channels"
             )
         if undefined := [name for name, output in outputs.items() if output.isnan().any()]:
             raise ValueError(f"layer {undefined[0]!r} puts out NaN for an input without any")
@@ -261,11 +266,14 @@ def _of_input(name: str, module: nn.Module, call: _Call) -> tuple[Ranges, tuple[
 def _spatial_axes(name: str, module: nn.Module, x: Any, samples: int) -> tuple[int, ...]:
     """The two axes of positions in a layer's input or output; of a vector, those that follow its channels.
 
-    None where it is neither, or not one for each sample.
+    None where it is neither, not one for each sample, or the axis of its channels is not known.
     """
     if not isinstance(x, Tensor) or x.dim() not in (2, 4) or len(x) != samples:
         return ()
-    channels = channel_axis(name, module, x, None) if x.dim() == 4 else 1
+    try:
+        channels = channel_axis(name, module, x, None) if x.dim() == 4 else 1
+    except (TypeError, ValueError):
+        return ()
     return tuple(axis for axis in (1, 2, 3) if axis != channels)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsity_lib._entropy import entropy_of_shifted
 from sparsity_lib._filters import exact_dtype
 from sparsity_lib._fusion import Computation, fused
 from sparsity_lib._noise_curve import interpolated, noise_curve
@@ -81,18 +80,15 @@ class Sums:
         zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
         self.channels = channels = first.shape[-1]
         self.samples = self.vectors = 0
-        self.entropy, self.scale_free, self.perplexity_less_1 = zeros(()), zeros(()), zeros(())
-        self.noise, self.noise_curve = zeros(()), noise_curve(channels, first.dtype, first.device)
+        self.totals = zeros(6)  # entropy, perplexity - 1, scale-free and noise entropy; signs, and nonzeros
+        self.noise_curve = noise_curve(channels, first.dtype, first.device)
         self.unbiased = math.sqrt(channels / max(channels - 1, 1))  # SD from the population's
         self.histogram = zeros(BINS, dtype=torch.int64)
-        self.nonzeros = zeros((), dtype=torch.int64)
-        self.alive = zeros(channels, dtype=torch.bool)
-        self.positives = zeros(())  # elements above zero
-        self.max = torch.tensor(-math.inf, device=first.device)
+        self.highest = torch.full((channels,), -math.inf, device=first.device)
         self.unit = _unit(first.abs().amax())
         self.eps = torch.finfo(first.dtype).eps
         # Sums of squares lose precision where the mean is large, so they are taken about the first mean.
-        self.shift = (first / self.unit).flatten(0, -2).mean(0)
+        self.shift = (first / self.unit).mean([*range(first.dim() - 1)])
         self.sum = zeros(channels)
         self.products = zeros(channels, channels) if ranked else zeros(channels)  # or squares alone
         self.maps_wanted = maps
@@ -103,32 +99,28 @@ class Sums:
 
         Samples without such positions do not count.
         """
-        x = activations.reshape(-1, self.channels).to(self.shift.dtype)  # (vectors, D)
+        # Channels first, (D, vectors), as convolutions have them: vectors of those would have to be copied.
+        x = activations.movedim(-1, 0).flatten(1).to(self.shift.dtype)
         if mask is None:
             self.samples += len(activations)
         else:
-            x = x[mask.flatten()]
+            x = x[:, mask.flatten()]
             self.samples += int(mask.view(len(mask), -1).any(1).sum())
-        if not len(x):
+        if not x.numel():
             return
-        self.vectors += len(x)
-        entropy, scale_free, sd, *sums, nonzeros, top = self.of_vectors(x)
+        self.vectors += x.shape[1]
+        entropy, scale_free, sd, *counts = self.of_vectors(x.T)
         self._add_to_histogram(entropy)
         self._add_maps(activations.shape[:-1], mask, entropy, scale_free)
-        self.entropy += sums[0]
-        self.perplexity_less_1 += sums[1]
-        self.scale_free += sums[2]
-        self.noise += interpolated(self.noise_curve, sd * self.unbiased).sum(dtype=self.exact)
-        self.nonzeros += nonzeros
-        self.max = torch.maximum(self.max, top)
-        above = x.relu()
-        self.alive |= ~(above.sum(0) <= 0)  # several times faster than the channels' maxima
-        self.positives += above.sign_().sum()  # also than a comparison
-        x = torch.addcdiv(-self.shift, x, self.unit)
-        self.sum += x.sum(0)
+        noise = interpolated(self.noise_curve, sd * self.unbiased)
+        averaged = torch.stack([entropy, entropy.expm1(), scale_free, noise])
+        self.totals += torch.cat([averaged.sum(1, dtype=self.exact), torch.stack(counts)])
+        self.highest = torch.maximum(self.highest, x.amax(1))
+        x = x.div(self.unit).sub_(self.shift[:, None])
+        self.sum += x.sum(1)
         if _rounds_products():
             x = x.to(self.exact)
-        self.products += x.T @ x if self.products.dim() == 2 else x.square().sum(0)
+        self.products += (x @ x.T if self.products.dim() == 2 else x.square().sum(1)).to(self.exact)
 
     def _add_to_histogram(self, entropy: Tensor) -> None:
         bins = self._bin(entropy)
@@ -153,18 +145,9 @@ class Sums:
         crossed = self._products(own, moved) + self._products(moved, own) + n * self._products(moved, moved)
         self.products += ratio**2 * there["products"] + crossed
         self.sum += own + n * moved
-        for name in (
-            "entropy",
-            "scale_free",
-            "perplexity_less_1",
-            "noise",
-            "histogram",
-            "nonzeros",
-            "positives",
-        ):
-            getattr(self, name).add_(there[name])
-        self.alive |= there["alive"]
-        self.max = torch.maximum(self.max, there["max"])
+        self.totals += there["totals"]
+        self.histogram += there["histogram"]
+        self.highest = torch.maximum(self.highest, there["highest"])
         self.eps = max(self.eps, other.eps)
         self.samples, self.vectors = self.samples + other.samples, self.vectors + n
         for maps in other.maps:
@@ -193,22 +176,23 @@ class Sums:
         rounding = (2 * self.eps) ** 2 * means.square().sum()
         trace = (covariance.diagonal() if covariance.dim() == 2 else covariance).sum()
         rank = 0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item()
+        entropy, perplexity_less_1, scale_free, noise, signs, nonzeros = (self.totals / n).tolist()
         maps, scale_free_maps = self._joined_maps()
         stats = LayerStats(
             samples=self.samples,
             positions=n // self.samples,
             channels=d,
-            entropy=(self.entropy / n).item(),
+            entropy=entropy,
             entropy_quantiles=self._quantiles(),
-            noise_entropy=(self.noise / n).item() if d > 1 else math.nan,
-            scale_free_entropy=(self.scale_free / n).item(),
-            perplexity_sparsity=1 - (self.perplexity_less_1 / n).item() / (d - 1) if d > 1 else math.nan,
+            noise_entropy=noise if d > 1 else math.nan,
+            scale_free_entropy=scale_free,
+            perplexity_sparsity=1 - perplexity_less_1 / (d - 1) if d > 1 else math.nan,
             mean=(self.unit * means.mean()).item(),
             sd=(self.unit * (trace.clamp_min(0) / d + means.var(correction=0)).sqrt()).item(),
-            max=self.max.item(),
-            zero_share=1 - self.nonzeros.item() / (n * d),
-            nonpositive_share=1 - self.positives.item() / (n * d),
-            dead_channels=d - int(self.alive.sum()),
+            max=self.highest.max().item(),
+            zero_share=1 - nonzeros / d,
+            nonpositive_share=1 - (nonzeros + signs) / 2 / d,
+            dead_channels=int((self.highest <= 0).sum()),
             effective_rank=rank if covariance.dim() == 2 else math.nan,
             maps=maps,
             scale_free_maps=scale_free_maps,
@@ -236,34 +220,42 @@ class Sums:
         return entropy, scale_free
 
 
-def _of_vectors(x: Tensor) -> tuple[Tensor, ...]:
-    """Each vector's two entropies and SD; sums of entropy, perplexity - 1, scale-free; nonzeros; the maximum.
+def _of_vectors(vectors: Tensor) -> tuple[Tensor, ...]:
+    """Each vector's two entropies and SD; the sum of all elements' signs, and the number of nonzeros.
 
-    Takes vectors `(V, D)`.
+    Takes vectors `(V, D)`, which may lie in memory channel by channel.
     """
-    exact = exact_dtype(x.device)
-    top = x.amax(1, keepdim=True)
+    x = vectors.T
+    top = x.amax(0)
     # Numbers above 2^100 are 2^77 or more apart, and still far apart once divided by 2^30.
-    fitting = torch.where(top > 2.0**100, 2.0**-30, torch.ones_like(top))
-    shifted = torch.addcmul(top * -fitting, x, fitting)
-    entropy = entropy_of_shifted(shifted)
+    fitting = torch.ones_like(top).masked_fill_(top > 2.0**100, 2.0**-30)
+    shifted = (x * fitting).sub_(top * fitting)
+    below = shifted.sign()  # 0 at each maximum, else -1
+    others = below.sum(0).add_(len(x) - 1)
+    entropy = _entropy(shifted, below, others)
     # Standardised activations minus their maximum are the shifted ones over their SD.
-    unit = _unit(shifted.sum(1, keepdim=True).neg_())
+    unit = _unit(shifted.sum(0).neg_())
     shifted.div_(unit)
-    centred = shifted - shifted.mean(1, keepdim=True)
-    sd = centred.square_().mean(1, keepdim=True).sqrt()
-    scale_free = entropy_of_shifted(shifted.div_(sd.masked_fill(sd == 0, 1)))
+    sd = (shifted - shifted.mean(0)).square_().mean(0).sqrt_()
+    scale_free = _entropy(shifted.div_(sd.masked_fill(sd == 0, 1)), below, others)
     entropy = torch.where(scale_free.isnan(), scale_free, entropy)
-    sums = (values.sum(dtype=exact) for values in (entropy, entropy.expm1(), scale_free))
-    sd = sd * unit / fitting
-    return entropy, scale_free, sd.squeeze(1), *sums, x.count_nonzero(), top.max()
+    signs = x.sign()
+    return entropy, scale_free, sd * unit / fitting, signs.sum(), signs.square_().sum()
+
+
+def _entropy(shifted: Tensor, below: Tensor, others: Tensor) -> Tensor:
+    """`entropy_of_shifted` along axis 0, given the signs and how many maxima there are beyond one."""
+    negative = (shifted * math.log2(math.e)).exp2_().mul_(below)  # -e^z but at the maxima; exp is slower
+    rest = others - negative.sum(0)
+    mean = negative.mul_(shifted).sum(0).div_(1 + rest)
+    return rest.log1p_().add_(mean)
 
 
 def _unit(size: Tensor) -> Tensor:
     """A divisor of numbers of this size, after which their squares are finite and not 0; usually 1."""
     limits = torch.finfo(size.dtype)
     usual = (size > 2.0**-40) & (size < 2.0**60)
-    return torch.where(usual, 1.0, size.clamp(limits.tiny, limits.max / 2))
+    return size.clamp(limits.tiny, limits.max / 2).masked_fill_(usual, 1)
 
 
 def _rounds_products() -> bool:

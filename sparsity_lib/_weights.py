@@ -58,6 +58,11 @@ def used_weights(module: nn.Module) -> dict[str, Used]:
     return {name: Used((p,), lambda p=p: p) for name, p in parameters.items()} | used  # type: ignore[misc]
 
 
+def has_filters(module: nn.Module) -> bool:
+    """Whether `filters_of` knows its filters."""
+    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *conv1d_of_transformers()))
+
+
 def filters_of(module: nn.Module) -> Tensor:
     """The weight with one filter per row, `(D, ...)`.
 
@@ -66,7 +71,7 @@ def filters_of(module: nn.Module) -> Tensor:
 
     **Raises:** `TypeError` for a layer whose filters are not known.
     """
-    if not isinstance(module, (*CONVOLUTIONS, nn.Linear, *conv1d_of_transformers())):
+    if not has_filters(module):
         raise TypeError("known are those of nn.Conv*, nn.ConvTranspose*, nn.Linear; for others give filters=")
     weight = used_weights(module)["weight"].read()
     if isinstance(module, conv1d_of_transformers()):

@@ -16,6 +16,7 @@ from torch import Tensor
 from sparsity_lib._entropy import check_activations, check_dense, exact_float, transformed, weighted_entropy
 from sparsity_lib._filters import (
     Center,
+    Product,
     SumOfPairs,
     checked_filters,
     magnitude,
@@ -197,8 +198,11 @@ def filter_correlation(weight: Tensor, center: Center = "filters") -> Tensor:
     **Raises:** `ValueError` for an unknown `center`, integers, or a weight without filters.
     """
     directions = units(checked_filters(weight, center), center)
-    with without_autocast(directions.device):
-        return directions @ directions.T
+    if transformed():
+        with without_autocast(directions.device):
+            return directions @ directions.T
+    correlation: Tensor = Product.apply(directions, directions.T)
+    return correlation
 
 
 def decorrelation(weight: Tensor, center: Center = "filters", penalty: OfPair = "signed") -> Tensor:

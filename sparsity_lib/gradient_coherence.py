@@ -13,7 +13,7 @@ from sparsity_lib._settings import require
 
 __all__ = ["GradientCoherent"]
 
-PART = 2**18  # elements of a weight that are worked on at a time
+PART = 2**16  # elements of a weight that are worked on at a time
 
 
 class GradientCoherent:
@@ -54,7 +54,7 @@ class GradientCoherent:
         those that it leaves. An optimizer that evaluates one again, as LBFGS does, is refused.
     - **Half precision**: averages are float32; weights should be, or rounding undoes small strengths.
     - **Devices**: regularised weights lie on one, or are sharded by `fully_shard`, and then all processes
-        decide together. Nothing is read back from a device.
+        decide together. Nothing is read back from a device but the CPU.
 
     **Attributes:**
 
@@ -84,9 +84,10 @@ class GradientCoherent:
         - `parameters`: which of the optimizer's to regularise; `None`: those of two or more dimensions, so
             neither biases nor the scales of norms.
 
-        **Raises:** `ValueError` for a setting outside its range, for LBFGS, and if nothing is regularised or
-        a regularised parameter is complex. `step` raises it for a closure that is evaluated again, a sparse
-        gradient or a scaled one, and then counts for nothing.
+        **Raises:** `ValueError` for a setting outside its range, for LBFGS, and if nothing is regularised, a
+        regularised parameter is complex, or some of them are sharded (DTensors) and some are not. `step`
+        raises it for a closure that is evaluated again, a sparse gradient or a scaled one, and then counts
+        for nothing.
         """
         for name, strength in (("l1", l1), ("l2", l2)):
             require(name, strength, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
@@ -100,7 +101,10 @@ class GradientCoherent:
         self._optimizer = optimizer
         self._l1, self._l2, self._rho, self._decay, self._start = l1, l2, rho, decay, start
         self._chosen = None if parameters is None else self._own(parameters)
-        if not any(self._regularised(group) for group in optimizer.param_groups):
+        regularised = [weight for group in optimizer.param_groups for weight in self._regularised(group)]
+        if len({hasattr(weight, "full_tensor") for weight in regularised}) > 1:
+            raise ValueError("some weights are sharded and some are not: choose either by parameters=")
+        if not regularised:
             raise ValueError(
                 "there is nothing to regularise: no parameter with elements has two or more dimensions"
             )
@@ -204,10 +208,10 @@ class GradientCoherent:
                 self._averages[weight] = _zeros_like(weight)
         averages = [self._averages[weight] for weight in due]
         gradients = [gradient.to(self._averages[weight].dtype) for weight, gradient in due.items()]
+        coherence = _cosine_and_average_(gradients, averages, 1 - self._decay)
         if self._steps:
-            self.coherence = _cosine(gradients, averages)
+            self.coherence = coherence
         self.applied = self._gate(averages[0].device)
-        torch._foreach_lerp_(averages, gradients, 1 - self._decay)
         self._steps += 1
 
     def _forget(self) -> None:
@@ -223,14 +227,16 @@ class GradientCoherent:
         self._given = self._closure = None
         for group in optimizer.param_groups:
             due = [*self._due(group)]
-            # The gate is a factor, 0 or 1: asking for its value would wait for the device.
+            # The gate is a factor, 0 or 1: asking another device for its value would wait for it.
             rate = self.applied.to(exact_dtype(self.applied.device)) * group["lr"]
-            for dtype in {weight.dtype for weight in due}:
-                weights = [weight for weight in due if weight.dtype == dtype]
+            if any(map(_on_cpu, due)) and not (rate := float(rate)):
+                continue
+            factor, threshold = 1 - rate * self._l2, rate * self._l1
+            for (part,) in _parts(due):
                 if self._l2:
-                    torch._foreach_mul_(weights, (1 - rate * self._l2).to(dtype))
+                    part.mul_(factor)
                 if self._l1:
-                    soft_threshold_(weights, rate * self._l1)
+                    soft_threshold_(part, threshold)
 
     def _gate(self, device: torch.device) -> Tensor:
         if self._steps >= self._start:
@@ -269,37 +275,61 @@ class GradientCoherent:
         return due
 
 
-def soft_threshold_(weights: list[Tensor], threshold: Tensor) -> None:
+def soft_threshold_(weight: Tensor, threshold: Tensor | float) -> None:
     """w <- sign(w) max(|w| - threshold, 0) in place; zeros are exact, and at 0 nothing changes."""
-    for (part,) in _parts(weights):
-        part.sub_(part.minimum(threshold).clamp_(min=-threshold))
+    weight.sub_(weight.clamp(-threshold, threshold))
 
 
-def _cosine(one: list[Tensor], other: list[Tensor]) -> Tensor:
-    """Cosine of the angle between two lists of tensors, each taken as one vector; NaN if one is zero."""
-    exact = exact_dtype(one[0].device)
+def _cosine_and_average_(gradients: list[Tensor], averages: list[Tensor], rate: float) -> Tensor:
+    """Cosine of the angle between two lists, each taken as one vector; averages <- their mix with gradients.
+
+    It is NaN if one is zero.
+    """
+    exact = exact_dtype(averages[0].device)
+    if all(map(_on_cpu, averages)):
+        length = other = product = 0.0
+        for gradient, average in _parts(gradients, averages):
+            a, b, ab = _products(gradient, average)
+            length, other, product = math.hypot(length, a), math.hypot(other, b), product + ab
+            average.lerp_(gradient, rate)  # while it is in the cache
+        cosine = product / length / other if length and other else math.nan
+        return torch.tensor(cosine, dtype=exact).clamp_(-1, 1)
     # Divided by powers of two, so that no square leaves the type's range.
-    units = [power_of_two(torch.stack([*map(largest, each)]).max()) for each in (one, other)]
-    norms: tuple[list[Tensor], list[Tensor]] = ([], [])
-    products = []
-    for parts in _parts(one, other):
-        scaled = [part / unit.to(part.dtype) for part, unit in zip(parts, units, strict=True)]
-        for part, of_list in zip(scaled, norms, strict=True):
-            of_list.append(torch.linalg.vector_norm(part))
-        products.append(scaled[0].mul_(scaled[1]).sum(dtype=exact))
-    both = torch.stack([torch.stack(each).to(exact).norm() for each in norms]).prod()
-    return (torch.stack(products).sum() / both).clamp(-1, 1)
+    lists = (gradients, averages)
+    units = [power_of_two(torch.stack([*map(largest, each)]).max()) for each in lists]
+    scaled = [[part / unit.to(part.dtype) for part in each] for each, unit in zip(lists, units, strict=True)]
+    norms = [torch.stack([*map(torch.linalg.vector_norm, each)]).to(exact).norm() for each in scaled]
+    products = [(one * other).sum(dtype=exact) for one, other in zip(*scaled, strict=True)]
+    torch._foreach_lerp_(averages, gradients, rate)
+    return (torch.stack(products).sum() / torch.stack(norms).prod()).clamp(-1, 1)
+
+
+def _products(one: Tensor, other: Tensor) -> tuple[float, float, float]:
+    """The lengths of two parts, and the product of one with the other."""
+    lengths = [torch.linalg.vector_norm(each).item() for each in (one, other)]
+    if all(1e-12 < length < 1e12 for length in lengths):
+        return lengths[0], lengths[1], (one * other).sum().item()
+    units = [power_of_two(largest(each)) for each in (one, other)]  # or squares could leave the type's range
+    one, other = one / units[0], other / units[1]
+    a, b = (unit.item() for unit in units)
+    lengths = [torch.linalg.vector_norm(each).item() for each in (one, other)]
+    return a * lengths[0], b * lengths[1], a * b * (one * other).sum().item()
 
 
 def _parts(*lists: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Views of the lists' tensors side by side, small enough for a CPU's cache; sharded ones whole."""
+    """Views of the lists' tensors side by side, small enough for a CPU's cache; elsewhere whole."""
     for tensors in zip(*lists, strict=True):
         first = tensors[0]
-        if first.numel() <= PART or hasattr(first, "full_tensor") or not first.is_cpu:
+        if first.numel() <= PART or not _on_cpu(first):
             yield tensors
         else:
             rows = max(1, PART * len(first) // first.numel())
             yield from zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+
+
+def _on_cpu(tensor: Tensor) -> bool:
+    """Whether it lies on the CPU, and whole."""
+    return tensor.is_cpu and not hasattr(tensor, "full_tensor")
 
 
 def _zeros_like(parameter: Tensor) -> Tensor:

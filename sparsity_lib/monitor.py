@@ -58,16 +58,17 @@ class ActivationMonitor(Attachable):
         """**Arguments:**
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
-        - `layers`: a list of dotted names, modules, types of modules (`nn.ReLU`), or globs: of the
-            convolution, linear and norm layers that match, or where there are none, of the matching modules
-            without children. `None`: those convolution, linear and norm layers that run, but no linear layer
-            that gives the model's output: whose output the model returns, or after which no other of these
-            layers runs.
+        - `layers`: a list, whose entries may be mixed: a dotted name (`"block.conv1"`), a module
+            (`model.fc1`), a type of module (`nn.ReLU`), or a glob (`"conv*"`). A glob means the convolution,
+            linear and norm layers that match; where none does, the matching modules without children.
+            `None`: all convolution, linear and norm layers that run, but for the linear layer that gives the
+            model's output (its output is returned, or no other such layer runs after it).
         - `exclude`: a list of names, modules, types or globs of layers that are left out again.
         - `every`: each layer's first, then every n-th output counts.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
-        - `rank_channels`: the most channels D of a layer whose effective rank is computed, which takes 8 D^2
-            bytes; of wider ones it is NaN. 0: none is computed, which saves time.
+        - `rank_channels`: the largest number of channels D for which a layer's effective rank is computed; of
+            wider layers it is NaN. It takes the covariance of all pairs of channels, 8 D^2 bytes a layer.
+            0: for no layer, which saves time.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
             as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
             attention; for activation functions and others that do not say, the axis where layers of the
@@ -147,7 +148,8 @@ class ActivationMonitor(Attachable):
         """
         if missing := [name for name in self.layers if name not in self._sums]:
             raise RuntimeError(
-                f"no output was seen from {', '.join(missing)}: the model did not run them while attached"
+                f"no output was seen from {', '.join(missing)}: the model did not run them while attached; "
+                "layers whose weights it reads without calling them are left out by exclude="
             )
         known = self._sums.keys() | self._refused.keys() | self._giving_output() | self._without
         unused = [name for name in self._modules if name not in known]

@@ -12,19 +12,13 @@ from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._filters import one_of
 from sparsity_lib._hooks import Attachable, in_backward, outlived
-from sparsity_lib._layers import Axes, Key, excluded, meant, named_layers
+from sparsity_lib._layers import Axes, Key, excluded, may_run, meant, named_layers
 from sparsity_lib._outputs import Mask, Output
-from sparsity_lib._weights import filters_of, refuse_slices, used_weights
+from sparsity_lib._weights import filters_of, has_filters, refuse_slices, used_weights
 
 __all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
 
-Layers = (
-    Mapping[Key, float]
-    | Mapping[str, float]
-    | Mapping[nn.Module, float]
-    | Mapping[type[nn.Module], float]
-    | Mapping[str | nn.Module, float]
-)
+Layers = Mapping[Any, float]  # strengths by Key, as no type of keys but its own fits that of a Mapping
 Reduction = Literal["mean", "sum"]
 
 
@@ -75,7 +69,7 @@ class _ActivationPenalty(Attachable):
         dense tensor of floating point.
         """
         one_of("reduction", reduction, get_args(Reduction))
-        self._strengths, modules = _strengths(model, layers, exclude)
+        self._strengths, modules = _strengths(model, layers, exclude, may_run)
         super().__init__(model, modules, dim, output, mask)
         self._settings |= {"reduction": reduction, "include_bias": include_bias}
         self._reduction = reduction
@@ -88,18 +82,17 @@ class _ActivationPenalty(Attachable):
         return repr(self._strengths)
 
     def reset(self) -> None:
-        """Drop what forward passes since the last call have collected."""
+        """Drop what forward passes since the last call have collected, as where their step is skipped."""
         self._collected: dict[str, Tensor] = {}
         self._training: dict[str, bool] = {}
 
     def __call__(self) -> Tensor:
         """The penalty of the forward passes since the last call: a scalar to add to the loss.
 
-        Each forward pass counts with the mean over its samples; several are added, and of one that failed
-        midway what it had reached. So a pass whose penalty is not wanted, such as one in a step that is
-        skipped, is to be dropped with `reset`. Passes under `no_grad` are not collected, as in validation;
-        nor do those in evaluation mode reach the next step: they are dropped when the layer runs in training
-        mode. Passes under `torch.func` count only within the same transform.
+        Reading it drops what was collected. Each forward pass counts with the mean over its samples; several
+        are added, and of one that failed midway what it had reached: drop those of a skipped step with
+        `reset`. Passes under `no_grad` are not collected; those in evaluation mode are dropped when the layer
+        runs in training mode. Passes under `torch.func` count only within the same transform.
 
         `losses` then holds the layers' parts, detached.
 
@@ -114,7 +107,8 @@ class _ActivationPenalty(Attachable):
         if missing := [name for name in self._modules if name not in collected]:
             raise RuntimeError(
                 f"nothing was collected from {', '.join(missing)}: no forward pass with gradients enabled "
-                "since the last call (reentrant checkpointing disables them: use use_reentrant=False)"
+                "since the last call (reentrant checkpointing disables them: use use_reentrant=False); "
+                "layers whose weights the model reads without calling them are left out by exclude="
             )
         self.losses = {name: collected[name].detach() for name in self._modules}
         return torch.stack([*collected.values()]).sum()
@@ -162,6 +156,12 @@ class _ActivationPenalty(Attachable):
 
 class SparsityReg(_ActivationPenalty):
     """-sum of strength x RFAV entropy over the layers (TSR, Eq. 5): it rewards entropy, so it is negative.
+
+        L_s = -sum_i lambda_i sum_k H(a_k^i), for layers i and their positions k = 1 ... R_i
+
+    H is the entropy of softmax(a) over D channels, in nats (TSR is arXiv 2002.09237). This sum over positions
+    is `reduction="sum"`, as in the study's `Experiment`; the default here is their mean, by which the same
+    lambda gives a layer 1/R of that, at most lambda ln D. Over samples it is always the mean.
 
     ```python
     sparsity = sl.SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
@@ -255,8 +255,9 @@ class DecorrReg:
         """**Arguments:**
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
-        - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module or glob; a name or
-            module overrides the others. Strengths are at least 0; a layer needs at least two filters.
+        - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module or glob, which mean
+            layers whose filters are known; a name or module overrides the others. Strengths are at least 0; a
+            layer needs at least two filters.
         - `exclude`: names, modules, types or globs of layers that are left out again.
         - `center`: what is subtracted from filters (T3): `"filters"`, the mean over filters of each
             component; `"components"`, each filter's own mean; `"none"`.
@@ -273,7 +274,8 @@ class DecorrReg:
         one_of("center", center, functional.CENTERS)
         one_of("penalty", penalty, functional.PENALTIES)
         refuse_slices(model)
-        self._strengths, modules = _strengths(model, layers, exclude)
+        fits = has_filters if filters is None else lambda module: True
+        self._strengths, modules = _strengths(model, layers, exclude, fits)
         self._modules: dict[str, nn.Module] = {}
         self._center = center
         self._penalty = penalty
@@ -306,7 +308,7 @@ class DecorrReg:
         return f"DecorrReg({self._strengths}, center={self._center!r}, penalty={self._penalty!r})"
 
     def reset(self) -> None:
-        """Do nothing, as nothing is collected between calls; all penalties have it."""
+        """Do nothing, as weights are read when called: for loops that reset all penalties."""
 
     def __call__(self) -> Tensor:
         """The penalty of the weights as they are: a scalar to add to the loss.
@@ -323,24 +325,23 @@ class DecorrReg:
 
 
 def _strengths(
-    model: nn.Module, layers: Layers, exclude: Sequence[Key]
+    model: nn.Module, layers: Layers, exclude: Sequence[Key], fits: Callable[[nn.Module], bool]
 ) -> tuple[dict[str, float], dict[str, nn.Module]]:
     """Strengths and modules by layer name, once each is seen to be sound."""
     if not isinstance(layers, Mapping):
         raise TypeError(f"layers must map each layer to its strength, not be a {type(layers).__name__}")
     if not layers:
         raise ValueError("no layer is named; give {layer: strength}")
-    given: dict[Any, Any] = dict(layers)
     strengths: dict[str, float] = {}
     modules: dict[str, nn.Module] = {}
     known = named_layers(model)
     without = excluded(known, exclude)
-    for module, ((name, key), *others) in meant(known, given).items():
+    for module, ((name, key), *others) in meant(known, layers, fits).items():
         if module in without:
             continue
         if others:
             raise ValueError(f"layer {name!r} is named twice")
-        strength = given[key]
+        strength = layers[key]
         if not isinstance(strength, Real) or not 0 <= float(strength) < math.inf:
             raise ValueError(f"the strength of layer {name!r} must be a number >= 0, not {strength!r}")
         strengths[name], modules[name] = float(strength), module

@@ -134,11 +134,11 @@ def test_weights_are_shrunk_from_rho_on_equality_included() -> None:
 def test_soft_threshold_is_its_closed_form_with_exact_zeros() -> None:
     w = torch.cat([torch.randn(1000), torch.tensor([0.25, -0.25, 0.0, -0.0])])
     shrunk = w.clone()
-    soft_threshold_([shrunk], torch.tensor(0.25))
+    soft_threshold_(shrunk, 0.25)
     assert torch.equal(shrunk, w.sign() * (w.abs() - 0.25).clamp_min(0))
     assert (shrunk == 0).sum() == (w.abs() <= 0.25).sum() > 100
     untouched = w.clone()
-    soft_threshold_([untouched], torch.tensor(0.0))
+    soft_threshold_(untouched, 0.0)
     assert torch.equal(untouched, w)
 
 
