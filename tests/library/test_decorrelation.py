@@ -56,15 +56,35 @@ def test_a_graph_that_is_kept_gives_the_gradient_again() -> None:
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
-@pytest.mark.parametrize("center", f.CENTERS)
-def test_autocast_changes_neither_value_nor_gradient(center: str, create_graph: bool) -> None:
+@pytest.mark.parametrize(
+    ("center", "penalty"),
+    [*((center, "signed") for center in f.CENTERS), ("none", "squared"), ("none", "local")],
+)
+def test_autocast_changes_neither_value_nor_gradient(center: str, penalty: str, create_graph: bool) -> None:
     weight = torch.randn(40, 3, 3, 3, requires_grad=True)
     found = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            value = f.decorrelation(weight, center)
+            value = f.decorrelation(weight, center, penalty)
             found.append((value, *torch.autograd.grad(value, weight, create_graph=create_graph)))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-15])
+@pytest.mark.parametrize("center", f.CENTERS)
+def test_a_large_weight_may_have_its_channels_last(center: str, scale: float) -> None:
+    weight = scale * torch.randn(64, 64, 5, 5)
+    assert weight.numel() >= f.LARGE
+    exact = weight.double().requires_grad_()
+    expected = f.sum_of_pairs(f.units(exact.flatten(1), center))
+    (gradient,) = torch.autograd.grad(expected, exact)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        given = weight.to(memory_format=memory_format).requires_grad_()
+        value = f.decorrelation(given, center)
+        value.backward()
+        assert given.grad.is_contiguous(memory_format=memory_format)
+        torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(given.grad.double() * scale, gradient * scale, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("center", f.CENTERS)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sparsity_lib as sl
+from sparsity_lib import gradient_coherence
 from sparsity_lib.gradient_coherence import soft_threshold_
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -378,6 +379,7 @@ def test_no_value_is_read_back_during_a_step(
     def stalls(tensor: Tensor, *args: object) -> None:
         raise AssertionError("a value was read back")
 
+    monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor: False)
     model = SmallNetwork()
     one = optimizer(model.parameters())
     coherent = sl.GradientCoherent(one, l1=1e-3, l2=1e-3)
@@ -393,8 +395,9 @@ def test_no_value_is_read_back_during_a_step(
     assert bool(coherent.applied) is (coherent.coherence.item() >= 0)
 
 
-def test_a_step_needs_no_values() -> None:
+def test_a_step_needs_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """On tensors without values anything that would wait for a device fails, inside torch too."""
+    monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor: False)
     with FakeTensorMode():
         model = SmallNetwork()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -405,6 +408,22 @@ def test_a_step_needs_no_values() -> None:
             optimizer.step()
         assert coherent.coherence is not None
         assert coherent.coherence.shape == coherent.applied.shape == ()
+
+
+def test_steps_on_a_cpu_are_those_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = torch.randn(5, 300, 400)
+    results = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
+        w = nn.Parameter(torch.ones(300, 400))
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        coherent = sl.GradientCoherent(optimizer, l1=1e-2, l2=1e-2)
+        for t, gradient in enumerate(steps):
+            w.grad = gradient + t
+            optimizer.step()
+        results.append((w.detach(), coherent.coherence, coherent.state_dict()["averages"][0]))
+    assert results[0][0].numel() > gradient_coherence.PART
+    torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
 
 
 def test_removed_it_leaves_the_optimizer_bare() -> None:

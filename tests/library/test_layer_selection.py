@@ -44,6 +44,15 @@ def test_types_and_globs_of_modules_without_children() -> None:
         layers_of(nn.ReLU)
 
 
+def test_globs_and_types_mean_layers_that_run_and_filters_that_are_known() -> None:
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    for key in ("*", nn.Linear):
+        assert "self_attn.out_proj" not in sl.ActivationMonitor(encoder, [key]).layers
+        assert "self_attn.out_proj" not in sl.SparsityReg(encoder, {key: 0.1}).layers
+        assert sl.DecorrReg(encoder, {key: 0.1}).layers == ["self_attn.out_proj", "linear1", "linear2"]
+    assert sl.ActivationMonitor(encoder, ["self_attn.out_proj"]).layers == ["self_attn.out_proj"]
+
+
 def test_excluded_layers_are_left_out() -> None:
     assert layers_of(["*"], exclude=["fc*", nn.BatchNorm2d]) == ["conv1", "conv2"]
     assert layers_of([nn.ReLU, "conv1"], exclude=["rel*"]) == ["conv1"]
