@@ -275,8 +275,8 @@ class GradientCoherent:
         return due
 
 
-def soft_threshold_(weight: Tensor, threshold: Tensor | float) -> None:
-    """w <- sign(w) max(|w| - threshold, 0) in place; zeros are exact, and at 0 nothing changes."""
+def soft_threshold_(weight: Tensor, threshold: Any) -> None:
+    """w <- sign(w) max(|w| - threshold, 0) in place, by a number or scalar; zeros are exact."""
     weight.sub_(weight.clamp(-threshold, threshold))
 
 
