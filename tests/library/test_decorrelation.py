@@ -79,7 +79,7 @@ def test_a_large_weight_may_have_its_channels_last(center: str, scale: float) ->
     expected = f.sum_of_pairs(f.units(exact.flatten(1), center))
     (gradient,) = torch.autograd.grad(expected, exact)
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        given = weight.to(memory_format=memory_format).requires_grad_()
+        given = weight.clone(memory_format=memory_format).requires_grad_()
         value = f.decorrelation(given, center)
         value.backward()
         assert given.grad.is_contiguous(memory_format=memory_format)
