@@ -105,7 +105,7 @@ def meant(
 
     A key is a dotted name or a module, which override the others, a type of module, or a glob: of the
     convolution, linear and norm layers that match, or where there are none, of the matching modules without
-    children. Of what a type or glob means, those that do not fit are left out, unless none does.
+    children. A type or glob leaves out those that do not fit, unless none does.
     """
     by_group: dict[nn.Module, list[tuple[str, Key]]] = {}
     exact: dict[nn.Module, list[tuple[str, Key]]] = {}
