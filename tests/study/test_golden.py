@@ -27,7 +27,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sparseout": {"network": "sparseoutNet", "q": 1.5},
     "perplexity": {"network": "prNet", "lambda_": 1.0},
 }
-TOLERANCES = {"core, decorrelated": 2e-2}  # rounding of the filters' mean grows quickly in it; else 1e-4
+# Rounding grows quickly where filters are centred, and under Sparseout's noise, whose slope is infinite at zero:
+# instruction sets of one CPU differ by 0.12 in its temperature. All others: 1e-4.
+TOLERANCES = {"core, decorrelated": 2e-2, "sparseout": 0.2}
 
 
 def trained(name: str, folder: Path) -> dict[str, Any]:
@@ -59,6 +61,15 @@ def decorrelation_gradient() -> list[float]:
     return layer.weight.grad.flatten(1).norm(dim=1).tolist()
 
 
+def sparseout_noise() -> list[float]:
+    torch.manual_seed(0)
+    activations = torch.randn(64, 16, requires_grad=True)
+    noisy = sl.functional.sparseout(activations, 0.25, q=1.5)
+    noisy.square().sum().backward()
+    assert activations.grad is not None
+    return [*noisy.abs().sum(0).tolist(), *activations.grad.abs().sum(0).tolist()]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_reproduce_the_golden_numbers(name: str, tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text())[name]
@@ -79,6 +90,11 @@ def test_decorrelation_reproduces_the_golden_gradient() -> None:
     np.testing.assert_allclose(decorrelation_gradient(), golden, 1e-5)
 
 
+def test_sparseout_reproduces_the_golden_noise() -> None:
+    golden = json.loads(GOLDEN.read_text())["sparseout noise"]
+    np.testing.assert_allclose(sparseout_noise(), golden, 1e-4)
+
+
 def test_golden_numbers_have_the_present_versions() -> None:
     assert json.loads(GOLDEN.read_text())["NUMERICS"] == NUMERICS
 
@@ -87,4 +103,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         content = {name: trained(name, Path(folder)) for name in NETWORKS}
         content |= {"language": spoken(Path(folder)), "decorrelation gradient": decorrelation_gradient()}
+        content["sparseout noise"] = sparseout_noise()
     GOLDEN.write_text(json.dumps({"NUMERICS": NUMERICS} | content, indent=1) + "\n")
