@@ -329,7 +329,8 @@ def test_pages_in_a_browser(any_book: Path, shown: list[str], visit: Visit) -> N
 
 @pytest.mark.browser
 def test_figures_are_shown_for_the_theme_and_in_full_size(book: Path, visit: Visit) -> None:
-    page = visit(f"{book.as_uri()}/experiments/01-monitoring.html", viewport={"width": PHONE, "height": 800})
+    page = visit(f"{book.as_uri()}/index.html", viewport={"width": PHONE, "height": 800})
+    page.goto(f"{book.as_uri()}/experiments/01-monitoring.html")
     chart, maps = page.locator(".bd-article figure").all()
     for theme, shown in (("light", [True, False]), ("dark", [False, True])):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")

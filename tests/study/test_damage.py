@@ -248,7 +248,7 @@ def test_readers_of_published_results_refuse_damaged_ones(
 @pytest.mark.fault("damaged", "the list of published results")
 def test_a_damaged_list_of_published_results_is_noticed(published: Path, survived: Survived) -> None:
     sums, path = published / "language/SHA256SUMS", published / "language/laptop.nc"
-    refused = 0
+    noticed = 0
     for content in damages(sums.read_bytes()):
         sums.write_bytes(content)
         if results.listed_sums(sums.parent) == {path.name: files.digest(path)}:  # but for the line's end
@@ -256,6 +256,6 @@ def test_a_damaged_list_of_published_results_is_noticed(published: Path, survive
         else:
             with refused(match=f"git checkout -- ({sums}|{path})$"):
                 results.as_listed(path)
-            refused += 1
+            noticed += 1
         survived()
-    assert refused
+    assert noticed

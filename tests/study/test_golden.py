@@ -27,8 +27,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sparseout": {"network": "sparseoutNet", "q": 1.5},
     "perplexity": {"network": "prNet", "lambda_": 1.0},
 }
-# Rounding grows quickly where filters are centred, and under Sparseout's noise, whose slope is infinite at zero:
-# instruction sets of one CPU differ by 0.12 in its temperature. All others: 1e-4.
+# Rounding grows quickly where filters are centred, and under Sparseout's noise, whose slope is infinite at
+# zero: instruction sets of one CPU differ by 0.12 in its temperature. All others: 1e-4.
 TOLERANCES = {"core, decorrelated": 2e-2, "sparseout": 0.2}
 
 

@@ -24,5 +24,8 @@ def changed(path: Path, folder: Path, change: Callable[[h5py.File], object]) -> 
 
 def described_as(run: study.Run, folder: Path, **fields: object) -> Path:
     """A copy of a run's file in the folder, with other fields of its experiment."""
-    experiment = json.dumps(dict(run.experiment) | fields)
-    return changed(run.path, folder, lambda file: file.attrs.update(experiment=experiment))
+
+    def describe(file: h5py.File) -> None:
+        file.attrs["experiment"] = json.dumps(json.loads(file.attrs["experiment"]) | fields)
+
+    return changed(run.path, folder, describe)
