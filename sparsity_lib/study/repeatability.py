@@ -8,7 +8,7 @@ import xarray as xr
 
 from sparsity_lib.study.experiment import AnyExperiment, Experiment
 from sparsity_lib.study.runs.layout import SPLITS
-from sparsity_lib.study.training.loop import begun
+from sparsity_lib.study.training.loop import new_training
 from sparsity_lib.study.training.preparation import device_of
 from sparsity_lib.study.training.random_streams import one_thread, reproducible
 
@@ -51,6 +51,6 @@ def differences(experiment: AnyExperiment, curves: xr.Dataset) -> list[str]:
 def _first_epochs(experiment: AnyExperiment) -> Iterator[dict[str, Any]]:
     device = device_of(experiment.device)
     with reproducible(experiment, device), one_thread():
-        training = begun(experiment, device)
+        training = new_training(experiment, device)
         for _ in range(-1, min(EPOCHS, experiment.epochs)):
             yield training.next_epoch()

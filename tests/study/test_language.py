@@ -182,7 +182,7 @@ def test_a_finished_run_is_returned_as_it_is_from_a_folder_of_its_own(
 ) -> None:
     run = study.train(LanguageExperiment(**SMALL))
     assert run.path.parent == runs_folder / "language"
-    monkeypatch.setattr(loop, "begun", None)  # would fail
+    monkeypatch.setattr(loop, "new_training", None)  # would fail
     assert study.train(LanguageExperiment(**SMALL)).path == run.path
     assert study.load(run.path).experiment == LanguageExperiment(**SMALL)
 

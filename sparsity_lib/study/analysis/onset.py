@@ -1,8 +1,9 @@
-"""The moment of overfitting of a run, with a null: the rise of a converged run's own noise (T10).
+"""The moment of overfitting of a run, tested against the rises that noise alone gives a plateau (T10).
 
-A curve that has converged and only fluctuates also "rises" after its smoothed minimum, since the minimum is
-chosen. A run overfits only if its loss rises by more than simulated plateaus with its own noise do. The
-constants of this module are the registered rule; its false alarms and its power are measured by its tests.
+A plateau, a curve that has converged and only fluctuates, also "rises" after its smoothed minimum, since the
+minimum is chosen. A run overfits only if its loss rises by more than simulated plateaus with its noise do.
+The constants of this module are the registered rule; its false alarms and its power are measured by its
+tests.
 """
 
 import functools
@@ -54,7 +55,7 @@ class Onset(NamedTuple):
 
 
 def judge(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
-    """Applies the rule to curves of the same length.
+    """Apply the rule to curves of the same length.
 
     The moment is the epoch of the smoothed minimum, if the rise after it exceeds 0.05 nats and the plateaus'
     95 % quantile, if the smoothed `rise_low` is above 0 there, and if it is not among the last five epochs.
@@ -62,9 +63,9 @@ def judge(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
     **Arguments:**
 
     - `loss`: `(..., epochs)`, finite, nats, from epoch 0 on.
-    - `rise_low`: `(..., epochs)`, the lower end of the 95 % bootstrap interval over validation images of how
-        much higher the loss of the last five epochs is than that of each; without it, this condition is left
-        out.
+    - `rise_low`: `(..., epochs)`, at each epoch the lower end of the 95 % bootstrap interval, over validation
+        images, of the mean loss of the last five epochs minus that epoch's; without it, this condition is
+        left out.
 
     **Returns:** `Onset` with fields of shape `(...)`.
 
@@ -124,8 +125,9 @@ def smoothed_sd(phi: np.ndarray) -> np.ndarray:
 def null(phi: np.ndarray, epochs: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 95 % quantile of the rise of plateaus, in units of the SD of their smoothed noise.
 
-    The autocorrelation is rounded to 0.05. The mean is in the true unit, the quantile in the one estimated
-    from each plateau by `noise`, so that it allows for the error of the estimate (as Student's t does).
+    The autocorrelation is rounded to 0.05. The mean is of rises divided by the true SD; the quantile is of
+    rises divided by the SD that `noise` estimates from each plateau, and so allows for its error, as
+    Student's t does.
     """
     steps = np.rint(np.asarray(phi) / 0.05).astype(int)
     tabled = _tabled()
@@ -200,7 +202,7 @@ def _residuals(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @functools.cache
 def _tabled() -> dict[tuple[int, int], tuple[float, float]]:
-    """Results of `_plateaus` for the lengths of the grids, by length and step: seconds on each page."""
+    """Results of `_plateaus` for the lengths of the grids, by length and step, which saves seconds."""
     rows = np.loadtxt(Path(__file__).with_name("onset_null.csv"), delimiter=",", skiprows=1)
     return {(int(epochs), int(step)): (mean, quantile) for epochs, step, mean, quantile in rows.tolist()}
 

@@ -1,4 +1,4 @@
-"""Directions and verdicts of the second registration, from published curves: `rules` of registration.yaml."""
+"""Directions and verdicts of claims, from published curves, by the `rules` of registration.yaml."""
 
 import math
 from collections.abc import Mapping

@@ -47,7 +47,7 @@ class Resumable:
         """Write the run's file."""
         raise NotImplementedError
 
-    def listen(self, compiled: bool) -> list[str]:
+    def make_observers(self, compiled: bool) -> list[str]:
         """Make the observers, compiled if requested; return the layers under penalties."""
         raise NotImplementedError
 
@@ -93,7 +93,7 @@ class Resumable:
             set_aside(path, error)
             return
         if state["compiled"] != self.compiled:  # a run keeps to one way
-            self.listen(state["compiled"])
+            self.make_observers(state["compiled"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.coherent:

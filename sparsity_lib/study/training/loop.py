@@ -82,7 +82,7 @@ def train(
         device = device_of(experiment.device)
         keep_freed_memory()
         with reproducible(experiment, device):
-            training = begun(experiment, device)
+            training = new_training(experiment, device)
             training.restore(path.with_suffix(".ckpt"))
             saved_at = time.monotonic()
             while training.epoch < experiment.epochs:
@@ -114,8 +114,8 @@ def load_or_train(experiment: Experiment) -> runs.Run:
     return runs.find(experiment) or train(experiment)
 
 
-def begun(experiment: AnyExperiment, device: torch.device) -> Resumable:
-    """A training before its first epoch; `StudyError` for missing data."""
+def new_training(experiment: AnyExperiment, device: torch.device) -> Resumable:
+    """Build an experiment's training, before its first epoch; `StudyError` for missing data."""
     if isinstance(experiment, LanguageExperiment):
         return LanguageTraining(experiment, device)
     return Training(experiment, device, load_on(device, experiment))
@@ -142,14 +142,14 @@ class Training(Resumable):
         self.monitored = recipes.monitored_layers(experiment.architecture, self.model)
 
         try:
-            regularised = self.listen(compiled=False)
+            regularised = self.make_observers(compiled=False)
         except ValueError as error:
             raise StudyError(f"{experiment.network}: {error}") from None
         compiled = experiment.compiled
         if compiled is None:
             compiled = compiling_pays(self.model, experiment, data, self.prepare)
         if compiled:
-            self.listen(compiled)
+            self.make_observers(compiled)
         modules = named_layers(self.model)
         self.layers = {name: modules[name] for name in self.monitors[0].layers}
         self.weights = {n: m.weight for n, m in self.layers.items() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -162,7 +162,7 @@ class Training(Resumable):
         )
         self.coherent = self._coherent()
 
-    def listen(self, compiled: bool) -> list[str]:
+    def make_observers(self, compiled: bool) -> list[str]:
         """Make the penalties and monitors, compiled if requested; return the penalties' layers."""
         self.compiled = compiled and compiles(self.device)
         self.penalties, regularised = penalties(self.model, self.experiment, self.compiled)
@@ -216,7 +216,9 @@ class Training(Resumable):
         # Read once an epoch: no wait per step.
         terms = torch.empty(len(order), len(names), device=self.device)
         correct = torch.zeros((), device=self.device)
-        coherence = torch.full((len(order), 2), torch.nan, device=self.device)  # and whether l1, l2 acted
+        coherence = torch.full(
+            (len(order), 2), torch.nan, device=self.device
+        )  # coherence; whether L1 and L2 act
         self.model.train()
         with self._attached():
             for step, batch in enumerate(order):
@@ -321,7 +323,7 @@ class Training(Resumable):
         return {name: value.cpu() for name, value in record.items()}
 
     def _at_kept_moments(self) -> dict[str, Tensor]:
-        """`moments.layers_at` with the weights of each of `moments.KEPT`, stacked; leaves the last ones."""
+        """`moments.layers_at` with the weights of each of `layout.KEPT`, stacked; the last ones stay."""
         last = {name: value.clone() for name, value in self.model.state_dict().items()}
         found = []
         for weights in (self.weights_kept, last):
