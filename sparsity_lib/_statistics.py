@@ -240,7 +240,9 @@ def _of_vectors(vectors: Tensor) -> tuple[Tensor, ...]:
     scale_free = _entropy(shifted.div_(sd.masked_fill(sd == 0, 1)), below, others)
     entropy = torch.where(scale_free.isnan(), scale_free, entropy)
     signs = x.sign()
-    return entropy, scale_free, sd * unit / fitting, signs.sum(), signs.square_().sum()
+    # By position first: a float32 counts no further than 2^24.
+    counts = (each.sum(0).sum(dtype=exact_dtype(x.device)) for each in (signs, signs.square()))
+    return entropy, scale_free, sd * unit / fitting, *counts
 
 
 def _entropy(shifted: Tensor, below: Tensor, others: Tensor) -> Tensor:

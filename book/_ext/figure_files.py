@@ -14,8 +14,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
+from sparsity_lib.study.figures.data import NIGHT
+
 DOWNLOADS = "_downloads"
-NIGHT = "image/x-dark+png"  # as `figures.data` of the study has it
 
 
 def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:

@@ -49,6 +49,7 @@ def numbers() -> dict[str, str]:
     overfits = warned[warned["hits"] + warned["misses"] > 0]
     published = claims.published()
     cells = scorecard.accuracies(published)
+    paper = cells[cells["dataset"] == "cifar10"].set_index("network")["paper"]
     lenet = scorecard.curves_of_cells(published, dataset="cifar10", size="full", optimizer="sgd")
     lenet_gain = comparison.compare(analysis.summary(lenet), "srLeNet", "LeNet", "best_accuracy")
     return {
@@ -66,6 +67,7 @@ def numbers() -> dict[str, str]:
         "better_warnings": f"{(overfits['low'] > 0).sum()} of {len(overfits)}",
         "warned_runs": str(warned["runs"].sum()),
         "lenet_gain": f"{lenet_gain:+.3f}",
+        "paper_gain": f"{paper['srLeNet'] - paper['LeNet']:+.4f}",
         "registered_done": f"{cells['n'].sum()} of {cells['planned'].sum()}",
     }
 

@@ -59,11 +59,12 @@ def test_warnings_miss_most_runs_that_overfit_and_are_false_in_most_others(
 
 
 def test_the_plain_network_warns_early_and_without_overfitting(sets: dict[str, detectors.Watched]) -> None:
-    runs = pd.concat([each.moments("entropy") for each in sets.values()])
+    runs = pd.concat([each.moments("entropy").assign(data=name) for name, each in sets.items()])
     plain = runs[runs["network"] == "vanillaNet"]
     overfit = plain["onset"].notna()
     assert ((plain["changed"] < plain["onset"]).sum(), overfit.sum()) == (24, 29)
     assert (plain.loc[~overfit, "changed"].count(), (~overfit).sum()) == (26, 26)
+    assert (plain["onset"].isna() & plain["data"].eq(CLEAN)).sum() == 20
 
 
 def test_the_lead_depends_on_the_data_set(lead_times: pd.DataFrame, outcomes: pd.DataFrame) -> None:

@@ -213,7 +213,7 @@ def test_nothing_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "layers", "told"),
+    ("shape", "layers", "message"),
     [
         ((6, 6), None, r"three positive numbers, channels, height and width, not \(6, 6\)"),
         ((3, 6, 0), None, r"not \(3, 6, 0\)"),
@@ -223,8 +223,8 @@ def test_nothing_is_left() -> None:
         ((3, 6, 6), ["conv9"], "no layer 'conv9' in the model; it has conv1"),
     ],
 )
-def test_bad_input_is_one_clear_line(shape: object, layers: list[str] | None, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as raised:
+def test_bad_input_is_one_clear_line(shape: object, layers: list[str] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
         sl.receptive_fields(SmallNetwork(), shape, layers)
     assert "\n" not in str(raised.value)
 

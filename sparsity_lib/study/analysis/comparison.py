@@ -57,7 +57,7 @@ def describe(values: ArrayLike) -> Description:
 
 
 def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = None) -> tuple[float, float]:
-    """Where the value of one new run falls with 95 % probability, by these runs' values.
+    """Interval in which the value of one new run falls with 95 % probability, by these runs' values.
 
     Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
     (NaN, NaN) for fewer than two values, or no degree of freedom.

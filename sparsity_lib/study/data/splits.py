@@ -1,4 +1,4 @@
-"""Which image goes where: seeded, stratified choices of indices, so that no image is in two splits."""
+"""Splits of a data set: seeded, stratified choices of indices, so that no image is in two splits."""
 
 from dataclasses import dataclass
 

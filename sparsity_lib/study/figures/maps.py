@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from sparsity_lib.study.analysis.random_filters import welch_bound
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import MOST_POSITIONS, record_map
-from sparsity_lib.study.figures.panels import no_runs, panel_grid
+from sparsity_lib.study.figures.panels import first_of, no_runs, panel_grid
 from sparsity_lib.study.figures.style import WIDTH, figure, handle, legend
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.results import label
@@ -45,10 +45,9 @@ def heatmap_strip(
 
     Raises `StudyError` for an image, epoch or layer that the run does not keep, naming what it keeps.
     """
-    chosen = [runs] if isinstance(runs, Run) else list(runs)
-    if not chosen:
+    run = first_of(runs)
+    if run is None:
         return no_runs()
-    run = chosen[0]
     layers = list(layers or run.layers)
     pictures, saved = run.root["images"], run.root["saved_epoch"].to_numpy().tolist()
     if not 0 <= image < pictures.sizes["image"]:

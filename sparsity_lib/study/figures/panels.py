@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from sparsity_lib.study.analysis.summary import SMOOTHING
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH
+from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.text import NO_RUNS
 
 SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
@@ -36,6 +37,11 @@ def panel_grid(n: int, columns: int, head: float, row: float, **shared: Any) -> 
     for ax in axes.flat[n:]:
         ax.remove()
     return fig, list(axes.flat[:n])
+
+
+def first_of(runs: Run | Sequence[Run]) -> Run | None:
+    """The run itself, or the first of several; None of none."""
+    return runs if isinstance(runs, Run) else next(iter(runs), None)
 
 
 def no_runs() -> Figure:

@@ -20,7 +20,7 @@ from sparsity_lib.study import paper
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.figures.data import record, record_map
-from sparsity_lib.study.figures.panels import grid, no_runs
+from sparsity_lib.study.figures.panels import first_of, grid, no_runs
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
@@ -137,10 +137,9 @@ def receptive_field(runs: Run | Sequence[Run], image: int = 0, layer: str = "con
     Raises `StudyError` for an image or layer that the run does not keep, a layer that is no convolution, and
     inputs that are scaled otherwise than to [0, 1].
     """
-    chosen = [runs] if isinstance(runs, Run) else list(runs)
-    if not chosen:
+    run = first_of(runs)
+    if run is None:
         return no_runs()
-    run = chosen[0]
     pictures, maps = run.root["images"], run.layer(layer)["heatmap"]
     if not 0 <= image < pictures.sizes["image"]:
         raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
