@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsity_lib._entropy import transformed
+
 # Part of torch that it does not promise to keep; torch.compiler.disable imports the compiler at once.
 without_compiler = getattr(torch, "_disable_dynamo", torch.compiler.disable)
 
@@ -34,6 +36,8 @@ class MaskOfPass:
     def __init__(self, model: nn.Module, mask: str | Callable[..., Tensor]) -> None:
         self._model, self._mask = model, mask
         self._signature = inspect.signature(model.forward)
+        if not (isinstance(mask, str) or callable(mask)):
+            raise TypeError(f"mask must be a name or a function, not {type(mask).__name__}")
         if isinstance(mask, str) and mask not in self._signature.parameters:
             takes = ", ".join(self._signature.parameters)
             raise ValueError(f"mask: the model's forward has no argument {mask!r}; it has {takes}")
@@ -83,5 +87,30 @@ class MaskOfPass:
             return mask.flatten()
         raise ValueError(
             f"layer {name!r} has positions {positions}, to which the mask {tuple(mask.shape)} does not "
-            "apply: leave it out by exclude="
+            "apply: leave the layer out by exclude=, or give a function as mask="
         )
+
+
+def masked_sum(values: Tensor, mask: Tensor, factor: Tensor | int) -> Tensor:
+    """The sum of the values where a mask is True, times a factor."""
+    if transformed():
+        return _masked_sum(values, mask, factor)
+    summed: Tensor = _MaskedSum.apply(values, mask, factor)
+    return summed
+
+
+def _masked_sum(values: Tensor, mask: Tensor, factor: Tensor | int) -> Tensor:
+    return torch.where(mask, values, 0).sum() * factor
+
+
+class _MaskedSum(torch.autograd.Function):
+    """`masked_sum` without saved tensors, as checkpointing, which repeats those, has no mask in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, mask: Tensor, factor: Tensor | int) -> Tensor:
+        ctx.mask, ctx.factor = mask, factor
+        return _masked_sum(values, mask, factor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return torch.where(ctx.mask, gradient * ctx.factor, 0), None, None

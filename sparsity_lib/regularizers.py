@@ -13,7 +13,7 @@ from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._filters import one_of
 from sparsity_lib._hooks import Attachable, in_backward, outlived
 from sparsity_lib._layers import Axes, Key, excluded, may_run, meant, named_layers
-from sparsity_lib._outputs import Mask, Output
+from sparsity_lib._outputs import Mask, Output, masked_sum
 from sparsity_lib._weights import filters_of, has_filters, refuse_slices, used_weights
 
 __all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
@@ -59,7 +59,7 @@ class _ActivationPenalty(Attachable):
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
             `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole. Means are
-            over what counts in the batch. It does not work with activation checkpointing.
+            over what counts in the batch.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 
@@ -127,22 +127,19 @@ class _ActivationPenalty(Attachable):
                 raise ValueError(f"the bias of layer {name!r} is sharded or no vector: use include_bias=True")
             exact = torch.promote_types(output.dtype, torch.float32)
             output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
-        if self._mask and in_backward():
-            raise RuntimeError(
-                f"{type(self).__name__} with mask= does not work with activation checkpointing"
-            )
-        mask = self._counted(name, output, axis)
         positions = output.numel() // max(output.shape[axis], 1)
-        count = positions if self._reduction == "mean" and mask is None else len(output)
+        count = positions if self._reduction == "mean" and self._mask is None else len(output)
         part = self._penalty(output, axis, self._strengths[name] / max(count, 1))
-        if mask is None:
-            part = part.sum()
-        else:
-            share = len(output) / mask.sum().clamp(min=1) if self._reduction == "mean" else 1
-            part = torch.where(mask, part, 0).sum() * share
         # Checkpointing needs the same operations when it repeats the forward pass, but they count once.
         if in_backward():
             return
+        if self._mask is None:
+            part = part.sum()
+        else:
+            mask = self._counted(name, output, axis)
+            counted = torch.ones_like(part, dtype=torch.bool) if mask is None else mask
+            share = len(output) / counted.sum().clamp(min=1) if self._reduction == "mean" else 1
+            part = masked_sum(part, counted, share)
         before = self._collected.get(name)
         if before is None or outlived(before) or self._training[name] < module.training:
             self._collected[name], self._training[name] = part, module.training

@@ -57,8 +57,10 @@ class MonitorCallback(transformers.TrainerCallback):
         - the others are those of `ActivationMonitor` after its model: layers, `exclude`, `mask` and the rest.
             Without `mask="attention_mask"` padding counts as data.
 
-        **Raises:** as `ActivationMonitor`.
+        **Raises:** as `ActivationMonitor`; `TypeError` for another object than a Trainer.
         """
+        if not isinstance(trainer, transformers.Trainer):
+            raise TypeError(f"the first argument is the Trainer, not {type(trainer).__name__}")
         self._trainer = trainer
         self.monitor = _InEvaluation(trainer.model, *args, **options).attach()
         self.last: dict[str, float] = {}

@@ -1,5 +1,7 @@
 """Which layers are meant, which axis, which part of an output and which positions count."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from reference import assert_is_reference
@@ -189,11 +191,29 @@ def test_a_mask_that_cannot_be_used_is_refused() -> None:
             model.first(x)
         model(x)
     assert monitor.compute()["first"].samples == 3
-    with sl.SparsityReg(model, {"first": 1.0}, mask=lambda x, **_: mask) as reg:
-        model.forward = lambda x: checkpoint(model.first, x, use_reentrant=False)
-        model(x.requires_grad_())
-        with pytest.raises(RuntimeError, match="checkpointing"):
-            reg().backward()
+    for other in (3, mask):
+        with pytest.raises(TypeError, match=f"mask .*{type(other).__name__}"):
+            sl.SparsityReg(model, {"first": 1.0}, mask=other)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg])
+def test_checkpointing_changes_no_gradient_of_a_masked_penalty(kind: type, reduction: str) -> None:
+    def gradients(run: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        with kind(model, {"first": 1.0}, mask="attention_mask", reduction=reduction) as reg:
+            loss = sum(run(x, given).square().mean() + reg() for given in (mask, mask[[1, 0, 2]], None))
+            return torch.autograd.grad(loss, [*model.first.parameters()])
+
+    model = Tagger()
+    plain = gradients(model)
+    whole = model.forward
+
+    def repeated(x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return checkpoint(whole, x, attention_mask, use_reentrant=False)
+
+    model.forward = repeated
+    torch.testing.assert_close(gradients(model), plain)
+    assert any(gradient.abs().max() > 1e-4 for gradient in plain)
 
 
 def test_a_mask_under_the_compiler() -> None:
