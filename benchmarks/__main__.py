@@ -24,7 +24,7 @@ from benchmarks.growth import by_channels, growth
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
-from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.files import atomic_write
 from sparsity_lib.study.runs import provenance
 from sparsity_lib.study.training.preparation import device_of, keep_freed_memory
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record["sections"][name] = {"date": today, **made_by, "rows": rows}
         for row in rows:
             print(f"{name}: {row}", flush=True)
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         targets.write(RESULTS)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growth import SIGNED
-from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.files import atomic_write
 
 Row = Mapping[str, Any]
 Sections = Mapping[str, Sequence[Row]]
@@ -160,5 +160,5 @@ def judge(folder: Path) -> list[dict[str, Any]]:
 
 def write(folder: Path) -> None:
     """Write `targets.json` of the folder's results, which the book shows."""
-    with written_whole(folder / "targets.json") as partial:
+    with atomic_write(folder / "targets.json") as partial:
         partial.write_text(json.dumps({"rows": judge(folder)}, indent=1, ensure_ascii=False) + "\n")

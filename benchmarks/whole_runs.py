@@ -21,7 +21,7 @@ from benchmarks.measure import Work, fresh_process, interleaved, ratio
 from benchmarks.steps import flops, self_times
 from benchmarks.trainings import random_data, training
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs.recording import Log
+from sparsity_lib.study.runs.contents import Log
 from sparsity_lib.study.training import observation
 from sparsity_lib.study.training.loop import Training
 from sparsity_lib.study.training.preparation import keep_freed_memory

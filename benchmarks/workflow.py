@@ -21,7 +21,7 @@ import torch
 from benchmarks.__main__ import RESULTS, machine
 from sparsity_lib import study
 from sparsity_lib.study import profiles
-from sparsity_lib.study.files import written_whole
+from sparsity_lib.study.files import atomic_write
 from sparsity_lib.study.queue.scheduling import run_queue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for how, each in seconds.items()
     ]
     record = {"machine": machine(torch.device("cpu")), "rows": rows}
-    with written_whole(RESULTS.parent / "workflow.json") as partial:
+    with atomic_write(RESULTS.parent / "workflow.json") as partial:
         partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     for row in rows:
         print(row)

@@ -21,7 +21,7 @@ from nbformat.reader import NotJSONError
 from papermill import inspect_notebook
 
 from sparsity_lib.study.files import require_writable
-from sparsity_lib.study.queue.workers import side_by_side
+from sparsity_lib.study.queue.workers import run_in_processes
 
 SOURCES = ROOT / "notebooks"
 SECONDS = 8  # of one core that a page takes, on the mean
@@ -144,7 +144,7 @@ def execute_all(stale: Sequence[Work], pages: int, jobs: int) -> list[str]:
     print(f", {len(stale)} to execute, {left(len(stale), SECONDS / jobs)}" if stale else "", flush=True)
     failed, start = [], time.monotonic()
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    for done, (work, error) in enumerate(side_by_side(execute, stale, jobs, threads), 1):
+    for done, (work, error) in enumerate(run_in_processes(execute, stale, jobs, threads), 1):
         took = time.monotonic() - start
         what = f"[{done} of {len(stale)}] {work.page.stem} ({work.reason})"
         print(f"{what}, {left(len(stale) - done, took / done)}", flush=True)

@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import signature, stringify_signature
 from table_lines import table
 
-from sparsity_lib.study.described import Described
+from sparsity_lib.study.configuration import Configuration
 
 DESCRIBED = re.compile(r"^\.\. auto(?:class|exception|function):: (\S+)", re.MULTILINE)
 
@@ -84,7 +84,7 @@ class Fields(SphinxDirective):
 
 def described_fields(record: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """A record's fields with their comments, with links to readings, and with the values of a `Literal`."""
-    sources = "".join(inspect.getsource(each) for each in record.__mro__ if issubclass(each, Described))
+    sources = "".join(inspect.getsource(each) for each in record.__mro__ if issubclass(each, Configuration))
     comments = dict(re.findall(r"^    (\w+): .*?  # (.+)$", sources, re.MULTILINE))
     for name, field in record.model_fields.items():
         linked = re.sub(r"\bT(\d+)\b", r"[T\1](#t\1)", comments[name])

@@ -1,4 +1,4 @@
-"""One training run, described: a frozen, validated record whose hash names the run's file."""
+"""Configuration of one training run: frozen, validated, and named by its hash."""
 
 import functools
 import hashlib
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sparsity_lib.study import recipes
+from sparsity_lib.study.configuration import Configuration, file_name, is_plain
 from sparsity_lib.study.data import DATASETS, folder_digest
-from sparsity_lib.study.described import Described, file_name, is_plain
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
@@ -39,7 +39,7 @@ ONLY_OF = {
 }
 
 
-class Experiment(Described):
+class Experiment(Configuration):
     """One training run of the study: what is trained, on what, with which penalties and readings.
 
     ```python

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, show damage, and are not written by two processes at once."""
+"""Atomic writes, checksums that show damage, and locks against two processes that write one file."""
 
 import contextlib
 import errno
@@ -44,7 +44,7 @@ def note_read(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path next to `path` to write to; moved into place at the end, removed if anything fails.
 
     Raises `StudyError` when there is no room or no permission.
@@ -72,15 +72,15 @@ def require_writable(folder: Path) -> None:
         raise StudyError(f"cannot write in {folder}; nothing was started")
 
 
-def write_sealed(path: Path, content: bytes | memoryview) -> None:
+def write_with_checksum(path: Path, content: bytes | memoryview) -> None:
     """Write the content whole, and its SHA-256 after it, where readers of netCDF and of zips do not look."""
-    with written_whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         file.write(content)
         file.write(_seal(content))
 
 
-def read_sealed(path: Path, what: str) -> memoryview:
-    """The content that `write_sealed` wrote.
+def read_with_checksum(path: Path, what: str) -> memoryview:
+    """The content that `write_with_checksum` wrote.
 
     Raises `Unusable` where the file is missing, is damaged or no `what`, and else as `content_of`.
     """
@@ -99,10 +99,10 @@ def _seal(content: bytes | memoryview) -> bytes:
 def reading(path: Path, what: str, reader: str) -> Iterator[None]:
     """Have `reader`, a library with its version, read a sealed file.
 
-    Raises as `read_sealed`, and `Unreadable`, one line, for whatever the reader raises: the content is as it
-    was written, so the reader is too old for it.
+    Raises as `read_with_checksum`, and `Unreadable`, one line, for whatever the reader raises: the content is
+    as it was written, so the reader is too old for it.
     """
-    read_sealed(path, what)
+    read_with_checksum(path, what)
     try:
         yield
     except Exception as error:
@@ -159,7 +159,7 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
 
     content = io.BytesIO()
     torch.save(state, content)
-    write_sealed(path, content.getbuffer())
+    write_with_checksum(path, content.getbuffer())
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sparsity_lib.study import claims, figures
-from sparsity_lib.study.analysis import comparison, noise_curve, onset
+from sparsity_lib.study.analysis import comparison, explained_by_noise, onset
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.claims import scorecard
@@ -38,7 +38,7 @@ def numbers() -> dict[str, str]:
         )
         for name in ("entropy", "scale_free_entropy")
     }
-    explained = noise_curve.explained(networks.sel(layer=list(LAYERS[:-1])), by=["dataset"])
+    explained = explained_by_noise.explained(networks.sel(layer=list(LAYERS[:-1])), by=["dataset"])
     twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
     gain = comparison.compare(photographs, "sr2Net", "vanillaNet", "chosen_accuracy")
     over_dropout = comparison.compare(photographs, "sr2Net", "dropNet", "chosen_accuracy")
@@ -75,7 +75,7 @@ def numbers() -> dict[str, str]:
 def figure() -> Figure:
     """Entropy over epochs, and against the standard deviation of activations, with the noise curve."""
     networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
-    return figures.noise_curve(analysis.only(networks, dataset=SHOWN), LAYER)
+    return figures.entropy_against_noise(analysis.only(networks, dataset=SHOWN), LAYER)
 
 
 def origin() -> str:

@@ -1,4 +1,7 @@
-"""The networks that the study trains, by name: an architecture and the layers that each penalty acts on."""
+"""Networks that the study trains, by name: architecture and penalised layers.
+
+Strengths of the penalties are computed by `Experiment.strengths`.
+"""
 
 import functools
 from collections.abc import Callable

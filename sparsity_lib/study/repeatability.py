@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from sparsity_lib.study.experiment import AnyExperiment, Experiment
-from sparsity_lib.study.runs.layout import SPLITS
+from sparsity_lib.study.runs.dimensions import SPLITS
 from sparsity_lib.study.training.loop import new_training
 from sparsity_lib.study.training.preparation import device_of
 from sparsity_lib.study.training.random_streams import one_thread, reproducible

@@ -14,9 +14,9 @@ from sparsity_lib._layers import named_layers
 from sparsity_lib._settings import needs
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.runs.contents import channels_of
+from sparsity_lib.study.runs.dimensions import BINS, CENTERS, SPLITS
 from sparsity_lib.study.runs.file import Run
-from sparsity_lib.study.runs.layout import BINS, CENTERS, SPLITS
-from sparsity_lib.study.runs.recording import channels_of
 from sparsity_lib.study.training.loop import MAPS
 from sparsity_lib.study.training.preparation import untrained
 from sparsity_lib.tensorboard import SCALARS, map_sheet, sheet, write_layer

@@ -99,7 +99,10 @@ def test_language_models_do_better_with_large_q_and_so_with_less_noise(
 def shrinking() -> dict[str, xr.Dataset]:
     """Published runs of L1 and L2, by profile."""
     profiles = ("laptop", "desktop")
-    return {name: coherence.gathered(study.published(name), coherence.experiments(name)) for name in profiles}
+    return {
+        name: coherence.runs_with_shrinkage(study.published(name), coherence.experiments(name))
+        for name in profiles
+    }
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +123,12 @@ def test_gradients_cohere_at_the_beginning_alone(shrinking: dict[str, xr.Dataset
 
 def test_a_tolerance_level_was_reached_on_digits_alone(shrunk: dict[str, pd.DataFrame]) -> None:
     table = shrunk["laptop"]
-    assert coherence.tolerance(table, "L1") == 0.01
-    assert coherence.tolerance(table, "L2") == 0.1
+    assert coherence.failure_strength(table, "L1") == 0.01
+    assert coherence.failure_strength(table, "L2") == 0.1
     assert guesses(table, coherence.ALWAYS, 0.01) == guesses(table, coherence.ALWAYS, 0.1, "L2") == 1
     level = table[table["label"] == coherence.label_of("L1", 0.01, coherence.ALWAYS)]
     assert level["term_pull"].mean() > 10 * level["loss_pull"].mean()
-    assert np.isnan(coherence.tolerance(shrunk["desktop"], "L1"))
+    assert np.isnan(coherence.failure_strength(shrunk["desktop"], "L1"))
     assert 0 < guesses(shrunk["desktop"], coherence.ALWAYS, 0.003) < 0.5
 
 

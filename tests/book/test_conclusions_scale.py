@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, LayerStats, study
 from sparsity_lib.study import data
-from sparsity_lib.study.analysis import capacity, comparison, noise_curve, random_filters, rescaling
+from sparsity_lib.study.analysis import capacity, comparison, explained_by_noise, random_filters, rescaling
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.comparison import Description
 from sparsity_lib.study.recipes import LAYERS, PLAIN, TARGETED
@@ -41,7 +41,7 @@ def labelled(name: str, network: str) -> str:
 
 
 def by_network_and_layer(curves: xr.Dataset) -> pd.Series:
-    rows = noise_curve.explained(curves.sel(layer=BASELINE), by=["label", "layer"])
+    rows = explained_by_noise.explained(curves.sel(layer=BASELINE), by=["label", "layer"])
     return rows[rows["sd"] == "pooled"].set_index(["label", "layer"])["r2"]
 
 
@@ -65,7 +65,7 @@ def test_at_unit_variance_entropy_hardly_changes(name: str, tables: dict[str, pd
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_noise_of_the_same_sd_explains_nearly_all(name: str, groups: dict[str, xr.Dataset]) -> None:
-    row = noise_curve.explained(groups[name].sel(layer=BASELINE)).iloc[0]
+    row = explained_by_noise.explained(groups[name].sel(layer=BASELINE)).iloc[0]
     assert row["sd"] == "pooled"
     assert row["low"] > 0.96
     assert row["rms"] < 0.03
@@ -74,7 +74,7 @@ def test_noise_of_the_same_sd_explains_nearly_all(name: str, groups: dict[str, x
 
 @pytest.mark.parametrize("name", PILOT)
 def test_noise_is_less_exact_at_large_scales(name: str, groups: dict[str, xr.Dataset]) -> None:
-    shares = noise_curve.shares(groups[name].sel(layer=BASELINE))
+    shares = explained_by_noise.shares(groups[name].sel(layer=BASELINE))
     residual = (shares["observed"] - shares["pooled"]).set_index(run="label")
     scale = shares["scale"].set_index(run="label")
     above = residual.where(scale > 1.5)
@@ -90,7 +90,7 @@ def test_noise_explains_least_of_dropout_and_behind_batch_norm(groups: dict[str,
     assert r2["dropNet", "conv4"] < 0.75
     assert r2["normNet", "conv3"] < r2["normNet", "fc1"] < 0.3
     assert r2.idxmin() == ("normNet", "conv3")
-    observed = noise_curve.shares(groups["cifar10-jpeg"].sel(layer=["conv3"]))["observed"]
+    observed = explained_by_noise.shares(groups["cifar10-jpeg"].sel(layer=["conv3"]))["observed"]
     spread = {name: observed.set_index(run="label").sel(run=name).std() for name in ("normNet", PLAIN)}
     assert spread["normNet"] < 0.02 < 0.2 < spread[PLAIN]
     others = r2.drop(["normNet"], level="label").drop([("dropNet", "conv4"), ("sr1Net", "conv1")])
@@ -136,7 +136,7 @@ def random_of(curves: xr.Dataset) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", PILOT)
 def test_smaller_activations_use_more_directions(name: str, groups: dict[str, xr.Dataset]) -> None:
-    rank, kept = capacity.rank_share(groups[name]), capacity.knockout_area(groups[name])
+    rank, kept = capacity.rank_share(groups[name]), capacity.ablation_area(groups[name])
     wider = capacity.compared(rank, "sr2Net", PLAIN)
     assert wider["conv3"].low > 0.1
     assert wider["fc1"].high < 0
@@ -148,7 +148,7 @@ def test_smaller_activations_use_more_directions(name: str, groups: dict[str, xr
 
 def test_silencing_channels_shows_little_on_photographs(groups: dict[str, xr.Dataset]) -> None:
     curves = groups["cifar10-jpeg"]
-    needed = capacity.compared(capacity.knockout_area(curves), "sr2Net", PLAIN)
+    needed = capacity.compared(capacity.ablation_area(curves), "sr2Net", PLAIN)
     clear = [layer for layer, each in needed.items() if each.direction]
     assert clear == ["conv3", "conv4"]
     assert max(abs(each.mean) for each in needed.values()) < 0.04
@@ -167,7 +167,7 @@ def test_the_best_epoch_is_optimistic(groups: dict[str, xr.Dataset]) -> None:
 def test_a_network_trained_on_digits() -> None:
     """The SD at each position is as close over all layers; rescaling brings entropies back, logits stay."""
     (run,) = study.load_or_train_all(study.select("laptop", PLAIN, label_noise="0.3", seeds="0"))
-    r2 = noise_curve.explained(study.curves([run]).sel(layer=BASELINE)).set_index("sd")["r2"]
+    r2 = explained_by_noise.explained(study.curves([run]).sel(layer=BASELINE)).set_index("sd")["r2"]
     assert r2.min() > 0.96
     assert abs(r2["positions"] - r2["pooled"]) < 0.01
     (lowest, prepare), (last, _) = (study.trained_network(run, moment) for moment in ("lowest_loss", "last"))

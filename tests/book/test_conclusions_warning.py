@@ -18,27 +18,27 @@ PENALISED = "prNet lambda_=1.0"
 
 
 @pytest.fixture(scope="module")
-def sets() -> dict[str, detectors.Watched]:
+def sets() -> dict[str, detectors.DetectorInputs]:
     """The published runs that the conclusion is about."""
     return detectors.data_sets("laptop", "desktop")
 
 
 @pytest.fixture(scope="module")
-def outcomes(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+def outcomes(sets: dict[str, detectors.DetectorInputs]) -> pd.DataFrame:
     return detectors.outcomes(sets).set_index(["detector", "data"])
 
 
 @pytest.fixture(scope="module")
-def transfers(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+def transfers(sets: dict[str, detectors.DetectorInputs]) -> pd.DataFrame:
     return detectors.transfers(sets)
 
 
 @pytest.fixture(scope="module")
-def lead_times(sets: dict[str, detectors.Watched]) -> pd.DataFrame:
+def lead_times(sets: dict[str, detectors.DetectorInputs]) -> pd.DataFrame:
     return detectors.lead_times(sets).set_index(["data", "detector"])
 
 
-def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, detectors.Watched]) -> None:
+def test_the_data_sets_are_six_and_five_of_them_overfit(sets: dict[str, detectors.DetectorInputs]) -> None:
     assert set(sets) == {CLEAN, NOISY, FEW, MANY, DEEP, TINY}
     overfitting = {name: watched.runs["onset"].notna().sum() for name, watched in sets.items()}
     assert overfitting.pop(CLEAN) == 0
@@ -58,7 +58,9 @@ def test_warnings_miss_most_runs_that_overfit_and_are_false_in_most_others(
     assert clean["false_alarms"] > clean["runs"] / 2
 
 
-def test_the_plain_network_warns_early_and_without_overfitting(sets: dict[str, detectors.Watched]) -> None:
+def test_the_plain_network_warns_early_and_without_overfitting(
+    sets: dict[str, detectors.DetectorInputs],
+) -> None:
     runs = pd.concat([each.moments("entropy").assign(data=name) for name, each in sets.items()])
     plain = runs[runs["network"] == "vanillaNet"]
     overfit = plain["onset"].notna()
@@ -95,7 +97,7 @@ def test_warnings_depend_on_the_own_run_in_one_test_of_ten(lead_times: pd.DataFr
     assert registered.index.tolist() == [(TINY, name) for name in DETECTORS]
 
 
-def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, detectors.Watched]) -> None:
+def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, detectors.DetectorInputs]) -> None:
     wide = sets[TINY].moments().pivot(index="seed", columns="network", values="changed")
     copies = wide[["sr2Net", "sr3Net", "varNet"]]
     assert (copies.max(axis=1) - copies.min(axis=1)).max() <= 1
@@ -110,7 +112,7 @@ def test_a_margin_chosen_elsewhere_is_no_better_than_silence(transfers: pd.DataF
 
 
 def test_the_gap_stays_within_the_margin_and_predicts_no_better_than_the_level(
-    sets: dict[str, detectors.Watched],
+    sets: dict[str, detectors.DetectorInputs],
 ) -> None:
     names = ["vanillaNet", "dropNet", "normNet"]
     names += [f"{name} ×16" for name in ("sr1Net", "sr2Net", "sr3Net", "varNet")]
@@ -123,7 +125,7 @@ def test_the_gap_stays_within_the_margin_and_predicts_no_better_than_the_level(
     assert float(abs(means["gap"]).max()) < 0.15
 
 
-def test_a_penalty_on_sparsity_helps_plain_small_networks(sets: dict[str, detectors.Watched]) -> None:
+def test_a_penalty_on_sparsity_helps_plain_small_networks(sets: dict[str, detectors.DetectorInputs]) -> None:
     def gain(data: str, a: str, b: str) -> comparison.Description:
         return comparison.compare(sets[data].curves, a, b, "chosen_accuracy")
 

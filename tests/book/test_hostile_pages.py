@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from run_files import changed
 
 from sparsity_lib import study
-from sparsity_lib.study.described import is_plain
+from sparsity_lib.study.configuration import is_plain
 
 SPRUNG = "window.sprung=1"
 HOSTILE = [

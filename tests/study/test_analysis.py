@@ -180,12 +180,12 @@ def test_published_runs_of_the_same_settings_are_found():
         + [one("vanillaNet", 0, optimizer="adam", lr=0.001), one("vanillaNet", 0, epochs=200)]
     )
     fresh = one("vanillaNet", 7)
-    found = analysis.alike(published, fresh)
+    found = analysis.published_in_same_settings(published, fresh)
     assert found is not None
     assert set(found["label"].values) == {"vanillaNet"}
     assert found.sizes["run"] == 3
-    assert analysis.alike(published, one("sr1Net")) is None
-    assert analysis.alike(None, fresh) is None
+    assert analysis.published_in_same_settings(published, one("sr1Net")) is None
+    assert analysis.published_in_same_settings(None, fresh) is None
 
 
 def test_layers_that_are_regularised_by_architecture():

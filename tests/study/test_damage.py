@@ -80,7 +80,7 @@ def test_a_damaged_file_is_noticed_set_aside_and_made_again(
     for content in damages(path.read_bytes()):
         path.write_bytes(content)
         with pytest.raises(Unusable):
-            files.read_sealed(path, "file")
+            files.read_with_checksum(path, "file")
         assert runs.find(WANTED, tmp_path) is None
         if ending == ".nc":
             with pytest.raises(Unusable):

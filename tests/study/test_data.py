@@ -42,7 +42,9 @@ def test_splits_are_disjoint(
 ) -> None:
     train_count = int(train_share * len(labels))
     limit = None if limit_share is None else max(1, int(limit_share * train_count))
-    parts = splits.divide(labels, train_count, has_own_split=has_own_split, limit=limit, data_seed=data_seed)
+    parts = splits.split_indices(
+        labels, train_count, has_own_split=has_own_split, limit=limit, data_seed=data_seed
+    )
     used = np.concatenate([parts.train, parts.monitor, parts.validation])
     assert len(set(used)) == len(used)
     assert len(parts.train) == (limit or train_count)

@@ -33,7 +33,7 @@ def run(seed: int = 0, onset: int | None = 20, falls: int | None = 15, **fields:
 
 
 def moments(*runs: xr.Dataset, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
-    return detectors.watch(many(runs)).moments(detector, margin)
+    return detectors.detector_inputs(many(runs)).moments(detector, margin)
 
 
 @pytest.mark.parametrize("detector", list(detectors.MARGIN))
@@ -48,10 +48,10 @@ def test_moments_are_those_of_the_registered_rules() -> None:
     curves = many(
         [run(seed, onset, falls) for seed, (onset, falls) in enumerate([(20, 6), (9, 15), (None, 30)])]
     )
-    found = detectors.watch(curves).moments()
+    found = detectors.detector_inputs(curves).moments()
     np.testing.assert_array_equal(found["onset"], onset(curves))
     np.testing.assert_array_equal(found["changed"], change_point(curves, ["conv3", "fc1"], 0.05))
-    sparsity = detectors.watch(curves).moments("perplexity sparsity")
+    sparsity = detectors.detector_inputs(curves).moments("perplexity sparsity")
     expected = change_point(curves, ["conv1", "conv3"], 0.05, "perplexity_sparsity")
     np.testing.assert_array_equal(sparsity["changed"], expected)
 
@@ -61,12 +61,12 @@ def test_sparsity_is_that_of_convolutions_and_entropy_that_of_targeted_layers() 
     late = curves["epoch"] >= 10
     curves["perplexity_sparsity"] = curves["perplexity_sparsity"].where(~late | (curves["layer"] != "fc1"), 1)
     curves["entropy"] = curves["entropy"].where(~late | (curves["layer"] != "conv1"), 0)
-    watched = detectors.watch(curves)
+    watched = detectors.detector_inputs(curves)
     assert np.isnan([watched.moments(name)["changed"].item() for name in detectors.MARGIN]).all()
 
 
 def test_larger_margins_warn_less() -> None:
-    watched = detectors.watch(run())
+    watched = detectors.detector_inputs(run())
     assert [watched.moments("entropy", margin)["changed"].item() for margin in (0.05, 0.39)] == [16, 16]
     assert np.isnan(watched.moments("entropy", 0.41)["changed"].item())
 
@@ -74,12 +74,12 @@ def test_larger_margins_warn_less() -> None:
 def test_hits_precede_the_onset() -> None:
     nan = np.nan
     onsets, changes = np.array([20, 20, 20, 20, nan, nan]), np.array([10, 20, 30, nan, 10, nan])
-    np.testing.assert_array_equal(detectors.right(onsets, changes), [1, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(detectors.correct(onsets, changes), [1, 0, 0, 0, 0, 1])
     table = pd.DataFrame({"onset": onsets, "changed": changes})
-    assert detectors.balanced(table) == pytest.approx((1 / 4 + 1 / 2) / 2)
-    assert detectors.balanced(table.iloc[4:]) == 0.5
-    assert detectors.balanced(table.assign(changed=nan)) == 0.5
-    assert detectors.balanced(table.assign(changed=1.0)) == 0.5
+    assert detectors.balanced_accuracy(table) == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert detectors.balanced_accuracy(table.iloc[4:]) == 0.5
+    assert detectors.balanced_accuracy(table.assign(changed=nan)) == 0.5
+    assert detectors.balanced_accuracy(table.assign(changed=1.0)) == 0.5
 
 
 def test_warnings_of_another_run_are_of_the_same_network() -> None:
@@ -87,10 +87,10 @@ def test_warnings_of_another_run_are_of_the_same_network() -> None:
     table = pd.DataFrame({"network": ["a", "a", "a", "b"], "onset": [20.0, 24, 35, 50]})
     table["changed"] = table["onset"] - 5
     expected = [1 - 1 / 2, 1 - 1 / 2, 1 - 1, np.nan]
-    np.testing.assert_allclose(detectors.over_another_run(table), expected)
+    np.testing.assert_allclose(detectors.accuracy_over_other_runs(table), expected)
 
 
-def networks() -> dict[str, detectors.Watched]:
+def networks() -> dict[str, detectors.DetectorInputs]:
     """Two data sets of two networks, six seeds; the plain network overfits in one of them."""
     sets = {}
     for name, overfits in (("clean", False), ("noisy", True)):
@@ -99,7 +99,7 @@ def networks() -> dict[str, detectors.Watched]:
             for seed in range(6)
             for label, falls in (("vanillaNet", 8 + seed), ("sr2Net", None))
         ]
-        sets[name] = detectors.watch(many(runs))
+        sets[name] = detectors.detector_inputs(many(runs))
     return sets
 
 
@@ -115,7 +115,9 @@ def test_margins_are_chosen_on_data_sets_with_both_kinds_of_runs() -> None:
 
 def test_the_best_margin_is_the_largest_of_equals() -> None:
     watched = networks()["noisy"]
-    scores = [detectors.balanced(watched.moments("entropy", m)) for m in detectors.MARGINS["entropy"]]
+    scores = [
+        detectors.balanced_accuracy(watched.moments("entropy", m)) for m in detectors.MARGINS["entropy"]
+    ]
     assert max(scores) == 1
     assert detectors.best_margin(watched, "entropy") == detectors.MARGINS["entropy"][scores.index(1)]
 
@@ -149,9 +151,9 @@ def test_runs_without_the_detectors_quantity_are_one_line() -> None:
     with refused("luck", "entropy, perplexity sparsity, SD"):
         moments(run(), detector="luck")
     with refused("vanillaNet"):
-        detectors.watch(run().sel(layer=["norm1"]))
+        detectors.detector_inputs(run().sel(layer=["norm1"]))
     with refused():
-        detectors.watch(run().isel(run=[]))
+        detectors.detector_inputs(run().isel(run=[]))
     with refused("nonsense", "laptop"):
         detectors.data_sets("laptop", "nonsense")
     with refused("paper"):

@@ -21,7 +21,7 @@ from sparsity_lib import study
 from sparsity_lib.study import figures
 from sparsity_lib.study.analysis import choices, comparison, filters
 from sparsity_lib.study.analysis import summary as analysis
-from sparsity_lib.study.analysis.early_warning.detectors import watch
+from sparsity_lib.study.analysis.early_warning.detectors import detector_inputs
 from sparsity_lib.study.analysis.other_papers import coherence, sparseout_noise, sparsity
 from sparsity_lib.study.analysis.other_papers import language_models as of_language
 from sparsity_lib.study.figures import data
@@ -106,7 +106,7 @@ def shrinking(epochs: int | None) -> xr.Dataset:
     """Made-up runs of all strengths and ways of L1 and L2; L1 fails from 0.01 on."""
     which = coherence.experiments("laptop", "0-2")
     made = [shrunk(e, 0.8 + 0.01 * e.seed, kept=0.5 + 0.1 * e.seed, guesses=e.l1 > 0.003) for e in which]
-    return cut(coherence.gathered(many(made), which), epochs)
+    return cut(coherence.runs_with_shrinkage(many(made), which), epochs)
 
 
 @cache
@@ -139,7 +139,9 @@ DRAW: dict[str, Callable[[int | None], Figure]] = {
     "correlation_histograms": lambda n: figures.correlation_histograms(
         file("vanillaNet", n), layers=["conv1"]
     ),
-    "detectors_in_runs": lambda n: figures.detectors_in_runs(watch(detail(n)), ["normNet", "vanillaNet"]),
+    "detectors_in_runs": lambda n: figures.detectors_in_runs(
+        detector_inputs(detail(n)), ["normNet", "vanillaNet"]
+    ),
     "capacity": lambda n: figures.capacity(measured("knockout_accuracy", n)),
     "entropy_curves": lambda n: figures.entropy_curves(detail(n), runs(n)),
     "gap_curves": lambda n: figures.gap_curves(detail(n)),
@@ -148,10 +150,10 @@ DRAW: dict[str, Callable[[int | None], Figure]] = {
     "language_sparsity": lambda n: figures.language_sparsity(of_language.outcomes(models(n))),
     "filter_correlations": lambda n: figures.filter_correlations(measured("correlation", n)),
     "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
-    "noise_curve": lambda n: figures.noise_curve(detail(n)),
+    "entropy_against_noise": lambda n: figures.entropy_against_noise(detail(n)),
     "noise_residuals": lambda n: figures.noise_residuals(detail(n)),
     "paired_differences": lambda n: figures.paired_differences(pairs(n)),
-    "pulls": lambda n: figures.pulls(coherence.outcomes(shrinking(n))),
+    "gradient_norms": lambda n: figures.gradient_norms(coherence.outcomes(shrinking(n))),
     "reading_effects": lambda n: figures.reading_effects(outcomes(n)),
     "receptive_field": lambda n: figures.receptive_field(file("vanillaNet", n)),
     "response_curve": lambda n: figures.response_curve(outcomes(n)),
@@ -159,7 +161,7 @@ DRAW: dict[str, Callable[[int | None], Figure]] = {
     "trained_correlations": lambda n: figures.trained_correlations(outcomes(n)),
     "tuned_baselines": lambda n: figures.tuned_baselines(outcomes(n)),
     "validation_against_training": lambda n: figures.validation_against_training(runs(n)),
-    "warning_leads": lambda n: figures.warning_leads({"digits": watch(detail(n))}),
+    "warning_leads": lambda n: figures.warning_leads({"digits": detector_inputs(detail(n))}),
 }
 WITHOUT_RUNS: dict[str, Callable[[None], Figure]] = {
     "decorrelation_descents": lambda _: figures.decorrelation_descents(

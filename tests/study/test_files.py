@@ -18,7 +18,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def fail():
-        with files.written_whole(path) as partial:
+        with files.atomic_write(path) as partial:
             partial.write_text("half of the new")
             raise ZeroDivisionError
 

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from sparsity_lib.study.data import Split
-from sparsity_lib.study.runs.layout import KNOCKED_OUT
-from sparsity_lib.study.training.observation import knock_out
+from sparsity_lib.study.runs.dimensions import KNOCKED_OUT
+from sparsity_lib.study.training.observation import ablate_channels
 
 
 def accuracies(model, images, labels, layers):
     split = Split(images, labels)
-    return knock_out(model, layers, split, lambda x: x, torch.Generator().manual_seed(0))
+    return ablate_channels(model, layers, split, lambda x: x, torch.Generator().manual_seed(0))
 
 
 def test_accuracy_falls_with_the_channels_that_classes_need():

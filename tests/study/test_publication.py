@@ -19,7 +19,7 @@ from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.queue import costs
 from sparsity_lib.study.runs import compact, publication, results
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs.layout import KEPT, MOMENTS
+from sparsity_lib.study.runs.dimensions import KEPT, MOMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}

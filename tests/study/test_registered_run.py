@@ -11,7 +11,7 @@ from sparsity_lib import study
 from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.runs import compact, publication, results
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs.layout import KEPT, MOMENTS
+from sparsity_lib.study.runs.dimensions import KEPT, MOMENTS
 
 DATA = Path(__file__).with_name("data")
 COMMIT = "6ffeb6c9a5256a233af91aff36b558d413654c6b"

@@ -11,7 +11,7 @@ from sparsity_lib.study import data, figures, profiles
 from sparsity_lib.study.analysis import capacity, comparison, random_filters
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.figures.data import table
-from sparsity_lib.study.runs.layout import CENTERS, KNOCKED_OUT
+from sparsity_lib.study.runs.dimensions import CENTERS, KNOCKED_OUT
 
 EPOCHS = np.arange(-1, 41)
 
@@ -52,7 +52,7 @@ def test_missing_runs_and_quantities_are_refused_in_one_line() -> None:
     for measure, quantity in (
         (random_filters.correlations, "correlation"),
         (capacity.rank_share, "effective_rank"),
-        (capacity.knockout_area, "knockout_accuracy"),
+        (capacity.ablation_area, "knockout_accuracy"),
     ):
         with refused(quantity):
             measure(one())
@@ -103,7 +103,7 @@ def test_filters_are_compared_with_random_ones() -> None:
 
 
 def test_capacity_of_layers_is_recovered() -> None:
-    area = capacity.knockout_area(COMPLETE)
+    area = capacity.ablation_area(COMPLETE)
     np.testing.assert_allclose(area.sel(layer="conv3"), [0.5] * 3 + [1] * 3, rtol=1e-6)
     share = capacity.rank_share(COMPLETE)
     np.testing.assert_allclose(share.sel(layer="conv1")[:3], (8 + np.arange(3) / 10) / 16, rtol=1e-6)
@@ -127,7 +127,7 @@ def test_optimism_is_measured_in_points_and_ranks() -> None:
 
 
 def test_noise_is_drawn_for_the_channels_of_the_layer() -> None:
-    rows = table(figures.noise_curve(many([one(seed=s) for s in range(7)]), "fc1"))
+    rows = table(figures.entropy_against_noise(many([one(seed=s) for s in range(7)]), "fc1"))
     assert rows is not None
     noise = rows[rows["drawn"] == "Gaussian noise"]
     expected = functional.noise_entropy(noise["sd"].to_numpy(), 64) / np.log(64)

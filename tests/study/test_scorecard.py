@@ -13,7 +13,7 @@ from registered import LENET, SMALL, SPREAD, cell_of, runs_of, together
 from scipy.stats import t, ttest_1samp
 
 from sparsity_lib.study import claims
-from sparsity_lib.study.analysis.noise_curve import explained
+from sparsity_lib.study.analysis.explained_by_noise import explained
 from sparsity_lib.study.analysis.onset import onset_table
 from sparsity_lib.study.claims import Cell, scorecard
 from sparsity_lib.study.claims.judge import judge

@@ -24,7 +24,7 @@ def synthetic_run(experiment: Experiment) -> xr.Dataset:
     A gate at 0.001 loses 0.01; L2 gains as weight decay does, and fails nowhere.
     """
     seed = 0.01 * (experiment.seed - 100)
-    of = coherence.described(experiment)
+    of = coherence.shrinkage_of(experiment)
     if of["term"] != "L1":
         return shrunk(experiment, 0.8 + seed + 0.05 * (of["term"] != ""))
     if of["way"] == DELAYED:
@@ -36,7 +36,9 @@ def synthetic_run(experiment: Experiment) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def curves() -> xr.Dataset:
-    return coherence.gathered(many([synthetic_run(experiment) for experiment in EXPERIMENTS]), EXPERIMENTS)
+    return coherence.runs_with_shrinkage(
+        many([synthetic_run(experiment) for experiment in EXPERIMENTS]), EXPERIMENTS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def table(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def test_experiments_are_described_by_term_strength_and_way():
-    cells = [tuple(coherence.described(e).values()) for e in EXPERIMENTS if e.seed == 100]
+    cells = [tuple(coherence.shrinkage_of(e).values()) for e in EXPERIMENTS if e.seed == 100]
     assert (
         len(set(cells)) == len(cells) == 1 + 3 * (5 + 3) + 3
     )  # plain; three ways of L1 and L2; weight decay
@@ -60,10 +62,10 @@ def test_experiments_are_described_by_term_strength_and_way():
 def test_runs_of_other_experiments_are_left_out():
     plain, other, *_ = EXPERIMENTS
     curves = many([synthetic_run(plain), synthetic_run(other)])
-    assert set(coherence.gathered(curves, [plain])["run"].to_numpy()) == {plain.id}
+    assert set(coherence.runs_with_shrinkage(curves, [plain])["run"].to_numpy()) == {plain.id}
     for nothing in (None, curves.isel(run=[])):
         with refused("L1", "L2"):
-            coherence.gathered(nothing, EXPERIMENTS)
+            coherence.runs_with_shrinkage(nothing, EXPERIMENTS)
 
 
 def test_outcomes_are_of_the_last_network(table):
@@ -86,17 +88,17 @@ def test_a_run_that_diverged_fails_like_one_that_guesses(curves):
     published = many([synthetic_run(experiment) for experiment in EXPERIMENTS]).assign_attrs(
         diverged=json.dumps({lost.id: "the loss is not finite", "another": ""})
     )
-    found = coherence.outcomes(coherence.gathered(published, [*EXPERIMENTS, lost]))
+    found = coherence.outcomes(coherence.runs_with_shrinkage(published, [*EXPERIMENTS, lost]))
     (row,) = found[found["run"] == lost.id].to_dict("records")
     assert (row["label"], row["guesses"], row["seed"]) == ("L2 1, always on", True, 9)
     assert np.isnan(row["accuracy"])
     assert len(found) == curves.sizes["run"] + 1
-    assert np.isnan(coherence.tolerance(found, "L2"))  # a quarter is not half
+    assert np.isnan(coherence.failure_strength(found, "L2"))  # a quarter is not half
 
 
 def test_the_tolerance_level_is_the_least_strength_at_which_half_of_the_runs_guess(table):
-    assert coherence.tolerance(table, "L1") == 0.003
-    assert np.isnan(coherence.tolerance(table, "L2"))
+    assert coherence.failure_strength(table, "L1") == 0.003
+    assert np.isnan(coherence.failure_strength(table, "L2"))
 
 
 def test_cells_have_the_means_of_runs(table):
@@ -140,7 +142,7 @@ def test_missing_runs_are_refused_in_one_line(table, curves):
     plain = table[table["way"] == NONE]
     for make, rows in (
         (figures.strength_sweep, only_decay),
-        (figures.pulls, plain),
+        (figures.gradient_norms, plain),
         (figures.accuracy_against_compression, only_decay),
         (figures.coherence_curves, curves.isel(run=(curves["way"] == NONE).to_numpy())),
     ):
@@ -150,9 +152,9 @@ def test_missing_runs_are_refused_in_one_line(table, curves):
 
 def test_figures_of_one_seed_have_no_intervals():
     once = [experiment for experiment in EXPERIMENTS if experiment.seed == 100]
-    runs = coherence.gathered(many([synthetic_run(experiment) for experiment in once]), once)
+    runs = coherence.runs_with_shrinkage(many([synthetic_run(experiment) for experiment in once]), once)
     table = coherence.outcomes(runs)
     assert np.isnan(coherence.coherence_table(runs)["low, first"]).all()
     assert np.isnan(comparison.compare(table, "L1 0.001, gated", NONE, "accuracy").low)
-    drawn = (figures.strength_sweep(table), figures.pulls(table), figures.coherence_curves(runs))
+    drawn = (figures.strength_sweep(table), figures.gradient_norms(table), figures.coherence_curves(runs))
     assert all(figure.axes for figure in drawn)

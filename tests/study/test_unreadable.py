@@ -191,12 +191,12 @@ def test_commands_name_the_unreadable_file_and_return_2(
 
 def test_a_sealed_file_of_a_newer_version_is_left_alone(finished: study.Run) -> None:
     def of_hdf5() -> bytes:
-        content = bytes(files.read_sealed(finished.path, "run"))
+        content = bytes(files.read_with_checksum(finished.path, "run"))
         return content[:8] + b"\x09" + content[9:]  # a superblock of a version that is not made yet
 
     def with_a_field() -> bytes:
         described_as(finished, finished.path.parent, not_invented_yet=1)
-        return bytes(files.read_sealed(finished.path, "run"))
+        return bytes(files.read_with_checksum(finished.path, "run"))
 
     network, folder = finished.path.with_suffix(runs.NETWORK), finished.path.parent
     checkpoint = runs.path_of(WANTED, folder).with_suffix(".ckpt")
@@ -210,7 +210,7 @@ def test_a_sealed_file_of_a_newer_version_is_left_alone(finished: study.Run) -> 
         (finished.path, with_a_field, again, "not_invented_yet"),
         (finished.path, of_hdf5, again, f"HDF5 {h5py.version.hdf5_version}"),
     ):
-        files.write_sealed(path, make())
+        files.write_with_checksum(path, make())
         before = tree(folder)
         with refused(path.name, reason, error=Unreadable):
             use()

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from sparsity_lib.study.errors import Stopped, StudyError
-from sparsity_lib.study.queue.workers import Killed, side_by_side
+from sparsity_lib.study.queue.workers import Killed, run_in_processes
 
 
 class Particular(Exception):
@@ -38,7 +38,7 @@ def work(task, report, stop):
             report(os.getpid())
             time.sleep(600)
         case "has workers":
-            list(side_by_side(work, ["a"], 1, 1))
+            list(run_in_processes(work, ["a"], 1, 1))
         case "waits":
             report(os.getpid())
             while not stop():
@@ -55,7 +55,7 @@ def work(task, report, stop):
 def finish(tasks, jobs=1, **how):
     """The tasks with their errors, and what they reported."""
     reported = []
-    return list(side_by_side(work, tasks, jobs, 1, received=reported.append, **how)), reported
+    return list(run_in_processes(work, tasks, jobs, 1, received=reported.append, **how)), reported
 
 
 @pytest.mark.fault("one fails", "processes side by side")
@@ -88,7 +88,9 @@ def test_a_process_has_its_number_of_threads_in_any_environment(variable, monkey
 
 def test_stopped_tasks_end_and_the_others_never_begin():
     reported = []
-    outcomes = side_by_side(work, ["waits", "a"], 1, 1, stop=lambda: bool(reported), received=reported.append)
+    outcomes = run_in_processes(
+        work, ["waits", "a"], 1, 1, stop=lambda: bool(reported), received=reported.append
+    )
     assert [(task, str(error)) for task, error in outcomes] == [("a", "not started"), ("waits", "as asked")]
 
 
@@ -100,7 +102,7 @@ def test_an_interrupt_waits_for_the_processes():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(side_by_side(work, ["waits"], 1, 1, received=interrupted))
+        list(run_in_processes(work, ["waits"], 1, 1, received=interrupted))
     (process,) = reported
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
@@ -120,7 +122,7 @@ def test_a_second_interrupt_waits_no_longer():
     reported, before = [], signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(side_by_side(work, ["is deaf"], 1, 1, stop=stop, received=reported.append))
+            list(run_in_processes(work, ["is deaf"], 1, 1, stop=stop, received=reported.append))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -141,7 +143,7 @@ def test_a_process_that_is_just_starting_is_not_interrupted(number):
 
     reported, thread = [], Thread(target=interrupt_all)
     thread.start()
-    assert list(side_by_side(work, ["a"], 1, 1, received=reported.append)) == [("a", None)]
+    assert list(run_in_processes(work, ["a"], 1, 1, received=reported.append)) == [("a", None)]
     thread.join()
 
 
@@ -151,7 +153,7 @@ def test_the_script_is_not_executed_again(tmp_path, monkeypatch):
     script.write_text(f"open({str(tmp_path / 'again')!r}, 'w')")
     main.__file__ = str(script)
     monkeypatch.setitem(sys.modules, "__main__", main)
-    assert list(side_by_side(work, ["a"], 1, 1)) == [("a", None)]
+    assert list(run_in_processes(work, ["a"], 1, 1)) == [("a", None)]
     assert os.listdir(tmp_path) == ["script.py"]
     assert sys.modules["__main__"] is main
 

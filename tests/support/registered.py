@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sparsity_lib.study.claims import Cell, registered_ids
-from sparsity_lib.study.runs.layout import MOMENTS
+from sparsity_lib.study.runs.dimensions import MOMENTS
 
 CHANNELS = {"conv1": 16, "conv2": 16, "conv3": 32, "conv4": 32, "fc1": 64}
 SMALL = Cell(dataset="cifar100", size="s", kind="direct")

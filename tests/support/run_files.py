@@ -18,7 +18,7 @@ def changed(path: Path, folder: Path, change: Callable[[h5py.File], object]) -> 
         shutil.copy(path, copy)
     with h5py.File(copy, "r+") as file:
         change(file)
-    files.write_sealed(copy, copy.read_bytes())
+    files.write_with_checksum(copy, copy.read_bytes())
     return copy
 
 

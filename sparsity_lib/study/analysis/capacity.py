@@ -4,7 +4,7 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import Description, describe
-from sparsity_lib.study.analysis.summary import having, watched
+from sparsity_lib.study.analysis.summary import having, penalised_layers
 from sparsity_lib.study.errors import StudyError
 
 
@@ -13,19 +13,19 @@ def rank_share(curves: xr.Dataset) -> xr.DataArray:
 
     Only runs in which it was measured have a value.
     """
-    mine = having(curves, "effective_rank").sel(layer=watched(curves))
+    mine = having(curves, "effective_rank").sel(layer=penalised_layers(curves))
     rank = mine["effective_rank"].sel(split="monitor").sel(epoch=mine["epochs"] - 1)
     return rank.drop_vars("epoch") / mine["channels"]
 
 
-def knockout_area(curves: xr.Dataset) -> xr.DataArray:
-    """(run, layer): mean share of its accuracy that a network keeps as a layer's channels are silenced.
+def ablation_area(curves: xr.Dataset) -> xr.DataArray:
+    """(run, layer): mean share of its accuracy that a network keeps as a layer's channels are set to zero.
 
     The area below accuracy over the share silenced, by the trapezoid rule, divided by the accuracy without
-    silencing and by the largest share: 1 where nothing is lost. The more of a layer is needed, the smaller it
+    ablation and by the largest share: 1 where nothing is lost. The more of a layer is needed, the smaller it
     is, in the runs in which it was measured.
     """
-    accuracy = having(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=watched(curves))
+    accuracy = having(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=penalised_layers(curves))
     kept = accuracy / accuracy.sel(knocked_out=0)
     return kept.integrate("knocked_out") / float(accuracy["knocked_out"].max())
 

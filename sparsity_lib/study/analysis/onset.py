@@ -54,8 +54,8 @@ class Onset(NamedTuple):
     noise_sd: np.ndarray
 
 
-def judge(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
-    """Apply the rule to curves of the same length.
+def detect_onset(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
+    """Detects the onset of overfitting in curves of the same length, by the registered rule (T10).
 
     The moment is the epoch of the smoothed minimum, if the rise after it exceeds 0.05 nats and the plateaus'
     95 % quantile, if the smoothed `rise_low` is above 0 there, and if it is not among the last five epochs.
@@ -79,9 +79,9 @@ def judge(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
     if epochs < SHORTEST:
         missing = np.full(rise.shape, np.nan)
         return Onset(missing, rise, missing, missing, missing, missing, missing)
-    phi, sd = noise(curves)
+    phi, sd = fit_ar1_noise(curves)
     scale = sd * smoothed_sd(phi)
-    mean, quantile = null(phi, epochs)
+    mean, quantile = null_rise(phi, epochs)
     overfits = (rise > FLOOR) & (rise > scale * quantile) & (lowest < epochs - LAST)
     if rise_low is not None:
         low = _smooth(np.asarray(rise_low, dtype=float))
@@ -97,7 +97,7 @@ def rise_after_minimum(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return smooth.argmin(-1), curves[..., -LAST:].mean(-1) - smooth.min(-1)
 
 
-def noise(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_ar1_noise(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Autocorrelation and SD of AR(1) noise in the second half of the epochs; `(...)` each.
 
     Residuals of a local linear smoother with Gaussian weights (SD 10 epochs) have the covariance
@@ -122,11 +122,11 @@ def smoothed_sd(phi: np.ndarray) -> np.ndarray:
     return np.sqrt(lags[0] + 2 * (powers * lags[1:]).sum(-1))
 
 
-def null(phi: np.ndarray, epochs: int) -> tuple[np.ndarray, np.ndarray]:
+def null_rise(phi: np.ndarray, epochs: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 95 % quantile of the rise of plateaus, in units of the SD of their smoothed noise.
 
     The autocorrelation is rounded to 0.05. The mean is of rises divided by the true SD; the quantile is of
-    rises divided by the SD that `noise` estimates from each plateau, and so allows for its error, as
+    rises divided by the SD that `fit_ar1_noise` estimates from each plateau, and so allows for its error, as
     Student's t does.
     """
     steps = np.rint(np.asarray(phi) / 0.05).astype(int)
@@ -168,7 +168,7 @@ def onset_table(curves: xr.Dataset, quantity: str = "val_loss") -> pd.DataFrame:
         finite = np.isfinite(data[0][:, :epochs]).all(1)
         mine = np.flatnonzero((lengths == epochs) & finite)
         if len(mine):
-            fields[:, mine] = judge(*(values[mine, :epochs] for values in data))
+            fields[:, mine] = detect_onset(*(values[mine, :epochs] for values in data))
     columns = {name: curves[name].to_numpy() for name in identity(curves)}
     return pd.DataFrame(columns | dict(zip(Onset._fields, fields, strict=True)))
 
@@ -213,6 +213,6 @@ def _plateaus(step: int, epochs: int) -> tuple[float, float]:
     random = np.random.RandomState([epochs, 10 + step])
     curves = autoregressive(random.standard_normal((PLATEAUS, epochs)), 0.05 * step)
     _, rises = rise_after_minimum(curves)
-    phi, sd = noise(curves)
+    phi, sd = fit_ar1_noise(curves)
     true = float(smoothed_sd(np.array(0.05 * step)))
     return float(rises.mean()) / true, float(np.quantile(rises / (sd * smoothed_sd(phi)), LEVEL))

@@ -11,7 +11,7 @@ from torch import nn
 
 from sparsity_lib.functional import filter_correlation
 from sparsity_lib.study.analysis.comparison import Description, describe
-from sparsity_lib.study.analysis.summary import having, labels, only, watched
+from sparsity_lib.study.analysis.summary import having, labels, only, penalised_layers
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 
@@ -78,7 +78,7 @@ def correlations(curves: xr.Dataset) -> pd.DataFrame:
     measured = curves["correlation"].sel(center="filters")
     moments = {"start": measured.sel(epoch=-1), "end": measured.sel(epoch=curves["epochs"] - 1)}
     rows = []
-    for label, layer in itertools.product(labels(curves), watched(curves)):
+    for label, layer in itertools.product(labels(curves), penalised_layers(curves)):
         filters, n = shapes[layer]
         lines = {"expected": random_correlation(filters, n), "welch": welch_bound(filters, n)}
         rows += [

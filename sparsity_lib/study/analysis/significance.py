@@ -1,4 +1,4 @@
-"""Tests and intervals of a value a run, or a pair: t, Wilson, Holm's correction, what n runs can show."""
+"""Intervals and tests of one value a run or pair: t, Wilson, Holm, power. `comparison` pairs runs by seed."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -84,7 +84,7 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     ]
 
 
-def alike(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
+def published_in_same_settings(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
     """The published runs of the same networks in the same settings as `curves`; None if there are none."""
     if published is None:
         return None
@@ -103,7 +103,7 @@ def layers_of(curves: xr.Dataset) -> list[str]:
     return [str(layer) for layer in curves["layer"].to_numpy()[there]]
 
 
-def watched(curves: xr.Dataset) -> list[str]:
+def penalised_layers(curves: xr.Dataset) -> list[str]:
     """The layers of these runs that are penalised in some network, in the network's order."""
     there = layers_of(curves)
     return [layer for layer in LAYERS[:-1] if layer in there]

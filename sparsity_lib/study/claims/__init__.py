@@ -108,8 +108,8 @@ class Claim(_Strict):
         return self
 
 
-class Ledger(_Strict):
-    """The claims of a file, and the rules by which they are judged."""
+class Registration(_Strict):
+    """Registered claims and the rules that judge them."""
 
     file: str
     rules: dict[str, Any]
@@ -122,9 +122,9 @@ class Ledger(_Strict):
         return float("inf") if test.kind == "share" else float(self.rules["margins"][test.margin_of])
 
 
-def load(path: Path = REGISTRATION) -> Ledger:
-    """The ledger in a file of the registration."""
-    return Ledger(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
+def load(path: Path = REGISTRATION) -> Registration:
+    """The registration in a YAML file of this folder."""
+    return Registration(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def published() -> list[xr.Dataset]:

@@ -13,7 +13,7 @@ from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.early_warning import change_points
 from sparsity_lib.study.analysis.onset import SHORTEST, onset, onset_table
 from sparsity_lib.study.analysis.significance import interval, pooled_sd
-from sparsity_lib.study.claims import Cell, Criterion, Ledger, place, registered_ids, smaller
+from sparsity_lib.study.claims import Cell, Criterion, Registration, place, registered_ids, smaller
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import SEVEN
 from sparsity_lib.study.runs.results import diverged
@@ -141,7 +141,7 @@ def plans(test: Criterion, cell: Cell) -> list[Runs]:
     return [*found, registered_ids(test.network, smaller(cell))] if test.kind == "sizes" else found
 
 
-def networks_of(cell: Cell, ledger: Ledger) -> dict[str, Runs]:
+def networks_of(cell: Cell, ledger: Registration) -> dict[str, Runs]:
     """Planned runs of the cell's networks by label: TSR's and varNet, and those of the ledger's claims."""
     here = place(cell)
     tests = [claim.test for claim in ledger.claims for each in claim.cells if place(each) == here]

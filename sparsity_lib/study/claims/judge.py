@@ -10,7 +10,7 @@ from sparsity_lib.study.analysis.comparison import prediction_interval
 from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, detectable, holm, interval, one_sided, wilson
-from sparsity_lib.study.claims import Cell, Claim, Criterion, Ledger, papers_value
+from sparsity_lib.study.claims import Cell, Claim, Criterion, Registration, papers_value
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,
     Curves,
@@ -26,7 +26,7 @@ from sparsity_lib.study.claims.evidence import (
 from sparsity_lib.study.claims.images import image_interval, outcomes_of
 
 
-def judge(ledger: Ledger, curves: Curves) -> pd.DataFrame:
+def judge(ledger: Registration, curves: Curves) -> pd.DataFrame:
     """One row per claim with a test and cell, in the ledger's order.
 
     **Arguments:** `ledger`, of `claims.load`; `curves`, as `study.curves(runs)` or the published ones, one
@@ -140,7 +140,7 @@ def fields(cell: Cell) -> dict[str, object]:
     }
 
 
-def _row(ledger: Ledger, evidence: Evidence, claim: Claim, cell: Cell) -> dict[str, object]:
+def _row(ledger: Registration, evidence: Evidence, claim: Claim, cell: Cell) -> dict[str, object]:
     test = claim.test
     assert test is not None, "only claims with a test are judged"
     pairs, networks = plans(test, cell), networks_of(cell, ledger)
@@ -186,7 +186,7 @@ def _warning(test: Criterion, row: Mapping[str, object], moments: pd.DataFrame) 
     return found
 
 
-def _decided(table: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
+def _decided(table: pd.DataFrame, ledger: Registration) -> pd.DataFrame:
     """The table with Holm's correction, directions and verdicts."""
     table = table.reindex(columns=COLUMNS).astype({"inside": "boolean", "inside_unpooled": "boolean"})
     table["p"] = (2 * table[["p_supported", "p_opposite"]].min(axis=1)).clip(upper=1)

@@ -14,10 +14,10 @@ import xarray as xr
 
 from sparsity_lib.study import paper
 from sparsity_lib.study.analysis.early_warning.skill import warning_counts
-from sparsity_lib.study.analysis.noise_curve import explained
+from sparsity_lib.study.analysis.explained_by_noise import explained
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, holm, one_sided
-from sparsity_lib.study.claims import REGISTRATION, Cell, Ledger, load, place, registered_ids
+from sparsity_lib.study.claims import REGISTRATION, Cell, Registration, load, place, registered_ids
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,
     Curves,
@@ -53,7 +53,7 @@ LOSSES = {"val_loss": "raw", "val_loss_calibrated": "calibrated"}
 OVERFITTING = ("val_loss_rise", "val_loss_calibrated_rise", "onset_loss")  # quantities of a claim of none
 
 
-def verdicts(ledger: Ledger, judged: pd.DataFrame, every_cell: bool = False) -> pd.DataFrame:
+def verdicts(ledger: Registration, judged: pd.DataFrame, every_cell: bool = False) -> pd.DataFrame:
     """The registered claims in the scorecard's words: holds, does not hold, undecided, incomplete, not run.
 
     A claim of no overfitting that meets overfitting has "does not hold: it overfits"; a cell with some of its
@@ -196,7 +196,7 @@ def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset:
     return joined(found)
 
 
-def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
+def alarms(ledger: Registration, curves: Curves) -> pd.DataFrame:
     """Hits, misses and false alarms of change-points, in the cells of the ledger's claims about lead times.
 
     **Returns:** one row per cell, group of layers and network with finished runs, and one for `all`: the
@@ -220,7 +220,7 @@ def alarms(ledger: Ledger, curves: Curves) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def rises(ledger: Ledger, curves: Curves) -> pd.DataFrame:
+def rises(ledger: Registration, curves: Curves) -> pd.DataFrame:
     """Rises of the validation loss and moments of overfitting, in all cells of the ledger.
 
     **Returns:** one row per cell and network with finished runs, of the `loss`, raw and calibrated: the

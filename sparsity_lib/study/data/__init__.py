@@ -74,7 +74,7 @@ def load(
         raise StudyError(f"image_size={image_size}: it is a number of pixels, 1 or more")
     name, digest, content = sources.read(dataset, image_size, root)
     images, labels = content.images, content.labels
-    division = splits.divide(
+    division = splits.split_indices(
         labels,
         content.train_count,
         has_own_split=content.has_own_split,
@@ -82,7 +82,7 @@ def load(
         data_seed=data_seed,
         held_out_limit=held_out,
     )
-    noisy = splits.redrawn(labels[division.train], len(content.classes), label_noise, data_seed)
+    noisy = splits.with_label_noise(labels[division.train], len(content.classes), label_noise, data_seed)
     train = Split(_rows(images, division.train), torch.from_numpy(noisy))
 
     def of(indices: np.ndarray) -> Split:

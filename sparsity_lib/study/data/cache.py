@@ -75,7 +75,7 @@ def digest_of(source: Source, folder: Path) -> str:
 
 def _write(path: Path, content: Content) -> None:
     images = np.ascontiguousarray(content.images.numpy())
-    with files.written_whole(path) as partial, partial.open("wb") as file:
+    with files.atomic_write(path) as partial, partial.open("wb") as file:
         # As np.save does, but a full disk raises the system's own error.
         header = np.lib.format.header_data_from_array_1_0(images)
         np.lib.format.write_array_header_1_0(file, header)
@@ -86,7 +86,7 @@ def _write(path: Path, content: Content) -> None:
         "train_count": content.train_count,
         "sha256": files.digest(path),
     }
-    files.write_sealed(_record_of(path), json.dumps(record).encode())
+    files.write_with_checksum(_record_of(path), json.dumps(record).encode())
 
 
 def _read_sound(path: Path) -> Content | None:
@@ -108,7 +108,7 @@ def _read_sound(path: Path) -> Content | None:
 
 def _read(path: Path) -> Content:
     """The arrays, mapped into memory; `Unusable` if they are not what was written, or `Unreadable`."""
-    record = json.loads(bytes(files.read_sealed(_record_of(path), KIND)))
+    record = json.loads(bytes(files.read_with_checksum(_record_of(path), KIND)))
     if files.digest(path) != record["sha256"]:
         raise Unusable(f"{path} is damaged or no {KIND}: its SHA-256 is not the one that was written")
     # "c": changes stay in memory, and only the pages in use are read.
@@ -129,13 +129,13 @@ def _digest(source: Source, folder: Path) -> str:
     """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
     remembered = folder / f"digest-{_fingerprint(source)[:16]}"
     with contextlib.suppress(Unusable):
-        return bytes(files.read_sealed(remembered, "digest")).decode()
+        return bytes(files.read_with_checksum(remembered, "digest")).decode()
     digest = hashlib.sha256()
     for name in sorted(source.paths):
         content = files.content_of(source.folder / name)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    files.write_sealed(remembered, digest.hexdigest().encode())
+    files.write_with_checksum(remembered, digest.hexdigest().encode())
     return digest.hexdigest()
 
 

@@ -70,7 +70,7 @@ def _download(archive: Archive, path: Path) -> None:
         if wrong is None:
             return
         files.set_aside(path, f"it is {wrong}")
-    with files.written_whole(path) as partial:
+    with files.atomic_write(path) as partial:
         request = Request(archive.url, headers={"User-Agent": "sparsity_lib"})
         try:
             with urlopen(request) as response, partial.open("wb") as file:

@@ -16,7 +16,7 @@ _POOL, _LIMIT, _HELD_OUT, _TRAIN_MONITOR, _NOISE = range(5)
 
 
 @dataclass(frozen=True)
-class Division:
+class SplitIndices:
     """Indices into a data set's images: `train`, `monitor` and `validation` have none in common."""
 
     train: Indices
@@ -41,7 +41,7 @@ def stratified_order(labels: np.ndarray, seed: tuple[int, int]) -> Indices:
     return shuffled[np.argsort(place[shuffled], kind="stable")]
 
 
-def divide(
+def split_indices(
     labels: np.ndarray,
     train_count: int,
     *,
@@ -49,7 +49,7 @@ def divide(
     limit: int | None,
     data_seed: int,
     held_out_limit: int | None = None,
-) -> Division:
+) -> SplitIndices:
     """Divide (N,) labelled images into those trained on and those held out (T8).
 
     `train_count` images are for training: the first ones where the data set has a split of its own, a
@@ -73,7 +73,7 @@ def divide(
     if len(held_out) < 2:
         raise StudyError(f"{len(held_out)} held-out image: two or more are needed, to watch and to validate")
     watched = min(max(len(held_out) // MONITOR_SHARE, 1), MONITOR_MOST)
-    return Division(
+    return SplitIndices(
         train=train,
         train_monitor=stratified_order(labels[train], (data_seed, _TRAIN_MONITOR))[:watched],
         monitor=held_out[:watched],
@@ -81,8 +81,10 @@ def divide(
     )
 
 
-def redrawn(labels: np.ndarray, classes: int, share: float, data_seed: int) -> np.ndarray:
-    """A copy of (N,) labels of which `share` are redrawn uniformly over all classes, their own included.
+def with_label_noise(labels: np.ndarray, classes: int, share: float, data_seed: int) -> np.ndarray:
+    """Labels with uniform label noise: a copy of (N,) labels, a `share` redrawn over all classes.
+
+    A redrawn label can be its own class again.
 
     A larger share redraws the same labels to the same classes, and more. Raises `StudyError` for a share
     outside [0, 1].

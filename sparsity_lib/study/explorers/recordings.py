@@ -13,8 +13,8 @@ from sparsity_lib.explorer.recording import RecordedLayer, Recording, known_fiel
 from sparsity_lib.study.analysis import onset
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
+from sparsity_lib.study.runs.dimensions import KEPT
 from sparsity_lib.study.runs.file import Run
-from sparsity_lib.study.runs.layout import KEPT
 from sparsity_lib.study.runs.networks import built, trained_network
 from sparsity_lib.study.runs.results import label
 from sparsity_lib.study.training.observation import layer_outputs
@@ -135,5 +135,5 @@ def _moment(run: Run) -> tuple[int | None, bool]:
     curves = run.root.sel(epoch=slice(0, None))
     if "val_loss_rise_low" not in curves or not np.isfinite(curves["val_loss"]).all():
         return None, False
-    found = onset.judge(curves["val_loss"].to_numpy(), curves["val_loss_rise_low"].to_numpy())
+    found = onset.detect_onset(curves["val_loss"].to_numpy(), curves["val_loss_rise_low"].to_numpy())
     return (int(found.epoch) if np.isfinite(found.epoch) else None), bool(np.isfinite(found.null_95))

@@ -13,8 +13,8 @@ from sparsity_lib.monitor import ActivationMonitor
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.explorers.recordings import run_labels
-from sparsity_lib.study.runs.layout import MAPS
-from sparsity_lib.study.runs.recording import channels_of, is_saved
+from sparsity_lib.study.runs.contents import channels_of, is_saved
+from sparsity_lib.study.runs.dimensions import MAPS
 from sparsity_lib.study.training.loop import MAPS as IMAGES
 from sparsity_lib.study.training.loop import EpochRecord
 from sparsity_lib.study.training.preparation import untrained

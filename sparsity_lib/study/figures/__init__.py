@@ -10,13 +10,18 @@ from sparsity_lib.study.figures.choices import (
 from sparsity_lib.study.figures.coherence import (
     accuracy_against_compression,
     coherence_curves,
-    pulls,
+    gradient_norms,
     strength_sweep,
 )
 from sparsity_lib.study.figures.curves import entropy_curves, loss_curves, validation_against_training
 from sparsity_lib.study.figures.differences import paired_differences
 from sparsity_lib.study.figures.maps import correlation_histograms, heatmap_strip
-from sparsity_lib.study.figures.scale import capacity, filter_correlations, noise_curve, noise_residuals
+from sparsity_lib.study.figures.scale import (
+    capacity,
+    entropy_against_noise,
+    filter_correlations,
+    noise_residuals,
+)
 from sparsity_lib.study.figures.schemes import architectures, receptive_field, widths_table
 from sparsity_lib.study.figures.sparseout import (
     language_curves,
@@ -37,20 +42,20 @@ __all__ = [
     "correlation_histograms",
     "decorrelation_descents",
     "detectors_in_runs",
+    "entropy_against_noise",
     "entropy_curves",
     "entropy_table",
     "filter_correlations",
     "gap_curves",
+    "gradient_norms",
     "heatmap_strip",
     "language_curves",
     "language_sparsity",
     "loss_curves",
-    "noise_curve",
     "noise_residuals",
     "noise_variances",
     "paired_differences",
     "penalty_ratios",
-    "pulls",
     "reading_effects",
     "receptive_field",
     "response_curve",

@@ -39,8 +39,9 @@ _TOLERANCE = handle("0.4", linestyle="--", linewidth=1), "tolerance level"
 def coherence_curves(curves: xr.Dataset) -> Figure:
     """Coherence, the share of steps in which the term acts, and validation accuracy, by epoch and strength.
 
-    A column for each strength of `curves`, which are `coherence.gathered`. Smoothed for drawing. Lines are
-    means over seeds; bands go from the lowest to the highest seed. Raises `StudyError` without L1 and L2.
+    A column for each strength of `curves`, those of `coherence.runs_with_shrinkage`. Smoothed for drawing.
+    Lines are means over seeds; bands go from the lowest to the highest seed. Raises `StudyError` without L1
+    and L2.
     """
     lines = coherence.cells(curves)
     columns = list(dict.fromkeys((term, strength) for term, strength, _ in lines if term in TERMS))
@@ -139,7 +140,7 @@ def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[s
 
 
 @figure
-def pulls(table: pd.DataFrame) -> Figure:
+def gradient_norms(table: pd.DataFrame) -> Figure:
     """Norms of the gradients of the term and of the loss after the first epoch, always on, by strength.
 
     Means over seeds with 95 % t intervals. Dashed: the tolerance level. Raises `StudyError` without runs
@@ -203,7 +204,7 @@ def _label_rows(axes: np.ndarray, words: Iterable[str]) -> None:
 
 
 def _tolerance_level(ax: Axes, table: pd.DataFrame, term: str) -> None:
-    level = coherence.tolerance(table, term)
+    level = coherence.failure_strength(table, term)
     if np.isfinite(level):
         ax.axvline(level, color="0.4", linestyle="--", linewidth=1, zorder=1)
 

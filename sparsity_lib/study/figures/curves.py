@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.summary import (
-    alike,
     labels,
     layers_of,
     only,
+    published_in_same_settings,
     settings,
     smoothed,
     trained,
@@ -52,7 +52,7 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
     panels, between = settings(curves), _RANGES[published is not None]
     fig, axes = _panel_per_setting(panels, sharex=True)
     for ax, (title, group) in zip(axes, panels, strict=True):
-        banded = group if published is None else alike(published, group)
+        banded = group if published is None else published_in_same_settings(published, group)
         for label in labels(group):
             losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
             of = {"setting": title, "quantity": f"validation loss (nats), {SMOOTHED}"}
@@ -86,7 +86,7 @@ def entropy_curves(
             f"entropy curves show one setting, not {1 + len(more)} ({titles}); use analysis.only"
         )
     columns, moments, between = _columns(group, layers), _moments(group), _RANGES[published is not None]
-    banded = group if published is None else alike(published, group)
+    banded = group if published is None else published_in_same_settings(published, group)
     seeds = {label: _of_both(group, banded, label) for label in labels(group)}
     fig, axes = grid(len(_BY_LAYER), len(columns), 6.2, sharex=True, sharey="row")
     for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):

@@ -49,14 +49,7 @@ def heatmap_strip(
     if run is None:
         return no_runs()
     layers = list(layers or run.layers)
-    pictures, saved = run.root["images"], run.root["saved_epoch"].to_numpy().tolist()
-    if not 0 <= image < pictures.sizes["image"]:
-        raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
-    shown = list(epochs) if epochs is not None else [e for e in SHOWN if e < saved[-1]] + [saved[-1]]
-    if missing := [epoch for epoch in shown if epoch not in saved]:
-        raise StudyError(
-            f"run {run.id} has no maps of epoch {missing[0]}; it has {', '.join(map(str, saved))}"
-        )
+    pictures, shown = run.root["images"], _shown_epochs(run, image, epochs)
     all_maps = {
         layer: run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown) for layer in layers
     }
@@ -93,6 +86,19 @@ def heatmap_strip(
         bar.ax.yaxis.set_major_locator(MaxNLocator(3))
     ax.set(xlim=(0, width), ylim=(height - head, -head), aspect="equal")
     return fig
+
+
+def _shown_epochs(run: Run, image: int, epochs: Sequence[int] | None) -> list[int]:
+    """Epochs whose maps are drawn; `StudyError` for an image or epoch that the run does not keep."""
+    pictures, saved = run.root["images"], run.root["saved_epoch"].to_numpy().tolist()
+    if not 0 <= image < pictures.sizes["image"]:
+        raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
+    shown = list(epochs) if epochs is not None else [e for e in SHOWN if e < saved[-1]] + [saved[-1]]
+    if missing := [epoch for epoch in shown if epoch not in saved]:
+        raise StudyError(
+            f"run {run.id} has no maps of epoch {missing[0]}; it has {', '.join(map(str, saved))}"
+        )
+    return shown
 
 
 @figure

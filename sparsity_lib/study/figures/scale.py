@@ -12,9 +12,9 @@ from matplotlib.ticker import NullFormatter
 
 from sparsity_lib import functional
 from sparsity_lib.study.analysis import capacity as capacities
-from sparsity_lib.study.analysis import noise_curve as noise
+from sparsity_lib.study.analysis import explained_by_noise as noise
 from sparsity_lib.study.analysis import random_filters
-from sparsity_lib.study.analysis.summary import labels, watched
+from sparsity_lib.study.analysis.summary import labels, penalised_layers
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, upright_means
 from sparsity_lib.study.figures.style import WIDTH, figure, handle, label_ends, legend, line_style
@@ -26,7 +26,7 @@ _SCALE = "SD of the layer's activations"
 
 
 @figure
-def noise_curve(curves: xr.Dataset, layer: str = "conv4") -> Figure:
+def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     """Entropy of a layer over training, and against the SD of its activations, with that of noise.
 
     Left: means over seeds. Right: a line per run, five seeds a network; small dots: the scale-free entropy of
@@ -82,7 +82,7 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
     A dot per run and tenth epoch, five seeds a network. A second row takes the noise at each position's SD,
     where the runs recorded it. `curves` are of one setting; layers are those that some network penalises.
     """
-    there = watched(curves)
+    there = penalised_layers(curves)
     shares, names = noise.shares(curves), labels(curves)
     kinds = [kind for kind in noise.KINDS if kind in shares and shares[kind].notnull().any()]
     fig, axes = grid(len(kinds), len(there), 0.9 + 2.3 * len(kinds), sharex=True, sharey=True)
@@ -153,7 +153,7 @@ def capacity(curves: xr.Dataset) -> Figure:
     """
     measures = {
         "effective rank / channels": capacities.rank_share(curves),
-        "accuracy kept as\nchannels are silenced": capacities.knockout_area(curves),
+        "accuracy kept as\nchannels are silenced": capacities.ablation_area(curves),
     }
     names = labels(curves)
     fig, axes = grid(2, 1, 5.2, sharex=True)

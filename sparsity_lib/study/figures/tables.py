@@ -14,10 +14,10 @@ from sparsity_lib.study import paper
 from sparsity_lib.study.analysis.comparison import describe, prediction_interval
 from sparsity_lib.study.analysis.summary import (
     LAYER_QUANTITIES,
-    alike,
     labels,
     layers_of,
     only,
+    published_in_same_settings,
     regularised_layers,
     settings,
     summary,
@@ -59,7 +59,7 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
 def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None) -> bool:
     # one setting; whether a value of the paper is shown
     names, table, papers = labels(group), summary(group), paper.accuracies()
-    theirs = alike(published, group)
+    theirs = published_in_same_settings(published, group)
     peers = table.iloc[:0] if theirs is None else summary(theirs)
     some = False
     for y, label in enumerate(names):
@@ -105,7 +105,7 @@ def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> p
     rows: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
     for title, group in settings(curves):
         sources = {"these": summary(group)}
-        if (peers := alike(published, group)) is not None:
+        if (peers := published_in_same_settings(published, group)) is not None:
             sources["published"] = summary(peers)
         for label in labels(group):
             for source, table in sources.items():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sparsity_lib.study.analysis.early_warning import gap
-from sparsity_lib.study.analysis.early_warning.detectors import Watched
+from sparsity_lib.study.analysis.early_warning.detectors import DetectorInputs
 from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.summary import labels, smoothed, trained
 from sparsity_lib.study.errors import StudyError
@@ -24,18 +24,18 @@ _ROWS = {"entropy": "entropy\n(share of ln D)", "perplexity sparsity": "perplexi
 
 
 @figure
-def detectors_in_runs(watched: Watched, networks: Sequence[str]) -> Figure:
+def detectors_in_runs(inputs: DetectorInputs, networks: Sequence[str]) -> Figure:
     """The first run of each network, a column each: validation loss, mean entropy, mean perplexity sparsity.
 
     Dashed: the moment of overfitting. Squares: the detectors' warnings. Raises `StudyError` for a network
     without runs.
     """
-    known = watched.runs["network"]
+    known = inputs.runs["network"]
     if unknown := [network for network in networks if network not in set(known)]:
         raise StudyError(f"no run of '{unknown[0]}'; known: {', '.join(known.unique())}")
     fig, axes = grid(3, len(networks), 5.2, sharex=True, sharey="row")
     for column, network in zip(axes.T, networks, strict=True):
-        _run(column, watched, int(known.index[known == network][0]))
+        _run(column, inputs, int(known.index[known == network][0]))
     for ax, text in zip(axes[:, 0], ("validation loss\n(nats)", *_ROWS.values()), strict=True):
         ax.set_ylabel(text)
         ax.set_ylim(bottom=0)
@@ -45,19 +45,19 @@ def detectors_in_runs(watched: Watched, networks: Sequence[str]) -> Figure:
     return fig
 
 
-def _run(column: Sequence[Axes], watched: Watched, place: int) -> None:
-    run = watched.runs.loc[place]
+def _run(column: Sequence[Axes], inputs: DetectorInputs, place: int) -> None:
+    run = inputs.runs.loc[place]
     of, style = {"network": run["network"], "seed": run["seed"]}, line_style(run["network"])
-    loss = smoothed(trained(watched.curves)["val_loss"].isel(run=[place]))[0]
+    loss = smoothed(trained(inputs.curves)["val_loss"].isel(run=[place]))[0]
     column[0].plot(loss["epoch"], loss, **style)
     words = f"validation loss (nats), {SMOOTHED}"
     record(column[0], "run", **of, quantity=words, epoch=loss["epoch"], value=loss)
     for ax, detector in zip(column[1:], _ROWS, strict=True):
-        values = np.abs(watched.signals[detector][place])
+        values = np.abs(inputs.signals[detector][place])
         epoch = np.arange(len(values))
         ax.plot(epoch, values, **style)
         record(ax, "run", **of, quantity=_ROWS[detector].replace("\n", " "), epoch=epoch, value=values)
-        changed = watched.moments(detector).loc[place, "changed"]
+        changed = inputs.moments(detector).loc[place, "changed"]
         if np.isfinite(changed):
             ax.scatter([changed], [values[int(changed)]], **_CHANGED)
             record(ax, "warning", **of, quantity=detector, epoch=changed, value=values[int(changed)])
@@ -69,17 +69,17 @@ def _run(column: Sequence[Axes], watched: Watched, place: int) -> None:
 
 
 @figure
-def warning_leads(sets: Mapping[str, Watched]) -> Figure:
+def warning_leads(sets: Mapping[str, DetectorInputs]) -> Figure:
     """Lead of each warning by entropy, a panel per data set and a row per network.
 
     The lead is on the run's moment of overfitting. The counts at the right are hits, misses and false alarms.
     """
-    known = [watched.runs["network"].nunique() for watched in sets.values()]
+    known = [inputs.runs["network"].nunique() for inputs in sets.values()]
     height, ratios = 0.9 + 0.5 * len(sets) + 0.19 * sum(known), [rows + 0.6 for rows in known]
     fig, axes = grid(len(sets), 1, height, sharex=True, height_ratios=ratios)
-    for ax, (name, watched) in zip(axes.flat, sets.items(), strict=True):
-        found = watched.moments()
-        names = labels(watched.curves)
+    for ax, (name, inputs) in zip(axes.flat, sets.items(), strict=True):
+        found = inputs.moments()
+        names = labels(inputs.curves)
         counts = warning_counts(found["onset"], found["changed"], found["network"])
         for y, network in enumerate(names):
             mine = found[(found["network"] == network) & found["lead"].notna()].sort_values("lead")

@@ -1,4 +1,4 @@
-"""One training of a language model, described: a frozen, validated record whose hash names its file."""
+"""Configuration of one training of a language model: frozen, validated, and named by its hash."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from sparsity_lib.study.described import Described, file_name
+from sparsity_lib.study.configuration import Configuration, file_name
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.texts import FILE, TEXTS, name_of
 
@@ -16,7 +16,7 @@ NO_NOISE = "no noise"
 _VARIED = ("q", "p", "gradient")  # compared within a setting
 
 
-class LanguageExperiment(Described):
+class LanguageExperiment(Configuration):
     """An LSTM that predicts the next character, with Sparseout where Zaremba et al. (2014) put dropout.
 
     Frozen and validated. Networks and texts of the paper (arXiv 1904.08050) are not known to us: everything

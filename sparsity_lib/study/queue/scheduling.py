@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import note_read, require_writable, written_whole
+from sparsity_lib.study.files import atomic_write, note_read, require_writable
 from sparsity_lib.study.language import LanguageExperiment
-from sparsity_lib.study.queue.workers import Report, Stop, side_by_side
+from sparsity_lib.study.queue.workers import Report, Stop, run_in_processes
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
@@ -76,7 +76,7 @@ def run_queue(
                 outcome.diverged[experiment.id] = str(error)
             else:
                 outcome.failed[experiment.id] = (str(error) or type(error).__name__).splitlines()[0]
-                with contextlib.suppress(StudyError), written_whole(runs.log_of(experiment, folder)) as log:
+                with contextlib.suppress(StudyError), atomic_write(runs.log_of(experiment, folder)) as log:
                     log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return outcome
 
@@ -157,7 +157,7 @@ def _train_side_by_side(
 
         work = partial(_train_one, folder=folder)
         here = any(experiment.network.startswith("__main__:") for experiment in experiments)
-        for experiment, error in side_by_side(work, experiments, jobs, threads, stop, show, here):
+        for experiment, error in run_in_processes(work, experiments, jobs, threads, stop, show, here):
             ended += 1
             if not isinstance(error, Stopped):
                 mark = "done" if error is None else f"not finished: {error}"

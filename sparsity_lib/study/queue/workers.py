@@ -26,14 +26,14 @@ _ASKING = (signal.SIGINT, signal.SIGTERM)
 Report: TypeAlias = Callable[[Any], None]
 Stop: TypeAlias = Callable[[], bool]
 
-_is_worker = False  # whether this process is one of those that `side_by_side` starts
+_is_worker = False  # whether this process is one of those that `run_in_processes` starts
 
 
 class Killed(StudyError):
     """The process that did the work was killed."""
 
 
-def side_by_side(
+def run_in_processes(
     work: Callable[[Task, Report, Stop], None],
     tasks: Sequence[Task],
     jobs: int,
@@ -42,13 +42,13 @@ def side_by_side(
     received: Report = lambda message: None,
     here: bool = False,
 ) -> Iterator[tuple[Task, BaseException | None]]:
-    """Yield each task as it ends, with what `work(task, report, stop)` raised, or None.
+    """Runs tasks in parallel processes, and yields each as it ends, with what `work` raised, or None.
 
-    `work`, a function of a module, is called in one of `jobs` processes with `threads` each; what it reports
-    is given to `received` here. When `stop` is true, so is that of the works; tasks that were not begun end
-    with `Stopped`. The works are asked to stop on leaving, too, so that an interrupted notebook leaves
-    checkpoints, and waited for; whoever is interrupted again, or while they stop, kills them. Errors carry
-    the traceback of their process as a note.
+    `work(task, report, stop)`, a function of a module, is called in one of `jobs` processes with `threads`
+    each; what it reports is given to `received` here. When `stop` is true, so is that of the works; tasks
+    that were not begun end with `Stopped`. The works are asked to stop on leaving, too, so that an
+    interrupted notebook leaves checkpoints, and waited for; whoever is interrupted again, or while they stop,
+    kills them. Errors carry the traceback of their process as a note.
 
     The works are done one after the other in this process if `here` is true: what they need is in `__main__`,
     which the processes do not import; also in a daemonic process, which may have no children. Raises

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from sparsity_lib.study.runs import results
+from sparsity_lib.study.runs.dimensions import KEPT, MOMENTS
 from sparsity_lib.study.runs.file import Run
-from sparsity_lib.study.runs.layout import KEPT, MOMENTS
 
 DIGITS = 5  # significant digits of published numbers
 LOSS_DIGITS = 2  # of one image's loss

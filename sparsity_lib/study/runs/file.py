@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from sparsity_lib.study.described import is_plain
+from sparsity_lib.study.configuration import is_plain
 from sparsity_lib.study.errors import StudyError, Unusable
 from sparsity_lib.study.experiment import AnyExperiment, Experiment, described_by
 from sparsity_lib.study.files import (
     TENSORS,
+    atomic_write,
     content_of,
     folder,
     note_read,
-    read_sealed,
+    read_with_checksum,
     reading,
     set_aside,
-    write_sealed,
-    written_whole,
+    write_with_checksum,
 )
 from sparsity_lib.study.runs.provenance import code, is_current
 
@@ -157,7 +157,7 @@ def write(tree: "xr.DataTree", path: Path) -> None:
             encoding = {name: _encoding(variable) for name, variable in dataset.variables.items()}
             group = store if node.path == "/" else store.get_child_store(node.path)
             dataset.drop_encoding().dump_to_store(group, encoding=encoding)
-    write_sealed(path, content.getbuffer())
+    write_with_checksum(path, content.getbuffer())
 
 
 def _encoding(variable: "xr.Variable") -> dict[str, Any]:
@@ -252,7 +252,7 @@ def note_divergence(experiment: AnyExperiment, where: str | Path | None, reason:
     """Write a file, next to the runs, on where the experiment's loss became infinite or NaN."""
     path = path_of(experiment, where).with_suffix(DIVERGED)
     note = {"reason": reason} | code(experiment.numerical_parts)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(note), encoding="utf-8")
 
 
@@ -273,7 +273,7 @@ def _sound(path: Path) -> Run:
     """The run, if neither its file nor that of its network is damaged."""
     run, network = load(path), path.with_suffix(NETWORK)
     if os.path.lexists(network):
-        read_sealed(network, TENSORS)
+        read_with_checksum(network, TENSORS)
     return run
 
 

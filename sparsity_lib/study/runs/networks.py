@@ -18,8 +18,8 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.files import load_tensors, reading, save_tensors
 from sparsity_lib.study.recipes import NETWORKS
+from sparsity_lib.study.runs.dimensions import KEPT
 from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, READER, Run, check_structure
-from sparsity_lib.study.runs.layout import KEPT
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,11 +69,11 @@ def _axes(name: str, array: Tensor) -> tuple[str, ...]:
 
 
 def _from_netcdf(path: Path) -> dict[str, Any]:
-    from sparsity_lib.study.runs.labelled import labelled
+    from sparsity_lib.study.runs.netcdf import read_dataset
 
     with reading(path, "trained network", READER), h5py.File(path) as file:
         check_structure(file)
-        there = labelled(file)
+        there = read_dataset(file)
     tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in there.items()}
     kept: dict[str, Any] = {name: tensors.pop(name) for name in ("offset", "scale")}
     for key, moment in (("lowest_loss", "lowest_loss"), ("model", "last")):

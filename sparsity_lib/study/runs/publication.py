@@ -13,7 +13,7 @@ import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.files import digest, written_whole
+from sparsity_lib.study.files import atomic_write, digest
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.compact import (
@@ -55,21 +55,7 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     """Publish the runs of one grid."""
     grid = profile(name).files()[file]
     planned, before = experiments(name, grids=[grid], published=True), published(name, file)
-    stale: set[str] = set()
-    if replace and before is not None:
-        other_code = [not is_current(numerics) for numerics in before["numerics"].to_numpy()]
-        stale = set(before["run"].to_numpy()[other_code])
-    known = published_ids(name) - stale
-    new = [
-        run
-        for experiment in planned
-        if experiment.id not in known
-        and (run := runs.find(experiment, source, by_any_code=True))
-        and run.id not in known  # the same training may go by two names
-        and not (run.id in stale and run.by_other_code)
-    ]
-    for run in new:
-        require_committed(run.id, run.provenance, by_this_code=not run.by_other_code)
+    new = _new_runs(name, planned, before, source, replace)
     together = _together(before, new, planned)
     if together is None:
         return 0  # notes of divergence alone have no curves to be written with
@@ -93,6 +79,32 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     runs.write(tree, target / file)
     write_sums(target)  # what is written next reads this file
     return len(new)
+
+
+def _new_runs(
+    name: str,
+    planned: Sequence[Experiment],
+    before: xr.Dataset | None,
+    source: str | Path | None,
+    replace: bool,
+) -> list[Run]:
+    """Finished runs of committed code that are not published yet, or replace those of other code."""
+    stale: set[str] = set()
+    if replace and before is not None:
+        other_code = [not is_current(numerics) for numerics in before["numerics"].to_numpy()]
+        stale = set(before["run"].to_numpy()[other_code])
+    known = published_ids(name) - stale
+    new = [
+        run
+        for experiment in planned
+        if experiment.id not in known
+        and (run := runs.find(experiment, source, by_any_code=True))
+        and run.id not in known  # the same training may go by two names
+        and not (run.id in stale and run.by_other_code)
+    ]
+    for run in new:
+        require_committed(run.id, run.provenance, by_this_code=not run.by_other_code)
+    return new
 
 
 def _together(
@@ -179,5 +191,5 @@ def require_committed(run: str, provenance: dict[str, Any], by_this_code: bool) 
 def write_sums(target: Path) -> None:
     """Write the SHA-256 of the folder's files into it, as `sha256sum` does."""
     files = sorted(target.glob("*.nc"))
-    with written_whole(target / SUMS) as partial:
+    with atomic_write(target / SUMS) as partial:
         partial.write_text("".join(f"{digest(path)}  {path.name}\n" for path in files))

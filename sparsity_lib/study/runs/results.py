@@ -15,10 +15,10 @@ from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
 from sparsity_lib.study.files import PROJECT, digest, note_read
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import PROFILES, profile
+from sparsity_lib.study.runs.dimensions import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
 from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run, as_loaded, load
-from sparsity_lib.study.runs.labelled import labelled
 from sparsity_lib.study.runs.language import language_curves
-from sparsity_lib.study.runs.layout import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
+from sparsity_lib.study.runs.netcdf import read_dataset
 
 SUMS = "SHA256SUMS"
 _ENDS = ("", "_low", "_high")
@@ -227,7 +227,7 @@ def load_curves(path: Path, group: str | None = None) -> xr.Dataset | None:
 def _read_published(path: Path, group: str | None, size: int, changed_ns: int) -> xr.Dataset | None:
     """The file's content, read once for as long as its size and its time of change stay."""
     with h5py.File(path) as file:
-        return None if group is not None and group not in file else labelled(file, group)
+        return None if group is not None and group not in file else read_dataset(file, group)
 
 
 def as_listed(path: Path) -> Path:

@@ -16,15 +16,15 @@ from sparsity_lib.study.errors import Unusable
 from sparsity_lib.study.experiment import AnyExperiment
 from sparsity_lib.study.files import load_tensors, save_tensors, set_aside
 from sparsity_lib.study.language.texts import Text
+from sparsity_lib.study.runs.contents import Log
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import numerics
-from sparsity_lib.study.runs.recording import Log
 
 Record = dict[str, Tensor]  # an epoch's values by their name in the run's file
 
 
-class Resumable:
-    """A training that goes on epoch by epoch: its network, its optimizer, and the log of its observations."""
+class ResumableTraining:
+    """Base class of trainings with checkpoints: network, optimizer, and the log of observations."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

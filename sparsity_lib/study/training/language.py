@@ -21,14 +21,14 @@ from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.model import CharacterLSTM, build, observe, streams, train_epoch
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.provenance import surroundings
-from sparsity_lib.study.training.checkpoint import Record, Resumable
+from sparsity_lib.study.training.checkpoint import Record, ResumableTraining
 from sparsity_lib.study.training.random_streams import random_stream
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-class LanguageTraining(Resumable):
+class LanguageTraining(ResumableTraining):
     """The state of one training of a language model."""
 
     experiment: LanguageExperiment

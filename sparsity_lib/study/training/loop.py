@@ -29,10 +29,10 @@ from sparsity_lib.study.files import lock
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import networks as trained
+from sparsity_lib.study.runs.contents import as_tree
 from sparsity_lib.study.runs.provenance import code, surroundings
-from sparsity_lib.study.runs.recording import as_tree
 from sparsity_lib.study.training import calibration, moments, observation
-from sparsity_lib.study.training.checkpoint import Record, Resumable
+from sparsity_lib.study.training.checkpoint import Record, ResumableTraining
 from sparsity_lib.study.training.language import LanguageTraining
 from sparsity_lib.study.training.preparation import (
     compiling_pays,
@@ -114,14 +114,14 @@ def load_or_train(experiment: Experiment) -> runs.Run:
     return runs.find(experiment) or train(experiment)
 
 
-def new_training(experiment: AnyExperiment, device: torch.device) -> Resumable:
+def new_training(experiment: AnyExperiment, device: torch.device) -> ResumableTraining:
     """Build an experiment's training, before its first epoch; `StudyError` for missing data."""
     if isinstance(experiment, LanguageExperiment):
         return LanguageTraining(experiment, device)
     return Training(experiment, device, load_on(device, experiment))
 
 
-class Training(Resumable):
+class Training(ResumableTraining):
     """The state of one training: network, optimizer, and the log of what was observed so far.
 
     `data` lie on the device. `train_epoch` and `observe` are what an epoch consists of.
@@ -245,7 +245,7 @@ class Training(Resumable):
         record = {"train_loss": means[0], "train_accuracy": correct / len(labels)}
         if self.coherent is not None:
             record |= {"coherence": coherence[:, 0].nanmean(), "coherence_gate": coherence[:, 1].mean()}
-            record |= observation.observe_pulls(self.weights, self.experiment.l1, self.experiment.l2)
+            record |= observation.observe_gradient_norms(self.weights, self.experiment.l1, self.experiment.l2)
         return record | {f"penalty_{name}": mean for name, mean in zip(names[1:], means[1:], strict=True)}
 
     def observe(self) -> Record:
@@ -317,13 +317,13 @@ class Training(Resumable):
             return {}
         generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "knock-out"))
         with self.autocast():
-            record = observation.knock_out(
+            record = observation.ablate_channels(
                 self.model, list(self.layers), self.data.monitor, self.prepare, generator
             )
         return {name: value.cpu() for name, value in record.items()}
 
     def _at_kept_moments(self) -> dict[str, Tensor]:
-        """`moments.layers_at` with the weights of each of `layout.KEPT`, stacked; the last ones stay."""
+        """`moments.layers_at` with the weights of each of `dimensions.KEPT`, stacked; the last ones stay."""
         last = {name: value.clone() for name, value in self.model.state_dict().items()}
         found = []
         for weights in (self.weights_kept, last):

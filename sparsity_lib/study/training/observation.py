@@ -12,7 +12,7 @@ from sparsity_lib import ActivationMonitor, LayerStats, functional
 from sparsity_lib._layers import channel_axis, known_widths, named_layers
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.data.scaling import Prepare
-from sparsity_lib.study.runs.layout import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES
+from sparsity_lib.study.runs.dimensions import BINS, CENTERS, KNOCKED_OUT, MAPS, QUANTILES
 from sparsity_lib.study.training.checkpoint import Record
 
 DRAWS = 3  # random choices of channels, over which an accuracy is averaged
@@ -139,7 +139,7 @@ def observe_filters(weights: dict[str, Tensor]) -> Record:
 
 
 @torch.no_grad()
-def observe_pulls(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
+def observe_gradient_norms(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
     """Norms of the gradients of the loss and of l1 |w| + l2/2 |w|^2: `loss_gradient_norm`, `shrinkage_norm`.
 
     The loss's gradient is that of the last step.
@@ -151,10 +151,10 @@ def observe_pulls(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
 
 
 @torch.no_grad()
-def knock_out(
+def ablate_channels(
     model: nn.Module, layers: Sequence[str], split: Split, prepare: Prepare, generator: torch.Generator
 ) -> Record:
-    """`<layer>/knockout_accuracy`, (KNOCKED_OUT,): accuracy with so many of a layer's channels silenced.
+    """`<layer>/knockout_accuracy`, (KNOCKED_OUT,): accuracy with these shares of a layer's channels ablated.
 
     A measure of how much of its capacity a network uses, which TSR names and does not measure: the more
     of it, the smaller the share it can lose (as Morcos et al., arXiv 1803.06959, ablate units). Randomly

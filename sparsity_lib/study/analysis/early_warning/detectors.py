@@ -35,8 +35,8 @@ MARGINS = {  # the largest first, which warns least
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Runs of one data set, as detectors see them.
+class DetectorInputs:
+    """Runs of one data set and the signals that detectors read.
 
     **Fields:**
 
@@ -65,8 +65,8 @@ class Watched:
         return self.runs.assign(changed=changed, lead=self.runs["onset"] - changed)
 
 
-def watch(curves: xr.Dataset) -> Watched:
-    """Moments of overfitting and signals of runs on one data set.
+def detector_inputs(curves: xr.Dataset) -> DetectorInputs:
+    """Computes the moments of overfitting and the signals of runs on one data set.
 
     Entropy and SD are means over the layers that SparsityReg acts on in each architecture; perplexity
     sparsity is the mean over the convolutions, the feature-extraction layers of arXiv 2104.06153.
@@ -91,10 +91,10 @@ def watch(curves: xr.Dataset) -> Watched:
         for name, values in of_network.items():
             signals[name][mine] = values.transpose("run", "epoch").to_numpy()
     identity = {"network": curves["label"].to_numpy(), "seed": curves["seed"].to_numpy()}
-    return Watched(curves, pd.DataFrame(identity | {"onset": onset(curves).to_numpy()}), signals)
+    return DetectorInputs(curves, pd.DataFrame(identity | {"onset": onset(curves).to_numpy()}), signals)
 
 
-def data_sets(*profiles: str) -> dict[str, Watched]:
+def data_sets(*profiles: str) -> dict[str, DetectorInputs]:
     """The published runs of some profiles by data set: the paper's networks, and those of arXiv 2104.06153.
 
     **Returns:** by data set, number of images and share of redrawn labels, in the order of the profiles; a
@@ -109,10 +109,10 @@ def data_sets(*profiles: str) -> dict[str, Watched]:
 
 
 @functools.cache
-def _data_sets(name: str) -> dict[str, Watched]:
+def _data_sets(name: str) -> dict[str, DetectorInputs]:
     parts = _published(name)
     return {
-        _title(curves): watch(curves.dropna("epoch", how="all").dropna("layer", how="all"))
+        _title(curves): detector_inputs(curves.dropna("epoch", how="all").dropna("layer", how="all"))
         for _, curves in (settings(joined(parts)) if parts else ())
     }
 
@@ -142,7 +142,7 @@ def _title(curves: xr.Dataset) -> str:
     return ", ".join(parts)
 
 
-def lead_times(sets: Mapping[str, Watched]) -> pd.DataFrame:
+def lead_times(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     """Lead times of warnings on overfitting, and tests of whether they depend on their own run.
 
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
@@ -151,9 +151,9 @@ def lead_times(sets: Mapping[str, Watched]) -> pd.DataFrame:
     `p_overall` and `p_within`; `p_of_seeds`, of permutations that keep runs of one seed together.
     """
     rows = []
-    for name, watched in sets.items():
-        for detector in MARGIN if watched.runs["onset"].notna().any() else ():
-            found = watched.moments(detector)
+    for name, inputs in sets.items():
+        for detector in MARGIN if inputs.runs["onset"].notna().any() else ():
+            found = inputs.moments(detector)
             columns = [found[column].to_numpy() for column in ("onset", "changed", "network", "seed")]
             skill = warning_skill(*columns[:3])
             rows.append(
@@ -166,38 +166,38 @@ def lead_times(sets: Mapping[str, Watched]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def right(onset: np.ndarray, changed: np.ndarray) -> np.ndarray:
+def correct(onset: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """1 for a hit and for no warning of a run that does not overfit, else 0; shapes are broadcast."""
     return np.where(np.isfinite(onset), changed < onset, np.isnan(changed)).astype(float)
 
 
-def balanced(moments: pd.DataFrame) -> float:
-    """Mean of two shares, of hits among runs that overfit and of silence among others; of one if alone.
+def balanced_accuracy(moments: pd.DataFrame) -> float:
+    """Mean of sensitivity (hits, of runs that overfit) and specificity (silence, of others); of one if alone.
 
     A detector that never warns, and one that always warns in time, have 0.5 where both kinds occur.
     """
-    share = right(moments["onset"].to_numpy(), moments["changed"].to_numpy())
+    share = correct(moments["onset"].to_numpy(), moments["changed"].to_numpy())
     return float(pd.Series(share).groupby(moments["onset"].notna().to_numpy()).mean().mean())
 
 
-def over_another_run(moments: pd.DataFrame) -> pd.Series:
-    """Per run, `right` minus its mean with the warnings of the network's other runs; NaN if alone."""
+def accuracy_over_other_runs(moments: pd.DataFrame) -> pd.Series:
+    """Per run, `correct` minus its mean with the warnings of the network's other runs; NaN if alone."""
     excess = pd.Series(np.nan, moments.index)
     for _, mine in moments.groupby("network"):
         onsets, changes = mine["onset"].to_numpy(), mine["changed"].to_numpy()
         if len(mine) > 1:
-            matrix = right(onsets[:, None], changes[None])
+            matrix = correct(onsets[:, None], changes[None])
             own = matrix.diagonal()
             excess[mine.index] = own - (matrix.sum(1) - own) / (len(mine) - 1)
     return excess
 
 
-def best_margin(watched: Watched, detector: str) -> float:
-    """The margin in MARGINS with the highest `balanced`; of equals the largest, which warns least."""
-    return max(MARGINS[detector], key=lambda margin: balanced(watched.moments(detector, margin)))
+def best_margin(inputs: DetectorInputs, detector: str) -> float:
+    """The margin in MARGINS with the highest `balanced_accuracy`; of equals the largest."""
+    return max(MARGINS[detector], key=lambda margin: balanced_accuracy(inputs.moments(detector, margin)))
 
 
-def outcomes(sets: Mapping[str, Watched]) -> pd.DataFrame:
+def outcomes(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     """Detectors at their own margins: one row per detector and data set.
 
     `runs`, `hits`, `misses`, `false_alarms`, `true_negatives`, as of `warning_counts`; `balanced`; and
@@ -206,14 +206,14 @@ def outcomes(sets: Mapping[str, Watched]) -> pd.DataFrame:
     """
     rows = []
     for detector in MARGIN:
-        for name, watched in sets.items():
-            found = watched.moments(detector)
+        for name, inputs in sets.items():
+            found = inputs.moments(detector)
             counts = warning_counts(found["onset"], found["changed"], found["network"]).loc["all"]
             rows.append({"detector": detector, "data": name} | counts.to_dict() | _worth(found))
     return pd.DataFrame(rows)
 
 
-def transfers(sets: Mapping[str, Watched]) -> pd.DataFrame:
+def transfers(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     """Detectors whose margin is chosen on one data set, applied to each of the others.
 
     A margin is chosen on data sets in which some runs overfit and some do not.
@@ -236,6 +236,6 @@ def transfers(sets: Mapping[str, Watched]) -> pd.DataFrame:
 
 
 def _worth(moments: pd.DataFrame) -> dict[str, float]:
-    excess = describe(over_another_run(moments).groupby(moments["seed"]).mean())
+    excess = describe(accuracy_over_other_runs(moments).groupby(moments["seed"]).mean())
     over = {"over_another_run": excess.mean, "low": excess.low, "high": excess.high}
-    return {"balanced": balanced(moments)} | over
+    return {"balanced": balanced_accuracy(moments)} | over

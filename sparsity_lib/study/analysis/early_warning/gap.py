@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.stats import rankdata
 
 from sparsity_lib.study.analysis.onset import onset_table
-from sparsity_lib.study.analysis.summary import LAST, trained, watched
+from sparsity_lib.study.analysis.summary import LAST, penalised_layers, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import TARGETED
 
@@ -37,7 +37,7 @@ class RankCorrelations(NamedTuple):
 
 def gap_and_level(curves: xr.Dataset) -> xr.Dataset:
     """`gap` and `level` (run, layer, epoch), in nats, of conv1 to fc1 as far as the runs have them."""
-    entropy = curves["entropy"].sel(layer=watched(curves))
+    entropy = curves["entropy"].sel(layer=penalised_layers(curves))
     held_out = entropy.sel(split="monitor", drop=True)
     return xr.Dataset({"gap": entropy.sel(split="train", drop=True) - held_out, "level": held_out})
 

@@ -18,8 +18,8 @@ from sparsity_lib.study.errors import StudyError
 PERMUTATIONS = 10_000  # drawn where there are more; else each is counted once
 
 
-class Coupling(NamedTuple):
-    """Mean distance of the lead times from their median, and its p value under permutations.
+class PermutationTest(NamedTuple):
+    """Permutation test of whether lead times scatter less about their median than by chance.
 
     **Fields:**
 
@@ -41,8 +41,8 @@ class Skill(NamedTuple):
     """The test of `warning_skill`: `lead`, in epochs, and the coupling `overall` and `within` networks."""
 
     lead: Description
-    overall: Coupling
-    within: Coupling
+    overall: PermutationTest
+    within: PermutationTest
 
 
 def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> Skill:
@@ -131,10 +131,10 @@ def _checked(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> tuple[
     return onsets, changes, networks
 
 
-def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray]) -> Coupling:
+def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray]) -> PermutationTest:
     number = math.prod(math.factorial(len(group)) for group in groups)
     if number < 2:
-        return Coupling(np.nan, np.nan, np.nan, number)
+        return PermutationTest(np.nan, np.nan, np.nan, number)
     orders = _every(groups) if number <= PERMUTATIONS else _drawn(groups)
     leads = onsets - changes[orders]
     distances = np.zeros(len(leads))
@@ -142,7 +142,7 @@ def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray])
         mine = leads[:, group]
         distances += np.abs(mine - np.median(mine, axis=1, keepdims=True)).sum(1) / len(onsets)
     p = (distances <= distances[0] + 1e-9).mean()  # ties are exact but for rounding
-    return Coupling(float(distances[0]), float(distances.mean()), float(p), len(distances))
+    return PermutationTest(float(distances[0]), float(distances.mean()), float(p), len(distances))
 
 
 def _every(groups: list[np.ndarray]) -> np.ndarray:

@@ -33,7 +33,7 @@ WAYS = (ALWAYS, DELAYED, GATED)
 TERMS = ("L1", "L2")
 DECAY = "weight decay"
 GUESSING = 0.95  # a training loss above this share of the untrained network's is that of guessing
-Cell = tuple[str, float, str]  # term, strength, way
+Condition = tuple[str, float, str]  # term, strength, way
 
 
 def experiments(profile: str, seeds: Listed | None = "") -> list[Experiment]:
@@ -51,7 +51,7 @@ def experiments(profile: str, seeds: Listed | None = "") -> list[Experiment]:
     return [e for e in found if e.network == "vanillaNet" and (e.rho is not None or e.weight_decay)]
 
 
-def described(experiment: Experiment) -> dict[str, Any]:
+def shrinkage_of(experiment: Experiment) -> dict[str, Any]:
     """The shrinkage of the experiment's weights: `term` ("" is none), its `strength`, and in which `way`."""
     strengths = (experiment.l1, experiment.l2, experiment.weight_decay)
     for term, strength in zip((*TERMS, DECAY), strengths, strict=True):
@@ -67,7 +67,7 @@ def label_of(term: str, strength: float, way: str) -> str:
     return NONE if way == NONE else f"{term} {strength:g}, {way}"
 
 
-def gathered(curves: xr.Dataset | None, which: Sequence[Experiment]) -> xr.Dataset:
+def runs_with_shrinkage(curves: xr.Dataset | None, which: Sequence[Experiment]) -> xr.Dataset:
     """The curves of these experiments, with the coordinates `term`, `strength` and `way` of each run.
 
     The attribute `diverged` holds those of them that diverged. Raises `StudyError` without any run.
@@ -77,19 +77,19 @@ def gathered(curves: xr.Dataset | None, which: Sequence[Experiment]) -> xr.Datas
     if curves is None or not there:
         raise StudyError("there are no published runs with strong L1 or L2")
     lost = [
-        {"run": run, "seed": by_id[run].seed} | described(by_id[run])
+        {"run": run, "seed": by_id[run].seed} | shrinkage_of(by_id[run])
         for run in diverged(curves)
         if run in by_id
     ]
-    cells = pd.DataFrame([described(by_id[run]) for run in there])
+    cells = pd.DataFrame([shrinkage_of(by_id[run]) for run in there])
     mine = only(curves, run=there).dropna("epoch", how="all").assign_attrs(diverged=json.dumps(lost))
     return mine.assign_coords({name: ("run", cells[name].to_numpy()) for name in cells})
 
 
-def cells(curves: xr.Dataset) -> dict[Cell, xr.Dataset]:
+def cells(curves: xr.Dataset) -> dict[Condition, xr.Dataset]:
     """`gathered` curves by term, strength and way, in order."""
     columns = (curves[name].to_numpy().tolist() for name in ("term", "strength", "way"))
-    keys: list[Cell] = list(zip(*columns, strict=True))
+    keys: list[Condition] = list(zip(*columns, strict=True))
     return {key: curves.isel(run=[each == key for each in keys]) for key in sorted(set(keys))}
 
 
@@ -164,7 +164,7 @@ def coherence_table(curves: xr.Dataset) -> pd.DataFrame:
     95 % t interval over seeds, `low` to `high`, and `open`, the share of steps whose gate is open; each
     `first` and `last`.
     """
-    rows: dict[Cell, dict[str, float]] = {}
+    rows: dict[Condition, dict[str, float]] = {}
     for key, runs in cells(curves).items():
         if key[2] in (NONE, GATED):
             rows[key] = {"n": runs.sizes["run"]}
@@ -187,8 +187,8 @@ def ends(curves: xr.Dataset, quantity: str) -> tuple[Description, Description]:
     return describe(values.sel(epoch=0)), describe(values.where(late).mean("epoch"))
 
 
-def tolerance(table: pd.DataFrame, term: str) -> float:
-    """The least strength at which at least half of the runs always on guess; NaN if there is none."""
+def failure_strength(table: pd.DataFrame, term: str) -> float:
+    """Smallest strength at which half of the always-on runs stay at chance level; NaN if there is none."""
     always = table[(table["term"] == term) & (table["way"] == ALWAYS)]
     shares = always.groupby("strength")["guesses"].mean()
     return float(shares.index[shares >= 0.5].min())

@@ -1,4 +1,4 @@
-"""Conversion of observations, epoch by epoch, to the contents of a run file."""
+"""Contents of a run file: its variables, dimensions and units, from the observations of each epoch."""
 
 import json
 import math
@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.runs.layout import BINS, CENTERS, KEPT, KNOCKED_OUT, MAPS, MOMENTS, QUANTILES, SPLITS
+from sparsity_lib.study.runs.dimensions import (
+    BINS,
+    CENTERS,
+    KEPT,
+    KNOCKED_OUT,
+    MAPS,
+    MOMENTS,
+    QUANTILES,
+    SPLITS,
+)
 
 if TYPE_CHECKING:
     import xarray as xr

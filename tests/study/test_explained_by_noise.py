@@ -7,7 +7,7 @@ from refusals import refused
 from synthetic import CHANNELS, LAYERS, many, one
 
 from sparsity_lib import functional as f
-from sparsity_lib.study.analysis import noise_curve
+from sparsity_lib.study.analysis import explained_by_noise
 
 
 def noisy(seed: int, spread: float = 0.0, label: str = "vanillaNet") -> xr.Dataset:
@@ -23,7 +23,7 @@ def noisy(seed: int, spread: float = 0.0, label: str = "vanillaNet") -> xr.Datas
 
 
 def test_entropies_of_noise_are_explained_wholly() -> None:
-    (row,) = noise_curve.explained(many([noisy(0), noisy(1)])).to_dict("records")
+    (row,) = explained_by_noise.explained(many([noisy(0), noisy(1)])).to_dict("records")
     assert (row["sd"], row["seeds"]) == ("pooled", 2)
     assert row["n"] == 2 * 3 * 42  # norm1 has no entropy here
     for name in ("r2", "low", "high"):
@@ -34,62 +34,62 @@ def test_entropies_of_noise_are_explained_wholly() -> None:
 
 def test_residuals_lower_the_explained_share() -> None:
     curves = many([noisy(seed, spread=0.05) for seed in range(8)])
-    row = noise_curve.explained(curves).iloc[0]
-    shares = noise_curve.shares(curves)
+    row = explained_by_noise.explained(curves).iloc[0]
+    shares = explained_by_noise.shares(curves)
     there = shares["observed"].notnull().to_numpy()
     observed, expected = (shares[name].to_numpy()[there] for name in ("observed", "pooled"))
     assert row["r2"] == pytest.approx(1 - np.mean((observed - expected) ** 2) / observed.var())
     assert row["rms"] == pytest.approx(0.05, rel=0.05)
     assert row["low"] < row["r2"] < row["high"] < 1
     assert row["high"] - row["low"] < 0.1
-    repeated = noise_curve.explained(curves).iloc[0]
+    repeated = explained_by_noise.explained(curves).iloc[0]
     assert (repeated["low"], repeated["high"]) == (row["low"], row["high"])
 
 
 def test_the_interval_covers_seeds_and_not_values() -> None:
     of_one_run = [noisy(0, 0.05)] * 6
     copies = many([run.assign_coords(seed=("run", [seed])) for seed, run in enumerate(of_one_run)])
-    row = noise_curve.explained(copies).iloc[0]
+    row = explained_by_noise.explained(copies).iloc[0]
     assert row["low"] == pytest.approx(row["high"])
-    single = noise_curve.explained(noisy(0, 0.05)).iloc[0]
+    single = explained_by_noise.explained(noisy(0, 0.05)).iloc[0]
     assert single["r2"] == pytest.approx(row["r2"])
     assert np.isnan([single["low"], single["high"]]).all()
 
 
 def test_explained_shares_are_grouped_by_the_given_coordinates() -> None:
     runs = [noisy(0), noisy(1), noisy(0, 0.2, "dropNet"), noisy(1, 0.2, "dropNet")]
-    table = noise_curve.explained(many(runs), by=["label", "layer"])
+    table = explained_by_noise.explained(many(runs), by=["label", "layer"])
     assert len(table) == 2 * 3
     assert set(table["layer"]) == set(LAYERS) - {"norm1"}
     assert (table[table["label"] == "vanillaNet"]["rms"] < 1e-6).all()
     assert (table[table["label"] == "dropNet"]["rms"] > 0.1).all()
-    by_label = noise_curve.explained(many(runs), by=["label"])
+    by_label = explained_by_noise.explained(many(runs), by=["label"])
     assert by_label["n"].tolist() == [2 * 3 * 42] * 2
 
 
 def test_noise_entropies_at_positions_are_compared_where_they_were_recorded() -> None:
     run = noisy(0, 0.05)
     curves = run.assign(noise_entropy=run["entropy"])
-    by_kind = noise_curve.explained(curves).set_index("sd")
+    by_kind = explained_by_noise.explained(curves).set_index("sd")
     assert by_kind.loc["positions", "r2"] == pytest.approx(1)
     assert by_kind.loc["pooled", "r2"] < 1
     older = one("vanillaNet", 1)
-    mixed = noise_curve.explained(xr.concat([curves, older], "run")).set_index("sd")
+    mixed = explained_by_noise.explained(xr.concat([curves, older], "run")).set_index("sd")
     assert mixed.loc["positions", "n"] * 2 == mixed.loc["pooled", "n"]
 
 
 def test_constant_entropy_has_no_explained_share() -> None:
     run = one(entropy=(3.0, 3.0)).sel(layer=["conv3"])
-    assert np.isnan(noise_curve.explained(run).iloc[0]["r2"])
+    assert np.isnan(explained_by_noise.explained(run).iloc[0]["r2"])
 
 
 def test_layers_of_one_channel_are_left_out() -> None:
     run = noisy(0).assign(channels=(("run", "layer"), [[1.0, 32.0, 32.0, 64.0]]))
-    assert set(noise_curve.explained(run, by=["layer"])["layer"]) == {"conv3", "fc1"}
+    assert set(explained_by_noise.explained(run, by=["layer"])["layer"]) == {"conv3", "fc1"}
 
 
 def test_bad_input_is_refused() -> None:
     with refused("colour"):
-        noise_curve.explained(noisy(0), by=["colour"])
+        explained_by_noise.explained(noisy(0), by=["colour"])
     with refused():
-        noise_curve.explained(one().sel(layer=["norm1"]))
+        explained_by_noise.explained(one().sel(layer=["norm1"]))

@@ -1,4 +1,4 @@
-"""Dimensions of a run file: moments, image sets, filter correlations and knocked-out shares."""
+"""Dimensions of a run file: selected epochs, image sets, filter correlations, shares of ablated channels."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Frozen records with checked fields, and one-line messages for wrong values."""
+"""Base class of training configurations: frozen, validated, with one-line messages for wrong values."""
 
 import difflib
 import re
@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from sparsity_lib.study.errors import StudyError
 
 
-class Described(BaseModel):
-    """A training, described. Raises `StudyError` (one line) for an unknown field or value."""
+class Configuration(BaseModel):
+    """Configuration of a training. Raises `StudyError` (one line) for an unknown field or value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

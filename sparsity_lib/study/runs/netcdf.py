@@ -1,4 +1,4 @@
-"""Labelled data of a netCDF-4 file, read by h5py."""
+"""Reader of netCDF-4 files as xarray data sets, by h5py."""
 
 import h5py
 import xarray as xr
@@ -6,7 +6,7 @@ import xarray as xr
 _STRUCTURE = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST")  # and names that begin with _N
 
 
-def labelled(file: h5py.File, group: str | None = None) -> xr.Dataset:
+def read_dataset(file: h5py.File, group: str | None = None) -> xr.Dataset:
     """The same as `xr.load_dataset(path, engine="h5netcdf", group=group)`, which takes several times as long.
 
     Dimensions are those of the file's root and of the group.
