@@ -16,7 +16,7 @@ ORDER = [
         "text",
         "paper",
         "files",
-        "described",
+        "configuration",
         "language",
         "recipes",
         "cells",

@@ -15,9 +15,9 @@ from sparsity_lib.study.analysis.onset import (
     _plateaus,
     _tabled,
     autoregressive,
-    judge,
-    noise,
-    null,
+    detect_onset,
+    fit_ar1_noise,
+    null_rise,
     onset,
     onset_table,
     rise_after_minimum,
@@ -75,7 +75,7 @@ def test_the_table_of_nulls_holds_what_is_simulated(epochs: int, step: int) -> N
 
 @pytest.mark.parametrize("phi", [0.0, 0.3])
 def test_plateaus_rarely_overfit(phi: float) -> None:
-    found = judge(simulated(SHAPES["plateau"], 60, phi, sd=0.15, curves=2000))
+    found = detect_onset(simulated(SHAPES["plateau"], 60, phi, sd=0.15, curves=2000))
     assert 0.03 < share(found) < 0.065
     assert abs(found.excess.mean()) < 0.01  # nats; the rise itself is biased upwards
     assert found.rise.mean() > 0.1
@@ -83,7 +83,7 @@ def test_plateaus_rarely_overfit(phi: float) -> None:
 
 @pytest.mark.parametrize(("sd", "least"), [(0.05, 0.99), (0.15, 0.5)])
 def test_a_rise_of_three_tenths_is_found(sd: float, least: float) -> None:
-    found = judge(simulated(overfitting(0.3), 100, 0.2, sd, curves=1000))
+    found = detect_onset(simulated(overfitting(0.3), 100, 0.2, sd, curves=1000))
     assert share(found) > least
     assert np.nanmedian(found.epoch) == pytest.approx(50, abs=15)
 
@@ -92,9 +92,9 @@ def test_noise_is_recovered_under_any_linear_trend() -> None:
     random = np.random.RandomState(0)
     for phi in (-0.3, 0.0, 0.3, 0.5):
         curves = 2 * autoregressive(random.standard_normal((500, 200)), phi)
-        found, sd = noise(curves + 0.1 * np.arange(200))
+        found, sd = fit_ar1_noise(curves + 0.1 * np.arange(200))
         np.testing.assert_allclose([found.mean(), sd.mean() / 2], [phi, 1], atol=0.03)
-        np.testing.assert_allclose(noise(curves), (found, sd), atol=1e-9)
+        np.testing.assert_allclose(fit_ar1_noise(curves), (found, sd), atol=1e-9)
 
 
 def test_noise_is_stationary_and_smoothing_narrows_it_as_expected() -> None:
@@ -106,7 +106,7 @@ def test_noise_is_stationary_and_smoothing_narrows_it_as_expected() -> None:
 
 def test_the_null_has_the_registered_values() -> None:
     """A change of these numbers changes the registered rule."""
-    np.testing.assert_allclose(null(np.array([0.02, 0.3]), 100), GOLDEN, rtol=1e-9)
+    np.testing.assert_allclose(null_rise(np.array([0.02, 0.3]), 100), GOLDEN, rtol=1e-9)
 
 
 GOLDEN = [[2.242669524424727, 2.160977351999579], [4.574461718821971, 4.547231755780426]]
@@ -114,7 +114,7 @@ GOLDEN = [[2.242669524424727, 2.160977351999579], [4.574461718821971, 4.54723175
 
 def test_a_constant_adds_nothing_and_a_factor_scales() -> None:
     curves = simulated(overfitting(0.3), 60, 0.2, sd=0.1, curves=100)
-    found, moved, doubled = judge(curves), judge(curves + 7), judge(2 * curves)
+    found, moved, doubled = detect_onset(curves), detect_onset(curves + 7), detect_onset(2 * curves)
     for name in Onset._fields:
         np.testing.assert_allclose(getattr(moved, name), getattr(found, name), atol=1e-9)
     for name in ("rise", "null_mean", "null_95", "excess", "noise_sd"):
@@ -124,29 +124,29 @@ def test_a_constant_adds_nothing_and_a_factor_scales() -> None:
 
 def test_a_curve_has_the_same_onset_alone_and_in_a_batch() -> None:
     curves = simulated(overfitting(0.3), 60, 0.2, sd=0.1, curves=20)
-    together = judge(curves)
+    together = detect_onset(curves)
     for index, curve in enumerate(curves):
-        np.testing.assert_array_equal(judge(curve), [field[index] for field in together])
+        np.testing.assert_array_equal(detect_onset(curve), [field[index] for field in together])
 
 
 def test_a_rise_without_noise_needs_the_floor_alone() -> None:
     times = np.arange(60)
     for slope, epoch in ((0.01, 30.0), (0.001, np.nan)):
-        np.testing.assert_equal(float(judge(1 + slope * np.abs(times - 30)).epoch), epoch)
-    assert np.isnan(judge(np.ones(60)).epoch)
+        np.testing.assert_equal(float(detect_onset(1 + slope * np.abs(times - 30)).epoch), epoch)
+    assert np.isnan(detect_onset(np.ones(60)).epoch)
 
 
 def test_short_runs_and_a_minimum_among_the_last_five_are_censored() -> None:
-    short = judge(np.abs(np.arange(39) - 20.0))
+    short = detect_onset(np.abs(np.arange(39) - 20.0))
     assert float(short.rise) > 10
     assert np.isnan([short.epoch, short.null_95, short.excess]).all()
-    assert np.isnan(judge(np.abs(np.arange(60) - 56.0)).epoch)
+    assert np.isnan(detect_onset(np.abs(np.arange(60) - 56.0)).epoch)
 
 
 def test_the_interval_over_images_must_lie_above_zero() -> None:
     curve, low = np.abs(np.arange(60) - 30.0), np.ones(60)
-    assert judge(curve, low).epoch == 30
-    assert np.isnan(judge(curve, -low).epoch)
+    assert detect_onset(curve, low).epoch == 30
+    assert np.isnan(detect_onset(curve, -low).epoch)
 
 
 def test_onset_table_has_a_row_per_run_of_any_length() -> None:
@@ -182,7 +182,7 @@ def test_the_calibrated_loss_needs_no_interval_but_obeys_one() -> None:
         (lambda: onset_table(one(), "val_accuracy"), "val_accuracy"),
         (lambda: onset_table(one(), "val_loss_calibrated"), "val_loss_calibrated"),
         (lambda: onset_table(one().drop_vars("val_loss_rise_low")), "val_loss_rise_low"),
-        (lambda: judge([1.0, np.nan]), "finite"),
+        (lambda: detect_onset([1.0, np.nan]), "finite"),
     ],
 )
 def test_onset_errors_name_the_variable(wrong: Callable[[], object], named: str) -> None:
@@ -195,8 +195,8 @@ def test_onset_errors_name_the_variable(wrong: Callable[[], object], named: str)
 def test_false_alarms_and_power(epochs: int) -> None:
     """The pilot's runs have noise SDs of 0.04 nats and more, and autocorrelations about 0.03."""
     for phi, sd in itertools.product((-0.1, 0.0, 0.2, 0.3, 0.5), (0.05, 0.15)):
-        alarms = {name: judge(simulated(each, epochs, phi, sd, 2000)) for name, each in SHAPES.items()}
-        alarms["skewed"] = judge(simulated(SHAPES["plateau"], epochs, phi, sd, 2000, skewed=True))
+        alarms = {name: detect_onset(simulated(each, epochs, phi, sd, 2000)) for name, each in SHAPES.items()}
+        alarms["skewed"] = detect_onset(simulated(SHAPES["plateau"], epochs, phi, sd, 2000, skewed=True))
         for name, found in alarms.items():
             assert share(found) <= (0.035 if "decline" in name else 0.15 if "halves" in name else 0.065), name
         plateau = simulated(SHAPES["plateau"], epochs, phi, sd, 2000)
@@ -204,4 +204,4 @@ def test_false_alarms_and_power(epochs: int) -> None:
         beyond_images = rise > 0.25 * sd  # the pilot's rule; 0.25 as the half width of dropNet's intervals
         assert ((lowest < epochs - LAST) & beyond_images).mean() > 0.6
         if sd == 0.05:
-            assert share(judge(simulated(overfitting(0.3), epochs, phi, sd, 2000))) > 0.75
+            assert share(detect_onset(simulated(overfitting(0.3), epochs, phi, sd, 2000))) > 0.75
