@@ -277,12 +277,13 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> in
         return 1
     if last and _is_torchs_own(module):
         return axes - 1
-    fitting = [axis for axis in range(1, axes) if shape[axis] == _width(module)]
+    width = _width(module)
+    fitting = [axis for axis in range(1, axes) if shape[axis] == width]
     if len(fitting) == 1:
         return fitting[0]
     if first:
         return 1
-    if _width(module) is None and not [*module.children()]:
+    if width is None and not [*module.children()]:
         places = [axis for axis, known in zip((1, axes - 1), widths, strict=True) if shape[axis] in known]
         if places:
             return places[0] if len(places) == 1 else None
@@ -294,7 +295,7 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> in
 def _width(module: nn.Module) -> int | None:
     """Number of output channels by the module's attributes."""
     normalized = getattr(module, "normalized_shape", ())
-    widths = [*normalized] if len(normalized) == 1 else [getattr(module, each, None) for each in WIDTHS]
+    widths = normalized if len(normalized) == 1 else (getattr(module, each, None) for each in WIDTHS)
     return next((width for width in widths if isinstance(width, int)), None)
 
 

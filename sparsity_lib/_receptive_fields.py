@@ -283,8 +283,10 @@ def _summed(name: str, module: nn.Module, output: Tensor) -> Tensor:
     # By roots of whole numbers, so that changes of several channels do not cancel out.
     roots = torch.arange(1, output.shape[axis] + 1, dtype=torch.float64, device="cpu").sqrt()
     with without_modes():  # _NaNKept would look at each operation
-        summed = output.nan_to_num(torch.nan, 1e30, -1e30).movedim(axis, -1).double() @ roots
-    return summed[:, None, None] if output.dim() == 2 else summed
+        bounded = output.nan_to_num(torch.nan, 1e30, -1e30).double().movedim(axis, 1)
+        if bounded.dim() == 2:
+            return (bounded @ roots)[:, None, None]
+        return (roots @ bounded.flatten(2)).unflatten(-1, bounded.shape[2:])
 
 
 def _seen(run: Run, clean: Tensor, axes: Sequence[int]) -> dict[str, Ranges]:

@@ -239,10 +239,11 @@ def _of_vectors(vectors: Tensor) -> tuple[Tensor, ...]:
     sd = (shifted - shifted.mean(0)).square_().mean(0).sqrt_()
     scale_free = _entropy(shifted.div_(sd.masked_fill(sd == 0, 1)), below, others)
     entropy = torch.where(scale_free.isnan(), scale_free, entropy)
-    signs = x.sign()
     # By position first: a float32 counts no further than 2^24.
-    counts = (each.sum(0).sum(dtype=exact_dtype(x.device)) for each in (signs, signs.square()))
-    return entropy, scale_free, sd * unit / fitting, *counts
+    count = partial(torch.sum, dtype=exact_dtype(x.device))
+    signs = x.sign()
+    balance = count(signs.sum(0))
+    return entropy, scale_free, sd * unit / fitting, balance, count(signs.square_().sum(0))
 
 
 def _entropy(shifted: Tensor, below: Tensor, others: Tensor) -> Tensor:
@@ -256,7 +257,7 @@ def _entropy(shifted: Tensor, below: Tensor, others: Tensor) -> Tensor:
 def _unit(size: Tensor) -> Tensor:
     """A divisor of numbers of this size, after which their squares are finite and not 0; usually 1."""
     limits = torch.finfo(size.dtype)
-    usual = (size > 2.0**-40) & (size < 2.0**60)
+    usual = size.clamp(2.0**-40, 2.0**60) == size
     return size.clamp(limits.tiny, limits.max / 2).masked_fill_(usual, 1)
 
 

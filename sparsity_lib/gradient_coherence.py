@@ -13,7 +13,7 @@ from sparsity_lib._settings import require
 
 __all__ = ["GradientCoherent"]
 
-PART = 2**16  # elements of a weight that are worked on at a time
+PART = 2**18  # elements of a weight that are worked on at a time
 
 
 class GradientCoherent:
@@ -306,9 +306,10 @@ def _cosine_and_average_(gradients: list[Tensor], averages: list[Tensor], rate: 
 
 def _products(one: Tensor, other: Tensor) -> tuple[float, float, float]:
     """The lengths of two parts, and the product of one with the other."""
-    lengths = [torch.linalg.vector_norm(each).item() for each in (one, other)]
+    one, other = one.flatten(), other.flatten()
+    lengths = [torch.dot(each, each).sqrt().item() for each in (one, other)]
     if all(1e-12 < length < 1e12 for length in lengths):
-        return lengths[0], lengths[1], (one * other).sum().item()
+        return lengths[0], lengths[1], torch.dot(one, other).item()
     units = [power_of_two(largest(each)) for each in (one, other)]  # or squares could leave the type's range
     one, other = one / units[0], other / units[1]
     a, b = (unit.item() for unit in units)
@@ -322,6 +323,8 @@ def _parts(*lists: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         first = tensors[0]
         if first.numel() <= PART or not _on_cpu(first):
             yield tensors
+        elif all(tensor.is_contiguous() for tensor in tensors):
+            yield from zip(*(tensor.view(-1).split(PART) for tensor in tensors), strict=True)
         else:
             rows = max(1, PART * len(first) // first.numel())
             yield from zip(*(tensor.split(rows) for tensor in tensors), strict=True)

@@ -411,11 +411,11 @@ def test_a_step_needs_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_steps_on_a_cpu_are_those_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = torch.randn(5, 300, 400)
+    steps = torch.randn(5, 600, 500)
     results = []
     for on_cpu in (True, False):
         monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
-        w = nn.Parameter(torch.ones(300, 400))
+        w = nn.Parameter(torch.ones(600, 500))
         optimizer = torch.optim.SGD([w], lr=0.1)
         coherent = sl.GradientCoherent(optimizer, l1=1e-2, l2=1e-2)
         for t, gradient in enumerate(steps):
