@@ -25,7 +25,7 @@ class LayerStats:
     with sl.ActivationMonitor(model, ["conv3"]) as monitor:
         model(x)
     stats = monitor.compute()["conv3"]
-    stats.entropy - stats.noise_entropy  # nats; near 0 where the entropy shows scale alone
+    stats.entropy - stats.noise_entropy  # nats; near 0 where scale explains the entropy
     ```
 
     Where any activation is NaN or infinite, all numbers that are floats are NaN; in maps, those of the
@@ -38,8 +38,9 @@ class LayerStats:
     - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
         over samples and positions.
     - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over
-        their channels; NaN for one channel. An entropy that noise has too shows nothing but scale. Gaussian
-        activations themselves have slightly less, at 32 channels by up to 0.03 nats: s is estimated.
+        their channels; NaN for one channel. Scale explains an entropy that noise has too; below an SD of
+        about 1 every vector nearly has it. Gaussian activations themselves have slightly less, at 32 channels
+        by up to 0.03 nats: s is estimated.
     - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
     - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
     - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1];

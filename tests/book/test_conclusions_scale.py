@@ -8,11 +8,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, LayerStats, study
-from sparsity_lib.study import data
 from sparsity_lib.study.analysis import capacity, comparison, explained_by_noise, random_filters, rescaling
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.comparison import Description
 from sparsity_lib.study.recipes import LAYERS, PLAIN, TARGETED
+from sparsity_lib.study.runs import results
 
 BASELINE = list(LAYERS[:-1])
 CHANNELS = {"conv3": 32, "conv4": 32, "fc1": 64}
@@ -163,24 +163,41 @@ def test_the_best_epoch_is_optimistic(groups: dict[str, xr.Dataset]) -> None:
     assert len(rows) == 14
 
 
-@pytest.mark.slow
-def test_a_network_trained_on_digits() -> None:
-    """The SD at each position is as close over all layers; rescaling brings entropies back, logits stay."""
-    (run,) = study.load_or_train_all(study.select("laptop", PLAIN, label_noise="0.3", seeds="0"))
-    r2 = explained_by_noise.explained(study.curves([run]).sel(layer=BASELINE)).set_index("sd")["r2"]
+def test_filters_of_fc1_end_more_alike_under_the_penalties_those_of_conv3_less(
+    groups: dict[str, xr.Dataset],
+) -> None:
+    photographs = groups["cifar10-jpeg"]
+    for network in ("sr2Net", "varNet"):
+        plain, penalised = (
+            {n: random_filters.factor_over_random(photographs, name, n) for n in ("conv3", "fc1")}
+            for name in (PLAIN, network)
+        )
+        assert penalised["fc1"].low > plain["fc1"].high
+        assert penalised["conv3"].high < plain["conv3"].low
+
+
+def test_noise_at_each_position_explains_as_much_on_cifar100() -> None:
+    curves = analysis.of_grid(study.published("registered"), "registered")
+    assert curves["label"].to_numpy().tolist() == [PLAIN, "sr2Net"]  # one run each, as page 09 has it
+    r2 = explained_by_noise.explained(curves.sel(layer=BASELINE)).set_index("sd")["r2"]
     assert r2.min() > 0.96
     assert abs(r2["positions"] - r2["pooled"]) < 0.01
+
+
+def test_rescaling_restores_the_entropies_of_a_published_network_and_no_logit_changes() -> None:
+    kept = [study.load(path) for path in results.published_runs("registered")]
+    (run,) = (run for run in kept if run.experiment.network == PLAIN)
     (lowest, prepare), (last, _) = (study.trained_network(run, moment) for moment in ("lowest_loss", "last"))
-    images = data.load("digits", label_noise=0.3).monitor.images
+    images = torch.from_numpy(run.root["images"].to_numpy()).movedim(-1, 1)
+    assert len(images) == 4
     wanted, was = monitored(lowest, prepare(images)), monitored(last, prepare(images))
     sds = {layer: wanted[layer].sd for layer in TARGETED}
     rescaled = rescaling.to_scales(last, images, prepare, sds)
     now = monitored(rescaled, prepare(images))
     for layer in TARGETED:
         best, after, restored = (each[layer].entropy for each in (wanted, was, now))
-        assert after < best
-        assert abs(restored - best) < (best - after) / 2
-        assert restored == pytest.approx(best, rel=0.05)
+        assert best - after > 0.8
+        assert abs(restored - best) < (best - after) / 5
     torch.testing.assert_close(rescaled(prepare(images)), last(prepare(images)), rtol=1e-4, atol=1e-4)
 
 
