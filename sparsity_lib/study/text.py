@@ -1,5 +1,6 @@
 """Numbers as text, for tables and labels, and a line for where there is nothing to show."""
 
+import math
 from decimal import Decimal
 
 NO_RUNS = "There is no run to show; in a notebook, train = True makes those that are missing."
@@ -14,3 +15,11 @@ def number(value: float, decimals: int = 2, sign: bool = False) -> str:
         if abs(value) > 1e-6:  # 0.00003 is easier read than 3e-05
             text = f"{Decimal(text):{plus}f}"
     return text.replace("-", "−")
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value and its interval to three decimals, as in `0.037 (0.025 to 0.049)`; blank for NaN."""
+    shown = [
+        f"{round(each, 3) + 0:.3f}".replace("-", "−") for each in (value, low, high) if not math.isnan(each)
+    ]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})" if len(shown) == 3 else "".join(shown)

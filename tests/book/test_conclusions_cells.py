@@ -12,6 +12,7 @@ from sparsity_lib.study.claims import judge, scorecard
 from sparsity_lib.study.files import PROJECT
 
 JPEG = "cifar10-jpeg, s, 10,000 images"
+TINY = "tiny32-100, s, 10,000 images"
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,8 @@ def test_two_primary_claims_of_the_pilot_are_about_large_networks(pilot: pd.Data
         assert kinds["s"] == "conceptual"
     verdicts = pilot[pilot["decides"]].set_index("claim")["verdict"]
     assert verdicts[["sr-more-accurate", "sr-beats-dropout"]].tolist() == ["seen", "not seen"]
+    elsewhere = pilot[pilot["cell"] == TINY].set_index("claim")["verdict"]
+    assert elsewhere[["sr-more-accurate", "sr-beats-dropout"]].tolist() == ["seen", "inconclusive"]
 
 
 def test_cells_of_the_other_papers_are_conceptual() -> None:
@@ -135,6 +138,8 @@ def test_cells_of_the_other_papers_are_conceptual() -> None:
 def test_the_pilots_table_is_frozen(pilot: pd.DataFrame) -> None:
     assert len(pilot) == 137
     counts = pilot[pilot["decides"]].groupby(["registration", "verdict"]).size()
+    registered = [claims.load(each) for each in (claims.REGISTRATION, claims.REGISTRATION_OTHER_PAPERS)]
+    assert set(pilot["claim"]) <= {claim.id for ledger in registered for claim in ledger.claims}
     assert counts["pilot.yaml"].to_dict() == {"seen": 18, "not seen": 9, "inconclusive": 9}
     assert counts["pilot-added.yaml"].to_dict() == {"seen": 7, "inconclusive": 4}
     assert counts["pilot-other-papers.yaml"].to_dict() == {"seen": 13, "not seen": 2, "inconclusive": 4}
@@ -176,6 +181,9 @@ def test_the_pilot_saw_scale_and_decided_nothing_of_sr2s_safety(pilot: pd.DataFr
     assert found.loc["sr2-safe", "mean"] == pytest.approx(0.34, abs=0.005)
     assert found.loc["sr2-safe", "low"] > found.loc["sr2-safe", "margin"]
     assert found.loc["sr2-safe", "verdict"] == "inconclusive"
+    other = pilot[(pilot["cell"] == TINY) & (pilot["claim"] == "sr2-safe")].squeeze()
+    assert other["verdict"] == "not seen"
+    assert other["mean"] == pytest.approx(found.loc["sr2-safe", "mean"], abs=0.05)
 
 
 def test_the_pilots_rule_counts_plateaus_as_overfitting(curves: xr.Dataset) -> None:

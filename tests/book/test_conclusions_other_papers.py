@@ -65,6 +65,8 @@ def test_denser_activations_classify_better_on_photographs_alone(
     assert comparison.compare(digits, SPARSE, "dropNet", "chosen_accuracy").high < 0
     found = comparison.compare(digits, DENSE, "dropNet", "chosen_accuracy")
     assert -MARGIN < found.low < 0 < found.high < MARGIN
+    assert comparison.compare(digits, DENSE, "dropNet", "min_val_loss").low > 0
+    assert comparison.compare(photographs, DENSE, "dropNet", "min_val_loss").high < 0
 
 
 def test_vgg_shows_no_gain_and_is_not_sparser_with_the_smallest_q() -> None:
@@ -177,3 +179,12 @@ def test_gains_on_digits_are_after_the_chosen_epoch(shrunk: dict[str, pd.DataFra
     cells = coherence.cell_table(shrunk["laptop"])
     learned = cells[(cells["guess"] == 0) & (cells.index.get_level_values("term") != coherence.DECAY)]
     assert np.ptp(learned["chosen accuracy"]) < 0.02 < np.ptp(learned["accuracy"])
+    chosen = comparison.compare(shrunk["laptop"], "L1 0.003, delayed", "none", "chosen_accuracy")
+    assert chosen.low < 0 < chosen.high
+
+
+def test_a_gate_acts_mostly_early(shrinking: dict[str, xr.Dataset]) -> None:
+    tables = [coherence.coherence_table(curves) for curves in shrinking.values()]
+    first, last = (pd.concat([table[f"open, {when}"] for table in tables]) for when in ("first", "last"))
+    assert first.min() > 0.5
+    assert last.max() == pytest.approx(0.27, abs=0.005)

@@ -58,6 +58,15 @@ def test_warnings_miss_most_runs_that_overfit_and_are_false_in_most_others(
     assert clean["false_alarms"] > clean["runs"] / 2
 
 
+def test_misses_and_false_alarms_differ_between_data_sets(outcomes: pd.DataFrame) -> None:
+    entropy = outcomes.loc["entropy"]
+    overfit = entropy["hits"] + entropy["misses"]
+    assert (entropy.loc[TINY, "misses"], overfit[TINY]) == (1, 25)
+    assert (entropy.loc[DEEP, "misses"], overfit[DEEP]) == (40, 40)
+    assert entropy.loc[[CLEAN, NOISY], "false_alarms"].sum() == 246
+    assert entropy["false_alarms"].sum() == 278
+
+
 def test_the_plain_network_warns_early_and_without_overfitting(
     sets: dict[str, detectors.DetectorInputs],
 ) -> None:
@@ -67,6 +76,8 @@ def test_the_plain_network_warns_early_and_without_overfitting(
     assert ((plain["changed"] < plain["onset"]).sum(), overfit.sum()) == (24, 29)
     assert (plain.loc[~overfit, "changed"].count(), (~overfit).sum()) == (26, 26)
     assert (plain["onset"].isna() & plain["data"].eq(CLEAN)).sum() == 20
+    few = plain[plain["data"] == FEW]
+    assert ((few["changed"] < few["onset"]).sum(), few["onset"].notna().sum()) == (0, 5)
 
 
 def test_the_lead_depends_on_the_data_set(lead_times: pd.DataFrame, outcomes: pd.DataFrame) -> None:
@@ -84,7 +95,7 @@ def test_warnings_are_no_more_accurate_than_those_of_another_run(
 ) -> None:
     assert not (outcomes["low"] > 0).any()
     assert not (transfers["low"] > 0).any()
-    assert len(outcomes) + len(transfers) > 50
+    assert len(outcomes) + len(transfers) == 93
 
 
 def test_warnings_depend_on_the_own_run_in_one_test_of_ten(lead_times: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ from scipy.stats import t, ttest_1samp
 from sparsity_lib.study import claims
 from sparsity_lib.study.analysis.explained_by_noise import explained
 from sparsity_lib.study.analysis.onset import onset_table
-from sparsity_lib.study.claims import Cell, scorecard
+from sparsity_lib.study.claims import Cell, pages, scorecard
 from sparsity_lib.study.claims.judge import judge
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import SEVEN, experiments
@@ -52,6 +52,18 @@ def test_verdicts_are_those_of_the_judge_once_all_runs_are_trained() -> None:
     words = interim.groupby("runs")["verdict"].unique().str.join(" and ")
     assert words.to_dict() == {"3 of 5": "incomplete", "0 of 5": "not run"}
     assert interim[["effect", "low", "high"]].isna().all(axis=None)
+
+
+def test_claims_are_shown_with_effects_and_primary_ones_in_bold() -> None:
+    table = pd.DataFrame(
+        {"id": ["a", "b"], "claim": ["p < q", "r"], "primary": [True, False], "cell": ["s", "m"]}
+        | {"effect": [0.0371, np.nan], "low": [0.0254, np.nan], "high": [0.0489, np.nan]}
+    )
+    first, second = pages.claims_table(table, ["cell", pages.EFFECT]).split("</tr>")[1:3]
+    for cell in ("<strong>p &lt; q</strong> <code>a</code>", "<td>s</td>", "<td>0.037 (0.025 to 0.049)</td>"):
+        assert cell in first
+    assert "<strong>" not in second
+    assert "<td>m</td>\n      <td></td>" in second
 
 
 def test_curves_of_the_papers_cells_can_be_narrowed() -> None:

@@ -107,7 +107,7 @@ def test_cells_have_the_means_of_runs(table):
     assert (delayed["n"], delayed["guess"]) == (3, 0)
     assert delayed["accuracy"] == pytest.approx(0.931)
     assert delayed["compression"] == pytest.approx(2)
-    assert delayed["term's gradient"] / delayed["loss's gradient"] == pytest.approx(0.3)
+    assert delayed["regulariser's gradient"] / delayed["loss's gradient"] == pytest.approx(0.3)
     failed = cells.loc[("L1", 0.003, GATED)]
     assert failed["guess"] == 3
     assert np.isnan(failed["compression"])

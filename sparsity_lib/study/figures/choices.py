@@ -84,7 +84,7 @@ def response_curve(table: pd.DataFrame) -> Figure:
         record(ax, "a seed", **of, strength=mine["strength"], seed=mine["seed"], value=mine[quantity])
         ax.set_xscale("log")
         ax.set_title(words)
-    fig.supxlabel("λ of the dense layer; conv layers have it times the profile's factor")
+    fig.supxlabel("λ (conv layers on digits: 16 times)")
     legend(
         fig,
         [],

@@ -1,6 +1,7 @@
 """Differences between networks, in pairs of the same seed, with 95 % intervals."""
 
 import textwrap
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -40,7 +41,8 @@ def paired_differences(found: pd.DataFrame) -> Figure:
     fig, axes = panel_grid(len(quantities), columns, 1.0, 0.5 + 0.24 * len(names), sharey=True)
     for ax, (quantity, mine) in zip(axes, quantities, strict=True):
         words = WORDS.get(quantity, quantity)
-        ax.axvline(0, **ZERO)
+        for start, end in pairwise([*headings.values(), len(names)]):  # not through the headings
+            ax.vlines(0, start + 0.65, end - 0.4, **ZERO)
         ax.set_title(words, fontsize=10)
         ax.grid(axis="y", visible=False)
         for row in mine.itertuples():

@@ -121,7 +121,10 @@ def line_style(label: str) -> dict[str, Any]:
 
 
 def label_ends(ax: Axes, names: Sequence[str]) -> None:
-    """Write the names of the networks near the ends of their lines, the axes' first, none over another."""
+    """Write the names of the networks at the right, each with a thin line to the end of its curve.
+
+    The curves are the axes' first; no name lies over another.
+    """
     low, high = ax.get_ylim()
     apart = 0.052 * (high - low)
     points = [np.asarray(line.get_xydata()) for line in ax.lines[: len(names)]]
@@ -130,8 +133,11 @@ def label_ends(ax: Axes, names: Sequence[str]) -> None:
     order, steps = np.argsort(heights), apart * np.arange(len(ends))
     nearest = isotonic_regression(heights[order] - steps).x.clip(low, high - steps[-1]) + steps
     for i, y in zip(order, nearest, strict=True):
-        where: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-        ax.annotate(names[i], (ends[i][0], y), **where, color=line_style(names[i])["color"], size=9.5)
+        color = line_style(names[i])["color"]
+        pointer = {"arrowstyle": "-", "color": color, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 1}
+        where: dict[str, Any] = {"xytext": (1.02, y), "textcoords": ("axes fraction", "data"), "va": "center"}
+        where["arrowprops"] = pointer | {"relpos": (0, 0.5)}
+        ax.annotate(names[i], ends[i], **where, color=color, size=9.5, annotation_clip=False)
 
 
 def handle(color: str = "0.4", **style: Any) -> Line2D:

@@ -150,9 +150,9 @@ def cell_table(table: pd.DataFrame) -> pd.DataFrame:
             "accuracy": grouped["accuracy"].mean(),
             "SD": grouped["accuracy"].std(),
             "chosen accuracy": grouped["chosen_accuracy"].mean(),
-            "compression": np.exp(grouped["log_compression"].mean()),
+            "compression": np.exp(grouped["log_compression"].mean().astype(float)),
             "loss's gradient": grouped["loss_pull"].mean(),
-            "term's gradient": grouped["term_pull"].mean(),
+            "regulariser's gradient": grouped["term_pull"].mean(),
         }
     )
 
