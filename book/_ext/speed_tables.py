@@ -142,6 +142,17 @@ _RUNS = {"first": "the first, which decodes the files", "again": "a later one, w
 
 # By section: the caption, and the columns; captions and headings are formats of the first row's fields.
 TABLES: dict[str, tuple[str, Columns]] = {
+    "resnet18": (
+        "The library on torchvision's ResNet-18: 16 images of 64 × 64, SGD with momentum, in times of a step "
+        "without it. By profile: operations that take most of the difference, in shares of that step.",
+        {
+            "what": "{what}",
+            "goal": "≤ {goal:g}{unit}",
+            "measured": "{median:.2f}{unit}",
+            "quartiles": _quartiles,
+            "profile": lambda row: row.get("profile", ""),
+        },
+    ),
     "counterparts": (
         "What the other three papers add to a step.",
         {

@@ -19,6 +19,7 @@ from benchmarks.growth import by_channels, growth
 from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
 from benchmarks.naive import NaiveTraining, explicit_decorrelation
 from benchmarks.precision import accuracies, precisions
+from benchmarks.resnet18 import costs
 from benchmarks.steps import PARTS, matrix_products, parts, regularised_bytes, steps
 from benchmarks.trainings import random_data, training
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
@@ -35,6 +36,15 @@ def test_times_are_of_a_call_and_ratios_of_the_same_round() -> None:
     assert all(0.01 <= seconds < 0.03 for seconds in times["short"])
     assert ratio([2.0, 3.0, 8.0], [1.0, 1.0, 2.0]).median == 3
     assert exponent([1, 2, 4], [5, 20, 80]) == pytest.approx(2)
+
+
+def test_costs_on_a_resnet_are_compared_with_their_goals() -> None:
+    rows = costs(rounds=2, size=32)
+    assert len(rows) == 7
+    for row in rows:
+        assert row["low"] <= row["median"] <= row["high"]
+        assert row["goal"] > 0
+    assert all(row["median"] > 0.5 for row in rows if row["unit"] == " ×")
 
 
 def test_peak_memory_is_the_largest_at_one_moment() -> None:

@@ -1,0 +1,130 @@
+"""Costs of the library in plain training of torchvision's ResNet-18, 16 images of 64 x 64, on one thread.
+
+python -m benchmarks.resnet18: measures in two minutes, prints, and writes `results/resnet18.json`.
+"""
+
+import datetime
+import json
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+import sparsity_lib as sl
+from benchmarks.__main__ import RESULTS, machine
+from benchmarks.measure import Work, interleaved, quartiles, ratio
+from sparsity_lib.study.files import atomic_write
+from sparsity_lib.study.runs import provenance
+
+GOALS = {  # by a word of the row
+    "ActivationMonitor": 1.35,
+    "SparsityReg": 1.10,
+    "DecorrReg": 1.15,
+    "step": 2.0,
+    "fields": 3.0,
+    "import": 2.0,
+}
+FIRST_MONITOR = """
+import time, torch
+start = time.perf_counter()
+import sparsity_lib
+sparsity_lib.ActivationMonitor(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))
+print(time.perf_counter() - start)
+"""
+
+
+def costs(rounds: int = 21, size: int = 64) -> list[dict[str, Any]]:
+    """Times over those without the library, in pairs, by round; of fields and import the seconds."""
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18()
+    x, y = torch.randn(16, 3, size, size), torch.randint(1000, (16,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    convolutions = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
+    strengths = {name: 1e-4 for name in convolutions if name.startswith("layer") and "downsample" not in name}
+    monitor, sparsity = sl.ActivationMonitor(model), sl.SparsityReg(model, strengths)
+    decorrelation = sl.DecorrReg(model, strengths)
+
+    def step(penalty: Callable[[], Tensor] | None = None) -> None:
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        (loss + penalty() if penalty else loss).backward()
+        optimizer.step()
+
+    def monitored() -> None:
+        with monitor:
+            step()
+
+    def penalised() -> None:
+        with sparsity:
+            step(sparsity)
+
+    rows = [
+        _pair(f"ActivationMonitor, {len(monitor.layers)} layers", monitored, step, rounds),
+        _pair(f"SparsityReg, {len(strengths)} convolutions", penalised, step, rounds),
+        _pair(f"DecorrReg, {len(strengths)} convolutions", lambda: step(decorrelation), step, rounds),
+    ]
+    kinds: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "SGD with momentum": lambda: torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9),
+        "AdamW": lambda: torch.optim.AdamW(model.parameters(), lr=1e-4),
+    }
+    for name, kind in kinds.items():
+        plain, coherent = kind(), kind()
+        sl.GradientCoherent(coherent, l1=1e-6, l2=1e-6)
+        rows.append(_pair(f"GradientCoherent's step, {name}", coherent.step, plain.step, rounds))
+    work: dict[str, Work] = {"fields": lambda: sl.receptive_fields(model, (3, size, size))}
+    taken = interleaved(work, max(rounds // 4, 2))["fields"]
+    rows.append({"what": "receptive fields of all layers", "unit": " s"} | quartiles(taken)._asdict())
+    command = [sys.executable, "-c", FIRST_MONITOR]
+    starts = [float(subprocess.check_output(command)) for _ in range(max(rounds // 4, 2))]
+    rows.append(
+        {"what": "import and a first monitor, after torch", "unit": " s"} | quartiles(starts)._asdict()
+    )
+    return [row | {"goal": next(g for what, g in GOALS.items() if what in row["what"])} for row in rows]
+
+
+def _pair(what: str, ours: Work, plain: Work, rounds: int) -> dict[str, Any]:
+    """Times of the two in turns, and the operations that ours spends most on, in shares of the plain time."""
+    times = interleaved({"ours": ours, "plain": plain}, rounds, seconds=0.1)
+    spent, without = _spent(ours), _spent(plain)
+    more = {name: (seconds - without[name]) / without.total() for name, seconds in spent.items()}
+    most = sorted(more.items(), key=lambda item: -item[1])[:5]
+    profile = ", ".join(f"{name.removeprefix('aten::')} {100 * share:.0f} %" for name, share in most)
+    return {"what": what, "unit": " ×", "profile": profile} | ratio(times["ours"], times["plain"])._asdict()
+
+
+def _spent(work: Work, times: int = 3) -> Counter[str]:
+    """Median CPU time of each operation itself."""
+    seconds: dict[str, list[float]] = {}
+    for _ in range(times):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            work()
+        for event in profile.key_averages():
+            seconds.setdefault(event.key, []).append(event.self_cpu_time_total)
+    return Counter({name: statistics.median(each) for name, each in seconds.items()})
+
+
+def main() -> None:
+    """Measure, print and write."""
+    torch.set_num_threads(1)
+    made_by = provenance.code()
+    rows = costs()
+    for row in rows:
+        print(
+            f"{row['what']}: {row['median']:.2f}{row['unit']}, goal {row['goal']}; {row.get('profile', '')}"
+        )
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    sections = {"resnet18": {"date": today, **made_by, "rows": rows}}
+    record = {"machine": machine(torch.device("cpu")), "sections": sections}
+    with atomic_write(RESULTS / "resnet18.json") as partial:
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
