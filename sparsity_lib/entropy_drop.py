@@ -128,6 +128,10 @@ def collapse_epochs(
 ) -> np.ndarray:
     """The rule of `EntropyDropDetector` on whole curves.
 
+    ```python
+    collapse_epochs(np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8]))  # 6, the second epoch in a row
+    ```
+
     **Arguments:**
 
     - `shares`: `(..., epoch)`, from epoch 0 on: entropies over ln D, or whatever else should not fall; NaN

@@ -60,15 +60,17 @@ def vanilla_net(
 
     **Arguments:**
 
+    - `in_channels`: of the images, 1 for grey or 3 for RGB.
     - `image_size`: height and width in pixels, at least 4 each.
+    - `num_classes`: number of outputs, which are logits.
     - `widths`: filters of conv1 to conv4 and neurons of fc1, as in `WIDTHS`.
     - `norm`: makes a norm for a number of channels; one in a block, behind its second convolution and before
         the ReLU, or behind each convolution (`norm_placement`; T5).
     - `dropout`: probability, or what makes a module in its place (such as `Sparseout`); one in a block,
         behind the pooling, or behind each convolution (`dropout_placement`; T5).
-    - `init`: Glorot uniform with zero biases, or torch's default.
+    - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
 
-    **Raises:** `ValueError` for images that are too small, or another number of widths.
+    **Raises:** `ValueError` for images that are too small, another number of widths, or an unknown `init`.
     """
     _check_size("the baseline network", image_size, 4)
     if len(widths) != 5:
@@ -112,8 +114,17 @@ def lenet(
     model = sl.models.lenet(in_channels=1, image_size=(28, 28))
     ```
 
-    `(N, in_channels, *image_size) -> (N, num_classes)`; images have at least 16 x 16 pixels. `width` is the
-    share of the original widths. Raises `ValueError` for images that are too small.
+    `(N, in_channels, *image_size) -> (N, num_classes)`.
+
+    **Arguments:**
+
+    - `in_channels`: of the images, 1 for grey or 3 for RGB.
+    - `image_size`: height and width in pixels, at least 16 each.
+    - `num_classes`: number of outputs, which are logits.
+    - `width`: share of the original numbers of filters and neurons.
+    - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
+
+    **Raises:** `ValueError` for images that are too small, or an unknown `init`.
     """
     plan = ((6, 5, True), (16, 5, True))
     _check_size("LeNet", image_size, 16)
@@ -135,9 +146,17 @@ def alexnet(
     ```
 
     5 x 5 convolutions without stride stand in place of 11 x 11 with stride 4, and 2 x 2 poolings, since
-    32 x 32 pixels leave nothing to stride over. `(N, in_channels, *image_size) -> (N, num_classes)`; images
-    have at least 8 x 8 pixels. `width` is the share of the original widths. Raises `ValueError` for images
-    that are too small.
+    32 x 32 pixels leave nothing to stride over. `(N, in_channels, *image_size) -> (N, num_classes)`.
+
+    **Arguments:**
+
+    - `in_channels`: of the images, 1 for grey or 3 for RGB.
+    - `image_size`: height and width in pixels, at least 8 each.
+    - `num_classes`: number of outputs, which are logits.
+    - `width`: share of the original numbers of filters and neurons.
+    - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
+
+    **Raises:** `ValueError` for images that are too small, or an unknown `init`.
     """
     plan = ((64, 5, True), (192, 5, True), (384, 3, False), (256, 3, False), (256, 3, True))
     _check_size("AlexNet", image_size, 8)
@@ -160,10 +179,19 @@ def vgg11(
     model = sl.models.vgg11(width=0.125, norm=nn.BatchNorm2d)
     ```
 
-    `(N, in_channels, *image_size) -> (N, num_classes)`: conv1 to conv8 and fc1; images have at least 32 x 32
-    pixels. `width` is the share of the original widths. `norm` makes a norm for a number of channels behind
-    each convolution; `dropout`, a probability or what makes a module, acts behind each pooling. Raises
-    `ValueError` for images that are too small.
+    `(N, in_channels, *image_size) -> (N, num_classes)`: conv1 to conv8 and fc1.
+
+    **Arguments:**
+
+    - `in_channels`: of the images, 1 for grey or 3 for RGB.
+    - `image_size`: height and width in pixels, at least 32 each.
+    - `num_classes`: number of outputs, which are logits.
+    - `width`: share of the original numbers of filters and neurons.
+    - `norm`: makes a norm for a number of channels, such as `nn.BatchNorm2d`; one behind each convolution.
+    - `dropout`: probability, or what makes a module in its place (such as `Sparseout`), behind each pooling.
+    - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
+
+    **Raises:** `ValueError` for images that are too small, or an unknown `init`.
     """
     widths = (64, 128, 256, 256, 512, 512, 512, 512)
     plan = tuple((filters, 3, i not in (2, 4, 6)) for i, filters in enumerate(widths))
@@ -185,8 +213,18 @@ def resnet18(
     model = sl.models.resnet18(width=0.125)
     ```
 
-    `(N, in_channels, *image_size) -> (N, num_classes)`; images have at least 8 x 8 pixels. `width` is the
-    share of the original widths. Needs torchvision. Raises `ValueError` for images that are too small.
+    `(N, in_channels, *image_size) -> (N, num_classes)`.
+
+    **Arguments:**
+
+    - `in_channels`: of the images, 1 for grey or 3 for RGB.
+    - `image_size`: height and width in pixels, at least 8 each.
+    - `num_classes`: number of outputs, which are logits.
+    - `width`: share of the original numbers of filters and neurons.
+    - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
+
+    **Raises:** `ValueError` for images that are too small, or an unknown `init`; `ImportError` without
+    torchvision.
     """
     with needs("study"):
         from torchvision.models.resnet import BasicBlock, ResNet

@@ -194,8 +194,8 @@ class PerplexityReg(_ActivationPenalty):
     makes activations denser. Our reading of arXiv 2104.06153, whose own formula is not in its abstract. The
     forward pass raises `ValueError` for a layer with fewer than two channels.
 
-    In-place operations after the layer, autocast, checkpointing, torch.compile and second derivatives: as
-    `SparsityReg` says.
+    It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
+    Checkpointing must be non-reentrant; torch.compile breaks its graph at each of the layers.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -218,7 +218,8 @@ class VarianceReg(_ActivationPenalty):
         loss.backward()
     ```
 
-    In-place operations after the layer, autocast, checkpointing and torch.compile: as `SparsityReg` says.
+    It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
+    Checkpointing must be non-reentrant; torch.compile breaks its graph at each of the layers.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:

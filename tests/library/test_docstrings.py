@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ import sparsity_lib as sl
 
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (sl, sl.functional, sl.models)
+    for module in (sl, sl.functional, sl.models, sl.entropy_drop)
     for name in module.__all__
     if callable(getattr(module, name))
 }
@@ -37,7 +38,7 @@ def surroundings() -> dict[str, Any]:
         "monitor": SimpleNamespace(compute=lambda: stats, reset=lambda: None),
         "SummaryWriter": lambda folder: MagicMock(spec=["add_scalar", "add_image", "add_histogram"]),
         **{name: getattr(sl.functional, name) for name in sl.functional.__all__},
-        "Sparseout": sl.Sparseout,
+        **{"Sparseout": sl.Sparseout, "collapse_epochs": sl.entropy_drop.collapse_epochs, "np": np},
     }
 
 
@@ -45,6 +46,16 @@ def surroundings() -> dict[str, Any]:
 def test_the_example_runs(name: str) -> None:
     (example,) = EXAMPLE.findall(inspect.getdoc(PUBLIC[name]))
     exec(textwrap.dedent(example), surroundings())
+
+
+def test_examples_of_explorers_run() -> None:
+    pytest.importorskip("anywidget")
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    namespace = surroundings() | {"images": images, "epochs": 1, "train_one_epoch": lambda model: None}
+    for name in ("Recording", "HeatmapExplorer", "ImageExplorer"):
+        (example,) = EXAMPLE.findall(inspect.getdoc(getattr(sl, name)))
+        exec(example, namespace)
+        namespace["first"] = namespace["second"] = namespace["recording"]
 
 
 @pytest.mark.parametrize("module", [sl, sl.models])
