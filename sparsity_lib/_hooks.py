@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity_lib._layers import Axes, axes_of, channel_axis, check_width, known_widths, named_layers
-from sparsity_lib._outputs import Mask, MaskOfPass, Output, taken, without_compiler
+from sparsity_lib._outputs import Mask, MaskOfPass, Output, padded, taken, without_compiler
 
 # Parts of torch that it does not promise to keep: without one of them, what it is for is not recognised.
 _in_graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
@@ -84,6 +84,8 @@ def _receive_apart(receive: Receive, module: nn.Module, output: Any) -> None:
 class Attachable:
     """Base of receivers of layers' outputs while attached: `with x:`, or from `attach` to `remove`."""
 
+    _takes_nested = False
+
     def __init__(
         self, model: nn.Module, layers: dict[str, nn.Module], dim: Axes, output: Output, mask: Mask
     ) -> None:
@@ -95,6 +97,7 @@ class Attachable:
         self._hooks = [(module, Hook(self._receiver(name))) for name, module in layers.items()]
         self._mask = None if mask is None else MaskOfPass(named_layers(model)[""], mask)
         self._handles: list[Any] = []
+        self._present: Tensor | None = None  # the positions of a nested output
 
     def __repr__(self) -> str:
         settings = "".join(
@@ -159,6 +162,9 @@ class Attachable:
                     output = taken(name, output, self._output)
                     if not is_data(output):
                         return
+                self._present = None
+                if self._takes_nested and isinstance(output, Tensor) and output.is_nested:
+                    output, self._present = padded(name, output)
                 axis = channel_axis(name, module, output, dim, self._widths)
                 if dim is None:
                     check_width(name, module, output.shape[axis])
@@ -180,7 +186,9 @@ class Attachable:
 
     def _counted(self, name: str, output: Tensor, axis: int) -> Tensor | None:
         """The positions that the mask keeps, `(N, *spatial)` bool; None for all."""
-        return self._mask.of(name, output, axis) if self._mask else None
+        present = self._present
+        mask = self._mask.of(name, output, axis, present is not None) if self._mask else None
+        return mask if present is None else present if mask is None else mask & present
 
     def _refuse(self, name: str, error: Exception) -> None:
         """Record that a layer returned an output that cannot be used."""

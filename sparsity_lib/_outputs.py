@@ -69,16 +69,18 @@ class MaskOfPass:
             raise TypeError(f"the mask must be of truth values or integers, not {given.dtype}")
         self._now, self._running = None if given is None else given.detach() != 0, True
 
-    def of(self, name: str, output: Tensor, axis: int) -> Tensor | None:
+    def of(self, name: str, output: Tensor, axis: int, cut: bool) -> Tensor | None:
         """The positions that the mask keeps, `(N, *spatial)` bool; None for all.
 
-        An output without positions, `(N, D)`, counts whole.
+        An output without positions, `(N, D)`, counts whole. `cut`: a mask may be longer.
         """
         if not self._running:
             raise ValueError(f"layer {name!r} ran outside of its model's forward pass, which has the mask")
         if (mask := self._now) is None:
             return None
         positions = (*output.shape[:axis], *output.shape[axis + 1 :])
+        if cut and mask.dim() == 2:
+            mask = mask[:, : positions[1]]
         if mask.shape == positions:
             return mask
         if len(positions) == 1 and len(mask) == len(output):
@@ -89,6 +91,17 @@ class MaskOfPass:
             f"layer {name!r} has positions {positions}, to which the mask {tuple(mask.shape)} does not "
             "apply: leave the layer out by exclude=, or give a function as mask="
         )
+
+
+@torch.no_grad()
+def padded(name: str, output: Tensor) -> tuple[Tensor, Tensor]:
+    """A nested tensor of sequences `(T_n, D)` as `(N, T, D)`, and the positions that it has, `(N, T)` bool."""
+    parts = output.unbind()
+    if output.dim() != 3 or len({part.shape[1] for part in parts}) != 1:
+        raise TypeError(f"layer {name!r} returned a nested tensor that is not of sequences (T_n, D)")
+    lengths = torch.tensor([len(part) for part in parts], device=output.device)
+    dense = nn.utils.rnn.pad_sequence([*parts], batch_first=True)
+    return dense, torch.arange(dense.shape[1], device=output.device) < lengths[:, None]
 
 
 def masked_sum(values: Tensor, mask: Tensor, factor: Tensor | int) -> Tensor:

@@ -64,7 +64,9 @@ def test_sparsityreg_makes_lenet_more_accurate_on_cifar10(cells: pd.DataFrame) -
     assert dict(zip(lenet["network"], lenet["inside"], strict=True)) == {"LeNet": True, "srLeNet": False}
 
 
-def test_the_papers_gain_of_lenet_lies_below_our_means_interval_and_in_that_of_one_more_pair(cells: pd.DataFrame) -> None:
+def test_the_papers_gain_of_lenet_lies_below_our_means_interval_and_in_that_of_one_more_pair(
+    cells: pd.DataFrame,
+) -> None:
     runs = scorecard.curves_of_cells(claims.published(), dataset="cifar10", size="full")
     best = analysis.summary(runs).pivot(index="seed", columns="label", values="best_accuracy")
     paper = cells[cells["dataset"] == "cifar10"].set_index("network")["paper"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from reference import assert_is_reference
@@ -214,6 +215,30 @@ def test_checkpointing_changes_no_gradient_of_a_masked_penalty(kind: type, reduc
     model.forward = repeated
     torch.testing.assert_close(gradients(model), plain)
     assert any(gradient.abs().max() > 1e-4 for gradient in plain)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("masked", [True, False])
+def test_tokens_of_nested_tensors_are_those_that_are_no_padding(masked: bool) -> None:
+    def counts(src: Tensor, src_key_padding_mask: Tensor) -> Tensor:
+        return ~src_key_padding_mask
+
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    tokens, padding = torch.randn(3, 7, 8), torch.arange(7) >= torch.tensor([[6], [5], [2]])
+    found = {}
+    for nested in (True, False):
+        model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested).eval()
+        options = {"mask": counts} if masked or not nested else {}
+        with torch.no_grad(), sl.ActivationMonitor(model, maps=2, **options) as monitor:
+            model(tokens, src_key_padding_mask=padding)
+        found[nested] = monitor.compute()
+    assert found[True].keys() == found[False].keys() >= {"layers.0.linear1", "layers.1.norm2"}
+    for name, stats in found[True].items():
+        assert (stats.samples, stats.positions) == (3, 4)
+        wanted = found[False][name]
+        assert stats.entropy == pytest.approx(wanted.entropy, rel=1e-5)
+        assert stats.effective_rank == pytest.approx(wanted.effective_rank, rel=1e-4)
+        np.testing.assert_allclose(stats.maps[:, :6], wanted.maps[:, :6], rtol=1e-4)
 
 
 def test_a_mask_under_the_compiler() -> None:
