@@ -95,7 +95,7 @@ class MaskOfPass:
 
 @torch.no_grad()
 def padded(name: str, output: Tensor) -> tuple[Tensor, Tensor]:
-    """A nested tensor of sequences `(T_n, D)` as `(N, T, D)`, and the positions that it has, `(N, T)` bool."""
+    """A nested tensor of sequences `(T_n, D)` as `(N, T, D)`, and its positions in that, `(N, T)` bool."""
     parts = output.unbind()
     if output.dim() != 3 or len({part.shape[1] for part in parts}) != 1:
         raise TypeError(f"layer {name!r} returned a nested tensor that is not of sequences (T_n, D)")
