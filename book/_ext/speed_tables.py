@@ -150,7 +150,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
             "goal": "≤ {goal:g}{unit}",
             "measured": "{median:.2f}{unit}",
             "quartiles": _quartiles,
-            "profile": lambda row: row.get("profile", ""),
+            "profile": "{profile}",
         },
     ),
     "counterparts": (

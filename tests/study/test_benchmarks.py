@@ -39,7 +39,7 @@ def test_times_are_of_a_call_and_ratios_of_the_same_round() -> None:
 
 
 def test_costs_on_a_resnet_are_compared_with_their_goals() -> None:
-    rows = costs(rounds=2, size=32)
+    rows = [*costs(rounds=2, size=32)]
     assert len(rows) == 7
     for row in rows:
         assert row["low"] <= row["median"] <= row["high"]
