@@ -3,7 +3,7 @@
 ```python
 import sparsity_lib as sl
 
-sparsity = sl.SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+sparsity = sl.SparsityReg(model, {"conv3": 0.25, "fc1": 1e-3})
 with sparsity, sl.ActivationMonitor(model) as monitor:
     loss = cross_entropy(model(x), y) + sparsity()
 stats = monitor.compute()

@@ -161,7 +161,7 @@ class SparsityReg(_ActivationPenalty):
     lambda gives a layer 1/R of that, at most lambda ln D. Over samples it is always the mean.
 
     ```python
-    sparsity = sl.SparsityReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    sparsity = sl.SparsityReg(model, {"conv3": 0.25, "fc1": 1e-3})
     with sparsity:
         loss = cross_entropy(model(x), y) + sparsity()
         loss.backward()
@@ -212,7 +212,7 @@ class VarianceReg(_ActivationPenalty):
     It separates what entropy does from what scale does; our addition to TSR.
 
     ```python
-    scale = sl.VarianceReg(model, {"conv3": 1e-3, "fc1": 1e-3})
+    scale = sl.VarianceReg(model, {"conv3": 0.25, "fc1": 1e-3})
     with scale:
         loss = cross_entropy(model(x), y) + scale()
         loss.backward()

@@ -11,6 +11,10 @@ from typing import Any
 
 from table_lines import Row, percent, table
 
+_COMPILED = (
+    "Steps and monitoring are compiled; the tables of training steps and of epochs below also have them "
+    "uncompiled, the default, which takes longer."
+)
 Measured = dict[str, Any]
 Columns = dict[str, str | Callable[[Measured], str]]  # by heading: a format of a row's fields, or a function
 
@@ -31,7 +35,7 @@ def _targets(cells: Measured) -> list[str]:
             (row["what"], f"{'≤' if row['high'] else '≥'} {row['bound']:g}{row['unit']}", *_judged(row))
             for row in rows
         ]
-        caption = f"What was aimed at on a {device} before it was measured, and what was reached."
+        caption = f"Targets on a {device}, set before the first measurement, and values measured. {_COMPILED}"
         lines += table(caption, ("what", "target", "measured", "quartiles", "outcome"), shown)
     return lines
 
@@ -40,7 +44,8 @@ def _judged(row: Measured) -> tuple[str, str, str]:
     if "value" not in row:
         return "not measured", "", ""
     between = f"{row['low']:.3f} to {row['upper']:.3f}" if "low" in row else ""
-    return f"{row['value']:.3f}{row['unit']}", between, "met" if row["met"] else "**missed**"
+    met = "no difference is seen" if "interval" in row["what"] else "met"  # noise makes an interval include 0
+    return f"{row['value']:.3f}{row['unit']}", between, met if row["met"] else "**missed**"
 
 
 def _of_device(cells: Measured) -> list[str]:
@@ -154,7 +159,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
         },
     ),
     "counterparts": (
-        "What the other three papers add to a step.",
+        "Time of a step with the methods of the other three papers.",
         {
             "size": "{size}",
             "a step with": "{step}",
@@ -186,7 +191,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
         },
     ),
     "epoch": (
-        "What follows an epoch of sr3Net, in shares of its training time. The last column is a fifth of the "
+        "Time after an epoch of sr3Net, in shares of its training time. The last column is a fifth of the "
         "first, which was measured: training time is linear in images.",
         {
             "size": "{size}",
@@ -200,7 +205,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
         },
     ),
     "monitor_parts": (
-        "By profile: on what the statistics of 1,000 + 1,000 images go, compiled, sr3Net of size s.",
+        "By profile: time of the statistics of 1,000 + 1,000 images by part, compiled, sr3Net of size s.",
         {"what": "{part}", "share": lambda row: percent(row["median"])},
     ),
     "growth": (
@@ -219,7 +224,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
         {"channels": "{channels}", "compiled": _yes_or_no, "time": "{median:.1f}", "quartiles": _quartiles},
     ),
     "compiling": (
-        "What compiling the entropies takes in a new process, in steps of sr1Net that is not compiled, and "
+        "Time of compiling the entropies in a new process, in steps of sr1Net that is not compiled, and "
         "after how many activations as much is saved. The study compiles from {compiled_from_billions} "
         "activations on.",
         {

@@ -57,7 +57,9 @@ def notebook_settings(root: Path) -> list[str]:
         given = made_from.get("parameters", {})
         values = ", ".join(f"`{name} = {value}`" for name, value in given.items()) or "its own defaults"
         rows.append((page.stem, values, f"`{made_from.get('notebook', 'unknown')}`"))
-    return table("What each notebook was executed with.", ("notebook", "parameters", "source"), rows)
+    return table(
+        "Parameters with which each notebook was executed.", ("notebook", "parameters", "source"), rows
+    )
 
 
 def run_times(root: Path) -> list[str]:
@@ -79,11 +81,11 @@ def _costs(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[st
     if not all_runs:
         return []
     minutes = sum(run["seconds"] for run in all_runs) / 60
-    made = "made with." if len(kept) == len(all_runs) else f"what made the {len(kept)} whose files are kept."
+    of_kept = f"device and software of the {len(kept)} runs whose files are kept."
     return [
         *("", f"**{what}**: {len(all_runs)} runs, {minutes:.0f} minutes of training in all.", ""),
-        *table(f"{what}: seconds of training.", _CELL_HEAD, _by_cell(all_runs)),
-        *table(f"{what}: {made}", _MACHINE_HEAD, _by_machine(kept)),
+        *table(f"{what}: seconds of training, by the clock.", _CELL_HEAD, _by_cell(all_runs)),
+        *table(f"{what}: {of_kept}", _MACHINE_HEAD, _by_machine(kept)),
     ]
 
 

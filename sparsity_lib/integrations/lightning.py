@@ -4,7 +4,7 @@
 net = sl.models.vanilla_net()
 module = MyModule(net)  # a LightningModule whose steps call the network
 monitoring = MonitorCallback(net, ["conv*", "fc1"])
-sparsity = PenaltyCallback(sl.SparsityReg(net, {"conv3": 1e-3, "fc1": 1e-3}))
+sparsity = PenaltyCallback(sl.SparsityReg(net, {"conv3": 0.25, "fc1": 1e-3}))
 trainer = lightning.Trainer(max_epochs=10, callbacks=[monitoring, sparsity])
 ```
 """
@@ -75,7 +75,7 @@ class PenaltyCallback(lightning.Callback):
     """Adds penalties to the loss that `training_step` returns, and logs each as `penalty/SparsityReg`.
 
     ```python
-    sparsity, decorrelation = sl.SparsityReg(net, {"conv3": 1e-3}), sl.DecorrReg(net, {"conv1": 1.0})
+    sparsity, decorrelation = sl.SparsityReg(net, {"conv3": 0.25}), sl.DecorrReg(net, {"conv1": 1.0})
     trainer = lightning.Trainer(callbacks=[PenaltyCallback(sparsity, decorrelation)])
     ```
 

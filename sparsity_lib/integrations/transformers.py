@@ -1,7 +1,7 @@
 """Transformers: activation statistics in a Trainer's evaluations, and losses with penalties.
 
 ```python
-sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 1e-3}, mask="attention_mask")
+sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 0.1}, mask="attention_mask")
 with_penalty = penalised(loss, sparsity, args=args)
 trainer = transformers.Trainer(model, args, compute_loss_func=with_penalty, train_dataset=train)
 trainer.add_callback(MonitorCallback(trainer, ["*.mlp.c_fc"], mask="attention_mask"))
@@ -84,7 +84,7 @@ def penalised(
     """A loss with penalties, as `Trainer(compute_loss_func=...)`.
 
     ```python
-    sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 1e-3}, mask="attention_mask")
+    sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 0.1}, mask="attention_mask")
     trainer = transformers.Trainer(model, args, compute_loss_func=penalised(loss, sparsity, args=args))
     ```
 

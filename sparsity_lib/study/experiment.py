@@ -47,7 +47,7 @@ class Experiment(Configuration):
     ```
 
     Frozen and validated. Defaults are TSR's settings (arXiv 2002.09237, section 4) and, where the paper
-    is silent, the readings T1..T19 of the book's page "What the papers leave open". `sr1Net`, `sr2Net`,
+    is silent, the readings T1..T19 of the book's page "Choices left open". `sr1Net`, `sr2Net`,
     `sr3Net` and `varNet` are recipes: vanillaNet with strengths per layer, which `sparsity`, `variance`
     and `decorrelation` may also give explicitly.
 

@@ -26,7 +26,7 @@ def select(
     device: str = "auto",
     grid: str = "networks",
 ) -> list[Experiment]:
-    """Return the experiments of a profile's grid with the given values; empty, 0 or None is its own.
+    """Return the experiments of a profile's grid with the given values; empty, 0 or None: the profile's own.
 
     The order of the parameters is that of the notebooks' parameter cell.
 

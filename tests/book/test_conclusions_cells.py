@@ -188,6 +188,13 @@ def test_the_pilot_saw_scale_and_decided_nothing_of_sr2s_safety(pilot: pd.DataFr
     assert other["mean"] == pytest.approx(found.loc["sr2-safe", "mean"], abs=0.05)
 
 
+def test_the_best_accuracy_exceeds_the_other_two(curves: xr.Dataset) -> None:
+    means = analysis.summary(curves)[["best_accuracy", "chosen_accuracy", "last_five_accuracy"]].mean()
+    exceeds = means["best_accuracy"] - means[1:]
+    assert exceeds.round(3).tolist() == pytest.approx([0.006, 0.016])  # as T18 has it
+    assert curves.sizes["run"] == 70
+
+
 def test_the_pilots_rule_counts_plateaus_as_overfitting(curves: xr.Dataset) -> None:
     moments = onset.onset_table(curves).assign(pilot=analysis.pilot_onset(curves).to_numpy()).groupby("label")
     by_pilot, registered = moments["pilot"].count(), moments["epoch"].count()

@@ -94,6 +94,8 @@ def test_absolute_correlations_are_the_reading_nearest_to_none(photographs: pd.D
     assert readings.idxmin() == "sr3Net T4: absolute"
     assert readings.min() < 0.05
     assert conv1["sr3Net"] > 0.9 * conv1["vanillaNet"]
+    own_mean = photographs.groupby("label")["correlation:components"].mean()["vanillaNet"]
+    assert [conv1["vanillaNet"], own_mean] == pytest.approx([0.26, 0.23], abs=0.005)  # as T19 has it
     squared = comparison.compare(photographs, "sr3Net T4: squared", "sr3Net", "chosen_accuracy")
     assert squared.direction == 0
     found = filters.descents(filters=16).set_index(["filters", "center", "penalty"])["after"]

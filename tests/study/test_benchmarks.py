@@ -129,6 +129,21 @@ def test_the_targets_shown_are_those_of_what_was_measured() -> None:
     assert all("met" in row for row in rows if row["device"] == "CPU")
 
 
+def test_a_penalty_adds_the_shares_of_a_step_that_the_page_states() -> None:
+    rows = json.loads((ROOT / "benchmarks/results/cpu.json").read_text(encoding="utf-8"))
+    added: dict[tuple[str, bool], list[int]] = {}
+    for row in rows["sections"]["steps"]["rows"]:
+        if row["network"] != "vanillaNet" and "naive" not in row["network"]:
+            place = row["size"], "compiled" in row["network"]
+            added.setdefault(place, []).append(round(100 * (row["median"] - 1)))
+    assert {place: (min(each), max(each)) for place, each in added.items()} == {
+        ("s", False): (24, 73),
+        ("s", True): (14, 30),
+        ("m", False): (5, 17),
+        ("m", True): (1, 7),
+    }
+
+
 def test_a_section_is_measured_again_and_the_rest_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ class TrainingExplorer(Explorer):
     run = study.train(experiment, on_epoch=explorer.on_epoch)  # in the next cell
     ```
 
-    Who looks at the last epoch sees the new last one as it comes; who looks at another stays there. Maps of
+    A view of the last epoch moves on to each new one; a view of another epoch stays there. Maps of
     the last epoch are shown with those that a run's file keeps. Epochs before a training was resumed are
     not shown; one that is finished already has no epochs to call for: `study.explore(run)`
     shows it, with its moment of overfitting.
