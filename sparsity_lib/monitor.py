@@ -38,7 +38,7 @@ class ActivationMonitor(Attachable):
     and passes without data are not counted at all: exporting, tracing, the meta device, `vmap` and
     other transforms of `torch.func`, and the capture of a CUDA graph, whose replays no hook sees.
     torch.compile breaks its graph at each of the layers (with fullgraph=True it refuses); nn.DataParallel is
-    refused. Nested tensors, as of `nn.TransformerEncoder` in evaluation, count with the tokens that they have.
+    refused. Nested tensors, as of `nn.TransformerEncoder` in evaluation, count with the tokens they have.
     """
 
     _takes_nested = True
