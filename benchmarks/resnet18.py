@@ -5,11 +5,10 @@ python -m benchmarks.resnet18: measures in three minutes, prints, and writes `re
 
 import datetime
 import json
-import statistics
+import math
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,24 +87,30 @@ def _row(what: str, goal: float, unit: str, measured: Ratio, profile: str = "") 
 
 
 def _pair(what: str, goal: float, ours: Work, plain: Work, rounds: int) -> dict[str, Any]:
-    """Times of the two in turns, and the operations that ours spends most on, in shares of the plain time."""
+    """Times of the two in turns, and where the difference goes, in shares of the plain time."""
     times = interleaved({"ours": ours, "plain": plain}, rounds, seconds=0.1)
     spent, without = _spent(ours), _spent(plain)
-    more = {name: (seconds - without[name]) / without.total() for name, seconds in spent.items()}
-    most = sorted(more.items(), key=lambda item: -item[1])[:5]
-    profile = ", ".join(f"{name.removeprefix('aten::')} {100 * share:.0f} %" for name, share in most)
+    whole = sum(seconds for _, seconds in without.values())
+    shares = {}
+    for name, (calls, seconds) in spent.items():
+        calls_without, seconds_without = without.get(name, (0, 0.0))
+        if calls > calls_without:  # the others belong to the step itself
+            shares[name.removeprefix("aten::")] = (seconds - seconds_without) / whole
+    most = sorted(shares.items(), key=lambda item: -item[1])[:5]
+    profile = ", ".join(f"{name} {100 * share:.0f} %" for name, share in most)
     return _row(what, goal, " ×", ratio(times["ours"], times["plain"]), profile)
 
 
-def _spent(work: Work, times: int = 3) -> Counter[str]:
-    """Median CPU time of each operation itself."""
-    seconds: dict[str, list[float]] = {}
+def _spent(work: Work, times: int = 3) -> dict[str, tuple[int, float]]:
+    """Calls and least CPU time of each operation itself."""
+    spent: dict[str, tuple[int, float]] = {}
     for _ in range(times):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             work()
         for event in profile.key_averages():
-            seconds.setdefault(event.key, []).append(event.self_cpu_time_total)
-    return Counter({name: statistics.median(each) for name, each in seconds.items()})
+            _, least = spent.get(event.key, (0, math.inf))
+            spent[event.key] = event.count, min(least, event.self_cpu_time_total)
+    return spent
 
 
 def main() -> None:

@@ -149,7 +149,7 @@ _RUNS = {"first": "the first, which decodes the files", "again": "a later one, w
 TABLES: dict[str, tuple[str, Columns]] = {
     "resnet18": (
         "The library on torchvision's ResNet-18: 16 images of 64 × 64, SGD with momentum, in times of a step "
-        "without it. By profile: operations that take most of the difference, in shares of that step.",
+        "without it. By profile: of the operations added, those that take most time, in shares of that step.",
         {
             "what": "{what}",
             "goal": "≤ {goal:g}{unit}",
