@@ -25,15 +25,15 @@ from sparsity_lib.study.runs import provenance
 
 FIRST_MONITOR = """
 import time, torch
-start = time.perf_counter()
+start = time.process_time()
 import sparsity_lib
 sparsity_lib.ActivationMonitor(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """
 
 
 def costs(rounds: int = 21, size: int = 64) -> Iterator[dict[str, Any]]:
-    """Times over those without the library, in pairs, by round; of fields and import the seconds."""
+    """Times over those without the library, in pairs, by round; of fields and import the CPU time."""
     torch.manual_seed(0)
     model = torchvision.models.resnet18()
     x, y = torch.randn(16, 3, size, size), torch.randint(1000, (16,))
@@ -70,16 +70,16 @@ def costs(rounds: int = 21, size: int = 64) -> Iterator[dict[str, Any]]:
         sl.GradientCoherent(coherent, l1=1e-6, l2=1e-6)
         yield _pair(f"GradientCoherent's step, {name}", 2.0, coherent.step, plain.step, rounds)
     fields = [_seconds(lambda: sl.receptive_fields(model, (3, size, size))) for _ in range(3)]
-    yield _row("receptive fields of all layers", 3.0, " s", quartiles(fields))
+    yield _row("receptive fields of all layers, CPU time", 3.0, " s", quartiles(fields))
     command = [sys.executable, "-c", FIRST_MONITOR]
     starts = [float(subprocess.check_output(command)) for _ in range(3)]
-    yield _row("import and a first monitor, after torch", 2.0, " s", quartiles(starts))
+    yield _row("import and a first monitor, CPU time beyond torch", 2.0, " s", quartiles(starts))
 
 
 def _seconds(work: Work) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _row(what: str, goal: float, unit: str, measured: Ratio, profile: str = "") -> dict[str, Any]:
