@@ -117,11 +117,13 @@ def main() -> None:
     """Measure, print and write."""
     torch.set_num_threads(1)
     made_by = provenance.code()
-    rows = costs()
-    for row in rows:
+    rows = []
+    for row in costs():
         print(
-            f"{row['what']}: {row['median']:.2f}{row['unit']}, goal {row['goal']}; {row.get('profile', '')}"
+            f"{row['what']}: {row['median']:.2f}{row['unit']}, goal {row['goal']}; {row['profile']}",
+            flush=True,
         )
+        rows.append(row)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     sections = {"resnet18": {"date": today, **made_by, "rows": rows}}
     record = {"machine": machine(torch.device("cpu")), "sections": sections}
