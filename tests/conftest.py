@@ -44,16 +44,23 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run() -> study.Run:
-    """vanillaNet-s on 200 digits for 12 epochs."""
-    return study.train(study.Experiment(network="vanillaNet", **TINY))
+def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs that the test processes share: the process that first needs a run trains it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "shared-runs"
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tiny_run: study.Run) -> list[study.Run]:
+def tiny_run(shared_runs: Path) -> study.Run:
+    """vanillaNet-s on 200 digits for 12 epochs."""
+    return study.train(study.Experiment(network="vanillaNet", **TINY), folder=shared_runs)
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(shared_runs: Path) -> list[study.Run]:
     """vanillaNet, normNet and sr3Net on 200 digits for 12 epochs, seeds 0 and 1."""
     return [
-        study.train(study.Experiment(network=network, seed=seed, **TINY))
+        study.train(study.Experiment(network=network, seed=seed, **TINY), folder=shared_runs)
         for network in ("vanillaNet", "normNet", "sr3Net")
         for seed in (0, 1)
     ]
