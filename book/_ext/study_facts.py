@@ -145,8 +145,15 @@ def primary_claims(root: Path) -> list[str]:
 
     ledger = claims.load()
     found = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()))
+    whole = str.maketrans(" ", "\N{NO-BREAK SPACE}")
     rows: list[Row] = [
-        (row.claim, row.cell, row.runs, "" if row.effect != row.effect else f"{row.effect:+.3f}", row.verdict)
+        (
+            row.claim,
+            row.cell.translate(whole),
+            row.runs.translate(whole),
+            "" if row.effect != row.effect else f"{row.effect:+.3f}",
+            row.verdict,
+        )
         for row in found[found["primary"]].itertuples()
     ]
     return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict in this cell"), rows)

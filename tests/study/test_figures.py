@@ -67,6 +67,18 @@ def test_entropy_curves_have_a_panel_per_layer_and_one_scale():
     assert not [line for line in sd.lines if line.get_linestyle() == ":"]
 
 
+def test_relative_entropy_curves_are_shares_of_ln_d():
+    absolute, relative = (
+        np.array(figures.entropy_curves(many(SEEDS), relative=share).axes).reshape(3, 3)
+        for share in (False, True)
+    )
+    for row, whole in ((0, np.log(16)), (1, np.log(16)), (2, 1)):  # conv1: entropies, and the SD
+        lines = [lines_of(grid[row, 0], "vanillaNet")[0].get_ydata() for grid in (absolute, relative)]
+        np.testing.assert_allclose(lines[0] / whole, lines[1])
+    (top,) = (line.get_ydata()[0] for line in relative[0, 2].lines if line.get_linestyle() == ":")
+    assert top == 1
+
+
 def moments_of(figure: Figure) -> list[float]:
     return sorted(
         float(line.get_xdata()[0]) for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1
@@ -78,6 +90,9 @@ def test_moments_of_overfitting_are_drawn_where_most_seeds_have_one():
     runs = [one("vanillaNet", s, val_loss=valley(15 + s)) for s in (0, 1, 2)]
     runs += [one("normNet", s, val_loss=falling) for s in (0, 1)] + [one("normNet", 2)]
     assert moments_of(figures.entropy_curves(many(runs))) == [16]
+    left, _ = figures.entropy_against_noise(many(runs), "conv3").axes
+    crosses = [points.get_offsets()[:, 0].tolist() for points in left.collections]
+    assert crosses == [[16]]
 
 
 def test_entropy_curves_refuse_several_settings_and_unknown_layers():

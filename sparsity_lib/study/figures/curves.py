@@ -40,6 +40,7 @@ _BY_LAYER = {
     "scale_free_entropy": "scale-free\nentropy (nats)",
     "sd": "SD of\nactivations",
 }
+_RELATIVE = {"entropy": "entropy / ln D", "scale_free_entropy": "scale-free\nentropy / ln D"}
 
 
 @figure
@@ -68,14 +69,18 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
 
 @figure
 def entropy_curves(
-    curves: xr.Dataset, published: xr.Dataset | None = None, layers: list[str] | None = None
+    curves: xr.Dataset,
+    published: xr.Dataset | None = None,
+    layers: list[str] | None = None,
+    relative: bool = False,
 ) -> Figure:
     """TSR's Figure 5 with what it lacks: entropy, scale-free entropy and SD of the activations, by layer.
 
     Means over seeds on held-out images; bands from the lowest to the highest seed: of the published runs
     where they are given, else of these. Vertical lines: the median moment of overfitting, where at least half
-    of a network's seeds have one. Entropies share one scale, and ln D is the faint line above. The output of
-    a norm layer is drawn in the column of the layer before it.
+    of a network's seeds have one. Entropies share one scale, in nats or, if `relative`, in shares of the
+    layer's ln D; the faint line above is ln D. The output of a norm layer is drawn in the column of the layer
+    before it.
 
     Raises `StudyError` if the runs are of several settings.
     """
@@ -85,23 +90,25 @@ def entropy_curves(
         raise StudyError(
             f"entropy curves show one setting, not {1 + len(more)} ({titles}); use analysis.only"
         )
-    columns, moments, between = _columns(group, layers), _moments(group), _RANGES[published is not None]
+    columns, moments, between = _columns(group, layers), median_moments(group), _RANGES[published is not None]
+    rows = _BY_LAYER | (_RELATIVE if relative else {})
     banded = group if published is None else published_in_same_settings(published, group)
     seeds = {label: _of_both(group, banded, label) for label in labels(group)}
     fig, axes = grid(len(_BY_LAYER), len(columns), 6.2, sharex=True, sharey="row")
     for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(layer)
-        for ax, quantity in zip(column, _BY_LAYER, strict=True):
-            _layer(ax, seeds, quantity, layer, norm, between)
+        unit = float(np.log(group["channels"].sel(layer=layer).max())) if relative else 1.0
+        for ax, (quantity, words) in zip(column, rows.items(), strict=True):
+            _layer(ax, seeds, quantity, layer, norm, between, words, 1.0 if quantity == "sd" else unit)
             for label, moment in moments.items():
                 ax.axvline(moment, **line_style(label) | {"linewidth": 0.9}, alpha=0.8)
-    for ax, words in zip(axes[:, 0], _BY_LAYER.values(), strict=True):
+    for ax, words in zip(axes[:, 0], rows.values(), strict=True):
         ax.set_ylabel(words)
     for label, moment in moments.items():
         record(axes[0, 0], "median moment of overfitting", quantity="epoch", network=label, value=moment)
     lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
     for ax in axes[:2, 0]:  # one scale, so that the two entropies can be compared by eye
-        ax.set_ylim(max(lowest, 0), float(np.log(group["channels"].max())) * 1.04)
+        ax.set_ylim(max(lowest, 0), 1.04 * (1.0 if relative else float(np.log(group["channels"].max()))))
     axes[2, 0].set_ylim(bottom=0)
     fig.supxlabel("epoch")
     extra = [(handle("0.55", linestyle=":"), "ln D"), (BAND, _BANDS[published is not None])]
@@ -182,8 +189,8 @@ def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | No
     return {name: following[name] if following[name].startswith("norm") else None for name in chosen}
 
 
-def _moments(curves: xr.Dataset) -> dict[str, float]:
-    # each network's median moment, where a run without one counts as never
+def median_moments(curves: xr.Dataset) -> dict[str, float]:
+    """Median moments of overfitting by network, of those with one in at least half of the runs."""
     moments = onset(curves).fillna(np.inf)
     medians = {label: float(moments.isel(run=curves["label"] == label).median()) for label in labels(curves)}
     return {label: moment for label, moment in medians.items() if np.isfinite(moment)}
@@ -196,15 +203,17 @@ def _layer(
     layer: str,
     norm: str | None,
     between: str,
+    words: str,
+    unit: float,
 ) -> None:
     # a quantity of a layer in each network, whose runs are as `_of_both` has them; behind the norm it is thin
-    of = {"quantity": _BY_LAYER[quantity]}
+    of = {"quantity": words}
     for label, runs in networks.items():
-        seen = [each[quantity].sel(split="monitor") for each in runs]
+        seen = [each[quantity].sel(split="monitor") / unit for each in runs]
         _curve(ax, [each.sel(layer=layer) for each in seen], label, between, of | {"layer": layer})
         if norm and (normed := seen[0].sel(layer=norm)).notnull().any():
             _curve(ax, [normed], label, between, of | {"layer": norm}, linewidth=0.8)
     if quantity != "sd":
         most = max(float(np.log(runs[0]["channels"].sel(layer=layer).max())) for runs in networks.values())
-        ax.axhline(most, color="0.55", linestyle=":", linewidth=1)
-        record(ax, "ln D", **of, layer=layer, value=most)
+        ax.axhline(most / unit, color="0.55", linestyle=":", linewidth=1)
+        record(ax, "ln D", **of, layer=layer, value=most / unit)

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
@@ -22,6 +22,8 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.results import label
 
 SHOWN = (-1, 0, 1, 2, 5, 10, 20, 50)  # epochs of a strip, and the last
+# Without the palest third, which the ground swallows, light or dark.
+_SHARES = ListedColormap(plt.get_cmap("YlGnBu")(np.linspace(0.35, 1, 256)))
 _GUIDE: dict[str, Any] = {
     "color": "black",
     "linewidth": 1,
@@ -126,12 +128,12 @@ def correlation_histograms(
     norm = LogNorm(*np.nanquantile(np.concatenate([s.to_numpy().ravel() for *_, s in panels]), [0, 1]))
     columns = len(chosen) if len(chosen) > 1 else min(3, len(names))
     fig, drawn = panel_grid(len(panels), columns, 1.1, 1.5, sharex=True, sharey=True)
-    titles = _run_titles(chosen)
+    titles, bounded = _run_titles(chosen), False
     for i, (ax, (name, run, shares)) in enumerate(zip(drawn, panels, strict=True)):
         colours = ax.pcolormesh(
-            shares["epoch"], shares["bin"], shares, cmap="YlGnBu", norm=norm, rasterized=True
+            shares["epoch"], shares["bin"], shares, cmap=_SHARES, norm=norm, rasterized=True
         )
-        _guides(ax, run.layer(name), center)
+        bounded |= _guides(ax, run.layer(name), center)
         if len(chosen) == 1:
             ax.set_title(name)
         elif i < columns:
@@ -142,9 +144,10 @@ def correlation_histograms(
     fig.colorbar(colours, ax=drawn, label="share of filter pairs", aspect=40, pad=0.01)
     fig.supxlabel("epoch")
     fig.supylabel("correlation")
-    random = handle(**_GUIDE, linestyle="--"), "random filters, mean |c|"
-    welch = handle(**_GUIDE, linestyle=":"), "Welch: rms |c| is at least this"
-    legend(fig, [], random, welch, title="; ".join(dict.fromkeys(map(_setting, chosen))))
+    guides = [(handle(**_GUIDE, linestyle="--"), "random filters, mean |c|")]
+    if bounded:
+        guides.append((handle(**_GUIDE, linestyle=":"), "Welch: rms |c| is at least this"))
+    legend(fig, [], *guides, title="; ".join(dict.fromkeys(map(_setting, chosen))))
     return fig
 
 
@@ -158,7 +161,8 @@ def _shares(run: Run, name: str, center: str) -> xr.DataArray:
     return counts.where(counts > 0) / (filters * (filters - 1) / 2)
 
 
-def _guides(ax: Axes, layer: xr.Dataset, center: str) -> None:
+def _guides(ax: Axes, layer: xr.Dataset, center: str) -> bool:
+    # the lines of random filters and, where there is one, of Welch's bound: whether there is
     filters, n = layer.attrs["channels"], layer.attrs["fan_in"] - (center == "components")
     heights = {"--": np.sqrt(2 / (np.pi * n))}
     if bound := welch_bound(filters, n):
@@ -168,6 +172,7 @@ def _guides(ax: Axes, layer: xr.Dataset, center: str) -> None:
             ax.axhline(sign * height, **_GUIDE, linestyle=style)
     ax.set_ylim(-1.005, 1.005)
     ax.grid(visible=False)
+    return bound > 0
 
 
 def _setting(run: Run) -> str:

@@ -1,6 +1,7 @@
 """Entropy and the scale of activations; filters compared with random ones; capacity in use."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,13 +9,13 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from sparsity_lib import functional
 from sparsity_lib.study.analysis import capacity as capacities
 from sparsity_lib.study.analysis import explained_by_noise as noise
 from sparsity_lib.study.analysis import random_filters
 from sparsity_lib.study.analysis.summary import labels, penalised_layers
+from sparsity_lib.study.figures.curves import median_moments
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, upright_means
 from sparsity_lib.study.figures.style import WIDTH, figure, handle, label_ends, legend, line_style
@@ -22,6 +23,8 @@ from sparsity_lib.study.figures.style import WIDTH, figure, handle, label_ends, 
 SEEDS = 5  # of each network, the lowest ones, whose runs are drawn one by one
 LINES, DOTS = 2, 10  # epochs between the points of a run's line, and between its dots
 _ENTROPIES = {"observed": "entropy", "scale_free": "scale-free entropy"}
+_MOMENT = "median moment of overfitting"
+_CROSS: dict[str, Any] = {"marker": "X", "zorder": 5}
 _SCALE = "SD of the layer's activations"
 
 
@@ -31,14 +34,20 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
 
     Left: means over seeds. Right: a line per run, five seeds a network; small dots: the scale-free entropy of
     the same runs, every tenth epoch; grey, in the background: the expected entropy of as many independent
-    Gaussian numbers of that SD (`functional.noise_entropy`), with no fitted parameter. `curves` are of one
-    setting. All entropies are shares of ln D.
+    Gaussian numbers of that SD (`functional.noise_entropy`), with no fitted parameter. Crosses: the median
+    moment of overfitting, where at least half of a network's seeds have one. `curves` are of one setting. All
+    entropies are shares of ln D.
     """
     shares, names = noise.shares(curves.sel(layer=layer)), labels(curves)
+    moments = median_moments(curves)
     fig, ((left, right),) = grid(1, 2, 4.4, sharey=True)
     for label, runs in _by_network(shares):
         style, of = line_style(label), {"network": label, "layer": layer}
         mean_curve(left, runs["observed"], style, {"quantity": "entropy / ln D"} | of)
+        if label in moments:
+            height = runs["observed"].mean("run").interp(epoch=moments[label]).item()
+            left.scatter(moments[label], height, s=64, color=style["color"], **_CROSS)
+            record(left, _MOMENT, quantity="entropy / ln D", **of, epoch=moments[label], value=height)
         for _, run in runs.sortby("seed").isel(run=slice(SEEDS)).groupby("run"):
             one, of_run = run.squeeze("run", drop=True), of | {"seed": int(run["seed"].item())}
             line, dots = (one.isel(epoch=slice(None, None, step)) for step in (LINES, DOTS))
@@ -59,6 +68,7 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     legend(
         fig,
         names,
+        (handle("0.3", linestyle="", **_CROSS), _MOMENT),
         (handle("0.85", linewidth=8), "Gaussian noise, no network"),
         (handle("0.3", marker="o", markersize=2, linestyle=""), "the same at unit variance"),
     )
@@ -100,8 +110,9 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
                 record(ax, "a run", **of, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
             ax.axhline(0, **ZERO)
             ax.set_xscale("log")
-            ax.xaxis.set_minor_formatter(NullFormatter())
         row[0].set_ylabel("entropy − noise, / ln D" if len(kinds) == 1 else f"less noise, {kind} SD")
+    for ax in axes.flat:
+        plain_numbers(ax.xaxis, (1,))
     fig.supxlabel(_SCALE)
     legend(fig, names)
     return fig
@@ -134,12 +145,13 @@ def filter_correlations(curves: xr.Dataset) -> Figure:
     ax.set_yscale("log")
     plain_numbers(ax.yaxis, (1, 2, 3, 5), np.inf)
     ax.set_ylabel("mean |c| of pairs of filters")
+    bound = [(handle("0.2", linestyle=":", linewidth=1.3), "Welch: rms is at least this")]
     legend(
         fig,
         names,
         (handle(marker="o", linestyle="", markerfacecolor="white"), "before training"),
         (handle("0.2", linestyle="--", linewidth=1.1), "random filters"),
-        (handle("0.2", linestyle=":", linewidth=1.3), "Welch: rms is at least this"),
+        *(bound if lines["welch"].any() else []),
     )
     return fig
 

@@ -76,7 +76,7 @@ def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None
                 ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
                 record(ax, "published: 95 % prediction", **of, low=low, high=high)
     ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_title(title)
     return some
