@@ -24,4 +24,4 @@ def claims_table(table: pd.DataFrame, columns: list[str]) -> str:
         for claim, name, primary in zip(table["claim"], table["id"], table["primary"], strict=True)
     ]
     shown.insert(0, "claim", named)
-    return shown.to_html(index=False, escape=False, justify="left", classes="claims")
+    return shown.to_html(index=False, escape=False, classes="claims")
