@@ -183,6 +183,8 @@ def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
     assert hooks_on(model) == 0
     with pytest.raises(RuntimeError, match="not attached"):
         trainer.train()
+    with pytest.raises(TypeError, match="Trainer, not Model"):
+        MonitorCallback(model)
 
 
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
