@@ -92,7 +92,7 @@ def receptive_fields(
 
     **Raises:** `ValueError` for an unknown layer, a shape that is not three positive numbers or that the
     model cannot take, NaN weights, a layer asked for that does not run or puts out anything else, and one
-    whose field cannot be found; `TypeError` for a scripted model.
+    whose field cannot be found; `TypeError` for a scripted or sharded model.
     """
     shape = _checked(shape)
     modules = chosen_layers(model, layers)
@@ -132,10 +132,10 @@ def _lent(network: nn.Module) -> Iterator[None]:
 
     Its hooks are copies, so that those of the library do not take what happens for data.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        raise TypeError(
-            "the receptive fields of a scripted model cannot be found: give the model that it was made from"
-        )
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
+    if scripted or any(hasattr(parameter, "full_tensor") for parameter in network.parameters()):
+        kind = "scripted" if scripted else "sharded"
+        raise TypeError(f"a {kind} model has no receptive fields: give the model that it was made from")
     before = {module: dict(vars(module)) for module in network.modules()}
     try:
         for module, state in before.items():

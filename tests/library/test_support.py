@@ -56,6 +56,13 @@ def observed(model: nn.Module, layer: str, **options: object) -> tuple[Tensor, d
 
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
+def test_receptive_fields_of_sharded_models_are_refused() -> None:
+    with pytest.raises(TypeError, match="sharded"):
+        sl.receptive_fields(sharded(SmallNetwork()), (3, 6, 6))
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
 @pytest.mark.parametrize(
     ("wrap", "layer", "options"),
     [(sharded, "conv2", {}), (sharded, "fc1", {}), (tensor_parallel, "fc2", {"output": torch.clone})],
