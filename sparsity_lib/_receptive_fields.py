@@ -291,9 +291,8 @@ def _summed(name: str, module: nn.Module, output: Tensor) -> Tensor:
 
 def _seen(run: Run, clean: Tensor, axes: Sequence[int]) -> dict[str, Ranges]:
     """The rows and columns of an input that positions of outputs see, `(h, 2)` and `(w, 2)` by layer."""
-    vertical, horizontal = axes
-    rows = _seen_along(run, clean, vertical, other=2)
-    columns = _seen_along(run, clean, horizontal, other=1)
+    rows = _seen_along(run, clean, axes[0], other=2)
+    columns = _seen_along(run, clean, axes[1], other=1)
     return {name: (rows[name], columns[name]) for name in rows}
 
 
