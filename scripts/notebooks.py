@@ -147,7 +147,8 @@ def execute_all(stale: Sequence[Work], pages: int, jobs: int) -> list[str]:
     for done, (work, error) in enumerate(run_in_processes(execute, stale, jobs, threads), 1):
         took = time.monotonic() - start
         what = f"[{done} of {len(stale)}] {work.page.stem} ({work.reason})"
-        print(f"{what}, {left(len(stale) - done, took / done)}", flush=True)
+        each = took / (done + (jobs - 1) / 2)  # pages in other processes count as half done
+        print(f"{what}, {left(len(stale) - done, each)}", flush=True)
         if error:
             print(f"error: {work.source.name} is not in the book: {error}", file=sys.stderr)
             work.page.unlink(missing_ok=True)
