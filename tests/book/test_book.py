@@ -1,7 +1,6 @@
 """The book builds without a warning, loads nothing from the network, and is accessible."""
 
 import base64
-import importlib
 import io
 import json
 import os
@@ -22,9 +21,6 @@ import yaml
 from accessibility import violations
 from browser import Visit, contrast
 from bs4 import BeautifulSoup, Tag
-from docutils import nodes
-from docutils.utils import new_document
-from faults import FAULTS
 
 from sparsity_lib import study
 from sparsity_lib.study.figures.data import NIGHT
@@ -184,20 +180,6 @@ def test_markup_is_rendered(pages: dict[str, BeautifulSoup]) -> None:
         assert not re.search(r"\|\s*-{3}|—\||\{(ref|cite|eq|numref)\}|\]\(#|\*\*", text), name
 
 
-def test_images_without_a_description_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BOOK / "_ext")
-    extension = importlib.import_module("described_images")
-    warnings: list[str] = []
-    monkeypatch.setattr(extension.logger, "warning", lambda text, **_: warnings.append(text))
-    page = new_document("page")
-    page += nodes.figure("", nodes.image(uri="a.png", alt="A ramp."), nodes.caption("", "A ramp."))
-    extension._check(None, page)
-    assert not warnings
-    page += nodes.image(uri="b.png")
-    extension._check(None, page)
-    assert len(warnings) == 2  # no alternative text, no caption
-
-
 def test_figures_offer_their_data_and_their_notebook(any_book: Path, pages: dict[str, BeautifulSoup]) -> None:
     for name, page in pages.items():
         notebook = any_book / f"_sources/{name}.ipynb"
@@ -281,16 +263,6 @@ def test_the_page_of_a_cluster_shows_what_a_job_costs(book: Path) -> None:
         share = row["cost"] / row["runs_per_job"]
         assert share < 0.1
         assert f"{row['how']} {row['jobs']} {row['runs_per_job']} runs {100 * share:.2g} %" in text
-
-
-def test_faults_were_all_tried_without_loss() -> None:
-    rows = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
-    assert all(row["trials"] > 0 and row["losses"] == 0 for row in rows)
-    sources = "".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py"))
-    marked = re.findall(r'pytest\.mark\.fault\(\s*"([^"]+)",\s*"([^"]+)"', sources)
-    assert {fault for fault, _ in marked} | {"killed"} == FAULTS.keys()
-    tried = {(row["fault"], row["where"]) for row in rows}
-    assert {(FAULTS[fault][0], where) for fault, where in marked} <= tried
 
 
 def article(page: BeautifulSoup) -> Tag:

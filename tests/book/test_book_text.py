@@ -1,7 +1,9 @@
 """The book's printed code runs, its commands and parameters exist, its arithmetic is right."""
 
 import ast
+import importlib
 import inspect
+import json
 import math
 import re
 import shlex
@@ -9,6 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
+from faults import FAULTS
 
 import notebooks
 from sparsity_lib import study
@@ -100,3 +105,27 @@ def test_a_mean_rise_above_zero_may_have_no_onset() -> None:
     assert len(found) >= 20
     assert found["val_loss_rise"].mean() > 0
     assert onset_table(clean)["epoch"].isna().all()
+
+
+def test_images_without_a_description_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BOOK / "_ext")
+    extension = importlib.import_module("described_images")
+    warnings: list[str] = []
+    monkeypatch.setattr(extension.logger, "warning", lambda text, **_: warnings.append(text))
+    page = new_document("page")
+    page += nodes.figure("", nodes.image(uri="a.png", alt="A ramp."), nodes.caption("", "A ramp."))
+    extension._check(None, page)
+    assert not warnings
+    page += nodes.image(uri="b.png")
+    extension._check(None, page)
+    assert len(warnings) == 2  # no alternative text, no caption
+
+
+def test_faults_were_all_tried_without_loss() -> None:
+    rows = json.loads((ROOT / "benchmarks/faults.json").read_text())["rows"]
+    assert all(row["trials"] > 0 and row["losses"] == 0 for row in rows)
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py"))
+    marked = re.findall(r'pytest\.mark\.fault\(\s*"([^"]+)",\s*"([^"]+)"', sources)
+    assert {fault for fault, _ in marked} | {"killed"} == FAULTS.keys()
+    tried = {(row["fault"], row["where"]) for row in rows}
+    assert {(FAULTS[fault][0], where) for fault, where in marked} <= tried

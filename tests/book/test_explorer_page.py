@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from accessibility import violations
-from browser import Visit, contrast, luminance
+from browser import Visit
 from matplotlib import colormaps
 from playwright.sync_api import Locator, Page
 
-from benchmarks.explorer import measured
-from sparsity_lib import HeatmapExplorer, study
+from sparsity_lib import study
 from sparsity_lib.explorer.payload import LEVELS, STEPS
 from sparsity_lib.study.training.observation import layer_outputs
 
@@ -27,25 +25,6 @@ PIXELS = """(canvas) => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
   return [height, width, Array.from(data)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def three(tiny_runs: list[study.Run]) -> list[study.Run]:
-    """vanillaNet, normNet and sr3Net."""
-    return tiny_runs[::2]
-
-
-@pytest.fixture
-def opened(visit: Visit, page_of: Callable[..., Path]) -> Callable[..., Page]:
-    """`opened(*explorers, ...)` is a page of explorers or of runs' explorers; `browser` has its settings."""
-
-    def open_page(*explorers: Any, browser: dict[str, Any] | None = None, **shown: Any) -> Page:
-        drawn = [e if isinstance(e, HeatmapExplorer) else study.explore(e, **shown) for e in explorers]
-        page = visit(page_of(*(explorer.as_html() for explorer in drawn)).as_uri(), **(browser or {}))
-        page.get_by_role("slider", name="Epoch").nth(len(drawn) - 1).wait_for()
-        return page
-
-    return open_page
 
 
 def redrawn(page: Page) -> None:
@@ -356,79 +335,3 @@ def test_explorers_do_not_interfere(three: list[study.Run], opened: Callable[...
         explorer = page.locator(".sparsity-explorer").nth(place)
         assert explorer.get_by_role("radio", name=layer).is_checked()
         assert explorer.get_by_role("radio", name=f"Image {image} of 8").is_checked()
-
-
-def test_a_phone_shows_play_maps_and_curves_on_one_screen(
-    three: list[study.Run], opened: Callable[..., Page]
-) -> None:
-    """Nothing is wider than the screen, and Play, maps and curves are on one."""
-    page = opened(three, run=1, compare=0, browser={"viewport": {"width": 360, "height": 740}})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    for part in page.locator(".explorer *:visible").all():
-        if box := part.bounding_box():  # a part of a picture may have no extent
-            assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
-    tops, bottoms = zip(
-        *(
-            (box["y"], box["y"] + box["height"])
-            for part in (".epoch button", ".map.first", ".map.second", ".loss", ".entropy")
-            for box in [box_of(page.locator(part))]
-        ),
-        strict=True,
-    )
-    assert max(bottoms) - min(tops) <= 740
-    rendering = "(map) => getComputedStyle(map).imageRendering"
-    assert page.locator(".map.first canvas").evaluate(rendering) == "pixelated"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_themes_are_legible_and_accessible(
-    scheme: Any, three: list[study.Run], opened: Callable[..., Page]
-) -> None:
-    page = opened(three, compare=1, browser={"color_scheme": scheme})
-    style = "(part, name) => getComputedStyle(part)[name]"
-
-    def ground(part: str = ".explorer") -> str:
-        return page.locator(part).first.evaluate(style, "backgroundColor")
-
-    assert (luminance(ground()) < 0.5) == (scheme == "dark")
-    theme = "light" if scheme == "dark" else "dark"
-    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")  # the book's own switch comes first
-    page.wait_for_function(
-        "(dark) => document.querySelector(':not(a)[dark]') !== null === dark", arg=theme == "dark"
-    )
-    assert (luminance(ground()) < 0.5) == (theme == "dark")
-    parts = (
-        "output",
-        ".muted",
-        ".loss strong.first",
-        ".loss strong.second",
-        ".layer label",
-        "button",
-        ".curve text",
-    )
-    for part in parts:
-        text = page.locator(part).first.evaluate(style, "fill" if part == ".curve text" else "color")
-        assert contrast(text, ground(part if part in (".layer label", "button") else ".explorer")) > 4.5, part
-    for width in (1280, 360):
-        page.set_viewport_size({"width": width, "height": 800})
-        assert not violations(page)
-    page.get_by_role("slider").evaluate("(part) => part.after(document.createElement('button'))")
-    assert [line.partition(":")[0] for line in violations(page)] == ["button-name (critical)"]
-
-
-def test_a_page_without_scripts_has_a_still_picture(
-    three: list[study.Run], page_of: Callable[..., Path], visit: Visit
-) -> None:
-    page = visit(page_of(study.explore(three).as_html()).as_uri(), java_script_enabled=False)
-    name = re.compile("^vanillaNet, seed 0: maps of the entropy of layer conv1")
-    assert page.get_by_role("img", name=name).is_visible()
-    assert page.get_by_text("A still picture.").is_visible()
-
-
-@pytest.mark.slow
-def test_drawing_takes_less_than_a_frame(visit: Visit, tmp_path: Path) -> None:
-    """Two networks of five layers, 16 images and 100 epochs: a frame for a move, a second to begin."""
-    (tmp_path / "empty.html").write_text('<!doctype html><html lang="en"><title>Empty</title></html>')
-    times = measured(visit((tmp_path / "empty.html").as_uri()), tmp_path)
-    assert times["redraw_median_ms"] < 16
-    assert times["first_ms"] < 1000

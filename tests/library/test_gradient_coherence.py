@@ -1,7 +1,6 @@
 """Gradient-coherent regularisation: what coherence is, when and how far weights are shrunk; compression."""
 
 import copy
-import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,36 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from optimizers import every_optimizer, same, step, train, weight
 from small_network import SmallNetwork
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import nn
 
 import sparsity_lib as sl
-from sparsity_lib import gradient_coherence
 from sparsity_lib.gradient_coherence import soft_threshold_
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05),
-    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
-    "nesterov": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
-    "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
-    "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
-    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01),
-}
-every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-
-
-def weight(values: list[float]) -> nn.Parameter:
-    """A matrix of one row."""
-    return nn.Parameter(torch.tensor([values]))
-
-
-def step(optimizer: torch.optim.Optimizer, *gradients: list[float] | None) -> None:
-    """A step with these gradients, one for each parameter in the optimizer's order."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = None if gradient is None else torch.tensor(gradient).view_as(parameter)
-    optimizer.step()
 
 
 def coherences(gradients: list[list[float]], **settings: float) -> list[float | None]:
@@ -51,21 +26,6 @@ def coherences(gradients: list[list[float]], **settings: float) -> list[float | 
         step(optimizer, gradient)
         seen.append(None if coherent.coherence is None else float(coherent.coherence))
     return seen
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int = 1) -> None:
-    """Steps on random images."""
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        x, y = torch.randn(8, 3, 6, 6, generator=generator), torch.randint(2, (8,), generator=generator)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-
-
-def same(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two networks have bit-equal parameters."""
-    return all(map(torch.equal, one.parameters(), other.parameters()))
 
 
 def test_coherence_of_known_gradients() -> None:
@@ -207,43 +167,6 @@ def test_without_strengths_training_is_bit_equal_to_the_bare_optimizers(
     assert same(bare, watched)
 
 
-@every_optimizer
-def test_a_resumed_training_goes_on_bit_for_bit(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-    def started(model: nn.Module) -> tuple[torch.optim.Optimizer, sl.GradientCoherent]:
-        one = optimizer(model.parameters())
-        return one, sl.GradientCoherent(one, l1=1e-2, l2=1e-2, rho=0.05, start=1)
-
-    model = SmallNetwork().to(memory_format=torch.channels_last)
-    one, coherent = started(model)
-    train(model, one, 4)
-    file = io.BytesIO()
-    torch.save([model.state_dict(), one.state_dict(), coherent.state_dict()], file)
-    train(model, one, 5, seed=2)
-
-    file.seek(0)
-    of_model, of_optimizer, of_coherence = torch.load(file, weights_only=True)
-    resumed = SmallNetwork().to(memory_format=torch.channels_last)
-    other, also = started(resumed)
-    resumed.load_state_dict(of_model)
-    other.load_state_dict(of_optimizer)
-    also.load_state_dict(of_coherence)
-    train(resumed, other, 5, seed=2)
-    assert same(model, resumed)
-    assert coherent.coherence is not None
-    assert also.coherence is not None
-    assert torch.equal(coherent.coherence, also.coherence)
-
-
-def test_a_state_of_other_parameters_is_refused() -> None:
-    one, other = (torch.optim.SGD([weight([0.0] * n)], lr=0.1) for n in (2, 3))
-    coherent = sl.GradientCoherent(one)
-    step(one, [1.0, 1.0])
-    with pytest.raises(ValueError, match=r"an average of \(1, 2\) for parameter 0, which the optimizer does"):
-        sl.GradientCoherent(other).load_state_dict(coherent.state_dict())
-    with pytest.raises(ValueError, match="not a state of GradientCoherent: it lacks averages, steps"):
-        coherent.load_state_dict({})
-
-
 def test_the_delay_holds_shrinking_back_while_the_average_begins() -> None:
     w = weight([1.0, 1.0])
     optimizer = torch.optim.SGD([w], lr=0.1)
@@ -321,44 +244,6 @@ def test_a_weight_without_gradient_is_left_alone_and_later_groups_take_part() ->
     assert (coherent.coherence, bool(coherent.applied)) == (None, False)
 
 
-def test_accumulated_gradients_are_one_step() -> None:
-    w = weight([0.0, 0.0])
-    optimizer = torch.optim.SGD([w], lr=0.0)
-    coherent = sl.GradientCoherent(optimizer)
-    for parts in ([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]):
-        optimizer.zero_grad()
-        for part in parts:
-            (w * torch.tensor([part])).sum().backward()
-        optimizer.step()
-    assert coherent.coherence == pytest.approx(1)
-
-
-def test_a_grad_scaler_scales_neither_coherence_nor_shrinking() -> None:
-    model = SmallNetwork()
-    scaled = copy.deepcopy(model)
-    both = []
-    for network in (model, scaled):
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-        coherent = sl.GradientCoherent(optimizer, l1=0.01, rho=-0.5)
-        scaler = torch.amp.GradScaler("cpu", enabled=network is scaled, init_scale=1024.0, growth_interval=2)
-        for t in range(5):
-            x = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(t))
-            optimizer.zero_grad()
-            loss = network(x).square().mean()
-            if network is scaled and t == 2:  # one that overflows is skipped and does not count
-                scaler.scale(loss * math.inf).backward()
-                scaler.step(optimizer)
-                scaler.update()
-                optimizer.zero_grad()
-                loss = network(x).square().mean()
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-        both.append(coherent)
-    assert both[0].state_dict()["steps"] == both[1].state_dict()["steps"] == 5
-    torch.testing.assert_close(both[0].coherence, both[1].coherence, rtol=0, atol=1e-4)
-
-
 def test_half_precision_weights_have_float32_averages() -> None:
     w = nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))
     optimizer = torch.optim.SGD([w], lr=0.5)
@@ -370,71 +255,6 @@ def test_half_precision_weights_have_float32_averages() -> None:
     assert coherent.coherence == pytest.approx(1)
     assert w.dtype == torch.bfloat16
     assert (w < 0.5).all()
-
-
-@every_optimizer
-def test_no_value_is_read_back_during_a_step(
-    optimizer: Callable[..., torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stalls(tensor: Tensor, *args: object) -> None:
-        raise AssertionError("a value was read back")
-
-    monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor: False)
-    model = SmallNetwork()
-    one = optimizer(model.parameters())
-    coherent = sl.GradientCoherent(one, l1=1e-3, l2=1e-3)
-    with monkeypatch.context() as patched:
-        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "nonzero"):
-            patched.setattr(Tensor, name, stalls)
-        for _ in range(3):
-            for parameter in model.parameters():
-                parameter.grad = torch.randn_like(parameter)
-            coherent._before_step(one, (one,), {})  # what lies between, Adam's own step, may read its count
-            coherent._after_step(one, (one,), {})
-    assert coherent.coherence is not None
-    assert bool(coherent.applied) is (coherent.coherence.item() >= 0)
-
-
-def test_a_step_needs_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On tensors without values anything that would wait for a device fails, inside torch too."""
-    monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor: False)
-    with FakeTensorMode():
-        model = SmallNetwork()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        coherent = sl.GradientCoherent(optimizer, l1=1e-3, l2=1e-3)
-        for _ in range(3):
-            for parameter in model.parameters():
-                parameter.grad = torch.randn_like(parameter)
-            optimizer.step()
-        assert coherent.coherence is not None
-        assert coherent.coherence.shape == coherent.applied.shape == ()
-
-
-def test_steps_on_a_cpu_are_those_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = torch.randn(5, 600, 500)
-    results = []
-    for on_cpu in (True, False):
-        monkeypatch.setattr(gradient_coherence, "_on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
-        w = nn.Parameter(torch.ones(600, 500))
-        optimizer = torch.optim.SGD([w], lr=0.1)
-        coherent = sl.GradientCoherent(optimizer, l1=1e-2, l2=1e-2)
-        for t, gradient in enumerate(steps):
-            w.grad = gradient + t
-            optimizer.step()
-        results.append((w.detach(), coherent.coherence, coherent.state_dict()["averages"][0]))
-    assert results[0][0].numel() > gradient_coherence.PART
-    torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
-
-
-def test_removed_it_leaves_the_optimizer_bare() -> None:
-    w = weight([1.0])
-    optimizer = torch.optim.SGD([w], lr=0.1)
-    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=-1)
-    coherent.remove()
-    step(optimizer, [0.0])
-    assert w.item() == 1
-    assert not optimizer._optimizer_step_pre_hooks
-    assert not optimizer._optimizer_step_post_hooks
 
 
 def test_bad_settings_are_refused() -> None:
@@ -462,110 +282,6 @@ def test_bad_settings_are_refused() -> None:
     del optimizer.param_groups[0]["lr"]
     with pytest.raises(ValueError, match="SGD has no learning rate lr"):
         sl.GradientCoherent(optimizer)
-
-
-def train_by_closures(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, by_name: bool) -> None:
-    """As `train`, but gradients come from closures."""
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(steps):
-        x, y = torch.randn(8, 3, 6, 6, generator=generator), torch.randint(2, (8,), generator=generator)
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
-        loss = optimizer.step(closure=closure) if by_name else optimizer.step(closure)
-        assert loss.requires_grad
-
-
-@every_optimizer
-@pytest.mark.parametrize("by_name", [True, False])
-def test_a_closure_trains_bit_for_bit_as_without(
-    optimizer: Callable[..., torch.optim.Optimizer], by_name: bool
-) -> None:
-    """Lightning always passes one."""
-    model = SmallNetwork()
-    other = copy.deepcopy(model)
-    seen = []
-    for network in (model, other):
-        one = optimizer(network.parameters())
-        coherent = sl.GradientCoherent(one, l1=1e-2, l2=1e-2, rho=0.05)
-        if network is model:
-            train(network, one, 5)
-        else:
-            train_by_closures(network, one, 5, by_name)
-        seen.append(coherent)
-    assert same(model, other)
-    assert seen[0].coherence is not None
-    assert seen[1].coherence is not None
-    assert torch.equal(seen[0].coherence, seen[1].coherence)
-    assert seen[1].state_dict()["steps"] == 5
-
-
-def test_an_optimizer_that_evaluates_its_closure_again_is_refused_and_nothing_is_left() -> None:
-    class Twice(torch.optim.SGD):
-        def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-            with torch.enable_grad():
-                closure()
-                return closure()
-
-    w = weight([1.0, -2.0])
-    optimizer = Twice([w], lr=0.1)
-    coherent = sl.GradientCoherent(optimizer, l1=0.1, rho=-1)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = w.square().sum()
-        loss.backward()
-        return loss
-
-    for _ in range(2):
-        with pytest.raises(ValueError, match=r"Twice.* a second time") as caught:
-            optimizer.step(closure)
-        assert "\n" not in str(caught.value)
-        assert w.tolist() == [[1.0, -2.0]]
-        assert coherent.state_dict() == {"steps": 0, "averages": {}}
-        assert not coherent.applied
-    with pytest.raises(ValueError, match="LBFGS"):
-        sl.GradientCoherent(torch.optim.LBFGS([w]))
-
-
-def test_a_closure_that_fails_leaves_nothing_and_the_next_step_counts() -> None:
-    w = weight([1.0, -2.0])
-    optimizer = torch.optim.SGD([w], lr=0.1)
-    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=-1)
-
-    def closure() -> Tensor:
-        raise ArithmeticError
-
-    with pytest.raises(ArithmeticError):
-        optimizer.step(closure)
-    assert w.tolist() == [[1.0, -2.0]]
-    step(optimizer, [0.0, 0.0])
-    assert coherent.state_dict()["steps"] == 1
-    torch.testing.assert_close(w.detach(), torch.tensor([[0.9, -1.8]]))
-
-
-@pytest.mark.parametrize("closures", [True, False])
-def test_a_subclass_that_calls_its_bases_step_shrinks_once(closures: bool) -> None:
-    class Derived(torch.optim.SGD):
-        def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-            return super().step(closure)
-
-    torch.optim.SGD([weight([0.0])], lr=0.1)  # from now on hooks run in the base's step too
-    models = [SmallNetwork()]
-    models.append(copy.deepcopy(models[0]))
-    for model, kind in zip(models, (torch.optim.SGD, Derived), strict=True):
-        optimizer = kind(model.parameters(), lr=0.05, momentum=0.9)
-        coherent = sl.GradientCoherent(optimizer, l1=1e-2, l2=0.1, rho=0.0)
-        if closures:
-            train_by_closures(model, optimizer, 4, by_name=False)
-        else:
-            train(model, optimizer, 4)
-        assert coherent.state_dict()["steps"] == 4
-    assert same(*models)
 
 
 @pytest.mark.parametrize("scale", [1e-41, 1e-38, 1e-23, 1e-20, 1.0, 1e19, 1e37])

@@ -6,7 +6,7 @@ from torch import nn
 
 from sparsity_lib.study.data import Split
 from sparsity_lib.study.runs.dimensions import KNOCKED_OUT
-from sparsity_lib.study.training.observation import ablate_channels
+from sparsity_lib.study.training.observation import ablate_channels, rise_to_end
 
 
 def accuracies(model, images, labels, layers):
@@ -43,3 +43,21 @@ def test_convolutions_lose_whole_channels_and_the_model_is_as_before(shape):
     assert record["0/knockout_accuracy"][0] == 1
     assert torch.equal(model(images), before)
     assert not convolution._forward_hooks
+
+
+def test_rise_to_end_has_its_mean_within_the_interval():
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.rand(30, 400, generator=generator)
+    flat, rising = noise, noise + torch.linspace(0, 3, 30)[:, None]
+    mean, low, high = rise_to_end(rising, sign=1)
+    assert mean[0].item() == pytest.approx((rising[-5:].mean() - rising[0].mean()).item(), abs=1e-6)
+    assert (low <= mean).all()
+    assert (mean <= high).all()
+    assert low[0] > 0
+    mean, low, high = rise_to_end(flat, sign=1)
+    assert low[0] < 0 < high[0]
+    assert torch.equal(rise_to_end(flat, sign=-1)[0], -rise_to_end(flat, sign=1)[0])
+    few = torch.tensor(
+        [[9.0], [1.0], [3.0]]
+    )  # of which the first, the untrained network, is no part of the end
+    assert rise_to_end(few, sign=1.0)[0].tolist() == [2 - 9, 2 - 1, 2 - 3]

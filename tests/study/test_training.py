@@ -1,10 +1,6 @@
 """Training: repeatable, resumable, honest about divergence, and complete in what it writes down."""
 
 import json
-import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +11,12 @@ from image_folders import make_folder, noise_image
 from refusals import refused
 from test_networks import factory  # noqa: F401  (used by name)
 
-from sparsity_lib import _fusion, study
+from sparsity_lib import study
 from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.errors import Stopped
 from sparsity_lib.study.recipes import layers_of
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import provenance
-from sparsity_lib.study.training import preparation
-from sparsity_lib.study.training.observation import rise_to_end
 
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
 TIMES = {"epoch_seconds", "monitor_seconds"}
@@ -277,121 +271,6 @@ def test_deterministic_algorithms_change_nothing_on_a_cpu(made, tmp_path):
 def test_untrainable_experiments_are_refused_in_one_line(fields, named, tmp_path):
     with refused(match=named):
         study.train(study.Experiment(**SMALL | fields), folder=tmp_path)
-
-
-def test_rise_to_end_has_its_mean_within_the_interval():
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.rand(30, 400, generator=generator)
-    flat, rising = noise, noise + torch.linspace(0, 3, 30)[:, None]
-    mean, low, high = rise_to_end(rising, sign=1)
-    assert mean[0].item() == pytest.approx((rising[-5:].mean() - rising[0].mean()).item(), abs=1e-6)
-    assert (low <= mean).all()
-    assert (mean <= high).all()
-    assert low[0] > 0
-    mean, low, high = rise_to_end(flat, sign=1)
-    assert low[0] < 0 < high[0]
-    assert torch.equal(rise_to_end(flat, sign=-1)[0], -rise_to_end(flat, sign=1)[0])
-    few = torch.tensor(
-        [[9.0], [1.0], [3.0]]
-    )  # of which the first, the untrained network, is no part of the end
-    assert rise_to_end(few, sign=1.0)[0].tolist() == [2 - 9, 2 - 1, 2 - 3]
-
-
-@pytest.fixture
-def quick_compiler(monkeypatch):
-    """The compiler's front end alone: what it makes is right, and made in no time."""
-    compile_ = torch.compile
-    _fusion.fused.cache_clear()
-    monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend="aot_eager", **options))
-    yield
-    _fusion.fused.cache_clear()
-
-
-@pytest.mark.usefixtures("quick_compiler")
-def test_entropies_are_compiled_where_a_whole_run_takes_many_of_them(tmp_path, monkeypatch):
-    experiment = study.Experiment(network="sr3Net", **SMALL)
-    plain = study.train(experiment, folder=tmp_path / "a")
-    assert plain.provenance["compiled"] == 0
-    sizes = 2 * 16 * 8 * 8 + 2 * 32 * 4 * 4 + 64
-    regularised = 2 * 32 * 4 * 4 + 64
-    taken = 3 * (100 * regularised + (199 + 100) * sizes)  # epochs, training and monitored images
-    monkeypatch.setattr(preparation, "COMPILED_FROM", taken + 1)
-    assert not study.train(experiment, folder=tmp_path / "b").provenance["compiled"]
-    monkeypatch.setattr(preparation, "COMPILED_FROM", taken)
-    compiled = study.train(experiment, folder=tmp_path / "c")
-    assert compiled.provenance["compiled"] == 1
-    for quantity in ("train_loss", "val_loss", "penalty_sparsity"):
-        np.testing.assert_allclose(compiled.root[quantity], plain.root[quantity], rtol=1e-3)
-
-
-@pytest.mark.usefixtures("quick_compiler")
-def test_a_resumed_run_goes_on_compiled_or_not_as_it_began(tmp_path):
-    experiment = study.Experiment(network="sr3Net", **SMALL)
-    assert experiment.digest == study.Experiment(network="sr3Net", compiled=True, **SMALL).digest
-    for begun, resumed in ((True, None), (False, True)):
-        folder = tmp_path / str(begun)
-        with pytest.raises(Stopped):
-            study.train(experiment.model_copy(update={"compiled": begun}), folder=folder, stop=lambda: True)
-        run = study.train(experiment.model_copy(update={"compiled": resumed}), folder=folder)
-        assert run.provenance["compiled"] == begun
-
-
-@pytest.mark.usefixtures("quick_compiler")
-def test_a_compiled_run_is_begun_anew_where_nothing_compiles(tmp_path, monkeypatch):
-    experiment = study.Experiment(network="sr3Net", compiled=True, **SMALL)
-    with pytest.raises(Stopped):
-        study.train(experiment, folder=tmp_path, stop=lambda: True)
-    monkeypatch.setattr(torch, "compile", lambda function, **options: lambda *inputs: 1 / 0)
-    _fusion.fused.cache_clear()
-    epochs = []
-    with pytest.warns((UserWarning, RuntimeWarning), match="torch.compile does not work here"):
-        run = study.train(experiment, lambda record: epochs.append(record["epoch"]), tmp_path)
-    assert epochs == [-1, 0, 1, 2]
-    assert run.provenance["compiled"] == 0
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
-def test_compiled_runs_are_bit_for_bit_repeatable_too(tmp_path):
-    experiment = study.Experiment(network="sr3Net", compiled=True, **SMALL)
-    unbroken = study.train(experiment, folder=tmp_path / "a")
-    with pytest.raises(Interrupted):
-        study.train(experiment, interrupt_after(1), tmp_path / "b", checkpoint_seconds=0)
-    _fusion.fused.cache_clear()  # as in a new process
-    torch.compiler.reset()
-    resumed = study.train(experiment, folder=tmp_path / "b")
-    assert unbroken.provenance["compiled"] == resumed.provenance["compiled"] == 1
-    assert equal(unbroken, resumed)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_memory_that_a_step_frees_is_kept_for_the_next():
-    script = """
-import resource, torch
-from sparsity_lib.study.training.preparation import keep_freed_memory
-def faults(rounds=20):
-    torch.ones(2**24).add(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(rounds):
-        torch.ones(2**24).add(1)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / rounds
-by_default = faults()
-keep_freed_memory()
-print(by_default, faults())
-"""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC", "GLIBC"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    by_default, kept = map(float, done.stdout.split())
-    assert kept < by_default / 10
 
 
 def test_l1_leaves_exact_zeros_and_records_their_share(made):
