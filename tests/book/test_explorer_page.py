@@ -302,6 +302,7 @@ def test_networks_exchange_places_and_may_lack_a_layer(
     assert page.get_by_role("application", name="Entropy of conv1, vanillaNet").is_visible()
 
 
+@pytest.mark.slow
 def test_maps_of_two_sizes_are_read_in_their_own_positions(opened: Callable[..., Page]) -> None:
     """LeNet's conv2 has other positions and channels than AlexNet's: each is read in its own."""
     settings: Any = {"dataset": "digits", "limit": 100, "epochs": 1, "size": "quarter", "image_size": 16}

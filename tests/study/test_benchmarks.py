@@ -38,6 +38,7 @@ def test_times_are_of_a_call_and_ratios_of_the_same_round() -> None:
     assert exponent([1, 2, 4], [5, 20, 80]) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_costs_on_a_resnet_are_compared_with_their_goals() -> None:
     rows = [*costs(rounds=2, size=32)]
     assert len(rows) == 7

@@ -24,7 +24,8 @@ def test_a_run_costs_what_the_same_settings_took_else_by_the_epoch_of_its_size()
     assert costs_of[other.id] is None
 
 
-def test_runs_in_the_folder_are_measured_with_the_published(tiny_run):
+def test_runs_in_the_folder_are_measured_with_the_published(tiny_run, monkeypatch):
+    monkeypatch.setenv("SPARSITY_RUNS", str(tiny_run.path.parent))
     took = costs.measured("laptop", [tiny_run.experiment])
     assert took.pop(tiny_run.id) == tiny_run.provenance["seconds"]
     assert took

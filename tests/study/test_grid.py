@@ -73,6 +73,7 @@ def test_the_queue_is_narrowed_and_what_it_lacks_is_named(tiny_profile, capsys):
         assert re.search(named, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_a_divergence_is_named_and_the_others_finish(runs_folder):
     good = study.Experiment(**SMALL)
     bad = study.Experiment(**SMALL | {"lr": 1e12})
@@ -83,6 +84,7 @@ def test_a_divergence_is_named_and_the_others_finish(runs_folder):
     assert list(run_queue([bad], jobs=1).diverged) == [bad.id]  # noted, and not tried again
 
 
+@pytest.mark.slow
 @pytest.mark.fault("one fails", "`run`")
 def test_a_failure_is_named_with_its_log_and_command(tiny_profile, monkeypatch, capsys):
     """vanillaNet's file cannot be written: a folder is in its place."""
@@ -274,6 +276,7 @@ def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, 
     assert study.load(results.published_runs("tiny")[0]).provenance["commit"] == "a" * 40
 
 
+@pytest.mark.slow
 def test_without_training_published_runs_stand_in(tiny_profile, monkeypatch):
     monkeypatch.setattr("sparsity_lib.study.runs.provenance._commit", lambda: ("a" * 40, False))
     for experiment in profiles.experiments("tiny", (100,)):

@@ -223,6 +223,7 @@ def test_a_page_without_space_keeps_the_others_and_is_made_later(disk: Disk) -> 
     assert {path.name for path in page.parent.iterdir()} == {page.name, "02-two.ipynb"}
 
 
+@pytest.mark.slow
 @pytest.mark.fault("no room", "a folder that is read-only")
 def test_a_read_only_folder_is_refused_in_one_line(
     disk: Disk, tmp_path: Path, survived: Callable[[], None]

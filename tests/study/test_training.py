@@ -50,8 +50,8 @@ def made(tmp_path_factory):
     "fields",
     [
         {"network": "sr3Net"},
-        {"network": "dropNet", "optimizer": "adam"},
-        {"network": "normNet"},
+        pytest.param({"network": "dropNet", "optimizer": "adam"}, marks=pytest.mark.slow),
+        pytest.param({"network": "normNet"}, marks=pytest.mark.slow),
         {"l1": 1e-3, "rho": 0.0},
     ],
 )
@@ -118,6 +118,7 @@ def test_divergence_is_refused_in_one_line_without_a_run_file(fields, named, tmp
     assert not list(tmp_path.glob("*.nc"))
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_also_with_another_number_of_threads(tmp_path):
     experiment, epochs = study.Experiment(**SMALL), []
     with pytest.raises(Stopped):
@@ -210,12 +211,12 @@ READ = {"epochs": 2, "lambda_": 0.1}  # biases are zero at first; strong, so tha
         {"activation": "after"},
         {"reduction": "mean"},
         {"center": "components"},
-        {"decorrelation_penalty": "squared"},
+        pytest.param({"decorrelation_penalty": "squared"}, marks=pytest.mark.slow),
         {"center": "none", "decorrelation_penalty": "local"},
-        {"input_scaling": "standardize"},
-        {"init": "pytorch"},
+        pytest.param({"input_scaling": "standardize"}, marks=pytest.mark.slow),
+        pytest.param({"init": "pytorch"}, marks=pytest.mark.slow),
         {"precision": "bf16"},
-        {"optimizer": "adam", "lr": None},
+        pytest.param({"optimizer": "adam", "lr": None}, marks=pytest.mark.slow),
         {"weight_decay": 0.1},
         {"label_smoothing": 0.2},
     ],

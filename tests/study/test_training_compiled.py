@@ -26,6 +26,7 @@ def quick_compiler(monkeypatch):
     _fusion.fused.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compiler")
 def test_entropies_are_compiled_where_a_whole_run_takes_many_of_them(tmp_path, monkeypatch):
     experiment = study.Experiment(network="sr3Net", **SMALL)
@@ -83,6 +84,7 @@ def test_compiled_runs_are_bit_for_bit_repeatable_too(tmp_path):
     assert equal(unbroken, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_memory_that_a_step_frees_is_kept_for_the_next():
     script = """
