@@ -18,6 +18,7 @@ def claims_table(table: pd.DataFrame, columns: list[str]) -> str:
     effects = table[["effect", "low", "high"]].itertuples(index=False)
     shown = table.assign(**{EFFECT: [with_interval(*each) for each in effects]})[columns]
     shown = shown.astype(str).map(html.escape)
+    shown = shown.replace(r"^(\d+) of (\d+)$", r"\1&nbsp;of&nbsp;\2", regex=True)  # on one line
     bold = {True: "<strong>{}</strong>", False: "{}"}
     named = [
         f"{bold[primary].format(html.escape(claim))} <code>{name}</code>"
