@@ -1,6 +1,6 @@
 """Networks that the study trains, by name: architecture and penalised layers.
 
-Strengths of the penalties are computed by `Experiment.strengths`.
+Strengths of the penalties are computed by `Experiment.strengths`, in `experiment.py`.
 """
 
 import functools

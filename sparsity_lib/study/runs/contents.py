@@ -68,7 +68,7 @@ def as_tree(
 ) -> "xr.DataTree":
     """The run file's contents, with names, dimensions and units as a reader will see them.
 
-    `moment_epochs` are the indices of `layout.MOMENTS` along the log's epochs, from -1 on.
+    `moment_epochs` are the indices of `dimensions.MOMENTS` along the log's epochs, from -1 on.
     """
     import xarray as xr
 

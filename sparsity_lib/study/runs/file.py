@@ -1,6 +1,6 @@
 """A run's file: what was trained, what came out and how it was made, in netCDF that explains itself.
 
-`xarray.open_datatree(path)` is all that a reader needs; `Run` is a thin view of it. `recording.as_tree` makes
+`xarray.open_datatree(path)` is all that a reader needs; `Run` is a thin view of it. `contents.as_tree` makes
 the variables: curves over epochs in the root, and a group per layer with statistics, heatmaps and
 correlations; attributes hold the experiment, versions and digests.
 """
