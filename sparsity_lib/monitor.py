@@ -100,7 +100,7 @@ class ActivationMonitor(Attachable):
         known = named_layers(model)
         without = excluded(known, exclude)
         listened = default_layers(known) if layers is None else chosen
-        # Those that are left out are listened to all the same: one of them may give the model's output.
+        # Layers left out have hooks all the same: one of them may give the model's output.
         self._without = {name for name, module in listened.items() if module in without}
         super().__init__(model, listened, dim, output, mask)
         self._settings |= {"every": every, "maps": maps}

@@ -21,7 +21,7 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import results
 from sparsity_lib.study.selection import parse_seeds
 
-# What else a command needs is imported there: torch alone takes two seconds.
+# Further imports stand in the commands that need them: torch alone takes two seconds.
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -243,7 +243,7 @@ PROFILES = {
 }
 PROFILES["language"] = Profile(
     "language models on two texts; minutes on 2 cores",
-    # Of shakespeare, sizes and epochs were chosen with seed 0, so that the network overfits without noise.
+    # Sizes and epochs of shakespeare were chosen with seed 0, so that the network overfits without noise.
     {
         "laptop": _confirmatory(
             cells.language_models(text="python-topics", limit=50_000, epochs=20, lr=0.01), _TEN

@@ -74,7 +74,7 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelsize": 9.5,
 }
 
-# What changes in a figure of maps on a dark page; others are inverted there, and maps must not be.
+# Colours of a figure of maps on a dark page: other figures are inverted there, and maps must not be.
 _NIGHT: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), "#CED6DD"),
     **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
