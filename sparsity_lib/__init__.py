@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sparsity_lib.entropy_drop import EntropyDropDetector
     from sparsity_lib.gradient_coherence import GradientCoherent
     from sparsity_lib.monitor import ActivationMonitor, LayerStats
-    from sparsity_lib.regularizers import DecorrReg, PerplexityReg, SparsityReg, VarianceReg
+    from sparsity_lib.regularizers import DecorrReg, PerplexityReg, ScaleFreeReg, SparsityReg, VarianceReg
     from sparsity_lib.sparseout import Sparseout
     from sparsity_lib.tensorboard import write_to_tensorboard
 
@@ -38,6 +38,7 @@ __all__ = [
     "LayerStats",
     "PerplexityReg",
     "ReceptiveField",
+    "ScaleFreeReg",
     "Sparseout",
     "SparsityReg",
     "VarianceReg",
@@ -56,7 +57,7 @@ _MODULES = {
     "entropy_drop": ("EntropyDropDetector",),
     "gradient_coherence": ("GradientCoherent",),
     "monitor": ("ActivationMonitor", "LayerStats"),
-    "regularizers": ("DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"),
+    "regularizers": ("DecorrReg", "PerplexityReg", "ScaleFreeReg", "SparsityReg", "VarianceReg"),
     "sparseout": ("Sparseout",),
     "tensorboard": ("write_to_tensorboard",),
 }

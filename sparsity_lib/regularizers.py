@@ -1,4 +1,4 @@
-"""Penalties to add to a loss: on activations (SparsityReg, PerplexityReg, VarianceReg) or filters."""
+"""Penalties to add to a loss: on activations (all but DecorrReg) or on filters (DecorrReg)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from sparsity_lib._layers import Axes, Key, excluded, may_run, meant, named_laye
 from sparsity_lib._outputs import Mask, Output, masked_sum
 from sparsity_lib._weights import filters_of, has_filters, refuse_slices, used_weights
 
-__all__ = ["DecorrReg", "PerplexityReg", "SparsityReg", "VarianceReg"]
+__all__ = ["DecorrReg", "PerplexityReg", "ScaleFreeReg", "SparsityReg", "VarianceReg"]
 
 Layers = Mapping[Any, float]  # strengths by Key, as no type of keys but its own fits that of a Mapping
 Reduction = Literal["mean", "sum"]
@@ -224,6 +224,30 @@ class VarianceReg(_ActivationPenalty):
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
         return functional.variance(activations, dim) * (weight / 2)
+
+
+class ScaleFreeReg(_ActivationPenalty):
+    """-sum of strength x scale-free entropy over the layers: SparsityReg without its effect on scale.
+
+    Each position's activations are standardised over the channels first (`functional.standardize`), so that
+    multiplying a layer's activations by a number does not change the penalty. Our addition to TSR, the
+    converse of `VarianceReg`. One channel far below the others brings the entropy close to its maximum, ln D:
+    a high scale-free entropy is no proof that many channels are active.
+
+    ```python
+    shape = sl.ScaleFreeReg(model, {"conv3": 0.25, "fc1": 1e-3}, include_bias=False)
+    with shape:
+        loss = cross_entropy(model(x), y) + shape()
+        loss.backward()
+    ```
+
+    It sees a layer's output before an in-place ReLU can overwrite it, and computes in float32 under autocast.
+    Checkpointing must be non-reentrant; torch.compile breaks its graph at each of the layers.
+    """
+
+    def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
+        standardized = functional.standardize(activations, dim)
+        return weighted_entropy(standardized, dim, -weight, self._compiled, keep=True)
 
 
 class DecorrReg:

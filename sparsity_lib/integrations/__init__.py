@@ -12,7 +12,7 @@ from sparsity_lib.monitor import ActivationMonitor
 
 
 class Penalty(Protocol):
-    """Part of SparsityReg, PerplexityReg, VarianceReg and DecorrReg that integrations use."""
+    """Part of a penalty, such as SparsityReg or DecorrReg, that integrations use."""
 
     def __call__(self) -> Tensor:
         """A scalar to add to the loss."""

@@ -87,7 +87,7 @@ class PenaltyCallback(lightning.Callback):
     def __init__(self, *penalties: Penalty) -> None:
         """**Arguments:**
 
-        - `penalties`: any of SparsityReg, PerplexityReg, VarianceReg and DecorrReg, of a network that the
+        - `penalties`: penalties of `sparsity_lib`, such as SparsityReg and DecorrReg, of a network that the
             module trains, not attached.
 
         **Raises:** `TypeError` for other objects; `fit` raises `ValueError` for a module that optimises by

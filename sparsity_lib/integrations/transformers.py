@@ -95,7 +95,7 @@ def penalised(
     **Arguments:**
 
     - `loss`: `(outputs, labels, num_items_in_batch) -> scalar`, the loss function without penalties.
-    - `penalties`: any of SparsityReg, PerplexityReg, VarianceReg and DecorrReg; attach them while training.
+    - `penalties`: penalties of `sparsity_lib`, such as SparsityReg and DecorrReg; attach them while training.
     - `args`: those of the Trainer, for `gradient_accumulation_steps`.
 
     **Returns:** a function like `loss`.

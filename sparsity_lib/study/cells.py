@@ -98,6 +98,14 @@ def sparseout(network: str, **fields: Any) -> Cells:
     return changed(network, ({"q": q} for q in (1.0, 3.0, 1.5, 2.5)), **fields)
 
 
+def scale_free(strengths: Iterable[float], **fields: Any) -> Cells:
+    """sfNet at each strength, and the networks that it is compared with."""
+    return (
+        *for_networks(("vanillaNet", "sr2Net", "varNet"), **fields),
+        *changed("sfNet", ({"lambda_": strength} for strength in strengths), **fields),
+    )
+
+
 def language_models(**fields: Any) -> Cells:
     """No noise, sparser than dropout, dropout, and denser; all with TSR's p, which was not tuned."""
     return ({**fields, "p": 0.0}, *({**fields, "q": q} for q in (1.0, 1.5, 2.0, 2.5, 3.0)))

@@ -48,8 +48,8 @@ class Experiment(Configuration):
 
     Frozen and validated. Defaults are TSR's settings (arXiv 2002.09237, section 4) and, where the paper
     is silent, the readings T1..T19 of the book's page "Choices left open". `sr1Net`, `sr2Net`,
-    `sr3Net` and `varNet` are recipes: vanillaNet with strengths per layer, which `sparsity`, `variance`
-    and `decorrelation` may also give explicitly.
+    `sr3Net`, `varNet` and `sfNet` are recipes: vanillaNet with strengths per layer, which `sparsity`,
+    `variance`, `scale_free` and `decorrelation` may also give explicitly.
 
     Raises `StudyError` (one line) for an unknown field or value, naming what exists.
     """
@@ -78,6 +78,7 @@ class Experiment(Configuration):
     kappa: float = Field(1.0, ge=0)  # DecorrReg's strength (section 4), for the recipes
     sparsity: Strengths | None = None  # {layer: lambda} of SparsityReg; None is the network's recipe
     variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, entropy's small-logit twin
+    scale_free: Strengths | None = None  # {layer: lambda} of entropy at unit variance, without the bias
     decorrelation: Strengths | None = None  # {layer: kappa} of DecorrReg; None is the network's recipe
     perplexity: Strengths | None = None  # {layer: lambda} of perplexity sparsity, a mean over positions
     include_bias: bool = True  # of the layer, in what is penalised (T1)
@@ -133,7 +134,7 @@ class Experiment(Configuration):
 
     @model_validator(mode="after")
     def _known_layers(self) -> "Experiment":
-        for field in ("sparsity", "variance", "decorrelation", "perplexity"):
+        for field in ("sparsity", "variance", "scale_free", "decorrelation", "perplexity"):
             for layer, strength in (getattr(self, field) or {}).items():
                 if not is_plain(layer):
                     raise ValueError(f"{field}: no layer is called {layer!r}")
@@ -164,7 +165,7 @@ class Experiment(Configuration):
                     f"it is for {', '.join(known)}"
                 )
         strengths = self.strengths()
-        summed = strengths["sparsity"] or strengths["variance"]
+        summed = strengths["sparsity"] or strengths["variance"] or strengths["scale_free"]
         if strengths["perplexity"] and self.reduction == "mean" and not summed:
             raise ValueError("reduction = mean would be ignored: the perplexity penalty is always a mean")
         if self.delay and not (self.l1 or self.l2):
@@ -177,7 +178,7 @@ class Experiment(Configuration):
 
     @property
     def architecture(self) -> str:
-        """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net and varNet."""
+        """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net, varNet and sfNet."""
         return NETWORKS[self.network].architecture if self.network in NETWORKS else self.network
 
     def build(self, in_channels: int, image_size: tuple[int, int], num_classes: int) -> "nn.Module":
@@ -221,6 +222,7 @@ class Experiment(Configuration):
         for field, scale in (
             ("sparsity", self.lambda_),
             ("variance", self.lambda_),
+            ("scale_free", self.lambda_),
             ("decorrelation", self.kappa),
         ):
             chosen = getattr(self, field)
@@ -263,6 +265,7 @@ class Experiment(Configuration):
             "coherent": bool(self.l1 or self.l2 or self.rho is not None),
             "sparseout": self.architecture.startswith("sparseout"),
             "perplexity": bool(self.strengths()["perplexity"]),
+            "scale_free": bool(self.strengths()["scale_free"]),
         }
         return ("core", *(part for part, used in parts.items() if used))
 

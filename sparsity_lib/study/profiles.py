@@ -20,6 +20,7 @@ GRIDS = {
     "sparseout": "Sparseout in dropout's place, over q (arXiv 1904.08050)",
     "coherent": "strong L1 always on, delayed, and while gradients cohere (arXiv 1811.08056)",
     "coherent-strengths": "the same over more strengths of L1, and of L2",
+    "scale-free": "a penalty on the scale-free entropy alone, and what it is compared with",
     "architectures": "VGG-11 and ResNet-18 with the regularisers of both",
     "learning-rates": "vanillaNet, dropNet, normNet and sr2Net over learning rates",
     "lenet-tiny": "LeNet on Tiny ImageNet (Table 3)",
@@ -79,6 +80,9 @@ _LAPTOP_OLDER = (
     *cells.for_networks(_LENETS, **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
     *cells.for_networks(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
+# sfNet's lambda at which the gradient of its penalty after the first epoch has the norm of sr2Net's (the
+# geometric mean over conv3, conv4 and fc1, to one digit), and ten times that.
+MATCHED = {"digits": (1e-5, 1e-4), "cifar10": (3e-5, 3e-4)}
 _ADAM = _NOISY | {"lr": None, "optimizer": "adam"}
 # Cells that a reader trains in a minute: plain, with SparsityReg, and with the variance penalised.
 _SHOWN = tuple(
@@ -150,6 +154,7 @@ PROFILES = {
             "adam": Grid(cells.for_networks(SIX, **_ADAM), (0,), _FEW),
             # T2's mean over positions is the literal sr2Net.
             "readings": Grid(cells.readings(**_NOISY), (0,), _FEW),
+            "scale-free": Grid(cells.scale_free(MATCHED["digits"], **_NOISY), (0,), _FEW),
             "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN),
             "perplexity-200": Grid(
                 cells.for_networks(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW
@@ -175,7 +180,7 @@ PROFILES = {
         few=_SHOWN,
     ),
     "desktop": Profile(
-        "10,000 or 2,000 images of cifar10-jpeg and tiny32-100; hours on a CPU (size s), minutes on a GPU",
+        "10,000 or 2,000 images of cifar10-jpeg, tiny32-100 and cifar10; hours on a CPU, minutes on a GPU",
         {
             "networks": _confirmatory(
                 tuple(
@@ -196,6 +201,7 @@ PROFILES = {
                 cells.architectures(**_FEW_IMAGES, size="quarter", epochs=40), deep=True
             ),
             "perplexity-200": _confirmatory(cells.on_few_images(**_QUICK)["perplexity-200"]),
+            "scale-free": _confirmatory(cells.scale_free(MATCHED["cifar10"], **_QUICK_SUBSET)),
         },
     ),
     "registered": Profile(

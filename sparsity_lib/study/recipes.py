@@ -48,6 +48,7 @@ class Recipe:
     architecture: str
     sparsity: tuple[str, ...] = ()
     variance: tuple[str, ...] = ()
+    scale_free: tuple[str, ...] = ()
     decorrelation: tuple[str, ...] = ()
     perplexity: tuple[str, ...] = ()
 
@@ -61,6 +62,8 @@ NETWORKS = {
     "sr3Net": Recipe("vanillaNet", sparsity=TARGETED, decorrelation=("conv1",)),
     # Ours: sr2Net with Var(a)/2 in entropy's place: does more than the scale matter?
     "varNet": Recipe("vanillaNet", variance=TARGETED),
+    # Ours, its converse: the entropy at unit variance.
+    "sfNet": Recipe("vanillaNet", scale_free=TARGETED),
     # Table 3; as in sr2Net, the later half of the convolutions and the first dense layer (T12).
     "LeNet": Recipe("LeNet"),
     "srLeNet": Recipe("LeNet", sparsity=("conv2", "fc1")),

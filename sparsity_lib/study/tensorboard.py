@@ -31,6 +31,7 @@ CURVES = {
     "val_accuracy": "accuracy/validation",
     "penalty_sparsity": "penalty/sparsity",
     "penalty_variance": "penalty/variance",
+    "penalty_scale_free": "penalty/scale_free",
     "penalty_decorrelation": "penalty/decorrelation",
 }
 _MONITOR, _FILTERS = SPLITS.index("monitor"), CENTERS.index("filters")

@@ -124,7 +124,7 @@ def test_a_compiled_entropy_bears_an_in_place_relu() -> None:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("regularizer", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg])
+@pytest.mark.parametrize("regularizer", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg, sl.ScaleFreeReg])
 def test_a_gradient_penalty_through_a_penalty_is_exact(regularizer: type) -> None:
     """As in WGAN-GP; GELU keeps what it is given."""
     net = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 3)).double()
@@ -133,6 +133,7 @@ def test_a_gradient_penalty_through_a_penalty_is_exact(regularizer: type) -> Non
         sl.SparsityReg: lambda z: -written_out(z),
         sl.PerplexityReg: lambda z: 1 - written_out(z).expm1() / 2,
         sl.VarianceReg: lambda z: z.var(-1, correction=0) / 2,
+        sl.ScaleFreeReg: lambda z: -written_out(torch.nn.functional.layer_norm(z, z.shape[-1:], eps=0)),
     }[regularizer]
 
     def weights_gradient(penalty: Callable[[Tensor], Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""SparsityReg, VarianceReg and DecorrReg: what they sum, when they collect, and what they refuse."""
+"""Penalties on activations and filters: what they sum, when they collect, and what they refuse."""
 
 import copy
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import sparsity_lib as sl
 from sparsity_lib import functional as f
 
-PENALTIES = [sl.SparsityReg, sl.VarianceReg]
-Kind = type[sl.SparsityReg] | type[sl.VarianceReg]
+PENALTIES = [sl.SparsityReg, sl.VarianceReg, sl.ScaleFreeReg]
+Kind = type[sl.SparsityReg] | type[sl.VarianceReg] | type[sl.ScaleFreeReg]
 
 
 @pytest.fixture
@@ -22,6 +22,8 @@ def model() -> SmallNetwork:
 def at_positions(kind: Kind, activations: Tensor, dim: int = 1) -> Tensor:
     if kind is sl.SparsityReg:
         return -f.rfav_entropy(activations, dim)
+    if kind is sl.ScaleFreeReg:
+        return -f.rfav_entropy(f.standardize(activations, dim), dim)
     return f.variance(activations, dim) / 2
 
 

@@ -153,7 +153,7 @@ def test_copies_of_penalties_go_with_copies_of_models_or_are_refused(duplicate) 
         duplicate(sl.SparsityReg(model, {"conv1": 1.0})).attach()
 
 
-@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg])
+@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg, sl.ScaleFreeReg])
 def test_a_grad_scaler_scales_penalties_with_the_loss(kind, model: SmallNetwork, x: Tensor) -> None:
     gradients = []
     for scaler in (

@@ -26,6 +26,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "coherent": {"network": "vanillaNet", "l1": 1e-3, "rho": 0.0},
     "sparseout": {"network": "sparseoutNet", "q": 1.5},
     "perplexity": {"network": "prNet", "lambda_": 1.0},
+    "scale_free": {"network": "sfNet"},
 }
 # Rounding grows quickly where filters are centred, and under Sparseout's noise, whose slope is infinite at
 # zero: instruction sets of one CPU differ by 0.12 in its temperature. All others: 1e-4.

@@ -1,15 +1,18 @@
-"""The paper's networks: shapes, widths, placements, initialisation."""
+"""The paper's networks: shapes, widths, placements, initialisation, matched strengths."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torchvision
 from refusals import refused
 from torch import nn
 
-from sparsity_lib import Sparseout
+from sparsity_lib import Sparseout, study
 from sparsity_lib.models import WIDTHS
-from sparsity_lib.study import Experiment
-from sparsity_lib.study.recipes import SHARES, SIZES, layers_of
+from sparsity_lib.study import Experiment, profiles
+from sparsity_lib.study.recipes import SHARES, SIZES, TARGETED, layers_of
 
 
 def network(in_channels=3, image_size=(32, 32), classes=10, seed=0, **fields):
@@ -178,3 +181,15 @@ def test_sparseout_is_where_dropout_is_and_with_q_2_the_same():
         results.append(model(x))
     torch.testing.assert_close(*results, rtol=0, atol=0)
     assert {m.q for m in network(network="sparseoutNet", q=1.5) if isinstance(m, Sparseout)} == {1.5}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_matched_strength_gives_the_gradient_of_sparsityreg(seed: int, tmp_path: Path) -> None:
+    """Within a factor of 2 for each seed, on digits: the strength has one digit, and layers differ more."""
+    fields = {"dataset": "digits", "lr": 0.1, "label_noise": 0.3, "lambda_conv_scale": 16.0, "epochs": 1}
+    ratios = []
+    for network, strength in (("sfNet", profiles.MATCHED["digits"][0]), ("sr2Net", 1e-3)):
+        experiment = Experiment(network=network, lambda_=strength, seed=seed, **fields)
+        run = study.train(experiment, folder=tmp_path)
+        ratios.append([float(run.layer(layer)["penalty_gradient_ratio"][-1]) for layer in TARGETED])
+    assert 0.5 < np.exp(np.mean(np.log(ratios[0]) - np.log(ratios[1]))) < 2

@@ -141,7 +141,8 @@ def label(experiment: Experiment) -> str:
     As in `sr2Net ×16`, the factor on the conv layers' lambda, or `sr2Net reduction=mean`.
     """
     strengths = experiment.strengths()
-    scaled = [*strengths["sparsity"], *strengths["variance"]]  # by lambda_conv_scale, on conv layers
+    # By lambda_conv_scale, on conv layers.
+    scaled = [layer for kind in ("sparsity", "variance", "scale_free") for layer in strengths[kind]]
     parts = [experiment.network]
     if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in scaled):
         parts.append(f"×{experiment.lambda_conv_scale:g}")
@@ -171,7 +172,8 @@ def others(experiment: Experiment) -> str:
 
 
 _OF_ACTIVATION_PENALTIES = (
-    *("lambda_", "sparsity", "variance", "perplexity", "reduction", "activation", "include_bias"),
+    *("lambda_", "sparsity", "variance", "scale_free", "perplexity"),
+    *("reduction", "activation", "include_bias"),
 )
 _OF_DECORRELATION = ("kappa", "decorrelation", "center", "decorrelation_penalty")
 _OF_NORM_NET = ("norm_placement", "batch_norm")

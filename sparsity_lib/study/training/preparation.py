@@ -9,13 +9,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sparsity_lib import ActivationMonitor, DecorrReg, PerplexityReg, SparsityReg, VarianceReg
+from sparsity_lib import (
+    ActivationMonitor,
+    DecorrReg,
+    PerplexityReg,
+    ScaleFreeReg,
+    SparsityReg,
+    VarianceReg,
+)
 from sparsity_lib.study import data
 from sparsity_lib.study.data.scaling import Prepare, Scaling
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 
-Penalty = SparsityReg | VarianceReg | PerplexityReg | DecorrReg
+Penalty = SparsityReg | VarianceReg | ScaleFreeReg | PerplexityReg | DecorrReg
 
 # Roughly, on a CPU: compiling takes seconds, and saves nanoseconds an activation whose entropy is taken.
 COMPILED_FROM = 5e9  # activations in a whole run
@@ -57,9 +64,10 @@ def penalties(
 ) -> tuple[dict[str, Penalty], list[str]]:
     """The penalties by name, and the layers they act on (weights of which their gradients are compared)."""
     strengths = experiment.strengths()
-    kinds: dict[str, Callable[..., SparsityReg | VarianceReg | PerplexityReg]] = {
+    kinds: dict[str, Callable[..., SparsityReg | VarianceReg | ScaleFreeReg | PerplexityReg]] = {
         "sparsity": functools.partial(SparsityReg, compiled=compiled),
         "variance": VarianceReg,
+        "scale_free": functools.partial(ScaleFreeReg, compiled=compiled),
         "perplexity": functools.partial(PerplexityReg, compiled=compiled),
     }
     after = "_relu" if experiment.activation == "after" else ""
@@ -68,7 +76,9 @@ def penalties(
         if strengths[name]:
             layers = {layer + after: strength for layer, strength in strengths[name].items()}
             reduction = "mean" if name == "perplexity" else experiment.reduction
-            built[name] = kind(model, layers, reduction=reduction, include_bias=experiment.include_bias)
+            # The bias alone could make a layer's pattern even, whatever the input.
+            include_bias = experiment.include_bias and name != "scale_free"
+            built[name] = kind(model, layers, reduction=reduction, include_bias=include_bias)
     if strengths["decorrelation"]:
         built["decorrelation"] = DecorrReg(
             model,
@@ -90,7 +100,7 @@ def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, 
     monitored = len(loaded.monitor.labels) + len(loaded.train_monitor.labels)
     activations = monitored * sum(sizes.values())
     strengths = experiment.strengths()
-    for layer in (*strengths["sparsity"], *strengths["perplexity"]):
+    for layer in (*strengths["sparsity"], *strengths["scale_free"], *strengths["perplexity"]):
         activations += len(loaded.train.labels) * sizes.get(layer, 0)
     return activations * experiment.epochs >= COMPILED_FROM
 
