@@ -1,4 +1,4 @@
-"""The API reference describes every public name, and the examples of the explorers and the study run."""
+"""The API reference describes every public name, and the examples of the study run."""
 
 import ast
 import importlib
@@ -7,10 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 import sparsity_lib as sl
 from sparsity_lib import study
@@ -53,24 +51,6 @@ def test_reference_describes_each_constant() -> None:
         lines = inspect.getsource(importlib.import_module(module)).splitlines()
         (at,) = (i for i, line in enumerate(lines) if re.match(rf"{name}\b.* = ", line))
         assert [line[:3] == "#: " for line in lines[at - 2 : at]] == [False, True], name
-
-
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_examples_of_explorers_run(name: str) -> None:
-    images = np.zeros((2, 32, 32, 3), np.uint8)
-    model, x, y = sl.models.vanilla_net(), torch.randn(4, 3, 32, 32), torch.arange(4)
-    with torch.no_grad(), sl.ActivationMonitor(model, maps=2) as monitor:
-        model(x)
-    recordings = [sl.Recording(images, label) for label in ("first", "second")]
-    for recording in recordings:
-        recording.add(0, monitor.compute())
-    surroundings = {
-        **{"sl": sl, "torch": torch, "cross_entropy": cross_entropy, "model": model, "x": x, "y": y},
-        **dict(zip(("first", "second"), recordings, strict=True)),
-        **{"images": images, "epochs": 1, "train_one_epoch": lambda model: None},
-    }
-    (example,) = EXAMPLE.findall(inspect.getdoc(getattr(sl, name)))
-    exec(example, surroundings)
 
 
 @pytest.mark.parametrize("name", study.__all__)

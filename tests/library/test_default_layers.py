@@ -1,29 +1,18 @@
 """Monitors without named layers: all that run and can be used, but not what gives the output."""
 
-import sys
-import types
 import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
-from reference import assert_is_reference
+from reference import assert_is_reference, monitored
 from small_network import Conv1D, SmallNetwork
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import sparsity_lib as sl
-from sparsity_lib.monitor import LayerStats
 
 x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-
-
-def monitored(model: nn.Module, *inputs: Tensor, **options: object) -> dict[str, LayerStats]:
-    with sl.ActivationMonitor(model, **options) as monitor:
-        model(*inputs)
-    stats = monitor.compute()
-    assert list(stats) == monitor.layers
-    return stats
 
 
 class Net(nn.Module):
@@ -55,10 +44,8 @@ HEADS = {
 def test_the_linear_layers_that_give_the_output_are_left_out(name: str, inference: bool) -> None:
     function, expected = HEADS[name]
     model = Net(function)
-    with torch.inference_mode(inference), sl.ActivationMonitor(model) as monitor:
-        for _ in range(2):
-            model(x)
-    stats = monitor.compute()
+    with torch.inference_mode(inference):
+        stats = monitored(model, x, x)
     assert "".join(stats) == expected
     assert len({layer.samples for layer in stats.values()}) == 1 or name == "each step"
 
@@ -68,19 +55,6 @@ def test_a_norm_or_a_convolution_that_runs_last_leaves_all_linear_layers_in() ->
     assert monitored(encoder, x[None]).keys() == {"linear1", "linear2", "norm1", "norm2"}
     decoder = nn.Sequential(nn.Linear(4, 8), nn.Unflatten(1, (8, 1, 1)), nn.ConvTranspose2d(8, 3, 4))
     assert monitored(decoder, x).keys() == {"0", "2"}
-
-
-def test_values_are_those_of_named_layers(  # which are taken at once, before an in-place ReLU
-) -> None:
-    model, images = SmallNetwork().eval(), torch.randn(12, 3, 6, 6)
-    with sl.ActivationMonitor(model, maps=4, every=2) as default:
-        for batch in images.split(2):
-            model(batch)
-    counted = torch.cat(images.split(2)[::2])
-    outputs = model.outputs(counted)
-    assert list(default.compute()) == list(outputs)
-    for name, output in outputs.items():
-        assert_is_reference(default.compute()[name], output)
 
 
 def test_parts_of_a_model_may_run_by_themselves() -> None:
@@ -190,10 +164,8 @@ def test_a_model_of_nothing_but_its_output_has_no_layer_to_monitor() -> None:
     assert monitored(nn.Linear(4, 2), x, layers=[""]).keys() == {""}
 
 
-def test_the_conv1d_of_transformers_is_a_linear_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = types.ModuleType("transformers.pytorch_utils")
-    library.Conv1D = Conv1D
-    monkeypatch.setitem(sys.modules, library.__name__, library)
+@pytest.mark.usefixtures("_transformers")
+def test_the_conv1d_of_transformers_is_a_linear_layer() -> None:
     model = nn.Sequential(Conv1D(6, 4), nn.ReLU(), Conv1D(5, 6))
     stats = monitored(model, x)
     assert stats.keys() == {"0"}

@@ -96,32 +96,29 @@ def test_mapped_entropies_are_the_same_to_the_bit() -> None:
     assert torch.equal(func.vmap(lambda z: f.rfav_entropy(z, 0))(a), f.rfav_entropy(a))
 
 
-def test_traced_functions_have_second_derivatives_or_none_at_all() -> None:
-    for measure in (f.rfav_entropy, noisy(True, 1.0)):
-        torch.compiler.reset()
-        compiled = torch.compile(measure, backend="eager", fullgraph=True)
-        a, second = vectors(), []
-        for function in (measure, compiled):
-            (first,) = torch.autograd.grad(function(a).sum() + a.pow(3).sum(), a, create_graph=True)
-            second.append(torch.autograd.grad(first.square().sum(), a)[0])
-        torch.testing.assert_close(*second)
-    torch.compiler.reset()
+@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.parametrize("measure", [f.rfav_entropy, noisy(True, 1.0)])
+def test_traced_functions_have_second_derivatives(measure: Measure) -> None:
+    a, second = vectors(), []
+    for function in (measure, torch.compile(measure, backend="eager", fullgraph=True)):
+        (first,) = torch.autograd.grad(function(a).sum() + a.pow(3).sum(), a, create_graph=True)
+        second.append(torch.autograd.grad(first.square().sum(), a)[0])
+    torch.testing.assert_close(*second)
 
 
+@pytest.mark.usefixtures("_fresh_compiler")
 def test_a_compiled_entropy_bears_an_in_place_relu() -> None:
     def measured(x: Tensor) -> Tensor:
         activations = 2 * x
         entropy = f.rfav_entropy(activations)
         return entropy.sum() + activations.relu_().sum()
 
-    torch.compiler.reset()
     x = torch.randn(4, 6, requires_grad=True)
     gradients = [
         torch.autograd.grad(function(x), x)[0]
         for function in (measured, torch.compile(measured, backend="aot_eager", fullgraph=True))
     ]
     torch.testing.assert_close(*gradients)
-    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("regularizer", [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg, sl.ScaleFreeReg])

@@ -1,11 +1,13 @@
 """Compiled or in pieces, entropies are the same; without a compiler there is a warning, and no more."""
 
+import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from penalties import collected
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -18,13 +20,11 @@ COMPILE = torch.compile
 
 
 @pytest.fixture
-def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def compile_with(monkeypatch: pytest.MonkeyPatch, _fresh_compiler: None) -> Iterator[Callable[..., None]]:
     """Have `fused` compile by something else than the real compiler, which takes seconds."""
     _fusion.fused.cache_clear()
-    torch.compiler.reset()  # what tests before have compiled
     yield lambda compiler: monkeypatch.setattr(torch, "compile", compiler)
     _fusion.fused.cache_clear()
-    torch.compiler.reset()
 
 
 def entropy_and_gradient(activations: Tensor, dim: int = 1, compiled: bool = False) -> tuple[Tensor, Tensor]:
@@ -57,25 +57,24 @@ def test_compiled_entropy_has_the_same_values_and_gradients(backend, compile_wit
 def test_a_compiled_monitor_sees_the_same(compile_with) -> None:
     compile_with(functools.partial(COMPILE, backend="aot_eager"))
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(180, 4), nn.Linear(4, 2))
-    seen = []
+    batches, seen = torch.randn(2, 7, 3, 8, 8), []
     for compiled in (False, True):
         with torch.no_grad(), sl.ActivationMonitor(model, maps=2, compiled=compiled) as monitor:
-            for seed in (0, 1):
-                model(torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(seed)))
+            for batch in batches:
+                model(batch)
         seen.append(monitor.to_dataframe())
     assert abs(seen[0] - seen[1]).max().max() < 1e-4
 
 
-def test_a_compiled_penalty_is_the_penalty(compile_with) -> None:
+@pytest.mark.parametrize("kind", [sl.SparsityReg, sl.PerplexityReg])
+def test_a_compiled_penalty_is_the_penalty(kind, compile_with) -> None:
     compile_with(functools.partial(COMPILE, backend="aot_eager"))
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
-    x = torch.randn(8, 6)
-    gradients = []
+    x, found = torch.randn(8, 6), []
     for compiled in (False, True):
-        with sl.SparsityReg(model, {"0": 0.3, "2": 0.1}, compiled=compiled) as sparsity:
-            model(x)
-            gradients.append(torch.autograd.grad(sparsity(), list(model.parameters())))
-    torch.testing.assert_close(gradients[0], gradients[1])
+        penalty = collected(kind, model, x, {"0": 0.3, "2": 0.1}, compiled=compiled)
+        found.append((penalty, torch.autograd.grad(penalty, list(model.parameters()))))
+    torch.testing.assert_close(*found)
 
 
 def test_without_a_compiler_a_warning_says_why_once(compile_with) -> None:
@@ -144,13 +143,10 @@ def test_gradients_of_batches_and_of_stand_ins() -> None:
 def test_a_weak_penalty_has_a_gradient_in_float16_with_a_scaled_loss() -> None:
     layer = nn.Linear(6, 64).half()
     x = torch.randn(32, 6).half()
-    with sl.SparsityReg(layer, {layer: 1e-5}) as sparsity:
-        layer(x)
-        (gradient,) = torch.autograd.grad(2.0**16 * sparsity(), layer.weight)
-    reference = nn.Linear(6, 64)
-    reference.load_state_dict(layer.state_dict())
-    with sl.SparsityReg(reference, {reference: 1e-5}) as sparsity:
-        reference(x.float())
-        (expected,) = torch.autograd.grad(2.0**16 * sparsity(), reference.weight)
+    reference = copy.deepcopy(layer).float()
+    gradient, expected = (
+        torch.autograd.grad(2.0**16 * collected(sl.SparsityReg, each, inputs, {each: 1e-5}), each.weight)[0]
+        for each, inputs in ((layer, x), (reference, x.float()))
+    )
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(gradient.float(), expected, rtol=0.02, atol=2e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from optimizers import every_optimizer, same, step, train, weight
+from optimizers import every_optimizer, same, shrinking, step, train, weight
 from small_network import SmallNetwork
 from torch import nn
 
@@ -18,9 +18,7 @@ from sparsity_lib.gradient_coherence import soft_threshold_
 
 def coherences(gradients: list[list[float]], **settings: float) -> list[float | None]:
     """The coherence after each step of a bare weight with these gradients."""
-    w = weight([0.0] * len(gradients[0]))
-    optimizer = torch.optim.SGD([w], lr=0.0)
-    coherent = sl.GradientCoherent(optimizer, **settings)
+    _, optimizer, coherent = shrinking([0.0] * len(gradients[0]), lr=0.0, **settings)
     seen = []
     for gradient in gradients:
         step(optimizer, gradient)
@@ -58,12 +56,9 @@ def test_coherence_is_that_of_a_slow_reference_over_all_weights_together() -> No
 
 
 def test_without_a_direction_coherence_is_not_a_number_and_nothing_is_shrunk() -> None:
-    w = weight([1.0, 1.0])
-    optimizer = torch.optim.SGD([w], lr=0.1)
-    coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=-0.99)
+    w, optimizer, coherent = shrinking([1.0, 1.0], l2=1.0, rho=-0.99)
     for _ in range(2):
         step(optimizer, [0.0, 0.0])
-    assert coherent.coherence is not None
     assert coherent.coherence.isnan()
     assert not coherent.applied
     assert w.tolist() == [[1.0, 1.0]]
@@ -80,9 +75,7 @@ def test_weights_are_shrunk_from_rho_on_equality_included() -> None:
         ([[1.0, 0.0]], -1.0, True),
     ]
     for gradients, rho, expected in cases:
-        w = weight([5.0, 5.0])
-        optimizer = torch.optim.SGD([w], lr=0.0)
-        coherent = sl.GradientCoherent(optimizer, l2=1.0, rho=rho)
+        w, optimizer, coherent = shrinking([5.0, 5.0], lr=0.0, l2=1.0, rho=rho)
         for gradient in gradients[:-1]:
             step(optimizer, gradient)
         optimizer.param_groups[0]["lr"] = 0.5
@@ -168,9 +161,7 @@ def test_without_strengths_training_is_bit_equal_to_the_bare_optimizers(
 
 
 def test_the_delay_holds_shrinking_back_while_the_average_begins() -> None:
-    w = weight([1.0, 1.0])
-    optimizer = torch.optim.SGD([w], lr=0.1)
-    coherent = sl.GradientCoherent(optimizer, l1=0.1, rho=-1, start=3)
+    w, optimizer, coherent = shrinking([1.0, 1.0], l1=0.1, rho=-1, start=3)
     applied = []
     for _ in range(5):
         step(optimizer, [1.0, 0.0])
@@ -180,9 +171,7 @@ def test_the_delay_holds_shrinking_back_while_the_average_begins() -> None:
 
 
 def test_a_scheduler_sets_the_strength_too() -> None:
-    w = weight([1.0])
-    optimizer = torch.optim.SGD([w], lr=0.1)
-    sl.GradientCoherent(optimizer, l1=0.1, rho=-1)
+    w, optimizer, _ = shrinking([1.0], l1=0.1, rho=-1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
     for _ in range(3):
         step(optimizer, [0.0])

@@ -53,20 +53,3 @@ def test_every_public_module_is_an_attribute() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Nothing"):
         _ = sparsity_lib.Nothing
-
-
-FIRST_OBJECTS = """
-import sys, torch
-import sparsity_lib as sl
-model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(64, 2))
-sparsity, decorrelation = sl.SparsityReg(model, {"0": 1.0}), sl.DecorrReg(model, {"0": 1.0})
-with sparsity, sl.ActivationMonitor(model) as monitor:
-    (model(torch.randn(2, 3, 6, 6)).sum() + sparsity() + decorrelation()).backward()
-monitor.compute()
-assert "torch._dynamo" not in sys.modules
-"""
-
-
-def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
-    done = subprocess.run([sys.executable, "-c", FIRST_OBJECTS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -230,8 +230,9 @@ def test_examples_for_transformers_train_gpt_2(tmp_path: Path) -> None:
 RECIPES = (Path(__file__).resolve().parents[2] / "book/reference/integrations.md").read_text()
 
 
+@pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize("recipe", EXAMPLE.findall(RECIPES))
-def test_recipes_run(recipe: str, tmp_path: Path) -> None:
+def test_recipes_run(recipe: str) -> None:
     namespace: dict[str, Any] = {"sl": sl, "torch": torch, "F": F, "dist": dist}
     if "accelerate" in recipe:
         namespace["accelerate"] = pytest.importorskip("accelerate")
@@ -241,11 +242,7 @@ def test_recipes_run(recipe: str, tmp_path: Path) -> None:
     namespace |= {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
     namespace |= {"images": images, "labels": labels, "loader": loader}
     before = model.conv2.weight.detach().clone()
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        exec(recipe, namespace)
-    finally:
-        dist.destroy_process_group()
+    exec(recipe, namespace)
     if "optimizer.step" in recipe:
         weight = namespace["model"].conv2.weight.detach()
         assert not torch.equal(getattr(weight, "full_tensor", lambda: weight)(), before)

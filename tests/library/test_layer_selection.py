@@ -1,11 +1,13 @@
 """Which layers are meant, which axis, which part of an output and which positions count."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from reference import assert_is_reference
+from penalties import collected
+from reference import assert_is_reference, monitored
 from small_network import SmallNetwork
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -69,20 +71,17 @@ def test_excluded_layers_are_left_out() -> None:
 
 
 def test_without_the_head_the_layer_before_it_stays() -> None:
-    model = SmallNetwork().eval()
-    with sl.ActivationMonitor(model, exclude=["fc2", "norm*"]) as monitor:
-        model(torch.randn(2, 3, 6, 6))
-    assert list(monitor.compute()) == monitor.layers == ["conv1", "conv2", "fc1"]
+    stats = monitored(SmallNetwork().eval(), torch.randn(2, 3, 6, 6), exclude=["fc2", "norm*"])
+    assert list(stats) == ["conv1", "conv2", "fc1"]
 
 
 def test_an_axis_for_each_layer() -> None:
     layer = nn.Sequential(nn.Linear(5, 5), nn.GELU())
     x = torch.randn(3, 5, 5)
     for dim in ({nn.GELU: 1}, {"1": 1}, {"*": 2, "1": 1}, {layer[1]: 1, "*": 2}):
-        with sl.ActivationMonitor(layer, ["0", "1"], dim=dim) as monitor:
-            output = layer(x)
-        assert_is_reference(monitor.compute()["0"], layer[0](x).movedim(2, 1))
-        assert_is_reference(monitor.compute()["1"], output)
+        stats = monitored(layer, x, layers=["0", "1"], dim=dim)
+        assert_is_reference(stats["0"], layer[0](x).movedim(2, 1))
+        assert_is_reference(stats["1"], layer(x))
     for dim, message in (
         ({"7": 1}, "'7'"),
         ({"*": 2, nn.GELU: 1}, r"'1'.* \[1, 2\]"),
@@ -97,15 +96,13 @@ def test_an_axis_for_each_layer() -> None:
 
 def test_a_part_of_an_output() -> None:
     model = Tagger()
-    expected = model.rnn(model.first(x).relu() * 0 + model.act(model.first(x)))[0]
+    expected = model.rnn(model.act(model.first(x)))[0]
     for output in (0, lambda output: output[0] if isinstance(output, tuple) else output):
-        with sl.ActivationMonitor(model, ["first", "rnn"], output=output) as monitor:
-            model(x)
-        assert_is_reference(monitor.compute()["rnn"], expected.movedim(2, 1))
-        assert_is_reference(monitor.compute()["first"], model.first(x).movedim(2, 1))
-        with sl.SparsityReg(model, {"rnn": 1.0}, output=output) as reg:
-            model(x)
-            torch.testing.assert_close(reg(), -f.rfav_entropy(expected, dim=2).mean())
+        stats = monitored(model, x, layers=["first", "rnn"], output=output)
+        assert_is_reference(stats["rnn"], expected.movedim(2, 1))
+        assert_is_reference(stats["first"], model.first(x).movedim(2, 1))
+        penalty = collected(sl.SparsityReg, model, x, {"rnn": 1.0}, output=output)
+        torch.testing.assert_close(penalty, -f.rfav_entropy(expected, dim=2).mean())
     attention = nn.MultiheadAttention(6, 2, batch_first=True)
     y = torch.randn(2, 6, 6)  # as many tokens as channels
     with sl.ActivationMonitor(attention, [attention], output=0) as monitor:
@@ -140,7 +137,7 @@ def test_only_positions_of_the_mask_count(how: str) -> None:
         stats = monitor.compute()[name]
         values = torch.cat([values, values[: 1 if name == "pooled" else 4]])
         assert stats.samples == (4 if name == "pooled" else 3)
-        assert_is_reference(_with_samples(stats, len(values)), values)
+        assert_is_reference(dataclasses.replace(stats, samples=len(values), positions=1), values)
     maps = torch.from_numpy(monitor.compute()["first"].maps)
     torch.testing.assert_close(
         maps, f.rfav_entropy(model.first(x), dim=2).detach().masked_fill(mask == 0, torch.nan), equal_nan=True
@@ -162,12 +159,6 @@ def test_only_positions_of_the_mask_count(how: str) -> None:
                 torch.autograd.grad(value, parameters),
                 torch.autograd.grad(expected, parameters, retain_graph=True),
             )
-
-
-def _with_samples(stats: sl.LayerStats, samples: int) -> sl.LayerStats:
-    from dataclasses import replace
-
-    return replace(stats, samples=samples, positions=1)
 
 
 def test_a_mask_that_cannot_be_used_is_refused() -> None:

@@ -119,7 +119,7 @@ def test_every_object_shows_its_settings_in_one_line() -> None:
         sl.EntropyDropDetector({"a": 3}): (
             "EntropyDropDetector({'a': 3}, margin=0.05, reference=5, patience=2)"
         ),
-        sl.Sparseout(): "Sparseout(p=0.5, q=2.0, gradient='exact')",
+        sl.Sparseout(0.3, 1.5, "reused"): "Sparseout(p=0.3, q=1.5, gradient='reused')",
     }
     for each, expected in shown.items():
         assert repr(each) == expected

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import assert_is_reference
+from penalties import collected
+from reference import assert_is_reference, monitored, of_batches
 from small_network import Conv1D
 from torch import Tensor, nn
 
@@ -17,9 +18,7 @@ N, C = 4, 8
 
 
 def penalty(layer: nn.Module, x: Tensor, **options: object) -> Tensor:
-    with sl.SparsityReg(layer, {layer: 1.0}, **options) as reg:
-        layer(x)
-        return reg()
+    return collected(sl.SparsityReg, layer, x, {layer: 1.0}, **options)
 
 
 class Returns(nn.Module):
@@ -111,9 +110,7 @@ def test_the_channel_axis_is_as_long_as_the_module_says(
     x = torch.randn(shape)
     output = layer(x).detach()
     torch.testing.assert_close(penalty(layer, x), -f.rfav_entropy(output, dim=axis).mean())
-    with sl.ActivationMonitor(layer, [layer]) as monitor:
-        layer(x)
-    assert_is_reference(monitor.compute()[""], output.movedim(axis, 1))
+    assert_is_reference(of_batches(layer, x), output.movedim(axis, 1))
 
 
 class Block(nn.Module):
@@ -166,10 +163,8 @@ def test_an_axis_that_cannot_be_found_is_asked_for(layer: nn.Module, shape: tupl
 def test_an_activation_function_has_its_channels_where_the_models_layers_have(
     layers: list[nn.Module], shape: tuple[int, ...]
 ) -> None:
-    model = nn.Sequential(*layers)
-    with sl.ActivationMonitor(model, [nn.GELU]) as monitor:
-        model(torch.randn(shape))
-    assert [stats.channels for stats in monitor.compute().values()] == [9]
+    (stats,) = monitored(nn.Sequential(*layers), torch.randn(shape), layers=[nn.GELU]).values()
+    assert stats.channels == 9
 
 
 def ragged(x: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ import copy
 
 import pytest
 import torch
+from penalties import collected
 from small_network import STRENGTHS, SmallNetwork
 from torch import Tensor, nn
 
 import sparsity_lib as sl
 from sparsity_lib import functional as f
 
-PENALTIES = [sl.SparsityReg, sl.VarianceReg, sl.ScaleFreeReg]
-Kind = type[sl.SparsityReg] | type[sl.VarianceReg] | type[sl.ScaleFreeReg]
+PENALTIES = [sl.SparsityReg, sl.PerplexityReg, sl.VarianceReg, sl.ScaleFreeReg]
+Kind = type[sl.SparsityReg] | type[sl.PerplexityReg] | type[sl.VarianceReg] | type[sl.ScaleFreeReg]
 
 
 @pytest.fixture
@@ -24,13 +25,9 @@ def at_positions(kind: Kind, activations: Tensor, dim: int = 1) -> Tensor:
         return -f.rfav_entropy(activations, dim)
     if kind is sl.ScaleFreeReg:
         return -f.rfav_entropy(f.standardize(activations, dim), dim)
+    if kind is sl.PerplexityReg:
+        return f.perplexity_sparsity(activations, dim)
     return f.variance(activations, dim) / 2
-
-
-def collected(kind: Kind, model: nn.Module, x: Tensor, layers: dict, **options: object) -> Tensor:
-    with kind(model, layers, **options) as reg:
-        model(x)
-        return reg()
 
 
 @pytest.mark.parametrize("kind", PENALTIES)
@@ -50,12 +47,8 @@ def test_the_penalty_and_its_gradient_are_those_of_the_formula(
     for name, part in reg.losses.items():
         torch.testing.assert_close(part, expected[name].detach())
     weights = [model.conv1.weight, model.norm1.weight, model.conv2.bias, model.fc1.weight]
-    for a, b in zip(
-        torch.autograd.grad(penalty, weights),
-        torch.autograd.grad(sum(expected.values()), weights),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    gradients = [torch.autograd.grad(each, weights) for each in (penalty, sum(expected.values()))]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", PENALTIES)
@@ -76,12 +69,29 @@ def test_a_mean_over_positions_ignores_the_size_of_the_image_and_a_sum_counts_it
         torch.testing.assert_close(large, ratio * small)
 
 
-def test_following_sparsity_reg_downhill_raises_the_entropy(model: SmallNetwork, x: Tensor) -> None:
-    penalty = collected(sl.SparsityReg, model, x, {"conv1": 1.0})
-    assert penalty < 0
+@pytest.mark.parametrize(("kind", "sign"), [(sl.SparsityReg, -1), (sl.PerplexityReg, 1)])
+def test_following_a_penalty_downhill_makes_activations_denser(
+    kind: Kind, sign: int, model: SmallNetwork, x: Tensor
+) -> None:
+    penalty = collected(kind, model, x, {"conv1": 1.0})
+    assert penalty.sign() == sign
     penalty.backward()
     torch.optim.SGD(model.conv1.parameters(), lr=0.1).step()
-    assert f.rfav_entropy(model.conv1(x)).mean() > -penalty
+    assert at_positions(kind, model.conv1(x)).mean() < penalty
+
+
+def test_perplexity_reg_lies_between_0_for_equal_channels_and_the_strength_for_a_single_one() -> None:
+    layer, inputs = nn.Linear(4, 8), torch.randn(3, 4)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    assert collected(sl.PerplexityReg, layer, inputs, {layer: 0.5}).item() == pytest.approx(0, abs=1e-6)
+    layer.bias.data[2] = 200
+    penalty = collected(sl.PerplexityReg, layer, inputs, {layer: 0.5})
+    assert penalty.item() == pytest.approx(0.5)
+    penalty.backward()
+    assert layer.weight.grad.isfinite().all()
+    with pytest.raises(ValueError, match="2 channels"):
+        collected(sl.PerplexityReg, nn.Linear(4, 1), inputs, {"": 1.0})
 
 
 @pytest.mark.parametrize("kind", PENALTIES)
@@ -108,9 +118,7 @@ def test_half_precision_is_reduced_in_float32(
         model, x = model.bfloat16(), x.bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         activations = model.conv1(x)
-        with kind(model, {"conv1": 1.0}, include_bias=include_bias) as reg:
-            model(x)
-            penalty = reg()
+        penalty = collected(kind, model, x, {"conv1": 1.0}, include_bias=include_bias)
     assert activations.dtype == torch.bfloat16
     assert penalty.dtype == torch.float32
     exact = activations.float() - (0 if include_bias else model.conv1.bias.float().view(-1, 1, 1))

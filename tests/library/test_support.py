@@ -2,13 +2,11 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from small_network import SmallNetwork
 from torch import Tensor, nn
 from torch.distributed import fsdp
@@ -20,14 +18,6 @@ from torch.utils.checkpoint import checkpoint
 import sparsity_lib as sl
 
 x = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def _alone(tmp_path: Path) -> Iterator[None]:
-    """A process group of this process alone."""
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def sharded(model: SmallNetwork) -> nn.Module:
@@ -43,6 +33,10 @@ def tensor_parallel(model: SmallNetwork) -> nn.Module:
     model.relu.inplace = False  # torch itself refuses it behind ColwiseParallel
     plan = {"fc1": ColwiseParallel(), "fc2": RowwiseParallel()}
     return parallelize_module(model, init_device_mesh("cpu", (1,)), plan)
+
+
+def whole(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [getattr(tensor, "full_tensor", lambda t=tensor: t)().detach() for tensor in tensors]
 
 
 def observed(model: nn.Module, layer: str, **options: object) -> tuple[Tensor, dict[str, float]]:
@@ -65,18 +59,21 @@ def test_receptive_fields_of_sharded_models_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
 @pytest.mark.parametrize(
     ("wrap", "layer", "options"),
-    [(sharded, "conv2", {}), (sharded, "fc1", {}), (tensor_parallel, "fc2", {"output": torch.clone})],
+    [
+        (DistributedDataParallel, "conv2", {}),
+        (sharded, "conv2", {}),
+        (sharded, "fc1", {}),
+        (tensor_parallel, "fc2", {"output": torch.clone}),
+    ],
 )
-def test_sharded_weights_have_whole_activations(wrap, layer: str, options: dict) -> None:
-    expected, stats = observed(SmallNetwork(), layer)
-    model = wrap(SmallNetwork())
+def test_parallel_models_have_whole_activations(wrap, layer: str, options: dict) -> None:
+    plain, model = SmallNetwork(), wrap(SmallNetwork())
+    expected, stats = observed(plain, layer)
     actual, same_stats = observed(model, layer, **options)
     torch.testing.assert_close(actual, expected)
     assert same_stats == pytest.approx(stats)
-    gradient = model.conv1.weight.grad
-    plain = SmallNetwork()
-    observed(plain, layer)
-    torch.testing.assert_close(getattr(gradient, "full_tensor", lambda: gradient)(), plain.conv1.weight.grad)
+    gradients = ([parameter.grad for parameter in each.parameters()] for each in (model, plain))
+    torch.testing.assert_close(*map(whole, gradients))
 
 
 def trained(model: nn.Module, layers: str, compiled: bool = False) -> list[Tensor]:
@@ -97,7 +94,7 @@ def trained(model: nn.Module, layers: str, compiled: bool = False) -> list[Tenso
     for _ in range(3):
         step()
     assert coherent.coherence > 0
-    return [getattr(weight, "full_tensor", lambda w=weight: w)().detach() for weight in model.parameters()]
+    return whole(model.parameters())
 
 
 @pytest.mark.usefixtures("_alone")

@@ -167,8 +167,9 @@ from torch import nn
 import sparsity_lib as sl
 
 model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+decorrelation = sl.DecorrReg(model, {"0": 1.0})
 with sl.SparsityReg(model, {"0": 1.0}) as sparsity, sl.ActivationMonitor(model) as monitor:
-    (model(torch.randn(5, 8)).sum() + sparsity()).backward()
+    (model(torch.randn(5, 8)).sum() + sparsity() + decorrelation()).backward()
 monitor.compute()
 assert "torch._dynamo" not in sys.modules
 import torch._dynamo

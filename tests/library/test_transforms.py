@@ -1,11 +1,11 @@
 """Regularisers and monitors under activation checkpointing and torch.compile: right, or refused aloud."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
-from small_network import STRENGTHS, SmallNetwork
+from small_network import STRENGTHS
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
@@ -22,23 +22,9 @@ def x() -> Tensor:
     return torch.randn(5, 3, 6, 6, requires_grad=True)  # reentrant checkpointing needs an input with gradient
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    return SmallNetwork().eval()
-
-
 @pytest.fixture(params=[sl.SparsityReg, sl.VarianceReg])
 def reg(request: pytest.FixtureRequest, model: nn.Module) -> sl.SparsityReg | sl.VarianceReg:
     return request.param(model, STRENGTHS)
-
-
-@pytest.fixture
-def _fresh_compiler() -> Iterator[None]:
-    """Nothing compiled, and torch.compile not looking for hooks, as by default."""
-    torch.compiler.reset()
-    torch._dynamo.config.skip_nnmodule_hook_guards = True
-    yield
-    torch.compiler.reset()
 
 
 def step(reg: sl.SparsityReg, model: nn.Module, run: Run, x: Tensor) -> list[Tensor]:

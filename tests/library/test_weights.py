@@ -1,12 +1,11 @@
 """Weights as layers compute with them: which are filters; pruned, parametrised, tied, quantised, whole."""
 
-import sys
-import types
 import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
+from small_network import Conv1D
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -131,19 +130,11 @@ def test_filters_are_output_channels(layer: nn.Module, shape: tuple[int, ...]) -
     assert filters_of(layer).shape == shape
 
 
-def test_the_conv1d_of_transformers_has_its_filters_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = types.ModuleType("transformers.pytorch_utils")
-
-    class Conv1D(nn.Module):  # as theirs: (in, out)
-        def __init__(self, nf: int, nx: int) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(nx, nf))
-
-    library.Conv1D = Conv1D
+def test_the_conv1d_of_transformers_has_its_filters_in_columns(request: pytest.FixtureRequest) -> None:
     layer = Conv1D(6, 4)
     with pytest.raises(TypeError, match="filters="):
         sl.DecorrReg(nn.Sequential(layer), {"0": 1.0})
-    monkeypatch.setitem(sys.modules, library.__name__, library)
+    request.getfixturevalue("_transformers")
     found = sl.DecorrReg(nn.Sequential(layer), {"0": 1.0})()
     torch.testing.assert_close(found, f.decorrelation(layer.weight.T))
 

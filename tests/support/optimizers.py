@@ -1,11 +1,14 @@
 """Optimizers by name, single steps with given gradients, and short trainings of a small network."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import sparsity_lib as sl
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05),
@@ -21,6 +24,15 @@ every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=
 def weight(values: list[float]) -> nn.Parameter:
     """A matrix of one row."""
     return nn.Parameter(torch.tensor([values]))
+
+
+def shrinking(
+    values: list[float], lr: float = 0.1, **settings: Any
+) -> tuple[nn.Parameter, torch.optim.Optimizer, sl.GradientCoherent]:
+    """A matrix of one row, plain SGD of it, and GradientCoherent of that."""
+    w = weight(values)
+    optimizer = torch.optim.SGD([w], lr=lr)
+    return w, optimizer, sl.GradientCoherent(optimizer, **settings)
 
 
 def step(optimizer: torch.optim.Optimizer, *gradients: list[float] | None) -> None:

@@ -13,12 +13,19 @@ from sparsity_lib.monitor import LayerStats
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
+def monitored(model: nn.Module, *batches: Tensor, **options: object) -> dict[str, LayerStats]:
+    """The statistics of a model's layers over batches."""
+    with sl.ActivationMonitor(model, **options) as monitor:
+        for batch in batches:
+            model(batch)
+    stats = monitor.compute()
+    assert list(stats) == monitor.layers
+    return stats
+
+
 def of_batches(layer: nn.Module, *batches: Tensor, **options: object) -> LayerStats:
     """The statistics of a single layer over batches."""
-    with sl.ActivationMonitor(layer, [layer], **options) as monitor:
-        for batch in batches:
-            layer(batch)
-    return monitor.compute()[""]
+    return monitored(layer, *batches, layers=[layer], **options)[""]
 
 
 def assert_is_reference(stats: LayerStats, activations: Tensor) -> None:
