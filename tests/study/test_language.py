@@ -29,11 +29,9 @@ def trained(folder: Path, **fields: object) -> study.Run:
     return study.train(LanguageExperiment(**SMALL | fields), folder=folder)
 
 
-def test_a_run_is_repeatable_bit_for_bit_and_leaves_the_callers_random_state(tmp_path: Path) -> None:
-    state = torch.get_rng_state()
+def test_a_run_is_repeatable_bit_for_bit(tmp_path: Path) -> None:
     first, second = (trained(tmp_path / name, q=1.0, seed=3) for name in ("a", "b"))
     assert first.root.equals(second.root)
-    assert torch.equal(torch.get_rng_state(), state)
     for other in ({"seed": 4}, {"gradient": "reused"}):
         assert not trained(tmp_path / "c", **{"q": 1.0, "seed": 3} | other).root.equals(first.root)
 

@@ -26,7 +26,6 @@ LEDGER = claims.load(claims.REGISTRATION)
 PRIMARY = LEDGER.model_copy(update={"claims": tuple(each for each in LEDGER.claims if each.primary)})
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "recompute.py"
 S = np.array(SPREAD)
-FOUR = ("sr2Net", "varNet", "dropNet", "normNet")
 
 
 def more_of(network: str, **effects: Any) -> xr.Dataset:

@@ -30,18 +30,6 @@ SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 3}
 EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0}  # nothing of them is left out when read
 
 
-class Diverged(nn.Module):
-    """A convolution with NaN outputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3)
-        nn.init.constant_(self.conv.weight, math.nan)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
 def read(folder: Path) -> EventAccumulator:
     """All events of a folder, as TensorBoard reads them."""
     return EventAccumulator(str(folder), EVERYTHING).Reload()
@@ -183,14 +171,16 @@ def test_bad_monitors_are_refused_before_writing() -> None:
     writer = Mock(spec=["add_scalar", "add_image", "add_histogram"])
     x = torch.randn(2, 3, 6, 6)
     monitor, idle = watched(SmallNetwork(), x), sl.ActivationMonitor(SmallNetwork())
-    diverged = watched(Diverged(), x, maps=1)
+    broken = SmallNetwork()
+    nn.init.constant_(broken.conv1.weight, math.nan)
+    diverged = watched(broken, x, layers=["conv1"], maps=1)
     for error, named, to, monitored, center in (
         (TypeError, "add_scalar, .* str ", "x", monitor, None),
         (TypeError, "ActivationMonitor, .* dict", writer, monitor.compute(), None),
         (ValueError, "'nothing'.* filters", writer, monitor, "nothing"),
         (RuntimeError, "conv1", writer, idle, None),
-        (ValueError, "'conv' .*weights", writer, diverged, "filters"),
-        (ValueError, "'conv' .*entropies", writer, diverged, None),
+        (ValueError, "'conv1' .*weights", writer, diverged, "filters"),
+        (ValueError, "'conv1' .*entropies", writer, diverged, None),
     ):
         with pytest.raises(error, match=named):
             sl.write_to_tensorboard(to, monitored, 0, center=center)

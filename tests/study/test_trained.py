@@ -11,6 +11,8 @@ import pytest
 import torch
 from refusals import refused
 from run_files import described_as
+from test_networks import factory  # noqa: F401  (used by name)
+from torch import nn
 
 import sparsity_lib as sl
 from sparsity_lib import study
@@ -53,13 +55,6 @@ def test_missing_or_foreign_networks_are_refused(tiny_runs: list[study.Run], tmp
         study.trained_network(alone)
 
 
-def small(in_channels: int, image_size: tuple[int, int], classes: int) -> torch.nn.Module:
-    """A user's network."""
-    inputs = in_channels * image_size[0] * image_size[1]
-    hidden = torch.nn.Linear(inputs, 8)
-    return torch.nn.Sequential(torch.nn.Flatten(), hidden, torch.nn.Linear(8, classes))
-
-
 Renamed = Callable[[str], study.Run]
 
 
@@ -92,8 +87,8 @@ def test_run_files_import_nothing(renamed: Renamed, tmp_path: Path, monkeypatch:
     "network",
     [
         *("os:abort", "shutil:rmtree", "subprocess:Popen", "builtins:exec", "torch:load", "os:"),
-        *("test_trained:shutil", "test_trained:Path", "test_trained:small.__call__", ":small"),
-        *("../test_trained:small", "test_trained:NETWORK", "__main__:nothing"),
+        *("test_trained:shutil", "test_trained:Path", "test_networks:factory.__call__", ":factory"),
+        *("../test_networks:factory", "test_trained:NETWORK", "__main__:nothing"),
     ],
 )
 def test_run_files_call_networks_alone(network: str, renamed: Renamed) -> None:
@@ -102,10 +97,10 @@ def test_run_files_call_networks_alone(network: str, renamed: Renamed) -> None:
 
 
 def test_a_users_network_is_built_once_imported(renamed: Renamed, tmp_path: Path) -> None:
-    run = renamed(f"{__name__}:small")
+    run = renamed("test_networks:factory")
     with refused("vanillaNet"):
         study.trained_network(run)  # the weights are of another
-    assert [type(module) for module in built(run)] == [torch.nn.Flatten, *[torch.nn.Linear] * 2]
-    own = study.Experiment(network=f"{__name__}:small", dataset="digits", limit=100, epochs=1)
+    assert [type(module) for module in built(run)] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+    own = study.Experiment(network="test_networks:factory", dataset="digits", limit=100, epochs=1)
     model, prepare = study.trained_network(study.train(own, folder=tmp_path / "own"))
     assert model(prepare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))).shape == (2, 10)

@@ -46,8 +46,8 @@ def test_entropies_are_compiled_where_a_whole_run_takes_many_of_them(tmp_path, m
 
 @pytest.mark.usefixtures("quick_compiler")
 def test_a_resumed_run_goes_on_compiled_or_not_as_it_began(tmp_path):
-    experiment = study.Experiment(network="sr3Net", **SMALL)
-    assert experiment.digest == study.Experiment(network="sr3Net", compiled=True, **SMALL).digest
+    experiment = study.Experiment(network="sr3Net", **SMALL | {"epochs": 1})
+    assert experiment.digest == experiment.model_copy(update={"compiled": True}).digest
     for begun, resumed in ((True, None), (False, True)):
         folder = tmp_path / str(begun)
         with pytest.raises(Stopped):
@@ -58,7 +58,7 @@ def test_a_resumed_run_goes_on_compiled_or_not_as_it_began(tmp_path):
 
 @pytest.mark.usefixtures("quick_compiler")
 def test_a_compiled_run_is_begun_anew_where_nothing_compiles(tmp_path, monkeypatch):
-    experiment = study.Experiment(network="sr3Net", compiled=True, **SMALL)
+    experiment = study.Experiment(network="sr3Net", compiled=True, **SMALL | {"epochs": 1})
     with pytest.raises(Stopped):
         study.train(experiment, folder=tmp_path, stop=lambda: True)
     monkeypatch.setattr(torch, "compile", lambda function, **options: lambda *inputs: 1 / 0)
@@ -66,7 +66,7 @@ def test_a_compiled_run_is_begun_anew_where_nothing_compiles(tmp_path, monkeypat
     epochs = []
     with pytest.warns((UserWarning, RuntimeWarning), match="torch.compile does not work here"):
         run = study.train(experiment, lambda record: epochs.append(record["epoch"]), tmp_path)
-    assert epochs == [-1, 0, 1, 2]
+    assert epochs == [-1, 0]
     assert run.provenance["compiled"] == 0
 
 

@@ -199,13 +199,14 @@ def run_script(network, folder, *how, given=None):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "how"),
     [
         ("vanillaNet", "file"),
-        pytest.param("__main__:net", "file", marks=pytest.mark.slow),
-        pytest.param("vanillaNet", "-c", marks=pytest.mark.slow),
-        pytest.param("__main__:net", "-", marks=pytest.mark.slow),
+        ("__main__:net", "file"),
+        ("vanillaNet", "-c"),
+        ("__main__:net", "-"),
     ],
 )
 def test_a_script_needs_no_main_guard(network, how, tmp_path):

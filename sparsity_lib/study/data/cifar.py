@@ -16,7 +16,7 @@ from torch import Tensor
 from sparsity_lib.study.data.cache import Content, Source
 from sparsity_lib.study.data.folders import class_folders, image_files
 from sparsity_lib.study.data.official import Archive, downloaded
-from sparsity_lib.study.data.pictures import decoded, scaled
+from sparsity_lib.study.data.pictures import read_all, scaled
 from sparsity_lib.study.errors import StudyError, Unreadable
 
 _SPLITS = ("train", "test")
@@ -91,7 +91,7 @@ def source(cifar: Cifar, root: Path) -> Source:
         from_folder = folder.is_dir()
         place = folder if from_folder else downloaded(cifar.archive, root)
         try:
-            images, labels = (_from_folder if from_folder else _from_archive)(cifar, place)
+            images, labels = _from_folder(place) if from_folder else _from_archive(cifar, place)
             digest = hashlib.sha256(images.numpy().data)
             digest.update(labels.astype("<i8").tobytes())
             if digest.hexdigest() != cifar.digest:
@@ -109,27 +109,15 @@ def source(cifar: Cifar, root: Path) -> Source:
     return Source(cifar.name, root, [], decode, cifar.digest)
 
 
-def _from_folder(cifar: Cifar, folder: Path) -> tuple[Tensor, np.ndarray]:
-    paths, labels = [], []
-    for split, expected in zip(_SPLITS, cifar.images_per_class, strict=True):
-        found = class_folders(folder / split)
-        if found != list(cifar.classes):
-            missing = sorted(set(cifar.classes) - set(found))
-            unknown = sorted(set(found) - set(cifar.classes))
-            raise StudyError(f"{split}/ lacks the classes {missing[:5]} and has the unknown {unknown[:5]}")
-        for label, name in enumerate(cifar.classes):
-            files = image_files(folder / split / name)
-            if len(files) != expected:
-                raise StudyError(f"{split}/{name} holds {len(files):,} images instead of {expected:,}")
-            paths += [folder / split / name / file for file in files]
-            labels += [label] * len(files)
-    images = torch.empty(len(paths), 3, _SIZE, _SIZE, dtype=torch.uint8)
-    for index, image in enumerate(decoded(paths, "RGB")):
-        if image.shape[-2:] != (_SIZE, _SIZE):
-            height, width = image.shape[-2:]
-            raise StudyError(f"{paths[index]} has {height} x {width} pixels instead of {_SIZE} x {_SIZE}")
-        images[index] = image[0]
-    return images, np.array(labels, dtype=np.int64)
+def _from_folder(folder: Path) -> tuple[Tensor, np.ndarray]:
+    labelled = [
+        (folder / split / name / file, label)
+        for split in _SPLITS
+        for label, name in enumerate(class_folders(folder / split))
+        for file in image_files(folder / split / name)
+    ]
+    images = read_all([path for path, _ in labelled], None)
+    return images, np.array([label for _, label in labelled], dtype=np.int64)
 
 
 def _from_archive(cifar: Cifar, archive: Path) -> tuple[Tensor, np.ndarray]:
