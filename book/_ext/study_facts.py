@@ -2,8 +2,9 @@
 
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
-measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts; and
-`{workflow-overhead}` shows the cost of a job of the workflow.
+measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts;
+`{pilot-networks}` compares the pilot's networks; and `{workflow-overhead}` shows the cost of a job of the
+workflow.
 """
 
 import hashlib
@@ -159,6 +160,36 @@ def primary_claims(root: Path) -> list[str]:
     return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict in this cell"), rows)
 
 
+def pilot_networks(root: Path) -> list[str]:
+    """The pilot's networks on its two data sets: accuracy, change of entropy, runs that overfit."""
+    from sparsity_lib.study import findings
+
+    compared = findings.pilot_table()
+    rows: list[Row] = []
+    for label, row in compared.iterrows():
+        cells = [f"{row['network', '']} ({label})"]
+        for dataset in (findings.SHOWN, findings.SECOND):
+            gain, change, overfits = row[dataset]
+            cells += [_half_width(gain, "+.3f"), _half_width(change, "+.2f"), f"{overfits} of {change.n}"]
+        rows.append(tuple(cells))
+    head = ("network", *2 * ("accuracy", "entropy", "overfit"))
+    caption = (
+        f"The pilot's networks; left {findings.SHOWN}, right {findings.SECOND}. Accuracy minus that of the "
+        f"plain network, change of {findings.LAYER}'s entropy after the lowest loss in shares of ln D (each "
+        "± half the 95 % interval), and runs that overfit."
+    )
+    return table(caption, head, rows)
+
+
+def _half_width(described: Any, spec: str) -> str:
+    """Mean ± half the interval, as `+0.018 ± 0.008`; nothing for none."""
+    if described is None:
+        return ""
+    half = (described.high - described.low) / 2
+    shown = f"{described.mean:{spec}} ± {half:{spec[1:]}}"
+    return shown.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
     from sparsity_lib.study import StudyError
 
@@ -185,4 +216,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("benchmarks", _directive(benchmarks))
     app.add_directive("workflow-overhead", _directive(workflow_overhead))
     app.add_directive("primary-claims", _directive(primary_claims))
+    app.add_directive("pilot-networks", _directive(pilot_networks))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,6 +4,8 @@
 """
 
 import numpy as np
+import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
 from sparsity_lib.study import claims, figures
@@ -12,13 +14,20 @@ from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.claims import scorecard
 from sparsity_lib.study.files import PROJECT, digest
-from sparsity_lib.study.recipes import LAYERS
+from sparsity_lib.study.recipes import LAYERS, PLAIN
 from sparsity_lib.study.runs import results
 
 SHOWN = "cifar10-jpeg"  # the data set of the numbers and the figure
 SECOND = "tiny32-100"
 LAYER = "conv4"
-OVERFITTING = {"plain": "vanillaNet", "dropout": "dropNet", "all_layers": "sr1Net", "penalised": "sr2Net"}
+NETWORKS = {  # of the front page's table
+    "vanillaNet": "plain",
+    "dropNet": "dropout",
+    "normNet": "batch norm",
+    "sr1Net": "SparsityReg, all layers",
+    "sr2Net": "SparsityReg, later layers",
+    "varNet": "variance penalty",
+}
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
 
 
@@ -30,25 +39,12 @@ def numbers() -> dict[str, str]:
     """
     networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
     photographs = analysis.only(networks, dataset=SHOWN)
-    table = analysis.summary(photographs)
-    plain, penalised = (table[table["label"] == name] for name in ("vanillaNet", "sr2Net"))
-    channels = photographs["channels"].sel(layer=LAYER).max().item()
-    change = {
-        name: comparison.describe(
-            (plain[f"{name}_end:{LAYER}"] - plain[f"{name}_best:{LAYER}"]) / np.log(channels)
-        )
-        for name in ("entropy", "scale_free_entropy")
-    }
-    explained = explained_by_noise.explained(networks.sel(layer=list(LAYERS[:-1])), by=["dataset"])
+    table = pilot_table()
+    rises = analysis.summary(photographs).groupby("label")["val_loss_rise"]
     twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
-    gain = comparison.compare(photographs, "sr2Net", "vanillaNet", "chosen_accuracy")
+    gain, gain_second = (table.loc["sr2Net", (dataset, "gain")] for dataset in (SHOWN, SECOND))
     over_dropout = comparison.compare(photographs, "sr2Net", "dropNet", "chosen_accuracy")
-    overfitting = onset.onset_table(networks).groupby(["dataset", "label"])["epoch"].agg(["count", "size"])
-    onsets = {
-        f"{network}_{which}": "{count} of {size}".format(**overfitting.loc[dataset, label])
-        for network, label in OVERFITTING.items()
-        for which, dataset in (("onsets", SHOWN), ("second", SECOND))
-    }
+    r2 = _explained_by_noise(networks)
     outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
     warned = outcomes[outcomes["detector"] == "entropy"]  # a row per data set
     overfits = warned[warned["hits"] + warned["misses"] > 0]
@@ -62,24 +58,74 @@ def numbers() -> dict[str, str]:
         for name in ("best", "chosen")
     )
     return {
-        "n": str(len(plain)),
-        "entropy_fall": f"{-100 * change['entropy'].mean:.0f} %",
-        "scale_free_change": f"{change['scale_free_entropy']:+.3f}",
-        "noise_r2": f"{explained.loc[explained['sd'] == 'pooled', 'r2'].min():.2f}",
-        "plain_rise": f"{comparison.describe(plain['val_loss_rise']):.1f}",
-        "penalised_rise": f"{comparison.describe(penalised['val_loss_rise']):.2f}",
+        "n": str(gain.n),
+        "entropy_fall": f"{-table.loc[PLAIN, (SHOWN, 'change')].mean:.2f}",
+        "scale_free_change": f"{_change(photographs, PLAIN, 'scale_free_entropy'):+.3f}",
+        "noise_r2": f"{r2['data set'].min():.2f}",
+        "noise_r2_large": f"{r2['large'].min():.2f}",
+        "noise_r2_lowest": f"{r2['plain layer'].min():.2f}",
+        "noise_r2_highest": f"{r2['plain layer'].max():.2f}",
+        "plain_rise": f"{comparison.describe(rises.get_group(PLAIN)):.1f}",
+        "penalised_rise": f"{comparison.describe(rises.get_group('sr2Net')):.2f}",
         "gain": f"{gain:+.3f}",
+        "gain_second": f"{gain_second:+.3f}",
         "over_dropout": f"{over_dropout:+.3f}",
         "twin": f"{twin:+.4f}",
+        **{
+            f"{name}_overfits{end}": f"{table.loc[label, (dataset, 'overfits')]} of {gain.n}"
+            for name, label in (("plain", PLAIN), ("dropout", "dropNet"), ("penalised", "sr2Net"))
+            for end, dataset in (("", SHOWN), ("_second", SECOND))
+        },
         "better_warnings": f"{(overfits['low'] > 0).sum()} of {len(overfits)}",
-        "widest_warning": f"±{((overfits['high'] - overfits['low']) / 2).max():.2f}",
+        "widest_warning": f"{((overfits['high'] - overfits['low']) / 2).max():.2f}",
         "warned_runs": str(overfits["runs"].sum()),
         "lenet_gain": f"{best:+.3f}",
         "lenet_chosen": f"{chosen:+.3f}",
         "paper_gain": f"{paper['srLeNet'] - paper['LeNet']:+.4f}",
-        "registered_done": f"{trained_here['n'].sum()} of {trained_here['planned'].sum()}",
+        "registered_done": str(trained_here["n"].sum()),
+        "registered_planned": str(trained_here["planned"].sum()),
         "registered_all": str(cells["planned"].sum()),
-    } | onsets
+    }
+
+
+def _change(runs: xr.Dataset, label: str, quantity: str) -> comparison.Description:
+    """Change of a network's entropy in `LAYER`, a share of ln D."""
+    table = analysis.summary(analysis.only(runs, label=label))
+    whole = np.log(runs["channels"].sel(layer=LAYER).max().item())
+    return comparison.describe((table[f"{quantity}_end:{LAYER}"] - table[f"{quantity}_best:{LAYER}"]) / whole)
+
+
+def _explained_by_noise(networks: xr.Dataset) -> dict[str, pd.Series]:
+    """R^2 of noise with the pooled SD by data set, also where the SD exceeds 1, and by layer if plain."""
+    inner = networks.sel(layer=list(LAYERS[:-1]))
+    large = inner.assign(entropy=inner["entropy"].where(explained_by_noise.shares(inner)["scale"] > 1))
+    tables = {
+        "data set": explained_by_noise.explained(inner, by=["dataset"]),
+        "large": explained_by_noise.explained(large, by=["dataset"]),
+        "plain layer": explained_by_noise.explained(
+            analysis.only(inner, label=PLAIN), by=["dataset", "layer"]
+        ),
+    }
+    return {name: table.loc[table["sd"] == "pooled", "r2"] for name, table in tables.items()}
+
+
+def pilot_table() -> pd.DataFrame:
+    """The pilot's networks on its two data sets, by label: `network`, and for each data set three columns.
+
+    `gain`: accuracy at the chosen epoch minus that of the plain network; `change`: of the entropy of `LAYER`
+    from the lowest validation loss to the end, a share of ln D; both as `Description`, of n runs or pairs.
+    `overfits`: number of runs that overfit.
+    """
+    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
+    columns: dict[tuple[str, str], list[object]] = {("network", ""): list(NETWORKS.values())}
+    for dataset in (SHOWN, SECOND):
+        runs = analysis.only(networks, dataset=dataset)
+        overfits = onset.onset_table(runs).groupby("label")["epoch"].count()
+        gains = [comparison.compare(runs, name, PLAIN, "chosen_accuracy") for name in list(NETWORKS)[1:]]
+        columns[dataset, "gain"] = [None, *gains]
+        columns[dataset, "change"] = [_change(runs, name, "entropy") for name in NETWORKS]
+        columns[dataset, "overfits"] = [int(overfits[name]) for name in NETWORKS]
+    return pd.DataFrame(columns, index=list(NETWORKS))
 
 
 def figure() -> Figure:

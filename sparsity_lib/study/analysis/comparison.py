@@ -156,7 +156,7 @@ def repeatability(
 ) -> pd.DataFrame:
     """Counts of fresh values outside the 95 % prediction intervals of the published runs of their cell.
 
-    A published run that is among the fresh ones is not compared with itself.
+    A published run among the fresh ones is not judged.
 
     **Returns:** one row per accuracy or loss: `judged`, fresh values whose cell has at least two published
     runs; `outside`, those of them outside the interval; `outside by chance`, the number expected if nothing
@@ -164,7 +164,7 @@ def repeatability(
     """
     new = _table(fresh)
     old = new if published is None else _table(published)
-    old = old[~old["run"].isin(new["run"])]
+    new = new[~new["run"].isin(old["run"])]
     cell = [name for name in (*SETTING, "label") if name in new and name in old]
     counts = pd.DataFrame(0, pd.Index(QUANTITIES, name="quantity"), ["judged", "outside"])
     for key, runs in new.groupby(cell):
