@@ -55,6 +55,7 @@ _MODULES = {
     "_compression": ("Compression", "compression"),
     "_receptive_fields": ("ReceptiveField", "receptive_fields"),
     "entropy_drop": ("EntropyDropDetector",),
+    "explorer": ("HeatmapExplorer", "ImageExplorer", "Recording"),
     "gradient_coherence": ("GradientCoherent",),
     "monitor": ("ActivationMonitor", "LayerStats"),
     "regularizers": ("DecorrReg", "PerplexityReg", "ScaleFreeReg", "SparsityReg", "VarianceReg"),
@@ -63,7 +64,6 @@ _MODULES = {
 }
 _SUBMODULES = {module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-_EXPLORERS = ("HeatmapExplorer", "ImageExplorer", "Recording")
 # Until version 0.3: name -> name in sparsity_lib.study.explorers, warning, frames up to the caller.
 _OF_STUDY = {
     "TrainingExplorer": ("TrainingExplorer", "sl.TrainingExplorer is now study.TrainingExplorer", 2),
@@ -85,10 +85,6 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         module = importlib.import_module(f"sparsity_lib.{_MODULE_OF[name]}")
         return globals().setdefault(name, getattr(module, name))
-    if name in _EXPLORERS:
-        from sparsity_lib import explorer
-
-        return getattr(explorer, name)
     if name in _OF_STUDY:
         from sparsity_lib.study import explorers
 
@@ -99,4 +95,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_EXPLORERS, *_SUBMODULES})
+    return sorted({*globals(), *_MODULE_OF, *_SUBMODULES})

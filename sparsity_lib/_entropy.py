@@ -87,7 +87,7 @@ def _differentiable_entropy(vectors: Tensor) -> Tensor:
     exp = shifted.exp()
     total = exp.sum(-1)
     smooth = total.log() - (exp * shifted).sum(-1) / total
-    return entropy_of_shifted(shifted.detach()) + (smooth - smooth.detach())
+    return _softmax(shifted.detach())[0].squeeze(-1) + (smooth - smooth.detach())
 
 
 def _differentiable_gradient(vectors: Tensor) -> Tensor:
@@ -148,11 +148,6 @@ def entropy_and_gradient(vectors: Tensor, weight: Tensor) -> tuple[Tensor, Tenso
     # -p (ln p + H) is p (E[z] - z): nothing cancels where one logit dominates.
     gradient = mean.sub(shifted).mul_(exp).mul_(share.mul_(weight))
     return entropy.squeeze(-1) * weight, gradient.to(_gradient_dtype(vectors))
-
-
-def entropy_of_shifted(shifted: Tensor) -> Tensor:
-    """Entropy of the softmax over the last axis, `(..., D) -> (...)`, of logits whose maximum there is 0."""
-    return _softmax(shifted)[0].squeeze(-1)
 
 
 def _softmax(shifted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -2,13 +2,13 @@
 
 import contextlib
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from sparsity_lib._entropy import check_dense, exact_float
+from sparsity_lib._settings import one_of
 
 Center = Literal["filters", "components", "none"]  # T3
 
@@ -75,56 +75,49 @@ class SumOfPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, center: Center) -> Tensor:
         with without_autocast(weight.device):
-            return SumOfPairs._value(ctx, weight, center)
+            filters = _as_stored(weight).flatten(1)
+            scale = None
+            lengths = torch.linalg.vector_norm(filters, dim=1)
+            if not _usual(lengths, filters.shape[1], center):
+                scale = magnitude(filters, (0, 1) if center == "filters" else 1).reciprocal_()
+                filters = filters * scale
+                lengths = torch.linalg.vector_norm(filters, dim=1)
+            mean = filters.new_zeros(())
+            if center != "none":
+                mean = filters.mean(0 if center == "filters" else 1, keepdim=True)
+            centred = filters - mean
+            length = torch.linalg.vector_norm(centred, dim=1)
+            rounding = 4 * torch.finfo(filters.dtype).eps * lengths
+            factor = torch.where(length > rounding, 1 / length, 0 * length)  # NaN stays
+            together = factor @ centred  # the sum of unit filters
+            ctx.save_for_backward(weight, scale, mean, factor, together)
+            ctx.center = center
+            exact = together.to(torch.promote_types(filters.dtype, exact_dtype(filters.device)))
+            return ((exact.square().sum() - (factor > 0).sum()) / 2).to(filters.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        with without_autocast(gradient.device):
-            return SumOfPairs._gradient(ctx, gradient), None
-
-    @staticmethod
-    def _value(ctx: Any, weight: Tensor, center: Center) -> Tensor:
-        filters = _as_stored(weight).flatten(1)
-        scale = None
-        lengths = torch.linalg.vector_norm(filters, dim=1)
-        if not _usual(lengths, filters.shape[1], center):
-            scale = magnitude(filters, (0, 1) if center == "filters" else 1).reciprocal_()
-            filters = filters * scale
-            lengths = torch.linalg.vector_norm(filters, dim=1)
-        mean = filters.new_zeros(())
-        if center != "none":
-            mean = filters.mean(0 if center == "filters" else 1, keepdim=True)
-        centred = filters - mean
-        length = torch.linalg.vector_norm(centred, dim=1)
-        rounding = 4 * torch.finfo(filters.dtype).eps * lengths
-        factor = torch.where(length > rounding, 1 / length, 0 * length)  # NaN stays
-        together = factor @ centred  # the sum of unit filters
-        ctx.save_for_backward(weight, scale, mean, factor, together)
-        ctx.center = center
-        exact = together.to(torch.promote_types(filters.dtype, exact_dtype(filters.device)))
-        return ((exact.square().sum() - (factor > 0).sum()) / 2).to(filters.dtype)
-
-    @staticmethod
-    def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
         weight, scale, mean, factor, together = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            value = sum_of_pairs(units(weight.flatten(1), ctx.center))
-            return torch.autograd.grad(value, weight, gradient, create_graph=True)[0]
-        stored = _as_stored(weight)
-        filters = stored.flatten(1)
-        centred = (filters if scale is None else filters * scale) - mean
-        # factor (together - (unit . together) unit) of each filter, minus its mean where that was subtracted
-        along = factor**2 * (centred @ together)
-        rows, columns = factor[:, None], together[None]
-        if ctx.center == "components":
-            columns = columns - columns.mean()
-        elif ctx.center == "filters":
-            mean = factor.mean() * together - (along * factor) @ centred / len(centred)
-            rows, columns = torch.stack([factor, -torch.ones_like(factor)], 1), torch.stack([together, mean])
-        scale = gradient if scale is None else gradient * scale
-        own = centred.mul_(-scale * (along * factor)[:, None]).addmm_(scale * rows, columns)
-        own = own.view(stored.shape)
-        return own if stored is weight else own.movedim(-1, 1)
+        with without_autocast(gradient.device):
+            if torch.is_grad_enabled():
+                value = sum_of_pairs(units(weight.flatten(1), ctx.center))
+                return torch.autograd.grad(value, weight, gradient, create_graph=True)[0], None
+            stored = _as_stored(weight)
+            filters = stored.flatten(1)
+            centred = (filters if scale is None else filters * scale) - mean
+            # factor (together - (unit . together) unit) of each filter, less its mean if that was subtracted
+            along = factor**2 * (centred @ together)
+            rows, columns = factor[:, None], together[None]
+            if ctx.center == "components":
+                columns = columns - columns.mean()
+            elif ctx.center == "filters":
+                mean = factor.mean() * together - (along * factor) @ centred / len(centred)
+                rows = torch.stack([factor, -torch.ones_like(factor)], 1)
+                columns = torch.stack([together, mean])
+            scale = gradient if scale is None else gradient * scale
+            own = centred.mul_(-scale * (along * factor)[:, None]).addmm_(scale * rows, columns)
+            own = own.view(stored.shape)
+            return (own if stored is weight else own.movedim(-1, 1)), None
 
 
 def _as_stored(weight: Tensor) -> Tensor:
@@ -165,9 +158,3 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
 def exact_dtype(device: torch.device) -> torch.dtype:
     """The type of long sums: float64, which Apple's GPUs lack."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def one_of(name: str, value: str, known: Sequence[str]) -> None:
-    """Raise `ValueError` unless `value` is known, naming what is."""
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")

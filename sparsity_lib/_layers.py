@@ -135,8 +135,6 @@ def axes_of(modules: Mapping[str, nn.Module], layers: Iterable[str], dim: Axes) 
     for axis in axes.values():
         if isinstance(axis, bool) or not isinstance(axis, int):
             raise TypeError(f"dim must be a whole number, or map layers to whole numbers, not {axis!r}")
-    if not isinstance(dim, Mapping):
-        return dict.fromkeys(layers, dim)
     given: dict[nn.Module, dict[bool, set[int]]] = {}
     for key, axis in axes.items():
         one, found = _select(modules, key, every=True)
@@ -261,8 +259,7 @@ def _check(name: str, output: Any) -> None:
         f"a tensor of {dtype}": not dtype.is_floating_point or dtype.itemsize < 2,
         f"{kind.__module__}.{kind.__name__}": kind.__torch_dispatch__ is not Tensor.__torch_dispatch__,
     }
-    if any(faults.values()):
-        fault = next(fault for fault, found in faults.items() if found)
+    if fault := next((fault for fault, found in faults.items() if found), None):
         raise TypeError(f"layer {name!r} returned {fault}; a dense floating-point tensor is needed")
 
 

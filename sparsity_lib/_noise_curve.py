@@ -93,11 +93,7 @@ def _expected_entropy(sd: np.ndarray, channels: int) -> np.ndarray:
     g = m - s * z
     of_z = half * weights * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     exp_g = np.exp(-g)
-    above = -(of_z * np.expm1(-exp_g)).sum(2, keepdims=True) + _normal_above(right)  # 1 - Q(m)
+    above = -(of_z * np.expm1(-exp_g)).sum(2, keepdims=True)  # 1 - Q(m)
+    above += np.vectorize(math.erfc)(right / math.sqrt(2)) / 2  # where z lies above `right`
     smaller = channels * (1 - above.clip(0, 1)) ** (channels - 1)
     return (step * smaller * of_z * exp_g * np.exp(-exp_g) * (g - np.euler_gamma)).sum((1, 2))
-
-
-def _normal_above(z: np.ndarray) -> np.ndarray:
-    """P(a standard normal number > z)."""
-    return np.vectorize(math.erfc)(z / math.sqrt(2)) / 2

@@ -84,6 +84,7 @@ class Sums:
         self.totals = zeros(6)  # entropy, perplexity - 1, scale-free and noise entropy; signs, and nonzeros
         self.noise_curve = noise_curve(channels, first.dtype, first.device)
         self.unbiased = math.sqrt(channels / max(channels - 1, 1))  # SD from the population's
+        self.bin_width = max(math.log(channels), 1e-9) / BINS
         self.histogram = zeros(BINS, dtype=torch.int64)
         self.highest = torch.full((channels,), -math.inf, device=first.device)
         self.unit = _unit(first.abs().amax())
@@ -111,7 +112,8 @@ class Sums:
             return
         self.vectors += x.shape[1]
         entropy, scale_free, sd, *counts = self.of_vectors(x.T)
-        self._add_to_histogram(entropy)
+        bins = (entropy / self.bin_width).long().clamp(0, BINS - 1)
+        self.histogram.index_add_(0, bins, torch.ones_like(bins))
         self._add_maps(activations.shape[:-1], mask, entropy, scale_free)
         noise = interpolated(self.noise_curve, sd * self.unbiased)
         averaged = torch.stack([entropy, entropy.expm1(), scale_free, noise])
@@ -123,17 +125,20 @@ class Sums:
             x = x.to(self.exact)
         self.products += (x @ x.T if self.products.dim() == 2 else x.square().sum(1)).to(self.exact)
 
-    def _add_to_histogram(self, entropy: Tensor) -> None:
-        bins = self._bin(entropy)
-        self.histogram.index_add_(0, bins, torch.ones_like(bins))
-
     def _add_maps(self, shape: torch.Size, mask: Tensor | None, *of_vectors: Tensor) -> None:
-        if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) <= 0:
+        if not self._maps_missing():
             return
         if mask is not None:
             filled = (values.new_full(shape, math.nan) for values in of_vectors)
             of_vectors = tuple(f.masked_scatter_(mask, v) for f, v in zip(filled, of_vectors, strict=True))
-        entropy, scale_free = (values.view(shape)[:missing].clone() for values in of_vectors)
+        self._keep_maps(*(values.view(shape) for values in of_vectors))
+
+    def _maps_missing(self) -> int:
+        return self.maps_wanted - sum(len(part) for part, _ in self.maps)
+
+    def _keep_maps(self, *maps: Tensor) -> None:
+        """Copies of both entropies' maps, of as many samples as are still wanted."""
+        entropy, scale_free = (each[: self._maps_missing()].to(self.sum.device, copy=True) for each in maps)
         self.maps.append((entropy, scale_free))
 
     def merge(self, other: "Sums") -> None:
@@ -152,10 +157,8 @@ class Sums:
         self.eps = max(self.eps, other.eps)
         self.samples, self.vectors = self.samples + other.samples, self.vectors + n
         for maps in other.maps:
-            if (missing := self.maps_wanted - sum(len(part) for part, _ in self.maps)) > 0:
-                self.maps.append(
-                    (maps[0][:missing].to(self.sum.device), maps[1][:missing].to(self.sum.device))
-                )
+            if self._maps_missing():
+                self._keep_maps(*maps)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"of_vectors": _of_vectors}  # a compiled one cannot be pickled
@@ -163,10 +166,6 @@ class Sums:
     def _products(self, one: Tensor, other: Tensor) -> Tensor:
         """Products of pairs of channels, `(D, D)`, or of each with itself where there is no rank, `(D,)`."""
         return one.outer(other) if self.products.dim() == 2 else one * other
-
-    def _bin(self, entropy: Tensor) -> Tensor:
-        width = max(math.log(self.channels), 1e-9) / BINS
-        return (entropy / width).long().clamp(0, BINS - 1)
 
     def stats(self) -> LayerStats:
         """The statistics of what was added."""
@@ -248,7 +247,10 @@ def _of_vectors(vectors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _entropy(shifted: Tensor, below: Tensor, others: Tensor) -> Tensor:
-    """`entropy_of_shifted` along axis 0, given the signs and how many maxima there are beyond one."""
+    """Entropy of the softmax along axis 0 of logits whose maximum there is 0.
+
+    Given are the logits' signs, and how many maxima there are beyond one.
+    """
     negative = (shifted * math.log2(math.e)).exp2_().mul_(below)  # -e^z but at the maxima; exp is slower
     rest = others - negative.sum(0)
     mean = negative.mul_(shifted).sum(0).div_(1 + rest)

@@ -20,12 +20,12 @@ from sparsity_lib._filters import (
     SumOfPairs,
     checked_filters,
     magnitude,
-    one_of,
     sum_of_pairs,
     units,
     without_autocast,
 )
 from sparsity_lib._noise_curve import noise_entropy
+from sparsity_lib._settings import one_of
 from sparsity_lib.sparseout import sparseout
 
 __all__ = [

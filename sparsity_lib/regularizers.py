@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sparsity_lib import functional
 from sparsity_lib._entropy import weighted_entropy
-from sparsity_lib._filters import one_of
 from sparsity_lib._hooks import Attachable, in_backward, outlived
 from sparsity_lib._layers import Axes, Key, excluded, may_run, meant, named_layers
 from sparsity_lib._outputs import Mask, Output, masked_sum
+from sparsity_lib._settings import one_of
 from sparsity_lib._weights import filters_of, has_filters, refuse_slices, used_weights
 
 __all__ = ["DecorrReg", "PerplexityReg", "ScaleFreeReg", "SparsityReg", "VarianceReg"]

@@ -11,7 +11,7 @@ import torch.overrides
 from torch import Tensor, nn
 
 from sparsity_lib._entropy import check_dense, exact_float, transformed
-from sparsity_lib._settings import require
+from sparsity_lib._settings import one_of, require
 
 __all__ = ["Sparseout", "sparseout"]
 
@@ -188,5 +188,4 @@ def _power(base: Tensor, exponent: float) -> Tensor:
 def _check(p: float, q: float, gradient: str) -> None:
     require("p", p, Real, lambda x: 0 <= x < 1, "in [0, 1)")
     require("q", q, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
-    if gradient not in GRADIENTS:
-        raise ValueError(f"unknown gradient {gradient!r}; choose from {', '.join(GRADIENTS)}")
+    one_of("gradient", gradient, GRADIENTS)

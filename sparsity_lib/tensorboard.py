@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from sparsity_lib import functional
-from sparsity_lib._filters import one_of
 from sparsity_lib._layers import CONVOLUTIONS
+from sparsity_lib._settings import one_of
 from sparsity_lib._viridis import VIRIDIS
 from sparsity_lib.monitor import ActivationMonitor
 from sparsity_lib.regularizers import filters_of

@@ -1,7 +1,7 @@
 /** The channels at one position as bars, the largest first: as they are, and at unit variance. */
 
 import { BOTTOM, drawing, extent, horizontals, LEFT, RIGHT, scaled, ticks, TOP } from "./charts.js";
-import { vectorsOf } from "./data.js";
+import { moments, standardised, vectorsOf } from "./data.js";
 import { KINDS, signed, svg } from "./dom.js";
 
 const MIDDLE = (TOP + BOTTOM) / 2 + 6; // where the second row of bars begins
@@ -9,19 +9,6 @@ const ROWS = [
   { name: "raw", top: TOP, bottom: MIDDLE - 14 },
   { name: "at unit variance", top: MIDDLE, bottom: BOTTOM + 6 },
 ];
-
-/** Mean and SD over the channels. */
-function moments(vector) {
-  const mean = vector.reduce((sum, value) => sum + value, 0) / vector.length;
-  const variance = vector.reduce((sum, value) => sum + (value - mean) ** 2, 0) / vector.length;
-  return { mean, sd: Math.sqrt(variance) };
-}
-
-/** The vector at mean 0 and variance 1; 0 where it is constant. */
-function standardised(vector) {
-  const { mean, sd } = moments(vector);
-  return vector.map((value) => (sd ? (value - mean) / sd : 0));
-}
 
 /** The outline of bars from the line at 0. */
 function bars(vector, y, kind) {

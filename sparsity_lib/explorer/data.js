@@ -129,3 +129,16 @@ export function vectorsOf(decoded, { run, layer, epoch }, { image }, { y, x }) {
   const at = distances.indexOf(Math.min(...distances));
   return { vectors, at, epoch: run.detailed[at] };
 }
+
+/** Mean and SD over the channels. */
+export function moments(vector) {
+  const mean = vector.reduce((sum, value) => sum + value, 0) / vector.length;
+  const variance = vector.reduce((sum, value) => sum + (value - mean) ** 2, 0) / vector.length;
+  return { mean, sd: Math.sqrt(variance) };
+}
+
+/** The vector at mean 0 and variance 1; 0 where it is constant. */
+export function standardised(vector) {
+  const { mean, sd } = moments(vector);
+  return vector.map((value) => (sd ? (value - mean) / sd : 0));
+}

@@ -79,7 +79,7 @@ class ImageExplorer(ipywidgets.VBox):
         if channels not in (1, 3):
             raise ValueError(f"channels is 1 for grey or 3 for RGB, not {channels!r}")
         self._model, self._shape = model, (channels, size[0], size[1])
-        self._prepare, self._classes = prepare or _in_unit_range, classes
+        self._prepare, self._classes = prepare or (lambda images: images / 255), classes
         self._label, self._setting = label or type(model).__name__, setting
         self._monitor = ActivationMonitor(model, layers=layers, maps=IMAGES)
         small = size[0] * size[1] <= OUTLINED
@@ -152,10 +152,6 @@ class _Images(Explorer):
             self.image = 0
             if begins:
                 self.layer, self.epoch = self._first_layer(), self._last_epoch()
-
-
-def _in_unit_range(images: Tensor) -> Tensor:
-    return images / 255
 
 
 def _predicted(outputs: Any, classes: Sequence[str] | None, images: int) -> list[str]:

@@ -5,7 +5,7 @@
  * The model is as in explorer.js, over `data` (see rescaling.py in the study) and `exponent`, the factor's log2.
  */
 
-import { bytesOf, unpacked } from "./data.js";
+import { standardised, unpacked } from "./data.js";
 import { followTheme, html, svg } from "./dom.js";
 import { colourTable, paintImage, paintMap, paintScale } from "./paint.js";
 import { STYLE } from "./style.js";
@@ -44,12 +44,6 @@ function entropyOf(vector, factor) {
     }
   }
   return Math.log1p(sum) - weighted / (1 + sum);
-}
-
-function atUnitVariance(vector) {
-  const mean = vector.reduce((sum, value) => sum + value, 0) / vector.length;
-  const sd = Math.sqrt(vector.reduce((sum, value) => sum + (value - mean) ** 2, 0) / vector.length);
-  return vector.map((value) => (sd ? (value - mean) / sd : 0));
 }
 
 const relu = (value) => Math.max(0, value);
@@ -134,7 +128,7 @@ function column(data, image, i, { layers, pixels }, colours) {
   const highest = Math.log(data.channels);
   const update = (factor) => {
     const entropies = image.vectors.map((vector) => entropyOf(vector, factor));
-    const scaleFree = image.vectors.map((vector) => entropyOf(atUnitVariance(vector.map((value) => factor * value)), 1));
+    const scaleFree = image.vectors.map((vector) => entropyOf(standardised(vector.map((value) => factor * value)), 1));
     const [entropy, free] = [entropies, scaleFree].map((all) => all.reduce((sum, one) => sum + one, 0) / all.length);
     const bytes = Uint8Array.from(entropies, (value) => Math.round((255 * value) / highest));
     paintMap(map, { bytes, nats: (byte) => (byte / 255) * highest }, data, [0, highest], colours);

@@ -144,21 +144,6 @@ def test_a_gradient_penalty_through_a_penalty_is_exact(regularizer: type) -> Non
     torch.testing.assert_close(found, expected)
 
 
-def test_per_sample_gradients_of_a_penalty() -> None:
-    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    x = torch.randn(6, 4)
-    weights = {name: weight.detach() for name, weight in net.named_parameters()}
-    with sl.SparsityReg(net, {"0": 0.5, "2": 1.0}) as reg:
-
-        def loss(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-            return func.functional_call(net, weights, (x[None],)).square().mean() + reg()
-
-        each = func.vmap(func.grad(loss), in_dims=(None, 0))(weights, x)
-        together = net(x).square().mean() + reg()
-    expected = torch.autograd.grad(together, list(net.parameters()))
-    torch.testing.assert_close([g.mean(0) for g in each.values()], list(expected))
-
-
 def test_without_its_activations_a_second_derivative_is_refused_not_wrong() -> None:
     x = torch.randn(5, 4, requires_grad=True)
     activations = 2 * x

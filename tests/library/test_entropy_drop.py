@@ -73,14 +73,6 @@ def test_whole_curves_and_single_epochs_give_the_same_warnings() -> None:
         assert warning.epochs.get("conv3", math.nan) == pytest.approx(epoch, nan_ok=True)
 
 
-def test_no_later_epoch_changes_a_warning() -> None:
-    rng = np.random.default_rng(1)
-    shares = np.where(np.arange(EPOCHS) < 12, 0.9, 0.5) + 0.02 * rng.random((20, EPOCHS))
-    found = collapse_epochs(shares)
-    shares[:, int(found.max()) + 1 :] = rng.random((20, EPOCHS - int(found.max()) - 1))
-    np.testing.assert_array_equal(collapse_epochs(shares), found)
-
-
 def test_curves_with_gaps_or_that_end_early_give_no_warning_there() -> None:
     ends, gap, unknown = step(10), step(10), step(10)
     ends[11:] = np.nan

@@ -108,12 +108,6 @@ def test_every_axis_can_hold_the_channels(shape: tuple[int, ...]) -> None:
     )
 
 
-def test_memory_format_does_not_matter() -> None:
-    activations = torch.randn(4, 6, 5, 3)
-    last = activations.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(f.rfav_entropy(last), f.rfav_entropy(activations))
-
-
 def test_one_channel_has_no_entropy_and_no_gradient() -> None:
     activations = torch.randn(3, 1, 4, requires_grad=True)
     entropy = f.rfav_entropy(activations)

@@ -106,20 +106,6 @@ def test_each_group_is_shrunk_by_its_own_learning_rate_after_its_step() -> None:
     assert a[0, 1] == 0
 
 
-def test_proximal_steps_reach_the_minimum_of_the_penalised_loss() -> None:
-    """The minimum of (w - v)^2/2 + l1 |w| is the soft threshold of v by l1."""
-    v = torch.randn(4, 25)
-    w = nn.Parameter(torch.zeros(4, 25))
-    optimizer = torch.optim.SGD([w], lr=0.5)
-    sl.GradientCoherent(optimizer, l1=0.3, rho=-1)
-    for _ in range(60):
-        optimizer.zero_grad()
-        ((w - v).square().sum() / 2).backward()
-        optimizer.step()
-    torch.testing.assert_close(w.detach(), v.sign() * (v.abs() - 0.3).clamp_min(0))
-    assert torch.equal(w == 0, v.abs() <= 0.3)
-
-
 def test_without_gradients_l2_is_adamws_decoupled_weight_decay_bit_for_bit() -> None:
     ours, theirs = nn.Parameter(torch.randn(7, 9)), nn.Parameter(torch.empty(7, 9))
     theirs.data.copy_(ours.data)

@@ -149,6 +149,8 @@ def test_a_penalty_that_is_read_inside_a_transform_is_differentiated(
         gradients = grad(loss)(parameters, x)
         expected = torch.autograd.grad(loss(parameters, x), list(parameters.values()))
         torch.testing.assert_close(list(gradients.values()), list(expected))
+        per_sample = vmap(grad(loss), (None, 0))(parameters, x[:, None])
+        torch.testing.assert_close({n: each.mean(0) for n, each in per_sample.items()}, gradients)
         each = vmap(lambda row: loss(parameters, row[None]))(x)
         torch.testing.assert_close(each, torch.stack([loss(parameters, row[None]) for row in x]))
 
