@@ -86,8 +86,8 @@ class GradientCoherent:
 
         **Raises:** `ValueError` for a setting outside its range, for LBFGS, and if nothing is regularised, a
         regularised parameter is complex, or some of them are sharded (DTensors) and some are not. `step`
-        raises it for a closure that is evaluated again, a sparse gradient or a scaled one, and then counts
-        for nothing.
+        raises it for a closure that is evaluated again, a sparse gradient or a scaled one; that step changes
+        no average and is not counted.
         """
         for name, strength in (("l1", l1), ("l2", l2)):
             require(name, strength, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")

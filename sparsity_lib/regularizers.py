@@ -43,8 +43,8 @@ class _ActivationPenalty(Attachable):
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
         - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module (`nn.ReLU`), or a
             glob: of the convolution, linear and norm layers that match it, or where there are none, of the
-            matching modules without children. A name or module overrides the others. Strengths are at
-            least 0.
+            matching modules without children. A layer that is given by name or as a module has that
+            strength, whatever type or glob it also matches. Strengths are at least 0.
         - `exclude`: names, modules, types or globs of layers that are left out again.
         - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
             `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
@@ -278,8 +278,9 @@ class DecorrReg:
 
         - `model`: any module; wrappers' name prefixes (`module.`, `_orig_mod.`) may be left out or kept.
         - `layers`: `{layer: strength}`, a layer by dotted name, module, type of module or glob, which mean
-            layers whose filters are known; a name or module overrides the others. Strengths are at least 0; a
-            layer needs at least two filters.
+            layers whose filters are known. A layer that is given by name or as a module has that strength,
+            whatever type or glob it also matches. Strengths are at least 0; a layer needs at least two
+            filters.
         - `exclude`: names, modules, types or globs of layers that are left out again.
         - `center`: what is subtracted from filters (T3): `"filters"`, the mean over filters of each
             component; `"components"`, each filter's own mean; `"none"`.

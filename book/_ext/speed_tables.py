@@ -51,7 +51,7 @@ def _judged(row: Measured) -> tuple[str, str, str]:
 def _of_device(cells: Measured) -> list[str]:
     machine = cells["machine"]
     instructions = f" with {', '.join(machine['instructions'])}" if machine["instructions"] else ""
-    on = f"{machine['device']}{instructions}, {machine['threads']} threads, torch {machine['torch']}"
+    on = f"{machine['device']}{instructions}, {_threads(machine['threads'])}, torch {machine['torch']}"
     lines = ["", f"**{on}.**", ""]
     for name, section in cells["sections"].items():
         lines += _section(name, section["rows"])
@@ -82,6 +82,10 @@ def _table(caption: str, columns: Columns, rows: Sequence[Measured]) -> list[str
 
 def _commit(section: Measured) -> str:
     return f"{section['commit'][:7]}{' and changes' if section['dirty'] else ''}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _quartiles(row: Measured, decimals: int = 2) -> str:
@@ -155,6 +159,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
             "goal": "≤ {goal:g}{unit}",
             "measured": "{median:.2f}{unit}",
             "quartiles": _quartiles,
+            "outcome": lambda row: "met" if row["median"] <= row["goal"] else "**missed**",
             "profile": "{profile}",
         },
     ),
@@ -225,13 +230,13 @@ TABLES: dict[str, tuple[str, Columns]] = {
     ),
     "compiling": (
         "Time of compiling the entropies in a new process, in steps of sr1Net that is not compiled, and "
-        "after how many activations as much is saved. The study compiles from {compiled_from_billions} "
+        "after how many activations as much time is saved. The study compiles from {compiled_from_billions} "
         "activations on.",
         {
             "size": "{size}",
             "torch's cache": "{cache}",
             "takes as long as steps": "{steps:,.0f}",
-            "has paid after activations": lambda row: _billions(row["pays_from"]),
+            "activations until as much is saved": lambda row: _billions(row["pays_from"]),
         },
     ),
     "scripts": (

@@ -36,7 +36,8 @@ class HeatmapExplorer(Explorer):
     - `setting`: a line about what the recordings have in common, shown next to their labels.
     - `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first; by
         default the first recording alone, its first layer and its last epoch with maps.
-    - `images`: deprecated, for runs of the study alone: how many of their images.
+    - `images`: the number of images of each run, where `recordings` are runs of the study, which version 0.1
+        took; `study.explore(runs, images=...)` is its successor. It goes with version 0.3.
 
     **Raises:** `ValueError` for no recordings, or one without epochs, and for a run, layer, image, measure or
     epoch that is not there (the line names those that are); `TypeError` for other objects than recordings.

@@ -1,6 +1,11 @@
 """Lightning: a callback that logs activation statistics in validation, and one that adds penalties to losses.
 
 ```python
+import lightning
+
+import sparsity_lib as sl
+from sparsity_lib.integrations.lightning import MonitorCallback, PenaltyCallback
+
 net = sl.models.vanilla_net()
 module = MyModule(net)  # a LightningModule whose steps call the network
 monitoring = MonitorCallback(net, ["conv*", "fc1"])

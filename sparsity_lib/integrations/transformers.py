@@ -1,6 +1,11 @@
 """Transformers: activation statistics in a Trainer's evaluations, and losses with penalties.
 
 ```python
+import transformers
+
+import sparsity_lib as sl
+from sparsity_lib.integrations.transformers import MonitorCallback, penalised
+
 sparsity = sl.SparsityReg(model, {"*.mlp.c_fc": 0.1}, mask="attention_mask")
 with_penalty = penalised(loss, sparsity, args=args)
 trainer = transformers.Trainer(model, args, compute_loss_func=with_penalty, train_dataset=train)

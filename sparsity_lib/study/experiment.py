@@ -77,7 +77,7 @@ class Experiment(Configuration):
     lambda_conv_scale: float = Field(1.0, ge=0)  # times lambda_ on conv layers, where Eq. 5 sums positions
     kappa: float = Field(1.0, ge=0)  # DecorrReg's strength (section 4), for the recipes
     sparsity: Strengths | None = None  # {layer: lambda} of SparsityReg; None is the network's recipe
-    variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, entropy's small-logit twin
+    variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, which is ln D - entropy near 0
     scale_free: Strengths | None = None  # {layer: lambda} of entropy at unit variance, without the bias
     decorrelation: Strengths | None = None  # {layer: kappa} of DecorrReg; None is the network's recipe
     perplexity: Strengths | None = None  # {layer: lambda} of perplexity sparsity, a mean over positions

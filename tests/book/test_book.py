@@ -245,7 +245,9 @@ def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
     for measured in results.values():
         assert measured["machine"]["device"] in text
         for row in measured["sections"].get("resnet18", {"rows": []})["rows"]:
-            assert f"{row['median']:.2f}{row['unit']}" in text
+            outcome = "met" if row["median"] <= row["goal"] else "missed"
+            quartiles = f"{row['low']:.2f} to {row['high']:.2f}"
+            assert f"{row['median']:.2f}{row['unit']} {quartiles} {outcome}" in text
         for row in measured["sections"].get("steps", {"rows": []})["rows"]:
             assert f"{row['size']} {row['network']} {row['median']:.3f}" in text
     assert "e+0" not in text

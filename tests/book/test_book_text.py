@@ -22,6 +22,7 @@ from sparsity_lib.study.__main__ import _field, _parser
 from sparsity_lib.study.analysis.onset import onset_table
 from sparsity_lib.study.analysis.summary import only, pilot_onset, summary
 from sparsity_lib.study.experiment import ONLY_OF
+from sparsity_lib.study.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -37,6 +38,8 @@ def test_printed_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)  # it writes for TensorBoard
     namespace: dict[str, object] = {}
     for code in blocks((BOOK / f"{page}.md").read_text(), "python"):
+        if page == "penalties":  # each block runs alone
+            namespace = {}
         exec(compile(code, f"{page}.md", "exec"), namespace)
     assert namespace
 
@@ -94,6 +97,27 @@ def test_the_table_of_strengths_is_computed_correctly() -> None:
         expected = [0.001 * r * math.log(d) for r, d in zip(positions, WIDTHS[size], strict=True)]
         assert [float(cell) for cell in re.findall(r"[\d.]+", cells)] == pytest.approx(expected, abs=5e-4)
     assert len(rows) == 3
+
+
+def test_the_table_of_grids_has_the_cells_of_each_profile() -> None:
+    text = (BOOK / "reproduce.md").read_text()
+    heading, _, *rows = re.findall(r"^\| grid .+\n(?:\|.+\n)+", text, re.MULTILINE)[0].splitlines()
+    shown: dict[str, dict[str, int]] = {name: {} for name in heading.strip("| ").split(" | ")[2:]}
+    for row in rows:
+        grid, _, *counts = (cell.strip() for cell in row.strip("|").split("|"))
+        for name, count in zip(shown, counts, strict=True):
+            shown[name] |= {grid.strip("`"): int(count)} if count else {}
+    assert shown == {
+        name: {grid: len(each.cells) for grid, each in PROFILES[name].grids.items()} for name in shown
+    }
+    assert PROFILES.keys() - shown == {"language"}
+
+
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    terms = re.findall(r"^(.+)\n: ", (BOOK / "glossary.md").read_text(), re.MULTILINE)
+    letters = [term.replace("$", "").lower() for term in terms]
+    assert letters == sorted(letters)
+    assert len(letters) > 35
 
 
 def test_a_mean_rise_above_zero_may_have_no_onset() -> None:

@@ -56,8 +56,8 @@ def image_explorer(run: Run, *, layers: Sequence[str | nn.Module] | None = None)
     study.image_explorer(run)  # of the class sl.ImageExplorer
     ```
 
-    Raises `StudyError` where the run's network was not kept (published runs have none) or cannot be built,
-    and `ValueError` for an unknown layer.
+    Raises `StudyError` where the run's network was not kept (few published runs have one) or cannot be
+    built, and `ValueError` for an unknown layer.
     """
     return ImageExplorer(**of_run(run) | ({"layers": layers} if layers else {}))
 

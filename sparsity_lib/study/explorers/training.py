@@ -32,7 +32,7 @@ class TrainingExplorer(Explorer):
 
     A view of the last epoch moves on to each new one; a view of another epoch stays there. Maps of
     the last epoch are shown with those that a run's file keeps. Epochs before a training was resumed are
-    not shown; one that is finished already has no epochs to call for: `study.explore(run)`
+    not shown. A finished training shows nothing here, as `study.train` only loads it; `study.explore(run)`
     shows it, with its moment of overfitting.
 
     The view has the attributes of `HeatmapExplorer`; none can be set before the first epoch.
