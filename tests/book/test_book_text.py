@@ -123,7 +123,6 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
 def test_a_mean_rise_above_zero_may_have_no_onset() -> None:
     """The example that the page on statistics gives, of published runs on clean digits."""
     curves = study.published("laptop")
-    assert curves is not None
     clean = only(curves, label="sr2Net ×16", dataset="digits", size="s", label_noise=0.0, epochs=100)
     found = summary(clean)
     assert len(found) >= 20

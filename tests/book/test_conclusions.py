@@ -19,7 +19,6 @@ SEEDS = 20
 def curves() -> xr.Dataset:
     """The published runs of the laptop's networks."""
     published = study.published("laptop")
-    assert published is not None
     labels = [PLAIN, "dropNet", "normNet", SR1, "sr2Net", SR2, SR3, VAR]
     return analysis.only(published, label=labels, size="s", optimizer="sgd", epochs=100, others="")
 

@@ -25,7 +25,6 @@ def pilot() -> pd.DataFrame:
 def curves() -> xr.Dataset:
     """The pilot's networks of size s on 10,000 images."""
     published = study.published("desktop")
-    assert published is not None
     return analysis.only(published, limit=10_000, size="s", epochs=100, others="")
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
 from sparsity_lib.study.analysis import comparison, onset
 from sparsity_lib.study.analysis import summary as analysis
@@ -150,7 +149,6 @@ def test_a_penalty_on_sparsity_helps_plain_small_networks(sets: dict[str, detect
 
 def test_penalised_networks_overfit_in_200_epochs_and_less() -> None:
     curves = results.published("desktop", "perplexity-200.nc")
-    assert isinstance(curves, xr.Dataset)
     found = onset.onset_table(curves).groupby("label")["epoch"].count()
     assert found[PENALISED] == found["vanillaNet"] == 5
     rise = comparison.compare(curves, PENALISED, "vanillaNet", "val_loss_rise")

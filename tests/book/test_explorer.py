@@ -107,7 +107,6 @@ def test_activations_with_channels_last_are_of_the_maps(tmp_path: Path) -> None:
     (recording,), _ = recordings_of([study.train(own, folder=tmp_path)])
     for name, shape in (("conv", (6, 3, 3)), ("square", (10, 3, 3)), ("sequence", (7, 9, 1))):
         layer = recording.layers[name]
-        assert layer.activations is not None
         assert layer.activations.shape == (2, 4, *shape)
         entropy = rfav_entropy(torch.from_numpy(layer.activations[-1]))
         step = math.log(shape[0]) / 255  # of maps, which are bytes
@@ -188,11 +187,9 @@ def test_a_page_holds_all_it_needs_and_equal_runs_give_equal_bytes(tiny_runs: li
     html = one["text/html"]
     assert not re.search(r"""(src|href|url|import)\s*[=(]?\s*["']?(https?:)?//""", html)
     picture = re.search(r'alt="([^"]+)" src="data:image/png;base64,([^"]+)"', html)
-    assert picture
     assert base64.b64decode(picture[2]).startswith(b"\x89PNG")
     assert "vanillaNet" in picture[1]
     data = re.search(r'<script type="application/json">(.*?)</script>', html, flags=re.DOTALL)
-    assert data
     assert "<" not in data[1]
     assert state_of(html)["epoch"] == 11
 

@@ -9,7 +9,6 @@ import pytest
 from accessibility import violations
 from browser import Visit, contrast, luminance
 from playwright.sync_api import Page
-from test_explorer_page import box_of
 
 from benchmarks.explorer import measured
 from sparsity_lib import study
@@ -30,7 +29,7 @@ def test_a_phone_shows_play_maps_and_curves_on_one_screen(
         *(
             (box["y"], box["y"] + box["height"])
             for part in (".epoch button", ".map.first", ".map.second", ".loss", ".entropy")
-            for box in [box_of(page.locator(part))]
+            for box in [page.locator(part).bounding_box()]
         ),
         strict=True,
     )

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from browser import Visit
 from matplotlib import colormaps
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Page
 
 from sparsity_lib import study
 from sparsity_lib.explorer.payload import LEVELS, STEPS
@@ -69,12 +69,6 @@ def to_epoch(page: Page, epoch: int) -> None:
     """Move the slider; all epochs of the tiny runs have maps, the first is -1."""
     page.get_by_role("slider").first.fill(str(epoch + 1))
     redrawn(page)
-
-
-def box_of(part: Locator) -> Any:
-    box = part.bounding_box()
-    assert box
-    return box
 
 
 @pytest.mark.parametrize("over_http", [True, False])
@@ -163,11 +157,11 @@ def test_a_position_is_read_kept_and_released(three: list[study.Run], opened: Ca
         page.get_by_role("application", name="Entropy of conv2, vanillaNet"),
         page.get_by_role("status"),
     )
-    box, image = box_of(heat), box_of(page.locator(".input canvas"))
+    box, image = heat.bounding_box(), page.locator(".input canvas").bounding_box()
     heat.hover(position={"x": box["width"] * 4.5 / 8, "y": box["height"] * 0.5 / 8})  # row 0, column 4
     assert f"{shown_map(three[0], 'conv2', 0, 11)[0, 4]:.2f} nats" in status.inner_text()
     for kind, rows, columns in (("proximate", (0, 2), (3, 6)), ("field", (0, 3), (2, 7))):
-        mark = box_of(page.locator(f".mark.{kind}"))
+        mark = page.locator(f".mark.{kind}").bounding_box()
         for axis, size, (first, last) in (("x", "width", columns), ("y", "height", rows)):
             assert mark[axis] - image[axis] == pytest.approx(image[size] * first / 8, abs=1)
             assert mark[size] == pytest.approx(image[size] * (last - first) / 8, abs=1)
@@ -191,7 +185,7 @@ def test_channels_at_the_position_are_those_of_the_network(
     """Raw and at unit variance, at the kept epoch nearest to the one shown, which the chart names."""
     page = opened(three[:2], layer="conv2", image=1, compare=1)
     heat = page.locator(".map.first canvas")
-    box = box_of(heat)
+    box = heat.bounding_box()
     heat.click(position={"x": box["width"] * 6.5 / 8, "y": box["height"] * 2.5 / 8})
     kept = [int(epoch) for epoch in three[0].root["moment_epoch"].sel(moment=["lowest_loss", "last"])]
     for epoch, moment in ((11, "last"), (-1, "lowest_loss")):
@@ -231,7 +225,7 @@ def test_curves_mark_the_epoch_and_go_to_it(three: list[study.Run], opened: Call
     name = re.compile("Validation loss over epochs. vanillaNet, seed 0: from .* lowest")
     assert page.get_by_role("img", name=name).is_visible()
     for part, epoch in ((".loss > svg", 3), (".entropy > svg", 8)):
-        box = box_of(page.locator(part))
+        box = page.locator(part).bounding_box()
         share = (marks[0] + (marks[2] - marks[0]) * (epoch + 1) / 12) / 240  # the axis goes from -1 to 11
         page.locator(part).click(position={"x": box["width"] * share, "y": box["height"] / 2})
         redrawn(page)
@@ -253,7 +247,7 @@ def test_epochs_and_moments_are_marked(three: list[study.Run], opened: Callable[
     labels = page.locator(".slider-marks span").all_inner_texts()
     assert (labels[0], labels[-1]) == ("−1", "11")
     assert "5" in labels
-    marks = [box_of(one) for one in page.locator(".slider-marks > *").all()]
+    marks = [one.bounding_box() for one in page.locator(".slider-marks > *").all()]
     at = [mark["x"] + mark["width"] / 2 for mark in marks]
     assert at[labels.index("5")] == pytest.approx(at[-1], abs=1)  # the triangle
 
@@ -312,7 +306,7 @@ def test_maps_of_two_sizes_are_read_in_their_own_positions(opened: Callable[...,
     assert sizes[0] != sizes[1]
     for kind, size in zip(("first", "second"), sizes, strict=True):
         heat = page.locator(f".map.{kind} canvas")
-        box = box_of(heat)
+        box = heat.bounding_box()
         heat.hover(position={"x": box["width"] * 0.9, "y": box["height"] * 0.9})
         text = page.get_by_role("status").inner_text()
         assert f"Row {size} of {size}, column {size} of {size}" in text

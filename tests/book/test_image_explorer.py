@@ -73,7 +73,6 @@ def test_maps_are_the_monitors_and_the_model_is_left_as_it_was(training: bool) -
             (stats.maps, "entropy", np.log(stats.channels) / 255),
             (stats.scale_free_maps, "scale_free_entropy", np.ptp(stats.scale_free_maps) / (LEVELS - 1)),
         ):
-            assert maps is not None
             shown = maps_of(explorer, layer, measure).reshape(maps.shape)
             np.testing.assert_allclose(shown, maps, atol=0.6 * step + 1e-6)  # rounded twice
     share, index = outputs.softmax(1).max(1)
@@ -146,10 +145,7 @@ FORMATS = r"\(BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP\)"
 UNREADABLE = {
     "empty": (b"", FORMATS),
     "text": (b"no image", FORMATS),
-    "postscript": (
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n",
-        r"\(BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP\)",
-    ),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n", FORMATS),
     "large": (png_without_pixels(12000, 12000), "12000 x 12000 .* 50 million pixels"),
     "bomb": (png_without_pixels(30000, 30000), "179 million pixels .* 50 million"),
     "damaged": (png_without_pixels(6, 6), FORMATS),

@@ -107,29 +107,20 @@ def test_wording(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "unclear"),
     [
-        "The user is told.",
-        "Runs are held against ours.",
-        "Somebody ran it.",
-        "The mean leads by two.",
-        "Of these, two remain.",
-        "It works. What remains is noise.",
-        "The regularized network.",
+        ("The user is told.", True),
+        ("Runs are held against ours.", True),
+        ("Somebody ran it.", True),
+        ("The mean leads by two.", True),
+        ("Of these, two remain.", True),
+        ("It works. What remains is noise.", True),
+        ("The regularized network.", True),
+        ("What is measured?", False),
+        ("It leads to a loss.", False),
+        ('He wrote "what is told".', False),
+        ("The `center` of `regularizers`.", False),
     ],
 )
-def test_unclear_wording_is_found(text: str) -> None:
-    assert found(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "What is measured?",
-        "It leads to a loss.",
-        'He wrote "what is told".',
-        "The `center` of `regularizers`.",
-    ],
-)
-def test_plain_wording_passes(text: str) -> None:
-    assert not found(text)
+def test_unclear_wording_is_found_and_plain_wording_passes(text: str, unclear: bool) -> None:
+    assert bool(found(text)) == unclear

@@ -36,7 +36,6 @@ def stats_of(model: torch.nn.Module, maps: int = len(IMAGES)) -> dict[str, sl.La
 def example() -> dict[str, Any]:
     """The names that the docstring's example defines, after three epochs of a real training."""
     code = re.search(r"```python\n(.*?)```", inspect.getdoc(sl.Recording) or "", flags=re.DOTALL)
-    assert code
     model = SmallNetwork()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -67,7 +66,6 @@ def test_the_docstrings_loop_fills_a_recording_that_is_drawn(example: dict[str, 
             shape = (3, len(IMAGES), layer["height"], layer["width"])
             packed = layer["maps"][measure]
             shown = packed["low"] + packed["step"] * levels(packed, shape)[-1]
-            assert maps is not None
             np.testing.assert_allclose(shown, maps.reshape(shape[1:]), atol=0.51 * packed["step"])
     json.dumps(data, allow_nan=False)
     assert "my network" in html_of(example["explorer"])

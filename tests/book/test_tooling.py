@@ -59,7 +59,6 @@ def test_ci_fails_where_a_command_fails(tmp_path: Path, failing: str) -> None:
 def test_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     listed = re.findall(r"^  make ([a-z-]+) ", make(ROOT, "help").stdout, flags=re.MULTILINE)
-    assert phony
     assert sorted(listed) == sorted(phony[1].split())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from reference import QUANTILES, assert_is_reference, of_batches
-from torch import Tensor, nn
+from torch import nn
 
 import sparsity_lib as sl
 from sparsity_lib import functional as f
@@ -133,11 +133,3 @@ def test_a_single_channel_that_is_not_finite_is_seen_too() -> None:
         stats = of_batches(nn.Identity(), torch.tensor([[1.0], [value]]))
         assert math.isnan(stats.entropy)
         assert math.isnan(stats.mean)
-
-
-def test_a_table_of_nan_is_written() -> None:
-    layer: nn.Module = nn.Identity()
-    with sl.ActivationMonitor(layer, [layer]) as monitor:
-        layer(torch.full((3, 4), math.nan))
-    table: Tensor = monitor.to_dataframe()
-    assert table.loc["", FLOATS].isna().all()

@@ -46,7 +46,6 @@ def test_maps_are_those_of_the_first_samples_since_the_reset(model: SmallNetwork
                 (stats[name].maps, shown),
                 (stats[name].scale_free_maps, f.standardize(shown)),
             ):
-                assert maps is not None
                 assert (maps.shape, maps.dtype) == (shape, np.float32)
                 np.testing.assert_allclose(maps, f.rfav_entropy(activations).numpy(), rtol=1e-4)
     with sl.ActivationMonitor(model.conv1, [model.conv1], maps=50) as of_two_sizes:

@@ -1,14 +1,13 @@
 """Outputs of layers: on which axis the channels are, and what penalties and monitors refuse."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from penalties import collected
 from reference import assert_is_reference, monitored, of_batches
-from small_network import Conv1D
+from small_network import Conv1D, Function
 from torch import Tensor, nn
 
 import sparsity_lib as sl
@@ -19,17 +18,6 @@ N, C = 4, 8
 
 def penalty(layer: nn.Module, x: Tensor, **options: object) -> Tensor:
     return collected(sl.SparsityReg, layer, x, {layer: 1.0}, **options)
-
-
-class Returns(nn.Module):
-    """Puts out whatever a function makes of its input."""
-
-    def __init__(self, function: Callable[[Tensor], object]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(x)
 
 
 class ChannelsFirstNorm(nn.LayerNorm):
@@ -67,10 +55,6 @@ class LowRank(nn.Module):
         return self.base(x)
 
 
-def parametrized() -> nn.Module:
-    return nn.utils.parametrizations.weight_norm(nn.Linear(7, 5))
-
-
 @pytest.mark.parametrize(
     ("layer", "shape", "axis"),
     [
@@ -91,7 +75,7 @@ def parametrized() -> nn.Module:
         (nn.ReLU(), (4, 5), 1),
         (nn.ReLU(), (4, 5, 3, 3), 1),
         (nn.LazyLinear(8), (4, 5, 7), 2),
-        (parametrized(), (4, 5, 7), 2),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(7, 5)), (4, 5, 7), 2),
         (ChannelsFirstNorm(C), (N, C, 5, 6), 1),
         (ChannelsFirstNorm(C), (N, C, 5), 1),
         (ChannelsLastNorm(C), (N, 5, 6, C), 3),
@@ -113,17 +97,6 @@ def test_the_channel_axis_is_as_long_as_the_module_says(
     assert_is_reference(of_batches(layer, x), output.movedim(axis, 1))
 
 
-class Block(nn.Module):
-    """Layer of a vision transformer, whose output has its channels last without declaring it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.linear = nn.LayerNorm(C), nn.Linear(C, C)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.linear(self.norm(x))
-
-
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -133,7 +106,7 @@ class Block(nn.Module):
         (LowRank(), (N, C, 7)),
         (nn.LayerNorm((5, C)), (N, 6, 5, C)),
         (nn.LayerNorm((5, C)), (N, 5, C)),
-        (Block(), (N, 5, 6, C)),
+        (nn.Sequential(nn.LayerNorm(C), nn.Linear(C, C)), (N, 5, 6, C)),
         (nn.TransformerEncoderLayer(C, 2, 16, batch_first=True), (N, 5, C)),
     ],
 )
@@ -167,14 +140,6 @@ def test_an_activation_function_has_its_channels_where_the_models_layers_have(
     assert stats.channels == 9
 
 
-def ragged(x: Tensor) -> Tensor:
-    return torch.nested.nested_tensor([*x], layout=torch.jagged)
-
-
-def quantized(x: Tensor) -> Tensor:
-    return torch.quantize_per_tensor(x.detach(), 0.1, 0, torch.qint8)
-
-
 class Wrapper(Tensor):
     """A tensor that stands for others, as DTensor does."""
 
@@ -191,9 +156,9 @@ REFUSED = {
     "torch.int64": lambda x: x.long(),
     "torch.bool": lambda x: x > 0,
     "torch.float8_e5m2": lambda x: x.to(torch.float8_e5m2),
-    "torch.qint8": quantized,
+    "torch.qint8": lambda x: torch.quantize_per_tensor(x.detach(), 0.1, 0, torch.qint8),
     "torch.sparse_coo": lambda x: x.to_sparse(),
-    "nested": ragged,
+    "nested": lambda x: torch.nested.nested_tensor([*x], layout=torch.jagged),
     "Wrapper": lambda x: Tensor._make_wrapper_subclass(Wrapper, x.shape),
 }
 
@@ -201,7 +166,7 @@ REFUSED = {
 @pytest.mark.filterwarnings("ignore::UserWarning")  # what is experimental or old about such tensors
 @pytest.mark.parametrize("kind", REFUSED)
 def test_other_than_dense_floating_point_outputs_are_refused_in_one_line(kind: str) -> None:
-    model = nn.Sequential(nn.Linear(3, C), Returns(REFUSED[kind]))
+    model = nn.Sequential(nn.Linear(3, C), Function(REFUSED[kind]))
     for attachable in (
         sl.SparsityReg(model, {"1": 1.0}),
         sl.VarianceReg(model, {"1": 1.0}),

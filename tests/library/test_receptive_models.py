@@ -5,20 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from small_network import Function
 from torch import Tensor, nn
 
 import sparsity_lib as sl
-
-
-class Function(nn.Module):
-    """An operation as a layer."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def with_activation(function: Callable[[Tensor], Tensor]) -> nn.Module:

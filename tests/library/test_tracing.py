@@ -41,22 +41,6 @@ def model() -> Iterator[nn.Module]:
     torch.compiler.reset()
 
 
-def exported(model: nn.Module) -> nn.Module:
-    return torch.export.export(model, (x,)).module()
-
-
-def strictly_exported(model: nn.Module) -> nn.Module:
-    return torch.export.export(model, (x,), strict=True).module()
-
-
-def traced(model: nn.Module) -> Callable:
-    return torch.jit.trace(model, (x,))
-
-
-def symbolically_traced(model: nn.Module) -> Callable:
-    return torch.fx.symbolic_trace(model)
-
-
 def made_fx(model: nn.Module) -> Callable:
     with torch.no_grad():
         return make_fx(model)(x)
@@ -76,10 +60,19 @@ def on_meta(model: nn.Module) -> Callable:
 
 # Torch before 2.7 cannot tell a hook whether torch.export or torch.compile traces it: it refuses to export.
 old = not hasattr(torch.compiler, "is_exporting")
-EXPORTS = [] if old else [exported, strictly_exported]
+EXPORTS = {
+    "export": lambda model: torch.export.export(model, (x,)).module(),
+    "strict export": lambda model: torch.export.export(model, (x,), strict=True).module(),
+}
+TRACES = {
+    **({} if old else EXPORTS),
+    "trace": lambda model: torch.jit.trace(model, (x,)),
+    "symbolic trace": torch.fx.symbolic_trace,
+    **{"make_fx": made_fx, "fake": fake, "meta": on_meta},
+}
 
 
-@pytest.mark.parametrize("transform", [*EXPORTS, traced, symbolically_traced, made_fx, fake, on_meta])
+@pytest.mark.parametrize("transform", TRACES.values(), ids=TRACES)
 def test_tensors_without_data_are_not_counted_and_pass(transform: Callable, model: nn.Module) -> None:
     expected = model(x).detach()
     layers = {"0": 1.0, "0.linear": 1.0}

@@ -102,10 +102,6 @@ def test_reentrant_checkpointing_is_refused_by_penalties_and_counted_once_by_mon
     assert monitor.compute()["conv1"].samples == len(x)
 
 
-def compiled_model(model: nn.Module, backend: str) -> Run:
-    return torch.compile(model, backend=backend)
-
-
 def compiled_in_place(model: nn.Module, backend: str) -> Run:
     model.compile(backend=backend)
     return model
@@ -116,20 +112,22 @@ def compiled_layer(model: nn.Module, backend: str) -> Run:
     return model
 
 
-def compiled_function(model: nn.Module, backend: str) -> Run:
-    return torch.compile(lambda x: model(x), backend=backend)
-
-
 def two_layers() -> nn.Module:
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 4))
 
 
+HOW = {
+    "model": lambda model, backend: torch.compile(model, backend=backend),
+    "in place": compiled_in_place,
+    "layer": compiled_layer,
+    "function": lambda model, backend: torch.compile(lambda x: model(x), backend=backend),
+}
 COMPILATIONS = [
-    (compiled_model, "eager"),
+    ("model", "eager"),
     *(
         pytest.param(how, backend, marks=pytest.mark.slow)
-        for how in (compiled_model, compiled_in_place, compiled_layer, compiled_function)
+        for how in HOW
         for backend in ("aot_eager", "inductor")
     ),
 ]
@@ -140,12 +138,12 @@ COMPILATIONS = [
 @pytest.mark.parametrize(("how", "backend"), COMPILATIONS)
 @pytest.mark.parametrize("ran_before", [False, True])
 def test_compiled_code_runs_the_hooks_whenever_they_are_attached(
-    ran_before: bool, how: Callable, backend: str
+    ran_before: bool, how: str, backend: str
 ) -> None:
     plain, model = two_layers(), two_layers()
     batches = [torch.randn(5, 6), torch.randn(3, 6)]  # the code is compiled anew for the second size
     wanted = [expected(sl.SparsityReg(plain, {"0": 1.0}), plain, batch) for batch in batches]
-    run = how(model, backend)
+    run = HOW[how](model, backend)
     if ran_before:
         run(batches[0]).sum().backward()
     named = run if isinstance(run, nn.Module) else model

@@ -1,5 +1,7 @@
 """Networks for tests of the library."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,17 @@ class Conv1D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight
+
+
+class Function(nn.Module):
+    """A function of a tensor as a layer."""
+
+    def __init__(self, function: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(x)
 
 
 def hooks_on(model: nn.Module) -> int:
