@@ -11,11 +11,12 @@ from sparsity_lib.study.analysis.early_warning.change_points import change_point
 EPOCHS = 41
 
 
-def with_entropy(share: np.ndarray, seed: int = 0, **fields: object) -> xr.Dataset:
-    """A run with this share of ln D as every layer's entropy at epochs 0, 1, ..."""
-    run = one("vanillaNet", seed, **fields)
-    full = np.log(run["channels"]) * xr.DataArray(np.r_[share[0], share], dims="epoch")
-    run["entropy"] = run["entropy"] * 0 + full.broadcast_like(run["entropy"].isel(split=0))
+def with_quantity(values: np.ndarray, name: str = "entropy") -> xr.Dataset:
+    """A run with these values in every layer at epochs 0, 1, ...; entropies are shares of ln D."""
+    run = one("vanillaNet")
+    full = np.log(run["channels"]) if name == "entropy" else 1
+    by_epoch = full * xr.DataArray(np.r_[values[0], values], dims="epoch")
+    run[name] = (run[name] * 0 + by_epoch).transpose(*run[name].dims)
     return run
 
 
@@ -26,42 +27,35 @@ def step(at: int, to: float = 0.5) -> np.ndarray:
 
 @pytest.mark.parametrize("at", [6, 7, 20, 39])
 def test_a_step_is_found_one_epoch_later(at: int) -> None:
-    assert change_point(with_entropy(step(at)), ["conv3"], 0.05).item() == at + 1
+    assert change_point(with_quantity(step(at)), ["conv3"], 0.05).item() == at + 1
 
 
 def test_changes_that_are_small_short_early_or_rises_are_not_found() -> None:
     spike = step(41)
     spike[20] = 0.1
     for share in (step(20, 0.96), spike, step(2), step(20, 1.4)):
-        assert np.isnan(change_point(with_entropy(share), ["conv3"], 0.05).item())
+        assert np.isnan(change_point(with_quantity(share), ["conv3"], 0.05).item())
 
 
 def test_change_points_are_causal() -> None:
     rng = np.random.default_rng(0)
     share = step(12) + 0.3 * rng.random(EPOCHS)
-    found = int(change_point(with_entropy(share), ["conv3"], 0.05).item())
+    found = int(change_point(with_quantity(share), ["conv3"], 0.05).item())
     share[found + 1 :] = rng.random(EPOCHS - found - 1)
-    assert change_point(with_entropy(share), ["conv3"], 0.05).item() == found
+    assert change_point(with_quantity(share), ["conv3"], 0.05).item() == found
 
 
 def test_layers_are_averaged_as_shares_of_their_own_ln_d() -> None:
-    run = with_entropy(step(20))
+    run = with_quantity(step(20))
     np.testing.assert_allclose(of_layers(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
     with refused("conv9"):
         of_layers(run, "entropy", ["conv9"])
 
 
-def with_sparsity(values: np.ndarray) -> xr.Dataset:
-    """A run with this perplexity sparsity in every layer at epochs 0, 1, ..."""
-    run = one("vanillaNet")
-    by_epoch = xr.DataArray(np.r_[values[0], values], dims="epoch")
-    run["perplexity_sparsity"] = run["perplexity_sparsity"] * 0 + by_epoch
-    return run
-
-
 def test_changes_of_perplexity_sparsity_are_rises() -> None:
-    rises = with_sparsity(1 - step(20))
-    assert of_layers(rises, "perplexity_sparsity", ["conv1", "fc1"]).sel(epoch=30).item() == 0.5
-    assert change_point(rises, ["conv1", "conv3"], 0.05, "perplexity_sparsity").item() == 21
+    name = "perplexity_sparsity"
+    rises = with_quantity(1 - step(20), name)
+    assert of_layers(rises, name, ["conv1", "fc1"]).sel(epoch=30).item() == 0.5
+    assert change_point(rises, ["conv1", "conv3"], 0.05, name).item() == 21
     for values in (step(20), 1 - step(20, 1 - 0.9 * 0.05), 1 - step(2)):
-        assert np.isnan(change_point(with_sparsity(values), ["conv3"], 0.05, "perplexity_sparsity").item())
+        assert np.isnan(change_point(with_quantity(values, name), ["conv3"], 0.05, name).item())

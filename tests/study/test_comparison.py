@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from refusals import refused
 from scipy import stats
-from synthetic import many, published_and_fresh, with_accuracy
+from synthetic import many, with_accuracy
 
 from sparsity_lib.models import WIDTHS
 from sparsity_lib.study import paper
@@ -52,7 +52,9 @@ def test_missing_pairs_are_counted_and_mistakes_named():
 
 
 def test_fresh_values_outside_are_counted_by_quantity():
-    fresh, published = published_and_fresh()
+    rng = np.random.default_rng(2)
+    published = many([with_accuracy("normNet", 100 + s, a) for s, a in enumerate(rng.normal(0.5, 0.01, 20))])
+    fresh = many([with_accuracy("normNet", 0, 0.5), with_accuracy("normNet", 1, 0.9)])
     counts = comparison.repeatability(fresh, published)
     assert counts.loc["best_accuracy"].tolist() == [2, 1, pytest.approx(0.1)]
     assert counts.loc["min_val_loss", "outside"] == 0

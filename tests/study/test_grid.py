@@ -204,46 +204,6 @@ def test_bad_input_is_refused_in_one_line(command, named, capsys, runs_folder):
     assert not runs_folder.exists() or not list(runs_folder.glob("*.nc"))
 
 
-@pytest.mark.slow
-def test_curves_of_deep_networks_are_a_separate_data_set(tiny_profile, monkeypatch, capsys):
-    deep = ({"network": "vanillaNet", "rho": -1.0, **SMALL},)
-    both = {"deep": profiles.Grid(deep, (0,), (100,), deep=True)} | profiles.PROFILES["tiny"].grids
-    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two grids", both))
-    for experiment in profiles.experiments("tiny", (100,)):
-        study.train(experiment)
-    assert publication.publish("tiny") == 3
-    assert publication.publish("tiny") == 0
-    own, others = results.published("tiny", "deep.nc"), results.published("tiny")
-    assert (own.sizes["run"], others.sizes["run"]) == (1, 2)
-    assert own["coherence"].notnull().any()
-    assert others["coherence"].isnull().all()
-    assert results.published_ids("tiny") == {*own["run"].values, *others["run"].values}
-    assert len(results.published_runs("tiny")) == 2  # nor the curves of either, nor a file that is not kept
-    assert publication.verify("tiny") == []
-    assert main(["status", "tiny", "--seeds", "100"]) == 0
-    assert "3 runs, 0 missing" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_repeated_runs_replace_those_of_other_code_on_request(tiny_profile, monkeypatch):
-    older, other = profiles.experiments("tiny", (100,))
-    with monkeypatch.context() as before:
-        before.setitem(NUMERICS, "core", 0)
-        for experiment in (older, other):
-            study.train(experiment)
-        assert publication.publish("tiny") == 2
-    monkeypatch.setattr(provenance, "_commit", lambda: ("b" * 40, False))
-    study.train(older, folder=(anew := tiny_profile / "anew"))
-    assert publication.publish("tiny", anew) == 0
-    assert publication.publish("tiny", anew, replace=True) == 1
-    assert publication.publish("tiny", anew, replace=True) == 0
-    published = results.published("tiny")
-    commits = dict(zip(published.run.values, published.commit.values, strict=True))
-    assert commits == {older.id: "b" * 40, other.id: "a" * 40}
-    assert {study.load(path).provenance["commit"][0] for path in results.published_runs("tiny")} == {"a", "b"}
-    assert publication.verify("tiny") == []
-
-
 def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, monkeypatch):
     def here(commit, core=NUMERICS["core"], dirty=False):
         monkeypatch.setattr(provenance, "_commit", lambda: (commit, dirty))
@@ -262,22 +222,6 @@ def test_a_run_made_without_git_takes_the_commit_of_the_same_code(tiny_profile, 
     assert publication.publish("tiny") == 1
     assert set(results.published("tiny").commit.values) == {"a" * 40}
     assert study.load(results.published_runs("tiny")[0]).provenance["commit"] == "a" * 40
-
-
-@pytest.mark.slow
-def test_without_training_published_runs_stand_in(tiny_profile, monkeypatch):
-    for experiment in profiles.experiments("tiny", (100,)):
-        study.train(experiment)
-    publication.publish("tiny")
-    own, other = profiles.experiments("tiny", (0,))
-    monkeypatch.setenv("SPARSITY_READS", str(reads := tiny_profile / "reads.txt"))
-    assert study.load_or_train_all([own, other], train=False)[0].experiment.seed == 100
-    assert str(runs.path_of(own)) in reads.read_text()  # so that a page changes once it is trained
-    study.train(own)
-    seeds = [run.experiment.seed for run in study.load_or_train_all([own, other], train=False)]
-    assert seeds == [0, 100]
-    unknown = own.model_copy(update={"epochs": 1})
-    assert study.load_or_train_all([unknown], train=False) == []
 
 
 def test_curves_join_networks_of_different_layers(tiny_runs):

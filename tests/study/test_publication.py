@@ -17,7 +17,7 @@ from sparsity_lib import study
 from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.queue import costs
-from sparsity_lib.study.runs import compact, publication, results
+from sparsity_lib.study.runs import compact, provenance, publication, results
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.dimensions import KEPT, MOMENTS
 
@@ -25,14 +25,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 CELLS = tuple({"network": network, **SMALL} for network in ("vanillaNet", "normNet"))
 FIRST = {"networks": profiles.Grid(CELLS, (0,), (100,), shown={"network": "vanillaNet"})}
-BOTH = FIRST | {"adam": profiles.Grid(({**CELLS[0], "optimizer": "adam"}, CELLS[0]), (0,), (100,))}
+DEEP = {**CELLS[0], "rho": -1.0}
+MORE = FIRST | {
+    "adam": profiles.Grid(({**CELLS[0], "optimizer": "adam"}, CELLS[0]), (0,), (100,)),
+    "deep": profiles.Grid((DEEP,), (0,), (100,), deep=True),
+}
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the finished runs of BOTH."""
+    """A folder with the finished runs of MORE."""
     folder = tmp_path_factory.mktemp("trained")
-    for cell in (*CELLS, BOTH["adam"].cells[0]):
+    for cell in (*CELLS, MORE["adam"].cells[0], DEEP):
         study.train(study.Experiment(**cell, seed=100), folder=folder)
     return folder
 
@@ -103,20 +107,23 @@ def test_grids_are_published_as_separate_files(
     assert first.keys() == {"networks.nc", f"{shown}.nc", results.SUMS}
     assert publication.publish("tiny", trained) == 0
     assert content(folder) == first
-    profiled(BOTH)
-    assert publication.publish("tiny", trained) == 1  # a run of two grids is in the first
+    profiled(MORE)
+    assert publication.publish("tiny", trained) == 2  # a run of two grids is in the first
     second = content(folder)
-    assert second.keys() - first.keys() == {"adam.nc"}
+    assert second.keys() - first.keys() == {"adam.nc", "deep.nc"}
     assert {name for name in first if second[name] != first[name]} == {results.SUMS}
     assert publication.verify("tiny") == []
-    together = study.published("tiny")
-    assert together.sizes["run"] == len(results.published_ids("tiny")) == 3
+    together, deep = study.published("tiny"), study.published("tiny", "deep.nc")
+    assert (together.sizes["run"], deep.sizes["run"]) == (3, 1)
+    assert results.published_ids("tiny") == {*together["run"].values, *deep["run"].values}
+    assert deep["coherence"].notnull().any()
+    assert together["coherence"].isnull().all()
     assert together["layer"].to_numpy().tolist()[:3] == ["conv1", "conv2", "norm1"]
     shutil.rmtree(folder)
-    assert publication.publish("tiny", trained) == 3
+    assert publication.publish("tiny", trained) == 4
     assert content(folder) == second
     assert main(["status", "tiny", "--seeds", "100"]) == 0
-    assert "3 runs, 0 missing" in capsys.readouterr().out
+    assert "4 runs, 0 missing" in capsys.readouterr().out
 
 
 def test_runs_published_one_by_one_make_the_same_file(trained: Path, folder: Path, tmp_path: Path) -> None:
@@ -127,6 +134,38 @@ def test_runs_published_one_by_one_make_the_same_file(trained: Path, folder: Pat
         shutil.copy(runs.path_of(study.Experiment(**cell, seed=100), trained), tmp_path / "part")
         assert publication.publish("tiny", tmp_path / "part") == 1
     assert content(folder) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_repeated_runs_replace_those_of_other_code_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = study.published("tiny")["commit"].to_numpy().tolist()
+    monkeypatch.setattr(provenance, "_commit", lambda: ("b" * 40, False))
+    monkeypatch.setitem(provenance.NUMERICS, "core", provenance.NUMERICS["core"] + 1)
+    study.train(study.Experiment(**CELLS[0], seed=100), folder=(anew := tmp_path / "anew"))
+    assert publication.publish("tiny", anew) == 0
+    assert publication.publish("tiny", anew, replace=True) == 1
+    assert publication.publish("tiny", anew, replace=True) == 0
+    assert study.published("tiny")["commit"].to_numpy().tolist() == ["b" * 40, before[1]]
+    assert [study.load(path).provenance["commit"] for path in results.published_runs("tiny")] == ["b" * 40]
+    assert publication.verify("tiny") == []
+
+
+def test_without_training_published_runs_stand_in(
+    folder: Path, runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = study.Experiment(**CELLS[0])
+    monkeypatch.setenv("SPARSITY_READS", str(reads := tmp_path / "reads.txt"))
+    (run,) = study.load_or_train_all([own], train=False)
+    assert (run.path.parent, run.experiment.seed) == (folder, 100)
+    assert str(runs.path_of(own)) in reads.read_text()  # so that a page changes once it is trained
+    study.train(own)
+    other, unknown = (own.model_copy(update=changed) for changed in ({"seed": 1}, {"epochs": 1}))
+    both = study.load_or_train_all([own, other], train=False)
+    assert [run.path.parent for run in both] == [runs_folder, folder]
+    assert study.load_or_train_all([unknown], train=False) == []
 
 
 @pytest.mark.usefixtures("folder")

@@ -225,7 +225,14 @@ SCENARIOS: dict[str, tuple[dict[str, dict[str, Any]], float]] = {
 }
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "unclear",
+        pytest.param("as in the paper", marks=pytest.mark.slow),
+        pytest.param("against the paper", marks=pytest.mark.slow),
+    ],
+)
 def test_primary_verdicts_are_recomputed_without_the_study(scenario: str, tmp_path: Path) -> None:
     effects, gain = SCENARIOS[scenario]
     networks = {label: effects.get(label, {}) for label in SEVEN}

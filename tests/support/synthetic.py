@@ -85,14 +85,6 @@ def with_accuracy(label: str, seed: int, accuracy: float, **fields: object) -> x
     return one(label, seed, val_accuracy=np.full(42, accuracy), **fields)
 
 
-def published_and_fresh() -> tuple[xr.Dataset, xr.Dataset]:
-    """Two fresh runs, one like the twenty published ones and one far off; and the published ones."""
-    rng = np.random.default_rng(2)
-    published = many([with_accuracy("normNet", 100 + s, a) for s, a in enumerate(rng.normal(0.5, 0.01, 20))])
-    fresh = many([with_accuracy("normNet", 0, 0.5), with_accuracy("normNet", 1, 0.9)])
-    return fresh, published
-
-
 def language_model(seed: int = 0, bits: float = 3.0, hoyer: float = 0.3, **fields: object) -> SimpleNamespace:
     """A language model's run of 4 epochs: `bits` are its lowest, in epoch 2, and 0.5 less than its last."""
     experiment = LanguageExperiment(**{"seed": seed, "epochs": 4, **fields})
