@@ -43,7 +43,7 @@ def test_two_cores_train_twelve_of_the_papers_48_cells(cells: pd.DataFrame) -> N
     assert not trained_here["network"].str.contains("AlexNet").any()
     assert trained_here.loc[trained_here["status"] != "complete", "inside"].isna().all()
     complete = trained_here[trained_here["status"] == "complete"]
-    assert set(zip(complete["network"], complete["dataset"], strict=True)) == {
+    assert set(zip(complete["network"], complete["dataset"], strict=True)) >= {
         ("LeNet", "cifar10"),
         ("srLeNet", "cifar10"),
     }

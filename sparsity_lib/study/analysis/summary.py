@@ -78,10 +78,11 @@ def settings(curves: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
     }
     named |= {"limit"} if "limit" in fields and frame["limit"].any() else set()
     order = frame.assign(size=frame["size"].map(ALL_SIZES.index)).sort_values(fields).index
-    return [
-        (_title(frame.loc[group.index[0], sorted(named)]), curves.isel(run=group.index.to_numpy()))
-        for _, group in frame.loc[order].groupby(fields, sort=False)
-    ]
+    found = []
+    for _, rows in frame.loc[order].groupby(fields, sort=False):
+        group = curves.isel(run=rows.index.to_numpy())
+        found.append((_title(frame.loc[rows.index[0], sorted(named)], labels(group)), group))
+    return found
 
 
 def published_in_same_settings(published: xr.Dataset | None, curves: xr.Dataset) -> xr.Dataset | None:
@@ -116,8 +117,12 @@ def regularised_layers(network: str) -> tuple[str, ...]:
     return NETWORKS.get(f"sr{plain}", NETWORKS["sr2Net"]).sparsity
 
 
-def _title(setting: pd.Series) -> str:
-    parts = [f"{setting['dataset']}, {setting['size']}"]
+def _title(setting: pd.Series, networks: Sequence[str]) -> str:
+    size = setting["size"]
+    if size == "full":  # of Table 3's networks, whose name says more
+        older = [name for name in ("LeNet", "AlexNet") if any(name in network for network in networks)]
+        size = " and ".join(older) or size
+    parts = [f"{setting['dataset']}, {size}"]
     if setting["label_noise"]:
         parts.append(f"{100 * setting['label_noise']:g} % of labels redrawn")
     if "limit" in setting:
