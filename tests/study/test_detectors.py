@@ -103,6 +103,26 @@ def networks() -> dict[str, detectors.DetectorInputs]:
     return sets
 
 
+@pytest.mark.parametrize(
+    ("onsets", "changes", "matters"),
+    [
+        ([np.nan, np.nan], [5, np.nan], False),  # no run overfits
+        ([20, np.nan], [np.nan, np.nan], False),  # no run warns
+        ([20, 30], [5, 15], False),  # each warning comes before each onset
+        ([5, 6], [20, 30], False),
+        ([20, np.nan], [5, np.nan], True),
+        ([20, 30], [25, 10], True),
+    ],
+)
+def test_exchanging_warnings_matters_only_where_it_can_change_the_count(
+    onsets: list[float], changes: list[float], matters: bool
+) -> None:
+    runs = pd.DataFrame({"network": "vanillaNet", "onset": onsets, "changed": changes})
+    assert detectors.exchange_matters(runs).to_dict() == {"vanillaNet": matters}
+    counts = {detectors.correct(runs["onset"], np.array(each)).sum() for each in (changes, changes[::-1])}
+    assert len(counts) == 1 + matters
+
+
 def test_margins_are_chosen_on_data_sets_with_both_kinds_of_runs() -> None:
     table = detectors.transfers(networks())
     assert set(table["chosen_on"]) == {"noisy"}

@@ -197,6 +197,20 @@ def best_margin(inputs: DetectorInputs, detector: str) -> float:
     return max(MARGINS[detector], key=lambda margin: balanced_accuracy(inputs.moments(detector, margin)))
 
 
+def exchange_matters(moments: pd.DataFrame) -> pd.Series:
+    """Per network, whether exchanging warnings between its runs can change how many of them are right.
+
+    It cannot where no run overfits, where none warns, or where each warning comes before each moment of
+    overfitting or after it: `accuracy_over_other_runs` is then 0 on average, whatever the detector.
+    """
+    found = {}
+    for network, mine in moments.groupby("network"):
+        right = correct(mine["onset"].to_numpy()[:, None], mine["changed"].to_numpy())
+        rest = right - right.mean(0) - right.mean(1, keepdims=True) + right.mean()
+        found[network] = bool(abs(rest).max() > 1e-9)
+    return pd.Series(found)
+
+
 def outcomes(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     """Detectors at their own margins: one row per detector and data set.
 
