@@ -98,9 +98,10 @@ def test_absolute_correlations_are_the_reading_nearest_to_none(photographs: pd.D
     assert [conv1["vanillaNet"], own_mean] == pytest.approx([0.26, 0.23], abs=0.005)  # as T19 has it
     squared = comparison.compare(photographs, "sr3Net T4: squared", "sr3Net", "chosen_accuracy")
     assert squared.direction == 0
-    found = filters.descents(filters=16).set_index(["filters", "center", "penalty"])["after"]
-    assert found["two opposite clusters", "filters", "signed"] > 0.95
-    assert found["two opposite clusters", "filters", "absolute"] < 0.5
+    found = filters.descents(filters=16).set_index(["filters", "center", "penalty"])
+    signed, absolute = (found.loc["two opposite clusters", "filters", of] for of in ("signed", "absolute"))
+    assert (signed["after"] > 0.95, signed["alike"]) == (True, 1)
+    assert (absolute["after"] < 0.5, absolute["alike"] < 0.1) == (True, True)
 
 
 def test_counts_of_overfitting_depend_on_the_rule() -> None:

@@ -47,6 +47,8 @@ def test_sparseout_is_a_penalty_for_small_noise_alone() -> None:
     small, large = ratios.iloc[0], ratios.iloc[-1]
     assert 0.98 < small["min"] < 1 < small["max"] < 1.02
     assert large["min"] > 3
+    variances = sparseout_noise.variances()
+    np.testing.assert_allclose(variances["measured"], variances["expected"], rtol=0.05)
 
 
 def test_sparseout_moves_sparsity_and_scale_in_the_baseline_network(

@@ -6,7 +6,6 @@ from refusals import refused
 from scipy import stats
 from synthetic import many, with_accuracy
 
-from sparsity_lib.models import WIDTHS
 from sparsity_lib.study import paper
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis import summary as analysis
@@ -41,6 +40,7 @@ def test_missing_pairs_are_counted_and_mistakes_named():
     runs = many([runs, *(with_accuracy("normNet", s, 0.6 + 0.1 * s) for s in (0, 1))])
     found = comparison.compare(analysis.summary(runs), "normNet", "vanillaNet", "best_accuracy")
     assert (found.n, found.missing) == (2, 1)
+    assert comparison.compare(runs, "normNet", "vanillaNet", "best_accuracy") == found
     assert (found.mean, found.sd) == (pytest.approx(0.1), pytest.approx(0))  # however much seeds differ
     with refused("LeNet", "normNet, vanillaNet"):
         comparison.compare(runs, "LeNet", "vanillaNet", "best_accuracy")
@@ -71,7 +71,6 @@ def test_a_description_is_formatted_as_its_mean_and_interval():
 
 
 def test_paper_tables_agree_with_its_text():
-    assert paper.WIDTHS == WIDTHS
     everything = paper.accuracies()
     table = everything[everything["source"] == "Table 2"]
     assert len(table) == 36

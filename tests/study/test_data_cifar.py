@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100: the archive and the folder give the same data, and other images are refused."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,12 +77,7 @@ def test_an_archive_of_other_content_is_refused(
     assert not list((tmp_path / "cache").glob("cifar*"))
 
 
-@pytest.mark.parametrize(("spec", "classes"), [(cifar.CIFAR10, 10), (cifar.CIFAR100, 100)])
-def test_published_data_sets_have_their_sizes(spec: cifar.Cifar, classes: int) -> None:
-    assert re.fullmatch("[0-9a-f]{64}", spec.digest)
+@pytest.mark.parametrize(("spec", "count"), [(cifar.CIFAR10, 10), (cifar.CIFAR100, 100)])
+def test_labels_are_in_the_order_of_folders(spec: cifar.Cifar, count: int) -> None:
+    assert len(spec.classes) == count
     assert sorted(set(spec.classes)) == list(spec.classes)
-    assert [len(spec.classes), *(count * classes for count in spec.images_per_class)] == [
-        classes,
-        50_000,
-        10_000,
-    ]

@@ -14,6 +14,11 @@ from sparsity_lib.study.recipes import NETWORKS
     [
         ({"network": "sr4Net"}, ["sr4Net", "sr3Net", "package.module:factory"]),
         ({"size": "l"}, ["'l'", "s, m, xxl"]),
+        ({"network": "LeNet"}, ["'s'", "LeNet", "quarter, full"]),
+        (
+            {"network": "srLeNet", "size": "full", "sparsity": {"conv3": 1.0}},
+            ["conv3", "srLeNet", "conv1, conv2, fc1, fc2, fc3"],
+        ),
         ({"dataset": "mnist"}, ["mnist", "digits", "folder:PATH"]),
         ({"lamda_": 0.1}, ["lamda_", "'lambda_'"]),
         ({"epochs": 0}, ["epochs", "0"]),

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -259,16 +258,6 @@ def test_runs_that_differ_in_more_than_the_seed_are_distinguished():
     other = base.model_copy(update={"batch_size": 32, "init": "pytorch", "device": "cpu", "seed": 3})
     assert results.label(other) == "sr2Net"
     assert results.others(other) == "init=pytorch batch_size=32"
-
-
-def test_deleted_run_files_are_named(tiny_run, tmp_path):
-    path = tmp_path / tiny_run.path.name
-    shutil.copy(tiny_run.path, path)
-    deleted = study.load(path)
-    path.unlink()
-    for read in (lambda: results.curves([deleted]), lambda: deleted.root):
-        with refused(path):
-            read()
 
 
 def test_curves_of_no_runs_are_refused():

@@ -112,13 +112,6 @@ def test_lenet_and_alexnet_have_the_published_widths(name, convolutions, hidden)
     ]
 
 
-def test_lenet_and_alexnet_have_other_sizes_and_layers():
-    with refused("'s'", "LeNet", "quarter, full"):
-        Experiment(network="LeNet")
-    with refused("conv3", "srLeNet", "conv1, conv2, fc1, fc2, fc3"):
-        Experiment(network="srLeNet", size="full", sparsity={"conv3": 1.0})
-
-
 def test_vgg11_is_torchvisions_but_for_its_dense_layers():
     theirs = torchvision.models.vgg11().features
     model = network(network="VGG11", size="full")

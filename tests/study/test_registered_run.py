@@ -73,7 +73,3 @@ def test_a_registered_run_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert study.trained_network(shown)
     assert compact.published_outcomes("tiny", "networks.nc")["image_correct"].min() == 0
     assert study.published("tiny")["commit"].item() == COMMIT
-
-
-def test_the_registered_run_is_small() -> None:
-    assert sum(path.stat().st_size for path in DATA.iterdir()) < 200_000

@@ -25,9 +25,10 @@ from sparsity_lib import study
 from sparsity_lib.study import data, files, profiles
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.data import official
-from sparsity_lib.study.errors import StudyError, Unreadable
+from sparsity_lib.study.errors import Unreadable, Unusable
 from sparsity_lib.study.queue import scheduling
 from sparsity_lib.study.runs import file as runs
+from sparsity_lib.study.runs import results
 
 WANTED = study.Experiment(**SMALL)
 FIELDS = [f"{name}={value}" for name, value in SMALL.items()]
@@ -223,10 +224,15 @@ def test_readers_may_open_a_file_together(finished: study.Run) -> None:
         assert runs.find(finished.experiment, finished.path.parent)
 
 
-def test_an_absent_file_is_reported_as_missing(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=f"{tmp_path}/a.nc") as caught:
-        study.load(tmp_path / "a.nc")
-    assert not isinstance(caught.value, Unreadable)
+def test_an_absent_file_is_reported_as_missing(finished: study.Run) -> None:
+    finished.path.unlink()
+    for read in (
+        lambda: study.load(finished.path),
+        lambda: results.curves([finished]),
+        lambda: finished.root,
+    ):
+        with refused(finished.path, error=Unusable):
+            read()
 
 
 def test_a_file_that_cannot_be_set_aside_is_refused_in_one_line(

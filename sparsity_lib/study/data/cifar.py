@@ -40,7 +40,7 @@ class Cifar:
 
     `batches` are the pickled files of each split, with the labels under the key `labels_key`. `classes` are
     in the order of the official labels, which is alphabetical. `digest` is the SHA-256 of the images,
-    uint8 (N, 3, 32, 32), and the labels, int64 (N,), little-endian.
+    uint8 (N, 3, 32, 32), and the labels, int64 (N,), little-endian. The first `train_count` are for training.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Cifar:
     batches: tuple[tuple[str, ...], tuple[str, ...]]
     labels_key: str
     classes: tuple[str, ...]
-    images_per_class: tuple[int, int]
     digest: str
+    train_count: int = 50_000
 
 
 CIFAR10 = Cifar(
@@ -62,7 +62,6 @@ CIFAR10 = Cifar(
     (tuple(f"data_batch_{number}" for number in range(1, 6)), ("test_batch",)),
     "labels",
     tuple(_CLASSES_10.split()),
-    (5000, 1000),
     "800b1943f9c2ff0172de8df372e757a6dbf4fb0dbb7396ffd1699cc04801a5d3",
 )
 CIFAR100 = Cifar(
@@ -75,7 +74,6 @@ CIFAR100 = Cifar(
     (("train",), ("test",)),
     "fine_labels",
     tuple(_CLASSES_100.split()),
-    (500, 100),
     "b2bb989e415d701f33211c18d449321bbffface8e98c2ad8d1da073a5d012327",
 )
 
@@ -103,8 +101,7 @@ def source(cifar: Cifar, root: Path) -> Source:
             raise StudyError(
                 f"{cifar.name} in {place}: {error}; {remedy} to have {cifar.archive.url} downloaded"
             ) from None
-        train_count = cifar.images_per_class[0] * len(cifar.classes)
-        return Content(scaled(images, image_size), labels, cifar.classes, train_count)
+        return Content(scaled(images, image_size), labels, cifar.classes, cifar.train_count)
 
     return Source(cifar.name, root, [], decode, cifar.digest)
 
