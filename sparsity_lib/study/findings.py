@@ -14,6 +14,7 @@ from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.claims import scorecard
 from sparsity_lib.study.files import PROJECT, digest
+from sparsity_lib.study.profiles import MATCHED
 from sparsity_lib.study.recipes import LAYERS, PLAIN
 from sparsity_lib.study.runs import results
 
@@ -43,6 +44,12 @@ def numbers() -> dict[str, str]:
     rises = analysis.summary(photographs).groupby("label")["val_loss_rise"]
     twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
     gain, gain_second = (table.loc["sr2Net", (dataset, "gain")] for dataset in (SHOWN, SECOND))
+    on_digits = [results.published("laptop", name) for name in ("networks.nc", "scale-free.nc")]
+    patterns = analysis.of_grid(results.joined(on_digits), "laptop", "scale-free")
+    strongest = f"sfNet ×16 lambda_={max(MATCHED['digits']):g}"
+    pattern, scale = (
+        comparison.compare(patterns, name, PLAIN, "val_loss_rise") for name in (strongest, "sr2Net ×16")
+    )
     over_dropout = comparison.compare(photographs, "sr2Net", "dropNet", "chosen_accuracy")
     r2 = _explained_by_noise(networks)
     outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
@@ -71,6 +78,8 @@ def numbers() -> dict[str, str]:
         "gain_second": f"{gain_second:+.3f}",
         "over_dropout": f"{over_dropout:+.3f}",
         "twin": f"{twin:+.4f}",
+        "pattern_rise": f"{pattern:+.2f}",
+        "scale_rise": f"{scale:+.2f}",
         **{
             f"{name}_overfits{end}": f"{table.loc[label, (dataset, 'overfits')]} of {gain.n}"
             for name, label in (("plain", PLAIN), ("dropout", "dropNet"), ("penalised", "sr2Net"))

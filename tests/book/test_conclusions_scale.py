@@ -11,6 +11,7 @@ from sparsity_lib import ActivationMonitor, LayerStats, study
 from sparsity_lib.study.analysis import capacity, comparison, explained_by_noise, random_filters, rescaling
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.comparison import Description
+from sparsity_lib.study.profiles import MATCHED
 from sparsity_lib.study.recipes import LAYERS, PLAIN, TARGETED
 from sparsity_lib.study.runs import results
 
@@ -50,6 +51,23 @@ def change(table: pd.DataFrame, quantity: str, layer: str) -> Description:
     plain = table[table["label"] == PLAIN]
     moved = plain[f"{quantity}_end:{layer}"] - plain[f"{quantity}_best:{layer}"]
     return comparison.describe(moved / np.log(CHANNELS[layer]))
+
+
+def test_a_penalty_on_the_pattern_does_not_reduce_the_rise_as_sparsityreg_does() -> None:
+    parts = [study.published("laptop", name) for name in ("networks.nc", "scale-free.nc")]
+    runs = analysis.of_grid(results.joined(parts), "laptop", "scale-free")
+    weak, middle, strong = (f"sfNet ×16 lambda_={strength:g}" for strength in MATCHED["digits"])
+    pattern = "scale_free_entropy_end:conv4"
+    assert comparison.compare(runs, strong, PLAIN, pattern).low > 0.2
+    for name in (weak, middle):
+        assert abs(comparison.compare(runs, name, PLAIN, pattern).mean) < 0.05
+    for name in (weak, middle, strong):
+        rise = comparison.compare(runs, name, PLAIN, "val_loss_rise")
+        assert rise.low < 0 < rise.high
+        assert comparison.compare(runs, name, "sr2Net ×16", "val_loss_rise").low > 0
+        accuracy = comparison.compare(runs, name, PLAIN, "chosen_accuracy")
+        assert accuracy.low < 0 < accuracy.high
+    assert comparison.compare(runs, "sr2Net ×16", PLAIN, "val_loss_rise").high < -0.2
 
 
 @pytest.mark.parametrize("name", ["cifar10-jpeg", "tiny32-100", "digits, redrawn"])

@@ -55,6 +55,9 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
     assert values(numbers["better_warnings"])[0] == 0
+    _, low, high = values(numbers["pattern_rise"])
+    assert low < 0 < high
+    assert values(numbers["scale_rise"])[2] < low
 
 
 def test_conclusions_hold_for_the_pilots_networks() -> None:

@@ -72,9 +72,11 @@ def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
     for kind in [name for name in KINDS if name in of_all]:
         sums = _sums(of_all["observed"], of_all[kind])
         if sums.empty:
-            raise StudyError(f"no run has an entropy to compare with that of noise ({kind})")
+            continue  # none of these runs recorded it
         for keys, group in sums.groupby(list(by), sort=False) if by else [((), sums)]:
             rows.append(dict(zip(by, keys, strict=True)) | {"sd": kind} | _explained(group))
+    if not rows:
+        raise StudyError("no run has an entropy to compare with that of noise")
     return pd.DataFrame(rows)
 
 
