@@ -194,6 +194,14 @@ def test_the_best_accuracy_exceeds_the_other_two(curves: xr.Dataset) -> None:
     assert curves.sizes["run"] == 70
 
 
+def test_the_pilot_has_the_papers_settings_but_for_the_data(curves: xr.Dataset) -> None:
+    shared = {name: set(curves[name].to_numpy()) for name in ("limit", "lr", "optimizer", "epochs", "others")}
+    assert shared == {"limit": {10_000}, "lr": {0.01}, "optimizer": {"sgd"}, "epochs": {100}, "others": {""}}
+    assert study.Experiment().batch_size == 64
+    assert set(curves["dataset"].to_numpy()) == {"cifar10-jpeg", "tiny32-100"}
+    assert pd.Series(curves["label"]).value_counts().eq(10).all()
+
+
 def test_the_pilots_rule_counts_plateaus_as_overfitting(curves: xr.Dataset) -> None:
     moments = onset.onset_table(curves).assign(pilot=analysis.pilot_onset(curves).to_numpy()).groupby("label")
     by_pilot, registered = moments["pilot"].count(), moments["epoch"].count()

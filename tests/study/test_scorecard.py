@@ -65,6 +65,20 @@ def test_claims_are_shown_with_effects_and_primary_ones_in_bold() -> None:
     assert "<td>m</td>\n      <td></td>" in second
 
 
+def test_claims_without_a_run_are_folded_below_the_others() -> None:
+    table = pd.DataFrame(
+        {"id": ["a", "b"], "claim": ["p", "q"], "primary": False, "runs": ["1 of 5", "0 of 5"]}
+    )
+    table[["effect", "low", "high"]] = np.nan
+    shown, folded = pages.with_unrun_folded(table, ["runs"]).split("<details>")
+    assert "<code>a</code>" in shown
+    assert "<code>b</code>" not in shown
+    assert "<summary>Without a run: 1</summary>" in folded
+    assert "<code>b</code>" in folded
+    assert "<details>" not in pages.with_unrun_folded(table[:1], ["runs"])
+    assert pages.with_unrun_folded(table[1:], ["runs"]).startswith("<details>")
+
+
 def test_curves_of_the_papers_cells_can_be_narrowed() -> None:
     curves = [cell_of({network: {} for network in SEVEN}), more_of("sr2Net")]
     found = scorecard.curves_of_cells(curves)

@@ -1,4 +1,4 @@
-"""The table of claims on the pages of the scorecard and of the pilot, as HTML."""
+"""Tables on the pages of the scorecard and of the pilot, as HTML."""
 
 import html
 
@@ -26,3 +26,17 @@ def claims_table(table: pd.DataFrame, columns: list[str]) -> str:
     ]
     shown.insert(0, "claim", named)
     return shown.to_html(index=False, escape=False, classes="claims")
+
+
+def folded(table: str, summary: str) -> str:
+    """HTML of a table that shows when its summary is clicked."""
+    return f"<details><summary>{html.escape(summary)}</summary>{table}</details>"
+
+
+def with_unrun_folded(table: pd.DataFrame, columns: list[str]) -> str:
+    """`claims_table` of the claims and cells with finished runs; those without any are folded below it."""
+    unrun = table["runs"].str.startswith("0 of ")
+    shown = "" if unrun.all() else claims_table(table[~unrun], columns)
+    if not unrun.any():
+        return shown
+    return shown + folded(claims_table(table[unrun], columns), f"Without a run: {unrun.sum()}")
