@@ -44,8 +44,9 @@ def numbers() -> dict[str, str]:
     rises = analysis.summary(photographs).groupby("label")["val_loss_rise"]
     twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
     gain, gain_second = (table.loc["sr2Net", (dataset, "gain")] for dataset in (SHOWN, SECOND))
-    on_digits = [results.published("laptop", name) for name in ("networks.nc", "scale-free.nc")]
-    patterns = analysis.of_grid(results.joined(on_digits), "laptop", "scale-free")
+    on_digits = (results.published("laptop", name) for name in ("networks.nc", "scale-free.nc"))
+    joined = results.joined([part for part in on_digits if part is not None])
+    patterns = analysis.of_grid(joined, "laptop", "scale-free")
     strongest = f"sfNet ×16 lambda_={max(MATCHED['digits']):g}"
     pattern, scale = (
         comparison.compare(patterns, name, PLAIN, "val_loss_rise") for name in (strongest, "sr2Net ×16")
