@@ -216,9 +216,11 @@ def _map(ax: Axes, values: np.ndarray, title: str, cmap: str = "gray", **style: 
 
 
 def _box(ax: Axes, center: Sequence[float], sides: Sequence[float]) -> None:
-    # center and sides as (y, x), in pixels; what lies in the padding is not drawn
-    (y, x), (height, width) = center, sides
-    ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, **_BOX))
+    # center and sides as (y, x), in pixels, up to the border of the picture
+    lowest, highest = -0.5, np.array(ax.images[0].get_size()) - 0.5
+    start, end = (np.clip(np.add(center, np.multiply(sides, half)), lowest, highest) for half in (-0.5, 0.5))
+    (y, x), (height, width) = start, end - start
+    ax.add_patch(Rectangle((x, y), width, height, **_BOX, clip_on=False))
 
 
 def widths_table() -> pd.DataFrame:
