@@ -1,8 +1,9 @@
 """HTML of the theme and of Sphinx, mended for readers who use a keyboard or a screen reader.
 
 A table of pandas scrolls by itself where it is wide, so it can be focused, and the empty cells of its head
-are no headings; a name in a heading may break after an underscore. An entry of the references is an item of
-their list, not of a role that no longer exists. The lines of a signature are no definitions.
+are no headings; a missing number is blank. A name in a heading may break after an underscore. An entry of
+the references is an item of their list, not of a role that no longer exists. The lines of a signature are no
+definitions.
 """
 
 import re
@@ -13,6 +14,7 @@ from sphinx.application import Sphinx
 MENDED = {
     ' class="dataframe">': ' class="dataframe" tabindex="0">',
     "<th></th>": "<td></td>",
+    "<td>NaN</td>": "<td></td>",
     ' role="doc-biblioentry">': ' role="listitem">',
 }
 

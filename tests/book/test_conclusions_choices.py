@@ -62,7 +62,8 @@ def test_effects_that_remain_after_correction(digits: pd.DataFrame, photographs:
 
 def test_strength_per_position_and_initialisation_matter(digits: pd.DataFrame, on_digits: Compare) -> None:
     assert on_digits(f"sr2Net {T2}", "sr2Net", "val_loss_rise").low > 0.1
-    assert on_digits("sr2Net", "vanillaNet", "chosen_accuracy").low > 0
+    gain = on_digits("sr2Net", "vanillaNet", "chosen_accuracy")
+    assert f"{gain:+.3f}" == "+0.013 (+0.006 to +0.020)"
     literal = on_digits(f"sr2Net {T2}", "vanillaNet", "chosen_accuracy")
     assert f"{literal:+.3f}" == "+0.003 (−0.003 to +0.010)"
     assert on_digits(f"vanillaNet {T6}", "vanillaNet", "entropy_drop").high < -0.2
@@ -76,9 +77,9 @@ def test_strength_per_position_and_initialisation_matter(digits: pd.DataFrame, o
     )
     rise, other_rise = ours["val_loss_rise"], other["val_loss_rise"]
     assert rise.high < other_rise.low < other_rise.high < 0
-    assert rise.mean / other_rise.mean == pytest.approx(4, abs=0.5)
-    gains = [each["chosen_accuracy"].mean for each in (ours, other)]
-    assert gains == pytest.approx([0.017, 0.021], abs=0.0005)
+    assert [f"{each.mean:.2f}" for each in (rise, other_rise)] == ["-0.30", "-0.07"]
+    gains = [f"{each['chosen_accuracy']:+.3f}" for each in (ours, other)]
+    assert gains == ["+0.017 (−0.005 to +0.039)", "+0.021 (+0.004 to +0.038)"]
     fall = same_seeds.groupby("label")["entropy_drop"].mean()
     assert fall[f"vanillaNet {T6}"] / fall["vanillaNet"] == pytest.approx(0.4, abs=0.02)
 
@@ -108,9 +109,11 @@ def test_counts_of_overfitting_depend_on_the_rule() -> None:
     found = choices.overfitting_by_rule(*choices.load("laptop"))
     assert (found["n"] == 20).all()
     counts = found.set_index(["rule", "network"])["overfit"]
-    assert counts["registered", "sr2Net ×16"] <= 2
-    assert counts["bootstrap, sigma 2", "sr2Net ×16"] > 10
+    assert counts["registered", "sr2Net ×16"] == 1
     assert counts["registered", "vanillaNet"] > 10
+    of_simpler_rules = counts.unstack().drop("registered")
+    assert of_simpler_rules["sr2Net ×16"].agg(["min", "max"]).tolist() == [10, 20]
+    assert (of_simpler_rules["vanillaNet"] == 20).all()
     assert (found.groupby("network")["overfit"].idxmin().map(found["rule"]) == "registered").all()
     simpler = choices.overfitting_by_rule(*choices.load("desktop")).query("rule != 'registered'")
     assert (simpler["overfit"] == simpler["n"]).all()

@@ -79,6 +79,7 @@ def test_long_training_the_penalised_loss_is_lowest_as_early_rises_less_and_stay
     for name in (SR2, SR3, VAR):
         assert holds_zero(late(long, name))
         assert late(long, name).high < 0.05
+    assert [f"{rise[name]:.2f}" for name in (SR2, SR3, PLAIN)] == ["0.07", "0.10", "0.67"]
     assert late(long, PLAIN).low > 0.1
     assert late(long, NORM).low > 0
     assert late(long, "dropNet", "val_accuracy").high < 0
@@ -128,6 +129,7 @@ def test_older_networks_gain_little_or_undecided(
     best = comparison.compare(alexnet, "srAlexNet ×16", "AlexNet", "best_accuracy")
     chosen = comparison.compare(alexnet, "srAlexNet ×16", "AlexNet", "chosen_accuracy")
     assert 0 < best.low < best.high < 0.01
+    assert chosen.high < 0.02
     assert (theirs["srAlexNet"] - theirs["AlexNet"]).round(2).agg(["min", "max"]).tolist() == [0.05, 0.08]
     assert holds_zero(chosen)
     assert holds_zero(comparison.compare(alexnet, "srAlexNet ×16", "AlexNet", "val_loss_rise"))
@@ -167,6 +169,7 @@ def test_adam_drops_entropy_early_and_so_does_sgd(curves: dict[str, xr.Dataset])
     for layer in ("conv3", "fc1"):
         assert comparison.describe(early(adam, NORM, layer)).high < 0
         assert comparison.describe(early(adam, NORM, layer) - early(sgd, NORM, layer)).low > 0
+        assert comparison.describe(early(sgd, NORM, layer)).high < 0
         assert holds_zero(comparison.describe(end(adam, PLAIN, layer) - end(sgd, PLAIN, layer)))
         assert comparison.describe(end(adam, NORM, layer) - end(sgd, NORM, layer)).low > 0
     assert comparison.describe(early(adam, PLAIN, "fc1") - early(sgd, PLAIN, "fc1")).high < 0
@@ -185,7 +188,7 @@ def test_adam_penalty_weakens_overfitting_and_adds_little_accuracy(
     table = tables["adam"]
     assert comparison.compare(table, SR2, PLAIN, "val_loss_rise").high < 0
     assert overfitting["adam"][[PLAIN, SR2]].tolist() == [SEEDS, SEEDS]
-    assert overfitting["sgd"][SR2] <= 1
+    assert overfitting["sgd"][SR2] == 1
     assert 0 < comparison.compare(table, SR2, PLAIN, "best_accuracy").high < 0.01
     chosen = comparison.compare(table, SR2, PLAIN, "chosen_accuracy")
     assert holds_zero(chosen)

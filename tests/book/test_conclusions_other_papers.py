@@ -183,6 +183,10 @@ def test_gains_on_digits_are_after_the_chosen_epoch(shrunk: dict[str, pd.DataFra
     assert np.ptp(learned["chosen accuracy"]) < 0.02 < np.ptp(learned["accuracy"])
     chosen = comparison.compare(shrunk["laptop"], "L1 0.003, delayed", "none", "chosen_accuracy")
     assert chosen.low < 0 < chosen.high
+    delayed, none = cells.loc["L1", 0.003, coherence.DELAYED], cells.loc["", 0.0, coherence.NONE]
+    assert [f"{each['accuracy']:.3f}" for each in (delayed, none)] == ["0.886", "0.776"]  # as the page has it
+    assert [f"{each['chosen accuracy']:.3f}" for each in (delayed, none)] == ["0.926", "0.926"]
+    assert delayed["compression"] == pytest.approx(6, abs=0.1)
 
 
 def test_a_gate_acts_mostly_early(shrinking: dict[str, xr.Dataset]) -> None:

@@ -51,10 +51,10 @@ def reading_effects(table: pd.DataFrame) -> Figure:
             of = {"quantity": words, "reading": row.reading, "network": row.network, "n": row.n}
             dot(ax, rows.index((row.reading, row.network)), row, line_style(row.network)["color"], of)
         ax.axvline(0, **ZERO)
-        ax.set_title(words)
+        ax.set_title(words.replace(" (", "\n("))
         ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.grid(axis="y", visible=False)
-    name_rows(axes[0, 0], [reading for reading, _ in rows])
+    name_rows(axes[0, 0], [f"{network}, {reading}" for reading, network in rows])
     fig.supxlabel("changed by the reading, paired by seed")
     legend(fig, dict.fromkeys(sorted(effects["network"], key=list(COLORS).index)))
     return fig

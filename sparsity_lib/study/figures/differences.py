@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sparsity_lib.study.figures.panels import ZERO, dot, panel_grid
-from sparsity_lib.study.figures.style import figure, line_style
+from sparsity_lib.study.figures.style import figure, in_words, line_style
 
 WORDS = {
     "chosen_accuracy": "accuracy at the chosen epoch",
@@ -51,11 +51,11 @@ def paired_differences(found: pd.DataFrame) -> Figure:
             dot(ax, y, row, line_style(row.networks)["color"], of, hollow=not row.low * row.high > 0)
         ax.set_ylim(len(names) - 0.4, -0.6)
     alone = len(references) == 1  # then named below, and not in each row
-    shown = [name.partition(" less ")[0] if alone else name for name in names]
+    shown = [in_words(name.partition(" less ")[0] if alone else name) for name in names]
     for ax in axes[::columns]:
         ax.set_yticks(range(len(names)), shown)
         for heading, y in headings.items():  # over the row, which is empty in the panel at the right, too
             words = textwrap.fill(heading, 36 if columns > 1 else 80)
             ax.text(0.02, y, words, transform=ax.get_yaxis_transform(), **_HEADING)
-    fig.supxlabel(f"difference to {references[0]}" if alone else "difference", fontsize=10)
+    fig.supxlabel(f"difference to {in_words(references[0])}" if alone else "difference", fontsize=10)
     return fig

@@ -1,6 +1,7 @@
 """The look of all figures: colour and dashes per network, white ground, sizes that a narrow page shows."""
 
 import functools
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec
 
@@ -26,6 +27,7 @@ COLORS = {
     "sr2Net": "#0072B2",
     "sr3Net": "#CC79A7",
     "varNet": "#D55E00",
+    "sfNet": "#999933",
     "LeNet": "#A6761D",
     "srLeNet": "#66A61E",
     "AlexNet": "#7570B3",
@@ -49,13 +51,15 @@ DASHES = {
     "sr3": (3.5, 1.2, 1, 1.2, 1, 1.2),
     "sr": (6, 1.5),
     "var": (2.2, 1.2),
+    "sf": (4, 1.2, 2.2, 1.2),
     "drop": (6, 1.5, 1, 1.5),
     "norm": (6, 1.5, 1, 1.5, 1, 1.5),
     "sparseout": (6, 1.2, 2.2, 1.2),
     "pr": (9, 2),
 }
 # Dots where the strength is not the paper's, for the same reason in groups of one, two or three.
-SCALED = {"sr1": (1, 1, 1, 3), "sr3": (1, 1, 1, 1, 1, 3), "var": (1, 2.6), "": (1, 1)}
+SCALED = {"sr1": (1, 1, 1, 3), "sr3": (1, 1, 1, 1, 1, 3), "var": (1, 2.6), "sf": (1, 4), "": (1, 1)}
+_FIELDS = {"lambda_": "λ", "l1": "L1", "l2": "L2"}  # names of fields in labels of runs
 
 _SETTINGS: dict[str, Any] = {
     "axes.spines.right": False,
@@ -118,6 +122,12 @@ def line_style(label: str) -> dict[str, Any]:
     patterns = SCALED if scale else DASHES
     dashes = next((patterns[kind] for kind in patterns if network.startswith(kind)), None)
     return {"color": COLORS.get(network, OTHER), "linestyle": (0, dashes) if dashes else "-"}
+
+
+def in_words(label: str) -> str:
+    """The label of a run without its code: `prNet lambda_=1.0` becomes `prNet λ = 1`."""
+    fields = re.compile(r" (\w+)=(\S+)")
+    return fields.sub(lambda at: f" {_FIELDS.get(at[1], at[1])} = {at[2].removesuffix('.0')}", label)
 
 
 def label_ends(ax: Axes, names: Sequence[str]) -> None:

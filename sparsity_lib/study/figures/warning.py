@@ -16,11 +16,10 @@ from sparsity_lib.study.analysis.summary import labels, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, grid, mean_curve, name_rows
-from sparsity_lib.study.figures.style import figure, handle, legend, line_style
+from sparsity_lib.study.figures.style import figure, handle, in_words, legend, line_style
 
 _ONSET: dict[str, Any] = {"color": "0.1", "linestyle": "--", "linewidth": 1.1}
 _CHANGED: dict[str, Any] = {"marker": "s", "s": 38, "color": "#D55E00", "edgecolor": "white", "zorder": 4}
-_WORDS = {"lambda_=": "λ = ", "l1=": "L1 = ", "l2=": "L2 = "}  # of strengths, in the names of rows
 _ROWS = {"entropy": "entropy\n(share of ln D)", "perplexity sparsity": "perplexity\nsparsity"}
 
 
@@ -96,18 +95,12 @@ def warning_leads(sets: Mapping[str, DetectorInputs]) -> Figure:
             record(ax, "runs", **of, outcome=list(three.index), value=three)
         ax.axvline(0, **ZERO)
         ax.set_title(name, loc="left", fontsize=10)
-        name_rows(ax, [_plain(network) for network in names])
+        name_rows(ax, [in_words(network) for network in names])
         ax.tick_params(axis="y", labelsize=8.5)
     heads = {"transform": axes[0, 0].transAxes, "fontsize": 8.5, "va": "bottom"}
     axes[0, 0].text(1.01, 1.01, "hits / misses\n/ false alarms", **heads)
     axes[-1, 0].set_xlabel("lead of the warning (epochs); right of zero: before the moment of overfitting")
     return fig
-
-
-def _plain(network: str) -> str:
-    for name, word in _WORDS.items():
-        network = network.replace(name, word)
-    return network
 
 
 @figure
