@@ -160,7 +160,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
             "measured": "{median:.2f}{unit}",
             "quartiles": _quartiles,
             "outcome": lambda row: "met" if row["median"] <= row["goal"] else "**missed**",
-            "profile": "{profile}",
+            "profile": lambda row: row["profile"].replace("_", "_\N{ZERO WIDTH SPACE}"),  # may break there
         },
     ),
     "counterparts": (
