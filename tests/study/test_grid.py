@@ -41,21 +41,6 @@ def test_the_queue_trains_missing_runs_once(tiny_profile, capsys):
         assert expected in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_a_training_imports_no_pandas_before_it_ends():
-    """A process that trains needs xarray, and with it pandas, to write the run's file alone."""
-    program = (
-        "import sys, sparsity_lib.study.training.loop; assert not {'pandas', 'xarray'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_status_imports_no_torch(runs_folder):
-    """Torch takes longer to import than all the rest."""
-    program = "import sys; from sparsity_lib.study.__main__ import main; main(['status', 'laptop'])"
-    subprocess.run([sys.executable, "-c", f"{program}; assert 'torch' not in sys.modules"], check=True)
-
-
 def test_the_queue_is_narrowed(tiny_profile, capsys):
     assert main(["status", "tiny", "--datasets", "digits", "--grids", "networks", "--published"]) == 0
     assert "4 runs, 4 missing" in capsys.readouterr().out

@@ -1,10 +1,14 @@
 """Imports go one way: the library knows no study, and in the study each package imports lower ones alone."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sparsity_lib"
 STUDY = "sparsity_lib.study"
@@ -129,3 +133,19 @@ def test_files_and_packages_stay_small() -> None:
     assert not [path for path, count in lines.items() if count > 350]
     packages = {path.parent for path in PATHS.values()} - {PACKAGE}
     assert not [package for package in packages if len(list(package.glob("*.py"))) > 15]
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("from sparsity_lib.study.__main__ import main; main(['status', 'laptop'])", {"torch"}),
+        ("from sparsity_lib.study import data; data.load('digits')", {"torchvision", "PIL"}),
+        pytest.param("import sparsity_lib.study.training.loop", {"pandas", "xarray"}, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.usefixtures("runs_folder")
+def test_modules_that_take_long_are_imported_only_where_they_are_needed(
+    program: str, absent: set[str]
+) -> None:
+    code = f"import sys; {program}; assert not {absent} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
