@@ -253,10 +253,11 @@ def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
     assert "e+0" not in text
 
 
-def test_columns_of_tables_have_names(book: Path) -> None:
+def test_columns_of_tables_have_names_and_missing_numbers_are_blank(book: Path) -> None:
     for name, page in read(book).items():
         heads = article(page).select("table thead th")
         assert all(head.get_text(strip=True) for head in heads), name
+        assert not article(page).find("td", string="NaN"), name
 
 
 def test_the_page_of_a_cluster_shows_what_a_job_costs(book: Path) -> None:
