@@ -15,8 +15,8 @@ from sparsity_lib import functional
 from sparsity_lib._layers import CONVOLUTIONS
 from sparsity_lib._settings import one_of
 from sparsity_lib._viridis import VIRIDIS
+from sparsity_lib._weights import filters_of
 from sparsity_lib.monitor import ActivationMonitor
-from sparsity_lib.regularizers import filters_of
 
 __all__ = ["write_to_tensorboard"]
 
