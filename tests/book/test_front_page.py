@@ -49,6 +49,7 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["lenet_gain"])[1] > 0
     assert values(numbers["lenet_gain"])[1] > values(numbers["paper_gain"])[0]
     assert values(numbers["lenet_chosen"])[1] > 0
+    assert values(numbers["lenet_second"])[1] > 0
     assert values(numbers["widest_warning"])[0] > 0.2
     _, low, high = values(numbers["over_dropout"])
     assert -0.015 < low < 0 < high < 0.015
