@@ -20,7 +20,7 @@ help: ## list the targets
 	@echo "  PROFILE=laptop and SEEDS=0-2 choose the runs of study and book; PYTHON=python3 is what .venv is made with"
 
 study: .venv/.installed ## set up, train some networks of PROFILE, then make the book
-	@echo "make study trains what is missing, executes the notebooks and builds the book: 5 to 7 minutes on 2 cores, the first time"
+	@echo "make study trains what is missing, executes the notebooks and builds the book: 3 to 7 minutes on 2 cores, the first time"
 	@$(BIN)/python -m sparsity_lib.study run $(PROFILE) $(SEEDS:%=--seeds %)
 	@$(MAKE) --no-print-directory book
 
