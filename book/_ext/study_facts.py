@@ -170,7 +170,7 @@ def pilot_networks(root: Path) -> list[str]:
         cells = [f"{row['network', '']} ({label})"]
         for dataset in (findings.SHOWN, findings.SECOND):
             gain, change, overfits = row[dataset]
-            cells += [_half_width(gain, "+.3f"), _half_width(change, "+.2f"), f"{overfits} of {change.n}"]
+            cells += [_half_width(gain, "+.3f"), _half_width(change, "+.3f"), f"{overfits} of {change.n}"]
         rows.append(tuple(cells))
     head = ("network", *2 * ("accuracy", "entropy", "overfit"))
     caption = (

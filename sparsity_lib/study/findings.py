@@ -27,6 +27,7 @@ NETWORKS = {  # of the front page's table
     "normNet": "batch norm",
     "sr1Net": "SparsityReg, all layers",
     "sr2Net": "SparsityReg, later layers",
+    "sr3Net": "the same and DecorrReg",
     "varNet": "variance penalty",
 }
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
@@ -51,7 +52,10 @@ def numbers() -> dict[str, str]:
     pattern, scale = (
         comparison.compare(patterns, name, PLAIN, "val_loss_rise") for name in (strongest, "sr2Net ×16")
     )
-    over_dropout = comparison.compare(photographs, "sr2Net", "dropNet", "chosen_accuracy")
+    over_dropout, over_dropout_second = (
+        comparison.compare(analysis.only(networks, dataset=name), "sr2Net", "dropNet", "chosen_accuracy")
+        for name in (SHOWN, SECOND)
+    )
     r2 = _explained_by_noise(networks)
     outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
     warned = outcomes[outcomes["detector"] == "entropy"]  # a row per data set
@@ -80,11 +84,14 @@ def numbers() -> dict[str, str]:
         "noise_r2_large": f"{r2['large'].min():.2f}",
         "noise_r2_lowest": f"{r2['plain layer'].min():.2f}",
         "noise_r2_highest": f"{r2['plain layer'].max():.2f}",
+        "noise_r2_dropout": f"{r2['shown'].loc['dropNet', 'conv4']:.2f}",
+        "noise_r2_norm": f"{r2['shown'].loc['normNet', 'fc1']:.2f}",
         "plain_rise": f"{comparison.describe(rises.get_group(PLAIN)):.1f}",
         "penalised_rise": f"{comparison.describe(rises.get_group('sr2Net')):.2f}",
         "gain": f"{gain:+.3f}",
         "gain_second": f"{gain_second:+.3f}",
         "over_dropout": f"{over_dropout:+.3f}",
+        "over_dropout_second": f"{over_dropout_second:+.3f}",
         "twin": f"{twin:+.4f}",
         "pattern_rise": f"{pattern:+.2f}",
         "scale_rise": f"{scale:+.2f}",
@@ -114,17 +121,24 @@ def _change(runs: xr.Dataset, label: str, quantity: str) -> comparison.Descripti
 
 
 def _explained_by_noise(networks: xr.Dataset) -> dict[str, pd.Series]:
-    """R^2 of noise with the pooled SD by data set, also where the SD exceeds 1, and by layer if plain."""
+    """R^2 of noise with the pooled SD, by group.
+
+    `data set`: by data set; `large`: the same where the SD exceeds 1; `plain layer`: of the plain network, by
+    data set and layer; `shown`: by network and layer on the data set `SHOWN`.
+    """
     inner = networks.sel(layer=list(LAYERS[:-1]))
-    large = inner.assign(entropy=inner["entropy"].where(explained_by_noise.shares(inner)["scale"] > 1))
-    tables = {
-        "data set": explained_by_noise.explained(inner, by=["dataset"]),
-        "large": explained_by_noise.explained(large, by=["dataset"]),
-        "plain layer": explained_by_noise.explained(
-            analysis.only(inner, label=PLAIN), by=["dataset", "layer"]
-        ),
+    scale = explained_by_noise.shares(inner)["scale"]
+    groups: dict[str, tuple[xr.Dataset, list[str]]] = {
+        "data set": (inner, ["dataset"]),
+        "large": (inner.assign(entropy=inner["entropy"].where(scale > 1)), ["dataset"]),
+        "plain layer": (analysis.only(inner, label=PLAIN), ["dataset", "layer"]),
+        "shown": (analysis.only(inner, dataset=SHOWN), ["label", "layer"]),
     }
-    return {name: table.loc[table["sd"] == "pooled", "r2"] for name, table in tables.items()}
+    found = {}
+    for name, (curves, by) in groups.items():
+        table = explained_by_noise.explained(curves, by=by)
+        found[name] = table[table["sd"] == "pooled"].set_index(by)["r2"]
+    return found
 
 
 def pilot_table() -> pd.DataFrame:
