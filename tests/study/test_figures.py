@@ -267,14 +267,14 @@ def test_widths_table_agrees_with_the_paper():
     assert table.loc["s", "parameters"] == f"{weights + 16 + 16 + 32 + 32 + 64 + 100:,}"
 
 
-def test_entropy_table_shows_the_best_epoch_and_the_end():
+def test_entropy_table_shows_the_epoch_of_the_lowest_loss_and_the_end():
     table = figures.entropy_table(many(SEEDS), layers=["conv3", "fc1"])
     assert table.index.names == ["setting", "network", "layer"]
     assert len(table) == 3 * 2  # three networks
     assert set(table["runs", "n"]) == {3}
     expected = {"entropy": (3.0, 2.0), "scale free entropy": (2.5, 2.5), "sd": (1.0, 3.0)}  # ends of 1, 2, 3
-    for quantity, best_and_end in expected.items():
-        np.testing.assert_allclose(table[quantity][["best", "end"]], [best_and_end] * 6, atol=0.05)
+    for quantity, both in expected.items():
+        np.testing.assert_allclose(table[quantity][["lowest loss", "end"]], [both] * 6, atol=0.05)
 
 
 def test_heatmap_strip_draws_and_records_the_runs_maps(tiny_run):

@@ -27,6 +27,7 @@ from sparsity_lib.study.figures.panels import grid
 from sparsity_lib.study.figures.style import figure, handle, legend, line_style
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
+MOMENTS = {"best": "lowest loss", "end": "end"}  # of `summary`'s quantities of layers, and their columns
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
 _OFFSETS = dict(zip(KINDS, (-0.26, 0.0, 0.26), strict=True))
 
@@ -137,10 +138,11 @@ def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
 
 
 def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
-    """Entropy, scale-free entropy (nats) and SD, `best` and `end`, one row per setting, network and layer.
+    """Entropy, scale-free entropy (nats) and SD over training, one row per setting, network and layer.
 
-    Means over n seeds, on held-out images: at the epoch of the lowest smoothed validation loss, and at the
-    last. `layers` are by default those that SparsityReg acts on in each architecture.
+    Means over n seeds, on held-out images: at the epoch of the `lowest loss`, the smoothed validation loss,
+    and at the `end`, the last epoch. `layers` are by default those that SparsityReg acts on in each
+    architecture.
     """
     rows = {}
     for title, group in settings(curves):
@@ -149,9 +151,9 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
             mine = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
                 rows[title, label, layer] = {("runs", "n"): len(mine)} | {
-                    (name.replace("_", " "), when): mine[f"{name}_{when}:{layer}"].mean()
+                    (name.replace("_", " "), when): mine[f"{name}_{moment}:{layer}"].mean()
                     for name in LAYER_QUANTITIES
-                    for when in ("best", "end")
+                    for moment, when in MOMENTS.items()
                 }
     return _table(rows, "setting", "network", "layer")
 
