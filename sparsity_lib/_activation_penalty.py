@@ -45,9 +45,9 @@ class ActivationPenalty(Attachable):
             `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
             Eq. 1 (T1).
-        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
-            as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
-            attention; for activation functions and others that do not say, the axis where layers of the
+        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
+            length is the module's channel count (the last of linear, layer norm, recurrent layers and
+            attention); for activation functions and others without a count, the axis where layers of the
             model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
             is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
@@ -84,10 +84,10 @@ class ActivationPenalty(Attachable):
     def __call__(self) -> Tensor:
         """The penalty of the forward passes since the last call: a scalar to add to the loss.
 
-        Reading it drops what was collected. Each forward pass counts with the mean over its samples; several
-        are added, and of one that failed midway what it had reached: drop those of a skipped step with
-        `reset`. Passes under `no_grad` are not collected; those in evaluation mode are dropped when the layer
-        runs in training mode. Passes under `torch.func` count only within the same transform.
+        Reading it drops what was collected. Each forward pass counts with the mean over its samples.
+        Several passes add up; a failed pass counts for the layers it reached. Drop those of a skipped step
+        with `reset`. Passes under `no_grad` are not collected; those in evaluation mode are dropped when
+        the layer runs in training mode. Passes under `torch.func` count only within the same transform.
 
         `losses` then holds the layers' parts, detached.
 

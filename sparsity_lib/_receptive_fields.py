@@ -74,9 +74,9 @@ def receptive_fields(
     whatever their weights, and gaps (of a dilated convolution) count as seen. A layer that normalises over
     positions, as group norm does, sees its whole input. The last run of a layer counts.
 
-    Operations that hide a NaN, such as `torch.where` and comparisons, are made to put it out. Whether others
-    hide one is checked by changes of a random image: then there is an error. The model is afterwards as it
-    was, with what it keeps of its own passes.
+    Operations that hide a NaN, such as `torch.where` and comparisons, are patched to pass NaN on. Whether
+    others hide one is checked by changes of a random image: then there is an error. The model is afterwards
+    as it was, with what it keeps of its own passes.
 
     **Arguments:**
 

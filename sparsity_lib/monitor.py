@@ -71,9 +71,9 @@ class ActivationMonitor(Attachable):
         - `rank_channels`: the largest number of channels D for which a layer's effective rank is computed; of
             wider layers it is NaN. It takes the covariance of all pairs of channels, 8 D^2 bytes a layer.
             0: for no layer, which saves time.
-        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis as long
-            as the module says it has channels, which is the last of linear, layer norm, recurrent layers and
-            attention; for activation functions and others that do not say, the axis where layers of the
+        - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
+            length is the module's channel count (the last of linear, layer norm, recurrent layers and
+            attention); for activation functions and others without a count, the axis where layers of the
             model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
             is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.

@@ -66,6 +66,8 @@ def test_strength_per_position_and_initialisation_matter(digits: pd.DataFrame, o
     assert f"{gain:+.3f}" == "+0.013 (+0.006 to +0.020)"
     literal = on_digits(f"sr2Net {T2}", "vanillaNet", "chosen_accuracy")
     assert f"{literal:+.3f}" == "+0.003 (−0.003 to +0.010)"
+    paired = on_digits(f"sr2Net {T2}", "sr2Net", "chosen_accuracy")
+    assert f"{paired:+.3f}" == "−0.010 (−0.016 to −0.003)"
     assert on_digits(f"vanillaNet {T6}", "vanillaNet", "entropy_drop").high < -0.2
     same_seeds = digits[digits["seed"].isin(digits.loc[digits["label"] == f"vanillaNet {T6}", "seed"])]
     ours, other = (

@@ -135,8 +135,11 @@ def test_older_networks_gain_little_or_undecided(
     assert holds_zero(comparison.compare(alexnet, "srAlexNet ×16", "AlexNet", "val_loss_rise"))
     assert overfitting["lenet-alexnet"][["LeNet", "srLeNet ×25", "srAlexNet ×16"]].sum() == 0
     noise = onset.onset_table(curves["lenet-alexnet"]).groupby("label")[["rise", "null_95"]].mean()
+    assert noise["rise"][["AlexNet", "srAlexNet ×16"]].round(1).tolist() == [0.2, 0.2]
     assert (noise["rise"] / noise["null_95"])[["AlexNet", "srAlexNet ×16"]].between(0.7, 1).all()
-    assert holds_zero(comparison.compare(lenet, "srLeNet ×25", "LeNet", "chosen_accuracy"))
+    undecided = comparison.compare(lenet, "srLeNet ×25", "LeNet", "chosen_accuracy")
+    assert holds_zero(undecided)
+    assert (undecided.high - undecided.low) / 2 == pytest.approx(0.07, abs=0.005)
     plain = lenet[lenet["label"] == "LeNet"]
     assert plain["best_epoch"].median() == 99
     assert np.ptp(plain["chosen_accuracy"]) > 10 * (theirs["srLeNet"] - theirs["LeNet"]).max()

@@ -169,7 +169,9 @@ def test_a_delay_gains_on_digits_and_costs_on_photographs(shrunk: dict[str, pd.D
     assert comparison.compare(digits, "L1 0.003, delayed", "none", "accuracy").low > 0
     found = comparison.compare(digits, "L1 0.01, delayed", "none", "accuracy")
     assert found.low < 0 < found.high
-    assert coherence.cell_table(digits)["compression"].loc["L1", 0.01, coherence.DELAYED] > 30
+    compression = coherence.cell_table(digits)["compression"].xs(coherence.DELAYED, level="way")
+    assert compression["L1", 0.01] > 30
+    assert compression["L1", 0.003] == pytest.approx(6, abs=0.2)  # one weight in six
     cost = comparison.compare(shrunk["desktop"], "L1 0.003, delayed", "none", "accuracy")
     assert cost.high < 0
     assert cost.mean == pytest.approx(-0.10, abs=0.005)
