@@ -50,7 +50,7 @@ def test_verdicts_are_those_of_the_judge_once_all_runs_are_trained() -> None:
     interim = scorecard.verdicts(PRIMARY, judge(PRIMARY, curves.isel(run=curves["seed"] < 103)))
     words = interim.groupby("runs")["verdict"].unique().str.join(" and ")
     assert words.to_dict() == {"3 of 5": "incomplete", "0 of 5": "not run"}
-    assert interim[["effect", "low", "high"]].isna().all(axis=None)
+    assert interim[["effect", "low", "high", "holm"]].isna().all(axis=None)
 
 
 def test_claims_are_shown_with_effects_and_primary_ones_in_bold() -> None:

@@ -65,7 +65,7 @@ def verdicts(ledger: Registration, judged: pd.DataFrame, every_cell: bool = Fals
     **Returns:** one row per claim and cell: `id`, `claim` (the sentence, with "(ours)" if it is), `where` in
     the paper, `cell`, `kind`, `runs` (as in "3 of 5"; of comparisons, pairs), `effect`, `low` to `high`,
     `direction`, `verdict` (blank in conceptual cells, which give none); of lead times, as of `judge`,
-    `p_within`, `p_of_seeds` and `warning`; `primary`.
+    `p_within`, `p_of_seeds` and `warning`; `primary`; `holm`, the corrected p of a finished primary claim.
     """
     rows = []
     for claim in ledger.claims:
@@ -88,6 +88,7 @@ def verdicts(ledger: Registration, judged: pd.DataFrame, every_cell: bool = Fals
                 | {"direction": WORDS.get(row.direction, ""), "verdict": decided}
                 | {"p_within": row.p_within, "p_of_seeds": row.p_of_seeds}
                 | {"warning": row.warning, "primary": row.primary}
+                | {"holm": row.holm if row.status == "complete" else math.nan}
             )
     return pd.DataFrame(rows)
 

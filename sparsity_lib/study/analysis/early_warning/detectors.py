@@ -200,8 +200,9 @@ def best_margin(inputs: DetectorInputs, detector: str) -> float:
 def exchange_matters(moments: pd.DataFrame) -> pd.Series:
     """Per network, whether exchanging warnings between its runs can change how many of them are right.
 
-    It cannot where no run overfits, where none warns, or where each warning comes before each moment of
-    overfitting or after it: `accuracy_over_other_runs` is then 0 on average, whatever the detector.
+    It cannot where each warning (or its absence) is right for all runs or for none, as where no run
+    overfits, nor where each run is right with all of the warnings or with none, as where all runs warn before
+    each moment of overfitting: `accuracy_over_other_runs` is then 0 on average, whatever the detector.
     """
     found = {}
     for network, mine in moments.groupby("network"):
