@@ -61,7 +61,9 @@ def test_effects_that_remain_after_correction(digits: pd.DataFrame, photographs:
 
 
 def test_strength_per_position_and_initialisation_matter(digits: pd.DataFrame, on_digits: Compare) -> None:
-    assert on_digits(f"sr2Net {T2}", "sr2Net", "val_loss_rise").low > 0.1
+    rise_of_literal = on_digits(f"sr2Net {T2}", "sr2Net", "val_loss_rise")
+    assert rise_of_literal.low > 0.1
+    assert f"{rise_of_literal.mean:.2f}" == "0.16"
     gain = on_digits("sr2Net", "vanillaNet", "chosen_accuracy")
     assert f"{gain:+.3f}" == "+0.013 (+0.006 to +0.020)"
     literal = on_digits(f"sr2Net {T2}", "vanillaNet", "chosen_accuracy")
