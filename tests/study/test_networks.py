@@ -171,6 +171,7 @@ def test_sparseout_is_where_dropout_is_and_with_q_2_the_same():
     assert {m.q for m in network(network="sparseoutNet", q=1.5) if isinstance(m, Sparseout)} == {1.5}
 
 
+@pytest.mark.slow
 def test_the_matched_strength_gives_the_gradient_of_sparsityreg(tmp_path: Path) -> None:
     """Within a factor of 2 on digits, by the mean of three seeds; single seeds differ by as much."""
     fields = {"dataset": "digits", "lr": 0.1, "label_noise": 0.3, "lambda_conv_scale": 16.0, "epochs": 1}
