@@ -149,7 +149,7 @@ class ActivationPenalty(Attachable):
 def strengths_of(
     model: nn.Module, layers: Layers, exclude: Sequence[Key], fits: Callable[[nn.Module], bool]
 ) -> tuple[dict[str, float], dict[str, nn.Module]]:
-    """Strengths and modules by layer name, once each is seen to be sound."""
+    """Strengths and modules by layer name; `TypeError` or `ValueError` for any that is not sound."""
     if not isinstance(layers, Mapping):
         raise TypeError(f"layers must map each layer to its strength, not be a {type(layers).__name__}")
     if not layers:

@@ -74,7 +74,8 @@ class PerplexityReg(ActivationPenalty):
 class VarianceReg(ActivationPenalty):
     """Sum of strength x Var(a)/2 over the layers: SparsityReg for small logits, where H is ln D - Var(a)/2.
 
-    It separates what entropy does from what scale does; our addition to TSR.
+    It acts on scale alone; our addition to TSR. At small activations it nearly coincides with SparsityReg;
+    `ScaleFreeReg` tells the two apart.
 
     ```python
     scale = sl.VarianceReg(model, {"conv3": 0.25, "fc1": 1e-3})
@@ -95,8 +96,8 @@ class ScaleFreeReg(ActivationPenalty):
     """-sum of strength x scale-free entropy over the layers: SparsityReg without its effect on scale.
 
     Each position's activations are standardised over the channels first (`functional.standardize`), so that
-    multiplying a layer's activations by a number does not change the penalty. Our addition to TSR, the
-    converse of `VarianceReg`. One channel far below the others brings the entropy close to its maximum, ln D:
+    multiplying a layer's activations by a positive number does not change the penalty. Our addition to TSR,
+    the converse of `VarianceReg`. One channel far below the others brings the entropy close to its maximum, ln D:
     a high scale-free entropy is no proof that many channels are active.
 
     ```python

@@ -166,6 +166,11 @@ class Experiment(Configuration):
                 )
         strengths = self.strengths()
         summed = strengths["sparsity"] or strengths["variance"] or strengths["scale_free"]
+        if strengths["scale_free"] and (self.activation == "after" or not self.include_bias):
+            raise ValueError(
+                "the scale-free penalty is of activations before the ReLU, without the bias: "
+                "leave activation and include_bias at their defaults"
+            )
         if strengths["perplexity"] and self.reduction == "mean" and not summed:
             raise ValueError("reduction = mean would be ignored: the perplexity penalty is always a mean")
         if self.delay and not (self.l1 or self.l2):

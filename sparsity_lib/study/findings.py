@@ -96,12 +96,13 @@ def numbers() -> dict[str, str]:
         "pattern_rise": f"{pattern:+.2f}",
         "scale_rise": f"{scale:+.2f}",
         **{
-            f"{name}_overfits{end}": f"{table.loc[label, (dataset, 'overfits')]} of {gain.n}"
+            f"{name}_overfits{end}": f"{cell['overfits']} of {cell['change'].n}"
             for name, label in (("plain", PLAIN), ("dropout", "dropNet"), ("penalised", "sr2Net"))
             for end, dataset in (("", SHOWN), ("_second", SECOND))
+            for cell in (table.loc[label, dataset],)
         },
         "better_warnings": f"{(overfits['low'] > 0).sum()} of {len(overfits)}",
-        "widest_warning": f"{((overfits['high'] - overfits['low']) / 2).max():.2f}",
+        "widest_warning": f"±{((overfits['high'] - overfits['low']) / 2).max():.2f}",
         "warned_runs": str(overfits["runs"].sum()),
         "lenet_gain": f"{best:+.3f}",
         "lenet_chosen": f"{chosen:+.3f}",
@@ -144,9 +145,9 @@ def _explained_by_noise(networks: xr.Dataset) -> dict[str, pd.Series]:
 def pilot_table() -> pd.DataFrame:
     """The pilot's networks on its two data sets, by label: `network`, and for each data set three columns.
 
-    `gain`: accuracy at the chosen epoch minus that of the plain network; `change`: of the entropy of `LAYER`
-    from the lowest validation loss to the end, a share of ln D; both as `Description`, of n runs or pairs.
-    `overfits`: number of runs that overfit.
+    `gain`: accuracy at the chosen epoch minus that of the plain network, None for that one; `change`: of the
+    entropy of `LAYER` from the lowest validation loss to the end, a share of ln D; both as `Description`, of
+    n runs or pairs. `overfits`: number of runs that overfit.
     """
     networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
     columns: dict[tuple[str, str], list[object]] = {("network", ""): list(NETWORKS.values())}

@@ -80,7 +80,7 @@ _LAPTOP_OLDER = (
     *cells.for_networks(_LENETS, **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
     *cells.for_networks(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
-# sfNet's lambda at which the gradient of its penalty after the first epoch has the norm of sr2Net's (the
+# sfNet's lambda at which the gradient of its penalty after the first epoch is about as long as sr2Net's (the
 # geometric mean over conv3, conv4 and fc1 and five seeds, to one digit), ten and a hundred times that.
 MATCHED = {"digits": (4e-6, 4e-5, 4e-4), "cifar10": (1e-5, 1e-4, 1e-3)}
 _ADAM = _NOISY | {"lr": None, "optimizer": "adam"}

@@ -60,7 +60,7 @@ NETWORKS = {
     "sr1Net": Recipe("vanillaNet", sparsity=LAYERS[:-1]),
     "sr2Net": Recipe("vanillaNet", sparsity=TARGETED),
     "sr3Net": Recipe("vanillaNet", sparsity=TARGETED, decorrelation=("conv1",)),
-    # Ours: sr2Net with Var(a)/2 in entropy's place: does more than the scale matter?
+    # Ours: sr2Net with Var(a)/2 in entropy's place.
     "varNet": Recipe("vanillaNet", variance=TARGETED),
     # Ours, its converse: the entropy at unit variance.
     "sfNet": Recipe("vanillaNet", scale_free=TARGETED),

@@ -1,5 +1,6 @@
 """The archives of CIFAR and Tiny ImageNet, from a server on this machine."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -120,12 +121,11 @@ def test_a_damaged_archive_is_set_aside_and_downloaded(
 
 
 @pytest.mark.fault("damaged", "an archive")
-def test_a_damaged_archive_that_cannot_be_downloaded_is_one_line_and_not_opened(
-    published: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@tiny
+def test_a_damaged_archive_that_cannot_be_downloaded_is_one_line(
+    published: tuple[str, Path], tmp_path: Path
 ) -> None:
     name, archive = published
-    monkeypatch.setattr(cifar, "tarfile", None)
-    monkeypatch.setattr(official, "zipfile", None)
     root = tmp_path / "root"
     root.mkdir()
     (root / archive.name).write_bytes(archive.read_bytes()[:-5])
@@ -144,4 +144,12 @@ def test_unpacking_is_whole_or_not_at_all(online: tuple[Path, str], tmp_path: Pa
     left.write_bytes(b"ha")
     archive = zipped(online, "good", made)
     assert [file.name for file in official.unpacked(archive, tmp_path / "root").iterdir()] == ["inside.txt"]
-    assert sorted(visible(tmp_path / "root")) == ["good", "good.zip", "inside.txt"]
+    with refused("other.zip"):
+        official.unpacked(zipped(online, "other", made), tmp_path / "root")
+    assert sorted(visible(tmp_path / "root")) == ["good", "good.zip", "inside.txt", "other.zip"]
+
+
+@pytest.mark.parametrize("archive", [official.TINY, cifar.CIFAR10.archive, cifar.CIFAR100.archive])
+def test_published_archives_have_a_digest_and_come_by_https(archive: official.Archive) -> None:
+    assert archive.url.startswith("https://")
+    assert re.fullmatch("[0-9a-f]{32}", archive.md5)

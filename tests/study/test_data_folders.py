@@ -45,6 +45,8 @@ def test_provenance_of_a_folder_is_not_its_path(tmp_path: Path) -> None:
     first, second = (data.load(f"folder:{folder}", root=tmp_path) for folder in (here, there))
     assert first.digest == second.digest
     assert str(tmp_path) not in repr((first.name, first.classes, first.digest))
+    noise_image(99).save(there / "train" / "ant" / "0.png")
+    assert data.load(f"folder:{there}", root=tmp_path).digest != first.digest
 
 
 @pytest.mark.parametrize("name", ["Shot 3.00\u202fPM.png", "\u3000.png", "a\u200db.png", "naïve.png"])
@@ -107,6 +109,10 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n"  # whi
             lambda folder: (folder / IMAGE).write_bytes(png_without_pixels(12_000, 10_000)),
             rf"{IMAGE}.*pixels",
         ),
+        (
+            lambda folder: (folder / IMAGE).write_bytes(png_without_pixels(65_000, 65_000)),
+            rf"{IMAGE}.*pixels",
+        ),
         (lambda folder: Image.new("I;16", (8, 8)).save(folder / IMAGE), rf"{IMAGE}.*8 bits"),
         (lambda folder: noise_image(0, 9, 7).save(folder / IMAGE), rf"9 x 7 in .*{IMAGE}.*image_size="),
         (lambda folder: os.rename(folder / IMAGE, os.fsencode(folder) + b"/train/ant/caf\xe9.png"), "UTF-8"),
@@ -148,14 +154,28 @@ def test_folders_without_permission_are_refused_in_one_line(
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_images_are_upright(tmp_path: Path, suffix: str) -> None:
+    """Each EXIF orientation, and the way in which a camera that was so turned stores an image."""
+    stored_as = Image.Transpose
+    ways = {
+        1: None,
+        2: stored_as.FLIP_LEFT_RIGHT,
+        3: stored_as.ROTATE_180,
+        4: stored_as.FLIP_TOP_BOTTOM,
+        5: stored_as.TRANSPOSE,
+        6: stored_as.ROTATE_90,
+        7: stored_as.TRANSVERSE,
+        8: stored_as.ROTATE_270,
+    }
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:8, :16] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # as a camera that was turned stores it
-    path = tmp_path / f"a{suffix}"
-    Image.fromarray(np.rot90(upright)).save(path, exif=exif)
-    images = pictures.read_all([path], None).numpy().astype(int)
-    assert np.abs(images - upright.transpose(2, 0, 1)).max() <= 8  # JPEG loses a little
+    paths = []
+    for orientation, way in ways.items():
+        image, exif = Image.fromarray(upright), Image.Exif()
+        exif[0x0112] = orientation
+        paths.append(tmp_path / f"{orientation}{suffix}")
+        (image if way is None else image.transpose(way)).save(paths[-1], exif=exif)
+    images = pictures.read_all(paths, None).numpy().astype(int)
+    assert np.abs(images - upright.transpose(2, 0, 1)).max() <= 8  # JPEG and WebP lose a little
 
 
 def test_damaged_exif_data_are_left_out(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ from sparsity_lib.study.recipes import NETWORKS
         ({"delay": 3}, ["delay = 3", "l1", "l2"]),
         ({"delay": 10, "l1": 1.0, "epochs": 10}, ["delay = 10", "10 epochs"]),
         ({"network": "prNet", "reduction": "mean"}, ["reduction = mean"]),
+        ({"network": "sfNet", "include_bias": False}, ["scale-free", "include_bias"]),
+        ({"network": "sfNet", "activation": "after"}, ["scale-free", "activation"]),
         ({"rho": 0.5}, ["rho = 0.5", "l1", "l2"]),
     ],
 )

@@ -8,12 +8,14 @@ import pytest
 import torch
 from refusals import refused
 from synthetic import language_model, language_models
+from torch import nn
 
 from sparsity_lib import study
 from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis.other_papers import language_models as outcomes
+from sparsity_lib.study.analysis.other_papers import sparseout_noise
 from sparsity_lib.study.errors import Stopped
 from sparsity_lib.study.language import DROPOUT, LanguageExperiment, model, texts
 from sparsity_lib.study.runs import file as runs
@@ -27,11 +29,30 @@ def trained(folder: Path, **fields: object) -> study.Run:
     return study.train(LanguageExperiment(**SMALL | fields), folder=folder)
 
 
-def test_a_run_is_repeatable_bit_for_bit(tmp_path: Path) -> None:
+def test_a_run_is_repeatable_bit_for_bit_and_leaves_the_callers_random_state(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
     first, second = (trained(tmp_path / name, q=1.0, seed=3) for name in ("a", "b"))
     assert first.root.equals(second.root)
+    assert torch.equal(torch.get_rng_state(), state)
     for other in ({"seed": 4}, {"gradient": "reused"}):
         assert not trained(tmp_path / "c", **{"q": 1.0, "seed": 3} | other).root.equals(first.root)
+
+
+def test_sparseout_with_q_2_is_dropout() -> None:
+    experiment = LanguageExperiment(**SMALL)
+    text = texts.load(experiment.text, experiment.limit)
+    train, _ = model.streams(experiment, text)
+    weights = []
+    for make in (
+        lambda: model.build(experiment, len(text.alphabet)),
+        lambda: model.CharacterLSTM(len(text.alphabet), 8, 2, lambda: nn.Dropout(experiment.p)),
+    ):
+        torch.manual_seed(0)
+        lstm = make()
+        loss = model.train_epoch(lstm, torch.optim.Adam(lstm.parameters()), train, experiment)
+        weights.append((loss, *(weight.detach() for weight in lstm.parameters())))
+    for ours, theirs in zip(*weights, strict=True):
+        assert torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs))
 
 
 def test_evaluation_is_without_noise_and_noise_is_on_non_recurrent_connections_alone() -> None:
@@ -286,3 +307,13 @@ def test_missing_runs_are_counted_and_settings_are_not_mixed() -> None:
     assert outcomes.slope(table, "hoyer:1").missing == 2  # no seed has three values of q
     with refused(2):
         outcomes.outcomes(results.curves([language_model(), language_model(epochs=4, hidden=3)]))
+
+
+def test_noise_agrees_with_the_formulas() -> None:
+    variances, increases = sparseout_noise.variances(), sparseout_noise.logistic_increases()
+    np.testing.assert_allclose(variances["measured"], variances["expected"], rtol=0.05)
+    small = increases[increases["shift"] < 0.1]
+    assert ((small["ratio"] - 1).abs() < 0.03).all()
+    assert (small["low"] < 1).all()
+    assert (small["high"] > 1).all()
+    assert sparseout_noise.variances().equals(variances)

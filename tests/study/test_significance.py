@@ -1,4 +1,4 @@
-"""The effect that so many runs can show."""
+"""Holm's correction, and the effect that so many runs can show."""
 
 import math
 
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from sparsity_lib.study.analysis.significance import detectable
+from sparsity_lib.study.analysis.significance import detectable, holm
+
+
+def test_holm_counts_the_claims_that_were_not_run() -> None:
+    assert holm([0.01, 0.04, 0.03], 3) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.01], 6) == pytest.approx([0.06])
+    assert holm([], 6) == []
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])

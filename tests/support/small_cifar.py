@@ -85,7 +85,7 @@ def small_cifar(name: str, monkeypatch: pytest.MonkeyPatch, server: str | None =
         original,
         archive=dataclasses.replace(original.archive, url=url, md5=hashlib.md5(archive).hexdigest()),
         classes=CLASSES,
-        train_count=PER_CLASS[0] * len(CLASSES),
+        images_per_class=PER_CLASS,
         digest=digest.hexdigest(),
     )
     monkeypatch.setattr(cifar, name.upper(), spec)

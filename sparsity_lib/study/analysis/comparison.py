@@ -156,7 +156,7 @@ def repeatability(
 ) -> pd.DataFrame:
     """Counts of fresh values outside the 95 % prediction intervals of the published runs of their cell.
 
-    A published run among the fresh ones is not judged.
+    A fresh run that has the id of a published one is not judged: `verify --again` repeats it.
 
     **Returns:** one row per accuracy or loss: `judged`, fresh values whose cell has at least two published
     runs; `outside`, those of them outside the interval; `outside by chance`, the number expected if nothing

@@ -16,7 +16,7 @@ from torch import Tensor
 from sparsity_lib.study.data.cache import Content, Source
 from sparsity_lib.study.data.folders import class_folders, image_files
 from sparsity_lib.study.data.official import Archive, downloaded
-from sparsity_lib.study.data.pictures import read_all, scaled
+from sparsity_lib.study.data.pictures import decoded, scaled
 from sparsity_lib.study.errors import StudyError, Unreadable
 
 _SPLITS = ("train", "test")
@@ -40,7 +40,7 @@ class Cifar:
 
     `batches` are the pickled files of each split, with the labels under the key `labels_key`. `classes` are
     in the order of the official labels, which is alphabetical. `digest` is the SHA-256 of the images,
-    uint8 (N, 3, 32, 32), and the labels, int64 (N,), little-endian. The first `train_count` are for training.
+    uint8 (N, 3, 32, 32), and the labels, int64 (N,), little-endian.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Cifar:
     batches: tuple[tuple[str, ...], tuple[str, ...]]
     labels_key: str
     classes: tuple[str, ...]
+    images_per_class: tuple[int, int]
     digest: str
-    train_count: int = 50_000
 
 
 CIFAR10 = Cifar(
@@ -62,6 +62,7 @@ CIFAR10 = Cifar(
     (tuple(f"data_batch_{number}" for number in range(1, 6)), ("test_batch",)),
     "labels",
     tuple(_CLASSES_10.split()),
+    (5000, 1000),
     "800b1943f9c2ff0172de8df372e757a6dbf4fb0dbb7396ffd1699cc04801a5d3",
 )
 CIFAR100 = Cifar(
@@ -74,6 +75,7 @@ CIFAR100 = Cifar(
     (("train",), ("test",)),
     "fine_labels",
     tuple(_CLASSES_100.split()),
+    (500, 100),
     "b2bb989e415d701f33211c18d449321bbffface8e98c2ad8d1da073a5d012327",
 )
 
@@ -89,7 +91,7 @@ def source(cifar: Cifar, root: Path) -> Source:
         from_folder = folder.is_dir()
         place = folder if from_folder else downloaded(cifar.archive, root)
         try:
-            images, labels = _from_folder(place) if from_folder else _from_archive(cifar, place)
+            images, labels = (_from_folder if from_folder else _from_archive)(cifar, place)
             digest = hashlib.sha256(images.numpy().data)
             digest.update(labels.astype("<i8").tobytes())
             if digest.hexdigest() != cifar.digest:
@@ -101,20 +103,33 @@ def source(cifar: Cifar, root: Path) -> Source:
             raise StudyError(
                 f"{cifar.name} in {place}: {error}; {remedy} to have {cifar.archive.url} downloaded"
             ) from None
-        return Content(scaled(images, image_size), labels, cifar.classes, cifar.train_count)
+        train_count = cifar.images_per_class[0] * len(cifar.classes)
+        return Content(scaled(images, image_size), labels, cifar.classes, train_count)
 
     return Source(cifar.name, root, [], decode, cifar.digest)
 
 
-def _from_folder(folder: Path) -> tuple[Tensor, np.ndarray]:
-    labelled = [
-        (folder / split / name / file, label)
-        for split in _SPLITS
-        for label, name in enumerate(class_folders(folder / split))
-        for file in image_files(folder / split / name)
-    ]
-    images = read_all([path for path, _ in labelled], None)
-    return images, np.array([label for _, label in labelled], dtype=np.int64)
+def _from_folder(cifar: Cifar, folder: Path) -> tuple[Tensor, np.ndarray]:
+    paths, labels = [], []
+    for split, expected in zip(_SPLITS, cifar.images_per_class, strict=True):
+        found = class_folders(folder / split)
+        if found != list(cifar.classes):
+            missing = sorted(set(cifar.classes) - set(found))
+            unknown = sorted(set(found) - set(cifar.classes))
+            raise StudyError(f"{split}/ lacks the classes {missing[:5]} and has the unknown {unknown[:5]}")
+        for label, name in enumerate(cifar.classes):
+            files = image_files(folder / split / name)
+            if len(files) != expected:
+                raise StudyError(f"{split}/{name} holds {len(files):,} images instead of {expected:,}")
+            paths += [folder / split / name / file for file in files]
+            labels += [label] * len(files)
+    images = torch.empty(len(paths), 3, _SIZE, _SIZE, dtype=torch.uint8)
+    for index, image in enumerate(decoded(paths, "RGB")):
+        if image.shape[-2:] != (_SIZE, _SIZE):
+            height, width = image.shape[-2:]
+            raise StudyError(f"{paths[index]} has {height} x {width} pixels instead of {_SIZE} x {_SIZE}")
+        images[index] = image[0]
+    return images, np.array(labels, dtype=np.int64)
 
 
 def _from_archive(cifar: Cifar, archive: Path) -> tuple[Tensor, np.ndarray]:

@@ -95,7 +95,7 @@ def _unpack(archive: Archive, path: Path, folder: Path) -> None:
         with zipfile.ZipFile(path) as archived:
             archived.extractall(partial)
         os.replace(partial / archive.folder, folder)
-    except OSError as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise StudyError(f"cannot unpack {path}: {error}; nothing was changed") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,17 +41,25 @@ def read_all(paths: Sequence[Path], size: int | None, mode: str | None = "RGB") 
     wanted = mode or ("L" if all(_is_grey(path) for path in paths) else "RGB")
     first = scaled(_read(paths[0], wanted), size)
     images = torch.empty(len(paths), *first.shape[1:], dtype=torch.uint8)
-    # No threads: for small images Python's own work dominates, and its lock lets one thread at a time do it.
-    shown = tqdm(paths, "decoding", unit=" images", disable=None, leave=False, delay=1)
-    for index, path in enumerate(shown):
-        image = scaled(_read(path, wanted), size)
+    for index, full_size in enumerate(decoded(paths, wanted)):
+        image = scaled(full_size, size)
         if image.shape != first.shape:
             raise StudyError(
-                f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {path}; "
+                f"images differ in size: {_pixels(first)} in {paths[0]}, {_pixels(image)} in {paths[index]}; "
                 "give image_size= to scale them"
             )
         images[index] = image[0]
     return images
+
+
+def decoded(paths: Sequence[Path], mode: str) -> Iterator[Tensor]:
+    """Image files as uint8 (1, C, H, W), one after the other, with a progress bar.
+
+    Raises `StudyError` naming the file that cannot be read.
+    """
+    # No threads: for small images Python's own work dominates, and its lock lets one thread at a time do it.
+    for path in tqdm(paths, "decoding", unit=" images", disable=None, leave=False, delay=1):
+        yield _read(path, mode)
 
 
 def _read(path: Path, mode: str) -> Tensor:
