@@ -97,8 +97,8 @@ class ScaleFreeReg(ActivationPenalty):
 
     Each position's activations are standardised over the channels first (`functional.standardize`), so that
     multiplying a layer's activations by a positive number does not change the penalty. Our addition to TSR,
-    the converse of `VarianceReg`. One channel far below the others brings the entropy close to its maximum, ln D:
-    a high scale-free entropy is no proof that many channels are active.
+    the converse of `VarianceReg`. One channel far below the others brings the entropy close to its maximum,
+    ln D: a high scale-free entropy is no proof that many channels are active.
 
     ```python
     shape = sl.ScaleFreeReg(model, {"conv3": 0.25, "fc1": 1e-3}, include_bias=False)
