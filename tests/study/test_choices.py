@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from refusals import refused
 from synthetic import curve, many, one
 
+import sparsity_lib as sl
 from sparsity_lib import functional, study
 from sparsity_lib.study import profiles
 from sparsity_lib.study.analysis import choices, comparison, filters
@@ -94,6 +96,16 @@ def test_published_runs_are_read_and_those_of_seeds_are_trained(monkeypatch: pyt
     monkeypatch.setattr(choices, "load_or_train_all", one_run)
     _, table = choices.load("laptop", "7", epochs=1, limit=60)
     assert table[["seed", "dataset", "epochs", "limit"]].to_numpy().tolist() == [[7, "digits", 1, 60]]
+
+
+def test_the_mean_over_sixteen_positions_is_the_sum_at_a_sixteenth() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1))
+    x, losses = torch.randn(5, 3, 4, 4), []
+    for strength, reduction in ((0.001, "sum"), (0.016, "mean")):
+        with sl.SparsityReg(model, {"0": strength}, reduction=reduction) as penalty:
+            model(x)
+            losses.append(penalty())
+    torch.testing.assert_close(*losses)
 
 
 def test_effects_are_those_of_the_curves_and_pairs_remove_the_seed(table: pd.DataFrame) -> None:
@@ -195,3 +207,10 @@ def test_descent_lowers_the_penalty_and_steps_are_matched() -> None:
                 assert after < before
             one_step = filters.descend(weight, center, "local", steps=1, step=0.1)
             assert (one_step - weight).norm() == pytest.approx(0.1 * float(weight.norm()), rel=1e-4)
+
+
+def test_opposite_clusters_remain_under_the_printed_penalty() -> None:
+    found = filters.descents(filters=8, shape=(1, 3, 3)).set_index(["filters", "center", "penalty"])
+    assert found["alike"].between(0, 1).all()
+    assert found["alike"]["two opposite clusters", "filters", "signed"] == 1
+    assert found["alike"]["two opposite clusters", "filters", "absolute"] < 0.1
