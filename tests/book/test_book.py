@@ -323,6 +323,7 @@ def test_figures_are_shown_for_the_theme_and_in_full_size(book: Path, visit: Vis
     assert wide
     assert wide["width"] > 2 * narrow["width"]
     page.get_by_role("button", name="Close").click()
+    chart.locator("dialog").wait_for(state="detached")  # its removal follows its "close" event
     assert chart.locator("img").count() == 1
     assert page.url.endswith("01-monitoring.html")
 
