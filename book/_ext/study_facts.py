@@ -172,11 +172,13 @@ def pilot_networks(root: Path) -> list[str]:
             gain, change, overfits = row[dataset]
             cells += [_half_width(gain, "+.3f"), _half_width(change, "+.3f"), f"{overfits} of {change.n}"]
         rows.append(tuple(cells))
-    head = ("network", *2 * ("accuracy", "entropy", "overfit"))
+    quantities = ("accuracy gain", "entropy change", "runs that overfit")
+    sets = (findings.SHOWN, findings.SECOND)
+    head = ("network", *(f"{dataset}: {quantity}" for dataset in sets for quantity in quantities))
     caption = (
-        f"The pilot's networks; left {findings.SHOWN}, right {findings.SECOND}. Accuracy minus that of the "
-        f"plain network, change of {findings.LAYER}'s entropy after the lowest loss in shares of ln D (each "
-        "± half the 95 % interval), and runs that overfit."
+        "The pilot's networks. Accuracy minus that of the plain network; change of the entropy of "
+        f"{findings.LAYER} from the epoch of the lowest loss to the last, as a share of ln D (both with half "
+        "the 95 % interval); and runs that overfit."
     )
     return table(caption, head, rows)
 

@@ -38,8 +38,7 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     moment of overfitting, where at least half of a network's seeds have one. `curves` are of one setting. All
     entropies are shares of ln D.
     """
-    shares, names = noise.shares(curves.sel(layer=layer)), labels(curves)
-    moments = median_moments(curves)
+    shares, moments = noise.shares(curves.sel(layer=layer)), median_moments(curves)
     fig, ((left, right),) = grid(1, 2, 4.4, sharey=True)
     for label, runs in _by_network(shares):
         style, of = line_style(label), {"network": label, "layer": layer}
@@ -67,10 +66,10 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     right.set_title("… is nearly that of noise of the same SD", loc="left", fontsize=10)
     legend(
         fig,
-        names,
+        (),  # the networks' names are at the ends of their curves
         (handle("0.3", linestyle="", **_CROSS), _MOMENT),
         (handle("0.85", linewidth=8), "Gaussian noise, no network"),
-        (handle("0.3", marker="o", markersize=2, linestyle=""), "the same at unit variance"),
+        (handle("0.3", marker="o", markersize=2, linestyle=""), "networks, at unit variance"),
     )
     return fig
 
