@@ -17,9 +17,13 @@ def number(value: float, decimals: int = 2, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def formatted(value: float, spec: str) -> str:
+    """The value in a format such as `+.3f`, with a true minus, and without a sign where it rounds to zero."""
+    text = format(value, spec).replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text.lstrip("+−")
+
+
 def with_interval(value: float, low: float, high: float) -> str:
     """A value and its interval to three decimals, as in `0.037 (0.025 to 0.049)`; blank for NaN."""
-    shown = [
-        f"{round(each, 3) + 0:.3f}".replace("-", "−") for each in (value, low, high) if not math.isnan(each)
-    ]
+    shown = [formatted(each, ".3f") for each in (value, low, high) if not math.isnan(each)]
     return f"{shown[0]} ({shown[1]} to {shown[2]})" if len(shown) == 3 else "".join(shown)

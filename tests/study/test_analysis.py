@@ -114,6 +114,7 @@ def test_summary_has_a_row_per_run():
     assert row["entropy_end:conv3"] == pytest.approx(2)
     assert row["entropy_best:conv3"] == pytest.approx(3, abs=0.05)
     assert row["scale_free_entropy_end:fc1"] == pytest.approx(2.5)
+    assert row["val_loss_peak"] == pytest.approx(1, abs=0.15)  # of a loss that rises to its end
     assert np.isnan(row["sd_end:norm1"])  # vanillaNet has no norm layer
 
 

@@ -56,8 +56,8 @@ def test_fresh_values_outside_are_counted_by_quantity():
     published = many([with_accuracy("normNet", 100 + s, a) for s, a in enumerate(rng.normal(0.5, 0.01, 20))])
     fresh = many([with_accuracy("normNet", 0, 0.5), with_accuracy("normNet", 1, 0.9)])
     counts = comparison.repeatability(fresh, published)
-    assert counts.loc["best_accuracy"].tolist() == [2, 1, pytest.approx(0.1)]
-    assert counts.loc["min_val_loss", "outside"] == 0
+    assert counts.loc["best accuracy"].tolist() == [2, 1, pytest.approx(0.1)]
+    assert counts.loc["lowest validation loss (nats)", "outside"] == 0
     assert not comparison.repeatability(fresh, None).to_numpy().any()
     assert not comparison.repeatability(published, published).to_numpy().any()  # which are not new
     other = with_accuracy("normNet", 0, 0.5, label_noise=0.3)
@@ -68,6 +68,7 @@ def test_a_description_is_formatted_as_its_mean_and_interval():
     found = comparison.describe([0.1, 0.3])
     assert f"{found:+.1f}" == f"+0.2 (−1.1 to +{found.high:.1f})"
     assert f"{comparison.describe([-0.3]):.1f}" == "−0.3"
+    assert f"{comparison.describe([-0.01]):+.1f}" == "0.0"
 
 
 def test_paper_tables_agree_with_its_text():

@@ -158,6 +158,9 @@ WITHOUT_RUNS: dict[str, Callable[[None], Figure]] = {
 }
 TABLES: dict[str, Callable[[int], pd.DataFrame]] = {
     "accuracy_table": lambda n: figures.accuracy_table(runs(n), runs(n)),
+    "difference_table": lambda n: figures.difference_table(
+        runs(n), [("normNet", "vanillaNet")], ["min_val_loss"]
+    ),
     "entropy_table": lambda n: figures.entropy_table(runs(n)),
 }
 

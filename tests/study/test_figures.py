@@ -62,7 +62,7 @@ def test_networks_have_distinct_colours():
     [
         ("prNet lambda_=1.0", "prNet λ = 1"),
         ("vanillaNet l1=0.001", "vanillaNet L1 = 0.001"),
-        ("sparseoutNet q=1.5 less dropNet", "sparseoutNet q = 1.5 less dropNet"),
+        ("sparseoutNet q=1.5 minus dropNet", "sparseoutNet q = 1.5 minus dropNet"),
         ("sr2Net ×16", "sr2Net ×16"),
     ],
 )
@@ -145,17 +145,17 @@ def test_accuracy_table_has_the_papers_value_only_where_it_is_the_papers():
     table = figures.accuracy_table(many(runs)).droplevel("source")
     row = table.loc[("cifar100, s, learning rate 0.01", "sr3Net")]
     assert (row["runs", "n"], row["best", "paper"]) == (2, 0.3781)
-    assert (row["best", "mean"], row["best", "sd"]) == (0.25, 0)
+    assert (row["best", "mean"], row["best", "SD"]) == (0.25, 0)
     assert table["best", "paper"].isna().sum() == 2 + len(OTHERS)
     alone = table.loc[("tiny32-100, s, learning rate 0.01", "sr3Net"), "best"]
     assert alone["mean"] == 0.25
-    assert np.isnan(alone["sd"])  # one run: no deviation
+    assert np.isnan(alone["SD"])  # one run: no deviation
     drawn = pd.read_csv(io.StringIO(figures.data.csv(figures.accuracies(many(runs))) or ""))
     diamonds = drawn[drawn["drawn"] == "the paper's value"]
     assert diamonds[["setting", "network", "value"]].to_numpy().tolist() == [[*row.name, 0.3781]]
     short = figures.accuracy_table(one("sr3Net", dataset="cifar100"))
     assert ("best", "paper") not in short  # a column without a value
-    assert ("best", "sd") not in short
+    assert ("best", "SD") not in short
 
 
 def test_accuracy_table_has_values_of_table_3_and_of_200_epochs():
@@ -179,7 +179,7 @@ def test_accuracy_table_has_published_runs_next_to_fresh_ones():
         ("digits, s, 30 % of labels redrawn", "vanillaNet", "these"): 1,
     }
     assert table["chosen", "mean"].to_numpy() == pytest.approx(0.6)
-    assert table["chosen", "sd"].notna().tolist() == [False, True, False, False]
+    assert table["chosen", "SD"].notna().tolist() == [False, True, False, False]
 
 
 def run_of(label, seed, *layers):
@@ -272,9 +272,19 @@ def test_entropy_table_shows_the_epoch_of_the_lowest_loss_and_the_end():
     assert table.index.names == ["setting", "network", "layer"]
     assert len(table) == 3 * 2  # three networks
     assert set(table["runs", "n"]) == {3}
-    expected = {"entropy": (3.0, 2.0), "scale free entropy": (2.5, 2.5), "sd": (1.0, 3.0)}  # ends of 1, 2, 3
+    expected = {"entropy": (3.0, 2.0), "scale-free entropy": (2.5, 2.5), "SD": (1.0, 3.0)}  # ends of 1, 2, 3
     for quantity, both in expected.items():
         np.testing.assert_allclose(table[quantity][["lowest loss", "end"]], [both] * 6, atol=0.05)
+
+
+def test_difference_table_is_text_without_a_sign_of_nothing():
+    runs = many([*SEEDS, *(seed.assign_coords(label_noise=0.3) for seed in SEEDS)])
+    pairs, quantities = [("normNet", "vanillaNet")], ["min_val_loss", "entropy_end:conv3"]
+    table = figures.difference_table(runs, pairs, quantities)
+    assert table.index.names == ["setting", "quantity", "networks"]
+    shown = table[["mean", "SD", "95 % interval"]].to_numpy().tolist()
+    assert shown == [["0.000", "0.000", "0.000 to 0.000"]] * 4
+    assert figures.difference_table(many(SEEDS), pairs, quantities).index.nlevels == 2
 
 
 def test_heatmap_strip_draws_and_records_the_runs_maps(tiny_run):

@@ -125,8 +125,8 @@ def test_pairs_are_of_the_same_seed_and_of_cells_that_learn(table):
     assert ("L1 0.003, delayed", NONE) in pairs
     assert ("L1 0.003, gated", NONE) not in pairs
     found = comparison.comparison_table(table, pairs, ["accuracy"]).set_index("networks")
-    assert found.loc["L1 0.001, gated less L1 0.001, always on", "direction"] == "lower"
-    assert found.loc["L2 0.1, gated less L2 0.1, delayed", "direction"] == ""
+    assert found.loc["L1 0.001, gated minus L1 0.001, always on", "direction"] == "lower"
+    assert found.loc["L2 0.1, gated minus L2 0.1, delayed", "direction"] == ""
 
 
 def test_coherence_and_gates_at_both_ends(curves):

@@ -226,7 +226,7 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
         for quantity in QUANTITIES:
             values = {name: _paired(table, *pair, quantity) for name, pair in pairs.items()}
             seeds = values["ours"].index.intersection(values["other"].index)
-            row: dict[str, object] = {"reading": change, "networks": f"{network} less {reference}"}
+            row: dict[str, object] = {"reading": change, "networks": f"{network} minus {reference}"}
             row |= {"quantity": quantity, "n": len(seeds)}
             for name, each in values.items():
                 found = describe(each[seeds])

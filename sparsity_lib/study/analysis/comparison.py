@@ -15,8 +15,16 @@ from scipy.stats import t
 from sparsity_lib.study.analysis.significance import interval
 from sparsity_lib.study.analysis.summary import SETTING, labels, settings, summary
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.text import formatted
 
-QUANTITIES = ("best_accuracy", "chosen_accuracy", "last_five_accuracy", "min_val_loss", "last_val_loss")
+# Columns of `summary` that a run is judged by, in words.
+QUANTITIES = {
+    "best_accuracy": "best accuracy",
+    "chosen_accuracy": "accuracy at the chosen epoch",
+    "last_five_accuracy": "accuracy of the last five epochs",
+    "min_val_loss": "lowest validation loss (nats)",
+    "last_val_loss": "last validation loss (nats)",
+}
 
 
 class Description(NamedTuple):
@@ -39,8 +47,7 @@ class Description(NamedTuple):
 
     def __format__(self, spec: str) -> str:
         """Mean and interval in the format of a number, as `f"{gain:+.3f}"`: `+0.018 (+0.010 to +0.027)`."""
-        values = (self.mean, self.low, self.high)
-        mean, low, high = (format(value, spec).replace("-", "−") for value in values)
+        mean, low, high = (formatted(value, spec) for value in (self.mean, self.low, self.high))
         return mean if self.n == 1 else f"{mean} ({low} to {high})"
 
 
@@ -125,7 +132,7 @@ def comparison_table(
             for a, b in ((a, b) for a, b in pairs if {a, b} <= there):
                 found = compare(table, a, b, quantity)
                 direction = "higher" if found.low > 0 else "lower" if found.high < 0 else ""
-                row = {"setting": title, "quantity": quantity, "networks": f"{a} less {b}"}
+                row = {"setting": title, "quantity": quantity, "networks": f"{a} minus {b}"}
                 rows.append(row | found._asdict() | {"direction": direction})
     columns = ["setting", "quantity", "networks", *Description._fields[:-1], "direction"]
     return pd.DataFrame(rows, columns=columns)
@@ -166,7 +173,7 @@ def repeatability(
     old = new if published is None else _table(published)
     new = new[~new["run"].isin(old["run"])]
     cell = [name for name in (*SETTING, "label") if name in new and name in old]
-    counts = pd.DataFrame(0, pd.Index(QUANTITIES, name="quantity"), ["judged", "outside"])
+    counts = pd.DataFrame(0, pd.Index(list(QUANTITIES), name="quantity"), ["judged", "outside"])
     for key, runs in new.groupby(cell):
         peers = old[(old[cell] == list(key)).all(axis=1)]
         for quantity in QUANTITIES if len(peers) else ():
@@ -174,7 +181,7 @@ def repeatability(
             if np.isfinite(low):
                 values = runs[quantity].dropna()
                 counts.loc[quantity] += [len(values), (~values.between(low, high)).sum()]
-    return counts.assign(**{"outside by chance": 0.05 * counts["judged"]})
+    return counts.assign(**{"outside by chance": 0.05 * counts["judged"]}).rename(index=QUANTITIES)
 
 
 def _table(runs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:

@@ -259,12 +259,14 @@ def chosen_accuracy(curves: xr.Dataset) -> xr.DataArray:
 def summary(curves: xr.Dataset) -> pd.DataFrame:
     """One row per run: its identity, accuracies, losses (nats) and layers.
 
-    `best_epoch` is where the smoothed loss is lowest, `val_loss_rise` how much higher the end is. A layer's
-    columns are `<quantity>_<moment>:<layer>` with the moments `start` (before training), `best` (that
-    epoch) and `end` (last epoch), on held-out monitor images.
+    `best_epoch` is where the smoothed loss is lowest, `val_loss_rise` how much higher the end is, and
+    `val_loss_peak` how much higher the smoothed loss is at its highest after that epoch. A layer's columns
+    are `<quantity>_<moment>:<layer>` with the moments `start` (before training), `best` (that epoch) and
+    `end` (last epoch), on held-out monitor images.
     """
     after = trained(curves)
-    lowest = best_epoch(curves)
+    lowest, smooth = best_epoch(curves), smoothed(after["val_loss"])
+    peak = smooth.where(smooth["epoch"] >= lowest).max("epoch")
     columns = {name: curves[name] for name in identity(curves)}
     columns |= {
         "best_accuracy": best_accuracy(curves),
@@ -274,6 +276,7 @@ def summary(curves: xr.Dataset) -> pd.DataFrame:
         "last_val_loss": curves["val_loss"].sel(epoch=curves["epochs"] - 1),
         "best_epoch": lowest,
         "val_loss_rise": _at(curves, "val_loss_rise", lowest),
+        "val_loss_peak": peak - smooth.min("epoch"),
     }
     moments = {"start": -1, "best": lowest, "end": curves["epochs"] - 1}
     for quantity in LAYER_QUANTITIES:

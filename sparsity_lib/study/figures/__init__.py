@@ -29,7 +29,12 @@ from sparsity_lib.study.figures.sparseout import (
     noise_variances,
     penalty_ratios,
 )
-from sparsity_lib.study.figures.tables import accuracies, accuracy_table, entropy_table
+from sparsity_lib.study.figures.tables import (
+    accuracies,
+    accuracy_table,
+    difference_table,
+    entropy_table,
+)
 from sparsity_lib.study.figures.warning import detectors_in_runs, gap_curves, warning_leads
 
 __all__ = [
@@ -42,6 +47,7 @@ __all__ = [
     "correlation_histograms",
     "decorrelation_descents",
     "detectors_in_runs",
+    "difference_table",
     "entropy_against_noise",
     "entropy_curves",
     "entropy_table",

@@ -7,13 +7,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sparsity_lib.study.analysis.comparison import QUANTITIES
 from sparsity_lib.study.figures.panels import ZERO, dot, panel_grid
 from sparsity_lib.study.figures.style import figure, in_words, line_style
 
-WORDS = {
-    "chosen_accuracy": "accuracy at the chosen epoch",
+WORDS = QUANTITIES | {
+    "best_epoch": "epoch of the lowest loss",
     "min_val_loss": "lowest validation loss\n(nats)",
     "val_loss_rise": "rise of the loss to the end\n(nats)",
+    "val_loss_peak": "rise of the loss to its peak\n(nats)",
     "sparsity": "perplexity sparsity\nat the end",
     "scale_free": "scale-free entropy at the end\n(of ln D)",
     "log_sd": "ln SD of the activations\nat the end",
@@ -31,7 +33,7 @@ def paired_differences(found: pd.DataFrame) -> Figure:
     excludes 0.
     """
     quantities = found.groupby("quantity", sort=False)
-    references = found["networks"].str.partition(" less ")[2].unique()
+    references = found["networks"].str.partition(" minus ")[2].unique()
     names: list[str] = []
     headings = {}  # a row without a name per setting, then one per pair
     for setting, rows in found.drop_duplicates(["setting", "networks"]).groupby("setting", sort=False):
@@ -51,7 +53,7 @@ def paired_differences(found: pd.DataFrame) -> Figure:
             dot(ax, y, row, line_style(row.networks)["color"], of, hollow=not row.low * row.high > 0)
         ax.set_ylim(len(names) - 0.4, -0.6)
     alone = len(references) == 1  # then named below, and not in each row
-    shown = [in_words(name.partition(" less ")[0] if alone else name) for name in names]
+    shown = [in_words(name.partition(" minus ")[0] if alone else name) for name in names]
     for ax in axes[::columns]:
         ax.set_yticks(range(len(names)), shown)
         for heading, y in headings.items():  # over the row, which is empty in the panel at the right, too

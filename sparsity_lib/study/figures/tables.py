@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sparsity_lib.study import paper
-from sparsity_lib.study.analysis.comparison import describe, prediction_interval
+from sparsity_lib.study.analysis.comparison import comparison_table, describe, prediction_interval
 from sparsity_lib.study.analysis.summary import (
     LAYER_QUANTITIES,
     labels,
@@ -23,11 +23,14 @@ from sparsity_lib.study.analysis.summary import (
     summary,
 )
 from sparsity_lib.study.figures.data import INTERVAL, record
+from sparsity_lib.study.figures.differences import WORDS
 from sparsity_lib.study.figures.panels import grid
 from sparsity_lib.study.figures.style import figure, handle, legend, line_style
+from sparsity_lib.study.text import formatted
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
 MOMENTS = {"best": "lowest loss", "end": "end"}  # of `summary`'s quantities of layers, and their columns
+_QUANTITIES = {"entropy": "entropy", "scale_free_entropy": "scale-free entropy", "sd": "SD"}
 _MARKERS = dict(zip(KINDS, "^os", strict=True))
 _OFFSETS = dict(zip(KINDS, (-0.26, 0.0, 0.26), strict=True))
 
@@ -115,7 +118,7 @@ def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> p
                     cells: dict[tuple[str, str], float] = {("runs", "n"): len(mine)}
                     for kind, name in KINDS.items():
                         found = describe(mine[kind])
-                        cells |= {(name, "mean"): found.mean, (name, "sd"): found.sd}
+                        cells |= {(name, "mean"): found.mean, (name, "SD"): found.sd}
                         cells |= {(name, "paper"): _papers(mine, theirs)} if name == "best" else {}
                     rows[title, label, source] = cells
     return _table(rows, "setting", "network", "source").dropna(axis="columns", how="all")
@@ -137,6 +140,41 @@ def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
     return float(theirs[same]["accuracy"].iloc[0]) if same.any() else np.nan
 
 
+def difference_table(
+    runs: xr.Dataset, pairs: Sequence[tuple[str, str]], quantities: Sequence[str], digits: int = 3
+) -> pd.DataFrame:
+    """Differences paired by seed, as text: `comparison.comparison_table` with quantities in words.
+
+    One row per quantity and pair of networks; where the runs are of several settings, per setting too.
+    """
+    found = comparison_table(runs, pairs, quantities)
+    rows = pd.DataFrame(
+        {
+            "setting": found["setting"],
+            "quantity": found["quantity"].map(_in_words),
+            "networks": found["networks"].str.replace(" ×", "\u00a0×"),  # no line may break there
+            "n": found["n"],
+            "mean": [formatted(mean, f"+.{digits}f") for mean in found["mean"]],
+            "SD": [formatted(sd, f".{digits}f") for sd in found["sd"]],
+            "95 % interval": [
+                " to ".join(formatted(end, f"+.{digits}f") for end in ends)
+                for ends in zip(found["low"], found["high"], strict=True)
+            ],
+        }
+    )
+    if found["setting"].nunique() == 1:
+        return rows.drop(columns="setting").set_index(["quantity", "networks"])
+    return rows.set_index(["setting", "quantity", "networks"])
+
+
+def _in_words(quantity: str) -> str:
+    # of a column of `summary`, such as entropy_end:conv3
+    name, _, layer = quantity.partition(":")
+    name, _, moment = name.rpartition("_") if layer else (name, "", "")
+    words = WORDS.get(name, _QUANTITIES.get(name, name)).replace("\n", " ")
+    return f"{words} of {layer}, {MOMENTS.get(moment, moment)}" if layer else words
+
+
 def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
     """Entropy, scale-free entropy (nats) and SD over training, one row per setting, network and layer.
 
@@ -151,7 +189,7 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
             mine = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
                 rows[title, label, layer] = {("runs", "n"): len(mine)} | {
-                    (name.replace("_", " "), when): mine[f"{name}_{moment}:{layer}"].mean()
+                    (_QUANTITIES[name], when): mine[f"{name}_{moment}:{layer}"].mean()
                     for name in LAYER_QUANTITIES
                     for moment, when in MOMENTS.items()
                 }
