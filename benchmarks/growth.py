@@ -63,7 +63,7 @@ def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int
             _exponent(signed) - _exponent(added)
             for signed, added in zip(by_what[SIGNED], by_what[ADDITIONS], strict=True)
         ]
-        rows.append({"what": "the first less the last", "sizes": sizes} | quartiles(beyond)._asdict())
+        rows.append({"what": "decorrelation minus additions", "sizes": sizes} | quartiles(beyond)._asdict())
     return rows
 
 

@@ -53,7 +53,7 @@ def _step(size: str, network: str, precision: str = "float32") -> Callable[[Sect
 
 
 _MONITOR = "monitoring 1,000 + 1,000 images, size s, share of an epoch of"
-_ACCURACY = "{network}-m's accuracy in bf16 less that in float32, {end} end of the interval"
+_ACCURACY = "{network}-m's accuracy in bf16 minus that in float32, {end} end of the interval"
 CPU = (
     *(
         Target(

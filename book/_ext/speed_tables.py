@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import itemgetter
@@ -25,7 +26,7 @@ def benchmarks(root: Path) -> list[str]:
     for path in sorted(root.glob("benchmarks/results/*.json")):
         if path.stem != "targets":
             lines += _of_device(json.loads(path.read_text(encoding="utf-8")))
-    return lines
+    return [re.sub(r"(?<=[ |])-(?=\d)", "\N{MINUS SIGN}", line) for line in lines]
 
 
 def _targets(cells: Measured) -> list[str]:
@@ -36,7 +37,11 @@ def _targets(cells: Measured) -> list[str]:
             for row in rows
         ]
         caption = f"Targets on a {device}, set before the first measurement, and values measured. {_COMPILED}"
-        lines += table(caption, ("what", "target", "measured", "quartiles", "outcome"), shown)
+        head = ("what", "target", "measured", "quartiles", "outcome")
+        if not any(measured for *_, measured in shown):
+            caption, head = f"Targets on a {device}, set in advance; not measured yet.", head[:3]
+            shown = [row[:3] for row in shown]
+        lines += table(caption, head, shown)
     return lines
 
 
@@ -45,6 +50,8 @@ def _judged(row: Measured) -> tuple[str, str, str]:
         return "not measured", "", ""
     between = f"{row['low']:.3f} to {row['upper']:.3f}" if "low" in row else ""
     met = "no difference is seen" if "interval" in row["what"] else "met"  # noise makes an interval include 0
+    if "low" in row and not (row["upper"] <= row["bound"] if row["high"] else row["low"] >= row["bound"]):
+        met += ", borderline"
     return f"{row['value']:.3f}{row['unit']}", between, met if row["met"] else "**missed**"
 
 
@@ -106,15 +113,14 @@ def _steps(rows: Sequence[Measured]) -> list[str]:
         columns |= {"ms a step": "{milliseconds:.2f}"} if "milliseconds" in cells[0] else {}
         caption = "A training step in {precision}; memory in copies of sr1Net's regularised activations."
         lines += _table(caption, columns, cells)
-        for row in cells:
-            if "share_of_matrix_rate" in row:
-                rate = f" ({row['teraflops']:.0f} TFLOP/s)" if "teraflops" in row else ""
-                lines += [
-                    "",
-                    f"In {precision}, vanillaNet-{row['size']} computes at "
-                    f"{percent(row['share_of_matrix_rate'])} of the rate of a large matrix product{rate}, "
-                    f"here computed fastest as a {row['fastest_product']}.",
-                ]
+        rates = [row for row in cells if "share_of_matrix_rate" in row]
+        for product, alike in itertools.groupby(rates, lambda row: row["fastest_product"]):
+            shares = [f"vanillaNet-{row['size']} {_rate(row)}" for row in alike]
+            lines += [
+                "",
+                f"In {precision}, shares of the rate of a large matrix product, computed as a {product}: "
+                f"{', '.join(shares)}.",
+            ]
     return lines
 
 
@@ -129,6 +135,17 @@ def _parts(rows: Sequence[Measured]) -> list[str]:
         for row in rows
     ]
     return _table(caption, {name: itemgetter(name) for name in rows[0]}, shares)
+
+
+def _rate(row: Measured) -> str:
+    rate = f" ({row['teraflops']:.0f} TFLOP/s)" if "teraflops" in row else ""
+    return percent(row["share_of_matrix_rate"]) + rate
+
+
+def _outcome(row: Measured) -> str:
+    if row["median"] > row["goal"]:
+        return "**missed**"
+    return "met" if row["high"] <= row["goal"] else "met, borderline"
 
 
 def _yes_or_no(row: Measured) -> str:
@@ -152,14 +169,14 @@ _RUNS = {"first": "the first, which decodes the files", "again": "a later one, w
 # By section: the caption, and the columns; captions and headings are formats of the first row's fields.
 TABLES: dict[str, tuple[str, Columns]] = {
     "resnet18": (
-        "The library on torchvision's ResNet-18: 16 images of 64 × 64, SGD with momentum, in times of a step "
-        "without it. By profile: of the operations added, those that take most time, in shares of that step.",
+        "The library on torchvision's ResNet-18: 16 images of 64 × 64, SGD with momentum; times over those "
+        "of a step without it. Profile: the added operations that take most time, in shares of the latter.",
         {
             "what": "{what}",
             "goal": "≤ {goal:g}{unit}",
             "measured": "{median:.2f}{unit}",
             "quartiles": _quartiles,
-            "outcome": lambda row: "met" if row["median"] <= row["goal"] else "**missed**",
+            "outcome": _outcome,
             "profile": lambda row: row["profile"].replace("_", "_\N{ZERO WIDTH SPACE}"),  # may break there
         },
     ),
@@ -214,8 +231,8 @@ TABLES: dict[str, tuple[str, Columns]] = {
         {"what": "{part}", "share": lambda row: percent(row["median"])},
     ),
     "growth": (
-        "Growth, as the exponent over size; 1 is linear, below it a fixed cost still shows. Where "
-        "filters are counted, each round is a process of its own.",
+        "Growth of time and memory with size, as exponents: 1 is linear; below 1, a fixed cost still shows. "
+        "Where filters are counted, each round is a process of its own.",
         {
             "of": "{what}",
             "sizes": lambda row: f"{row['sizes'][0]:,} to {row['sizes'][-1]:,}",
@@ -225,18 +242,19 @@ TABLES: dict[str, tuple[str, Columns]] = {
         },
     ),
     "channels": (
-        "An entropy with its gradient, per activation, in times of one exponential.",
+        "Time of an entropy with its gradient, per activation, divided by the time of one exponential.",
         {"channels": "{channels}", "compiled": _yes_or_no, "time": "{median:.1f}", "quartiles": _quartiles},
     ),
     "compiling": (
-        "Time of compiling the entropies in a new process, in steps of sr1Net that is not compiled, and "
-        "after how many activations as much time is saved. The study compiles from {compiled_from_billions} "
+        "Time of compiling the entropies in a new process, as the number of uncompiled steps of sr1Net that "
+        "take as long; and the number of activations after which compiling has saved as much time as it "
+        "took. The study compiles from {compiled_from_billions} "
         "activations on.",
         {
             "size": "{size}",
             "torch's cache": "{cache}",
-            "takes as long as steps": "{steps:,.0f}",
-            "activations until as much is saved": lambda row: _billions(row["pays_from"]),
+            "time, in steps": "{steps:,.0f}",
+            "activations until it pays": lambda row: _billions(row["pays_from"]),
         },
     ),
     "scripts": (

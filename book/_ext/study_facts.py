@@ -78,6 +78,17 @@ def run_times(root: Path) -> list[str]:
     return lines
 
 
+def published_cost(root: Path) -> list[str]:
+    """Number and time of all published runs of the profiles whose times `run_times` lists."""
+    from sparsity_lib.study.profiles import PROFILES
+    from sparsity_lib.study.runs.results import published_parts
+
+    parts = [part for name in PROFILES if name != "language" for part in published_parts(name)]
+    runs = sum(part.sizes["run"] for part in parts)
+    hours = sum(float(part["seconds"].sum()) for part in parts) / 3600
+    return [f"**The {runs:,} published runs took {hours:.0f} hours of training by the clock, on CPUs.**"]
+
+
 def _costs(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[str]:
     if not all_runs:
         return []
@@ -133,9 +144,9 @@ def workflow_overhead(root: Path) -> list[str]:
         for row in measured["rows"]
     ]
     machine = measured["machine"]
-    caption = f"Cost of a job on top of its runs, on {machine['device']}; runs of the laptop's main grid."
+    caption = f"Overhead of a job, on {machine['device']}; runs of the laptop's main grid."
     return table(
-        caption, ("jobs through", "jobs measured", "a job holds", "cost, in shares of its runs"), rows
+        caption, ("run by", "jobs measured", "runs per job", "overhead, in shares of the runs' time"), rows
     )
 
 
@@ -214,6 +225,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("software", _directive(software))
     app.add_directive("notebook-settings", _directive(notebook_settings))
+    app.add_directive("published-cost", _directive(published_cost))
     app.add_directive("run-times", _directive(run_times))
     app.add_directive("benchmarks", _directive(benchmarks))
     app.add_directive("workflow-overhead", _directive(workflow_overhead))

@@ -19,7 +19,7 @@ export function runChoice({ model, data }) {
     const [run, before, compare] = [Number(value), model.get("run"), model.get("compare")];
     change(model, { run, compare: compare === run ? before : compare }); // the two change places
   });
-  const other = selection("Compare", [["", "with none"], ...options], (value) => {
+  const other = selection("Compare", [["", "none"], ...options], (value) => {
     change(model, { compare: value === "" ? null : Number(value) });
   });
   other.element.hidden = data.runs.length < 2;

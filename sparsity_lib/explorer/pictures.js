@@ -1,7 +1,7 @@
 /** The input image and the layer's entropy maps, with the colour scale and a reading of one position. */
 
 import { mapOf, meanOf } from "./data.js";
-import { epochName, html, KINDS, swatch } from "./dom.js";
+import { html, KINDS, signed, swatch } from "./dom.js";
 import { paintBar, paintImage, paintMap, paintScale, shareOf } from "./paint.js";
 
 /** A canvas with room for marks on it. */
@@ -166,7 +166,7 @@ function mapPane(kind, { data, decoded, colours }, pointing) {
     layer = pane?.layer;
     if (!pane) return;
     const { run, epoch } = pane;
-    figure.say(run.label, run.saved.length > 1 ? epochName(epoch, run.epochs.at(-1)) : "");
+    figure.say(run.label, run.saved.length > 1 ? `Epoch ${signed(epoch)}` : "");
     map.element.hidden = !layer;
     lacking.textContent = layer ? "" : `This network has no layer ${now.layer.name}.`;
     if (!layer) return;
@@ -190,7 +190,7 @@ function mapPane(kind, { data, decoded, colours }, pointing) {
 /** What the two outlines on the image are. */
 function outlinesKey() {
   const key = (kind, text) => html("span", {}, html("span", { class: `key ${kind}` }), text);
-  const texts = [key("proximate", "seen of the layer's input"), key("field", "seen of the image")];
+  const texts = [key("proximate", "receptive field in the layer's input"), key("field", "receptive field in the image")];
   return html("div", { class: "keys muted" }, ...texts);
 }
 

@@ -229,7 +229,7 @@ def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -
 
 
 def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
-    text = article(read(book)["speed"]).get_text(" ", strip=True).replace("’", "'")
+    text = article(read(book)["speed"]).get_text(" ", strip=True).replace("’", "'").replace("−", "-")
     results = {path.stem: json.loads(path.read_text()) for path in ROOT.glob("benchmarks/results/*.json")}
     judged = results.pop("targets")["rows"]
     for row in judged:

@@ -1,5 +1,6 @@
 """Conclusions of the pages on the paper's settings, the scorecard and the pilot: the numbers they rest on."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -8,6 +9,7 @@ from sparsity_lib import study
 from sparsity_lib.study import claims
 from sparsity_lib.study.analysis import comparison, onset
 from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.significance import wilson
 from sparsity_lib.study.claims import judge, scorecard
 from sparsity_lib.study.files import PROJECT
 
@@ -198,6 +200,49 @@ def test_the_pilot_saw_scale_and_decided_nothing_of_sr2s_safety(pilot: pd.DataFr
     other = pilot[(pilot["cell"] == TINY) & (pilot["claim"] == "sr2-safe")].squeeze()
     assert other["verdict"] == "not seen"
     assert other["mean"] == pytest.approx(found.loc["sr2-safe", "mean"], abs=0.05)
+
+
+def test_three_of_the_pilots_six_primary_claims_held_and_two_did_not(pilot: pd.DataFrame) -> None:
+    primary = pilot[pilot["primary"] & pilot["decides"]]
+    assert primary["verdict"].value_counts().to_dict() == {"seen": 3, "not seen": 2, "inconclusive": 1}
+    half = ((pilot["high"] - pilot["low"]) / 2 * 2.132 / 2.776).set_axis(pilot["claim"] + " " + pilot["cell"])
+    means = pilot.set_index(half.index)["mean"].abs()
+    bounds = [
+        means[f"{name} {JPEG}"] + half[f"{name} {JPEG}"] for name in ("sr-beats-norm", "sr3-beats-norm")
+    ]
+    assert 0.009 < bounds[0] < 0.01 < bounds[1] < 0.0125  # the ends of the 90 % intervals, and the margin
+
+
+def test_three_of_the_pilots_verdicts_are_others_by_the_later_rule(curves: xr.Dataset) -> None:
+    moments = onset.onset_table(curves).groupby(["dataset", "label"])["epoch"]
+    later = {key: values.notna().to_numpy() for key, values in moments}
+    assert wilson(later["tiny32-100", "dropNet"])[1] < 0.5  # and none overfits
+    assert not later["tiny32-100", "dropNet"].any()
+    assert wilson(later["cifar10-jpeg", "dropNet"])[1] < 0.5
+    assert wilson(later["cifar10-jpeg", "sr1Net"])[0] < 0.5 < wilson(later["cifar10-jpeg", "sr1Net"])[1]
+
+
+def test_batch_normalisation_lowers_the_entropy_of_fc1_alone(curves: xr.Dataset) -> None:
+    normed = analysis.only(curves, label="normNet", dataset="cifar10-jpeg")
+    share = (normed["entropy"] / np.log(normed["channels"])).mean("run")
+    changes = share.sel(epoch=99, split="monitor") - share.sel(epoch=1, split="monitor")
+    assert (changes.sel(layer=["conv3", "conv4"]) > 0).all()
+    assert changes.sel(layer="fc1") < -0.2
+
+
+def test_the_entropy_of_the_explorers_plain_network_falls_at_every_position() -> None:
+    plain = study.select("laptop", "vanillaNet", seeds="100", label_noise="0.3")[-1]
+    (run,) = study.load_or_train_all([plain], train=False)
+    layer = run.layer("conv3")
+    moment = onset.onset_table(study.curves([run]))["epoch"].item()
+    at = int(abs(layer["saved_epoch"] - moment).argmin())
+    fall = (layer["heatmap"][-1] - layer["heatmap"][at]) / np.log(layer.attrs["channels"])
+    change = (layer["scale_free_heatmap"][-1] - layer["scale_free_heatmap"][at]) / np.log(
+        layer.attrs["channels"]
+    )
+    assert fall.max() < 0
+    assert fall.mean() < -0.3
+    assert change.mean() > -0.02
 
 
 def test_the_best_accuracy_exceeds_the_other_two(curves: xr.Dataset) -> None:
