@@ -86,7 +86,7 @@ def published_cost(root: Path) -> list[str]:
     parts = [part for name in PROFILES if name != "language" for part in published_parts(name)]
     runs = sum(part.sizes["run"] for part in parts)
     hours = sum(float(part["seconds"].sum()) for part in parts) / 3600
-    return [f"**The {runs:,} published runs took {hours:.0f} hours of training by the clock, on CPUs.**"]
+    return [f"**The {runs:,} published runs took {hours:.0f} hours of training by the clock.**"]
 
 
 def _costs(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[str]:
