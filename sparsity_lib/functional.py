@@ -131,8 +131,8 @@ def standardize(activations: Tensor, dim: int = 1) -> Tensor:
     """Zero mean and unit population SD over the channels; a constant vector becomes zeros.
 
     The entropy of the result is scale-free: it does not change if all activations are multiplied by the same
-    positive number. Any finite activations are standardised exactly, down to the type's smallest and up to its
-    largest. Our addition to TSR.
+    positive number. Any finite activations are standardised exactly, from the type's smallest to its largest.
+    Our addition to TSR.
 
     ```python
     scale_free_entropy = rfav_entropy(standardize(10 * torch.randn(2, 8, 5, 5)))  # (2, 5, 5)
