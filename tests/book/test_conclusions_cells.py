@@ -235,7 +235,7 @@ def test_the_entropy_of_the_explorers_plain_network_falls_at_every_position() ->
     (run,) = study.load_or_train_all([plain], train=False)
     layer = run.layer("conv3")
     moment = onset.onset_table(study.curves([run]))["epoch"].item()
-    at = int(abs(layer["saved_epoch"] - moment).argmin())
+    at = int(np.argmin(abs(layer["saved_epoch"].to_numpy() - moment)))
     fall = (layer["heatmap"][-1] - layer["heatmap"][at]) / np.log(layer.attrs["channels"])
     change = (layer["scale_free_heatmap"][-1] - layer["scale_free_heatmap"][at]) / np.log(
         layer.attrs["channels"]
