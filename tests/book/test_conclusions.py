@@ -71,6 +71,16 @@ def test_monitoring_entropy_falls_with_overfitting_in_the_plain_network(
     assert (plain["sd_end:conv3"] > 2 * plain["sd_best:conv3"]).all()
 
 
+def test_monitoring_entropy_falls_as_far_where_the_rise_is_within_the_fluctuations(
+    curves: xr.Dataset, table: pd.DataFrame
+) -> None:
+    plain = runs_of(table, PLAIN, NOISY)
+    counted = onset.onset_table(curves)["epoch"].notna()[plain.index]
+    fall = plain["entropy_end:conv3"] - plain["entropy_best:conv3"]
+    assert abs(fall[counted].mean() - fall[~counted].mean()) < 0.2
+    assert plain["val_loss_rise"][~counted].min() > 0.2
+
+
 def test_monitoring_entropy_and_overfitting_occur_separately(
     table: pd.DataFrame, overfitting: pd.Series
 ) -> None:
@@ -80,6 +90,8 @@ def test_monitoring_entropy_and_overfitting_occur_separately(
         for layer in ("conv3", "conv4"):
             assert abs(change(runs_of(table, network, NOISY), "entropy", layer).mean) < 0.05
     norm = runs_of(table, "normNet", NOISY)
+    for network in ("dropNet", "normNet"):
+        assert 0 < comparison.describe(runs_of(table, network, NOISY)["val_loss_rise"]).high < 0.1
     assert comparison.describe(norm["entropy_best:fc1"] - norm["entropy_start:fc1"]).high < -1.5
     assert -0.3 < change(norm, "entropy", "fc1").high < 0
     assert overfitting[CLEAN, PLAIN] == 0
@@ -103,6 +115,15 @@ def test_sr1_weakens_overfitting_and_does_not_stop_it(table: pd.DataFrame, overf
     assert -0.05 < scale_free.low < 0 < scale_free.high < 0.05
 
 
+def test_sr1_loss_peaks_and_levels_off(table: pd.DataFrame, long: xr.Dataset) -> None:
+    sr1 = runs_of(table, SR1, NOISY)
+    assert comparison.describe(sr1["val_loss_peak"] - sr1["val_loss_rise"]).low > onset.FLOOR
+    assert comparison.compare(table, SR1, PLAIN, "val_loss_peak", label_noise=NOISY).high < 0
+    late = analysis.late_change(analysis.only(long, label=SR1))
+    found = comparison.describe(late[late["seed"] != 100])
+    assert found.low < 0 < found.high < 0.05
+
+
 def test_sr1_fails_in_one_run_with_correct_labels(table: pd.DataFrame) -> None:
     clean = table[table["label_noise"] == CLEAN]
     failed = clean[clean["last_five_accuracy"] < 0.2]
@@ -119,8 +140,11 @@ def test_sr1_filters_end_more_alike_in_fc1_and_less_in_conv3(long: xr.Dataset) -
     )
     assert fc1.n == conv3.n == 5
     assert conv3.high < 0 < fc1.low
-    before = comparison.compare(correlations(long, "fc1", -1), SR1, PLAIN, "correlation")
-    assert before.mean == before.sd == 0
+    for layer in ("fc1", "conv3"):
+        start = correlations(long, layer, -1)
+        assert comparison.compare(start, SR1, PLAIN, "correlation").sd == 0
+        change = correlations(long, layer)["correlation"] - start["correlation"]
+        assert comparison.describe(change[start["label"] == SR1]).low > 0
 
 
 def test_sr2_overfits_less_than_sr1_and_is_not_more_accurate(
@@ -137,6 +161,16 @@ def test_sr2_overfits_less_than_sr1_and_is_not_more_accurate(
     for quantity, noise in (("chosen_accuracy", CLEAN), ("best_accuracy", NOISY)):
         found = comparison.compare(table, SR2, SR1, quantity, label_noise=noise)
         assert found.low < 0 < found.high
+
+
+def test_sr2_loss_has_a_peak_that_the_rule_does_not_count(curves: xr.Dataset, table: pd.DataFrame) -> None:
+    sr2 = runs_of(table, SR2, NOISY)
+    assert comparison.describe(sr2["val_loss_peak"] - sr2["val_loss_rise"]).low > 0.1
+    assert comparison.compare(table, SR2, PLAIN, "val_loss_peak", label_noise=NOISY).high < 0
+    by_pilot = analysis.pilot_onset(analysis.only(curves, label_noise=NOISY)).to_series()
+    mostly = by_pilot.notna().groupby(analysis.only(curves, label_noise=NOISY)["label"].to_numpy()).mean()
+    assert mostly.min() > 0.5
+    assert comparison.compare(table, "sr2Net", PLAIN, "val_loss_rise", label_noise=NOISY).high < 0
 
 
 def test_a_variance_penalty_overfits_as_little_as_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
@@ -176,3 +210,16 @@ def test_sr3_correlations_of_conv1_shrink_and_stay_near_those_of_random_filters(
     near = random_filters.random_correlation(16, 144)
     assert conv2_before["correlation"].mean() == pytest.approx(near, rel=0.1)
     assert conv2.groupby("label")["correlation"].mean()[PLAIN] > 1.3 * near
+
+
+def test_sr3_leaves_conv1_more_correlated_than_random_filters_on_photographs() -> None:
+    pilot = analysis.of_grid(study.published("desktop", "networks.nc"), "desktop")
+    photographs = analysis.only(pilot, dataset="cifar10-jpeg")
+    plain, sr2, sr3 = (
+        random_filters.factor_over_random(photographs, name, "conv1") for name in (PLAIN, "sr2Net", "sr3Net")
+    )
+    assert 1 < sr3.low < sr3.high < plain.low
+    assert 1 < sr2.low < sr2.high < plain.low
+    of_conv1 = photographs["correlation"].sel(center="filters", layer="conv1", epoch=99)
+    end = analysis.summary(photographs).assign(correlation=of_conv1.to_numpy())
+    assert comparison.compare(end, "sr3Net", "sr2Net", "correlation").direction == 0
