@@ -88,6 +88,16 @@ def test_strength_per_position_and_initialisation_matter(digits: pd.DataFrame, o
     assert fall[f"vanillaNet {T6}"] / fall["vanillaNet"] == pytest.approx(0.4, abs=0.02)
 
 
+def test_the_epoch_of_the_accuracy_can_reverse_a_comparison(on_digits: Compare) -> None:
+    best, chosen, last = (
+        on_digits("normNet", "vanillaNet", f"{epoch}_accuracy") for epoch in ("best", "chosen", "last_five")
+    )
+    assert (best.direction, chosen.direction, last.direction) == (-1, 0, 1)
+    for epoch in ("best", "chosen", "last_five"):
+        assert on_digits("sr2Net", "vanillaNet", f"{epoch}_accuracy").low > 0
+    assert best.n == 20
+
+
 def test_dropout_per_convolution_overfits_less_on_photographs(on_photographs: Compare) -> None:
     assert on_photographs(PER_CONVOLUTION, "dropNet", "val_loss_rise").high < -0.4
 

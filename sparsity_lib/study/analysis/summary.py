@@ -245,15 +245,20 @@ def _mean_before(curves: xr.Dataset, quantity: str, stop: xr.DataArray | int) ->
     return values.where((epoch >= stop - LAST) & (epoch < stop)).mean("epoch")
 
 
-def chosen_accuracy(curves: xr.Dataset) -> xr.DataArray:
-    """(run): validation accuracy at the epoch chosen on the monitor images (T18), the study's primary one.
+def chosen_epoch(curves: xr.Dataset) -> xr.DataArray:
+    """(run): the epoch chosen on the monitor images (T18): that of the highest monitor accuracy.
 
-    The choice: highest monitor accuracy; of several, the lowest monitor loss; of several, the earliest.
+    Of several, that of the lowest monitor loss; of several, the earliest.
     """
     held_out = trained(curves).sel(split="monitor")
     accuracy, loss = held_out["monitor_accuracy"], held_out["monitor_loss"]
     contenders = loss.where(accuracy == accuracy.max("epoch")).fillna(np.inf)
-    return held_out["val_accuracy"].isel(epoch=contenders.argmin("epoch"))
+    return held_out["epoch"].isel(epoch=contenders.argmin("epoch"))
+
+
+def chosen_accuracy(curves: xr.Dataset) -> xr.DataArray:
+    """(run): validation accuracy at `chosen_epoch`, the study's primary one."""
+    return curves["val_accuracy"].sel(epoch=chosen_epoch(curves))
 
 
 def summary(curves: xr.Dataset) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import (
     LAST,
     chosen_accuracy,
+    chosen_epoch,
     last_five_accuracy,
     only,
     settings,
@@ -98,28 +99,33 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
 
     **Returns:** `setting`, `dataset`, `seed`, `term`, `strength`, `way`, `label` (of the cell), and
 
-    - `accuracy`: of the last five epochs, the network whose compression is given; `chosen_accuracy` (T18)
-      can be that of an earlier, denser one;
+    - `accuracy`: of the last five epochs; `chosen_accuracy`: at the chosen epoch (T18);
     - `compression`: parameters over those that are not zero, after the last epoch; `log_compression`: its
-      logarithm, NaN of a network that guesses, which needs no weights;
+      logarithm, NaN of a network that guesses, which needs no weights; `chosen_log_compression`: that at
+      the chosen epoch;
     - `guesses`: whether the training loss of the last five epochs is that of guessing, or infinite;
     - `loss_pull`, `term_pull`: norms of the gradients of the loss, in one batch, and of the term, after the
-      first epoch.
+      first epoch;
+    - `open_early`: of the steps in which the term may act, the share in the first fifth of the epochs.
 
     Values that were not measured, and all of a run that diverged, are NaN.
     """
     loss = curves["monitor_loss"].sel(split="train")
     end = loss.where(loss["epoch"] >= curves["epochs"] - LAST).mean("epoch")
-    nonzero = _measured(curves, "nonzero_share").sel(epoch=curves["epochs"] - 1)
+    nonzero = _measured(curves, "nonzero_share")
+    gate = _measured(trained(curves), "coherence_gate")
+    early, whole = (each.sum("epoch") for each in (gate.where(gate["epoch"] < curves["epochs"] / 5), gate))
     table = pd.DataFrame(
         {name: curves[name].to_numpy() for name in ("run", "seed", "term", "strength", "way")}
         | {
             "accuracy": last_five_accuracy(curves).to_numpy().round(6),  # float32 has no more digits
             "chosen_accuracy": chosen_accuracy(curves).to_numpy().round(6),
-            "compression": 1 / nonzero.to_numpy(),
+            "compression": 1 / nonzero.sel(epoch=curves["epochs"] - 1).to_numpy(),
+            "chosen_compression": 1 / nonzero.sel(epoch=chosen_epoch(curves)).to_numpy(),
             "guesses": (end > GUESSING * loss.sel(epoch=-1)).to_numpy(),
             "loss_pull": _measured(curves, "loss_gradient_norm").sel(epoch=0).to_numpy(),
             "term_pull": _measured(curves, "shrinkage_norm").sel(epoch=0).to_numpy(),
+            "open_early": (early / whole.where(whole > 0)).to_numpy(),
         }
     )
     lost = pd.DataFrame(json.loads(curves.attrs["diverged"])).assign(guesses=True)
@@ -129,7 +135,10 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
         setting=settings(curves)[0][0],
         dataset=curves["dataset"].to_numpy()[0],
         label=[label_of(*key) for key in zip(table["term"], table["strength"], table["way"], strict=True)],
-        log_compression=np.log(table["compression"].where(~table["guesses"])).round(6),
+        **{
+            f"{when}log_compression": np.log(table[f"{when}compression"].where(~table["guesses"])).round(6)
+            for when in ("", "chosen_")
+        },
     )
 
 
@@ -140,7 +149,7 @@ def _measured(curves: xr.Dataset, name: str) -> xr.DataArray:
 def cell_table(table: pd.DataFrame) -> pd.DataFrame:
     """`outcomes` by term, strength and way: runs, how many `guess`, mean and SD of the accuracies.
 
-    `compression` is the geometric mean over the runs that do not guess; the pulls are means.
+    Compression is the geometric mean over the runs that do not guess; the pulls are means.
     """
     grouped = table.groupby(["term", "strength", "way"])
     return pd.DataFrame(
@@ -150,6 +159,7 @@ def cell_table(table: pd.DataFrame) -> pd.DataFrame:
             "accuracy": grouped["accuracy"].mean(),
             "SD": grouped["accuracy"].std(),
             "chosen accuracy": grouped["chosen_accuracy"].mean(),
+            "chosen compression": np.exp(grouped["chosen_log_compression"].mean().astype(float)),
             "compression": np.exp(grouped["log_compression"].mean().astype(float)),
             "loss's gradient": grouped["loss_pull"].mean(),
             "regulariser's gradient": grouped["term_pull"].mean(),
