@@ -248,7 +248,7 @@ def _mean_before(curves: xr.Dataset, quantity: str, stop: xr.DataArray | int) ->
 def chosen_epoch(curves: xr.Dataset) -> xr.DataArray:
     """(run): the epoch chosen on the monitor images (T18): that of the highest monitor accuracy.
 
-    Of several, that of the lowest monitor loss; of several, the earliest.
+    Ties: that of the lowest monitor loss, then the earliest.
     """
     held_out = trained(curves).sel(split="monitor")
     accuracy, loss = held_out["monitor_accuracy"], held_out["monitor_loss"]
