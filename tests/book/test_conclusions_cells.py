@@ -65,6 +65,8 @@ def test_sparsityreg_makes_lenet_more_accurate_on_cifar(dataset: str, cells: pd.
     assert of_lenet.loc["raw", "onsets"]["LeNet"] == (5 if dataset == "cifar10" else 0)
     lenet = cells[(cells["dataset"] == dataset) & cells["network"].isin(["LeNet", "srLeNet"])]
     assert dict(zip(lenet["network"], lenet["inside"], strict=True)) == {"LeNet": True, "srLeNet": False}
+    with_penalty = lenet[lenet["network"] == "srLeNet"].squeeze()
+    assert with_penalty["paper"] < with_penalty["predicted_low"]
 
 
 @pytest.mark.parametrize("dataset", LENET_ON)
@@ -90,8 +92,9 @@ def test_sr2_overfits_later_and_less_on_cifar100() -> None:
         scorecard.curves_of_cells(published, dataset="cifar100", size="s", optimizer="sgd")
     )
     plain, penalised, dropout = (runs[runs["label"] == name] for name in ("vanillaNet", "sr2Net", "dropNet"))
-    assert len(plain) == len(penalised) == len(dropout) == 1  # as pages 05 and 08 have it
+    assert {1, 2, 3, 4} >= {len(plain), len(penalised), len(dropout)}  # too few for a verdict
     assert dropout["epoch"].isna().all()
+    assert plain["epoch"].notna().all()
     assert penalised["epoch"].notna().all()
     assert penalised["epoch"].min() > plain["epoch"].max()
     assert penalised["excess"].min() > 0.05
@@ -102,12 +105,16 @@ def test_two_small_networks_of_the_paper_lie_far_below_its_plain_one(cells: pd.D
     small = cells[(cells["size"] == "s")].set_index("network")["paper"]
     for network in ("dropNet", "sr1Net"):
         assert 0.08 < small["vanillaNet"] - small[network] < 0.1
+    pilot = study.published("desktop", "networks.nc")
+    for dataset in ("cifar10-jpeg", "tiny32-100"):
+        runs = analysis.only(pilot, dataset=dataset, size="s")
+        assert comparison.compare(runs, "sr1Net", "vanillaNet", "best_accuracy").low > 0
 
 
-def test_dropnets_distance_on_cifar100_is_the_largest(cells: pd.DataFrame) -> None:
-    started = cells[cells["n"] > 0].set_index(["network", "dataset"])["distance"]
-    assert started.idxmax() == ("dropNet", "cifar100")
-    assert started.max() > 15
+def test_dropnet_lies_far_above_the_papers_and_our_plain_network_on_cifar100(cells: pd.DataFrame) -> None:
+    small = cells[(cells["size"] == "s") & (cells["n"] > 0)].set_index("network")
+    assert small.loc["dropNet", "distance"] > 15
+    assert small.loc["dropNet", "best"] > small.loc["vanillaNet", "best"] + 0.05
 
 
 def test_six_claims_are_primary_and_no_number_is_shown_before_all_seeds_are_in() -> None:
