@@ -142,10 +142,9 @@ def _explained_by_noise(networks: xr.Dataset) -> dict[str, pd.Series]:
     data set and layer; `shown`: by network and layer on the data set `SHOWN`.
     """
     inner = networks.sel(layer=list(LAYERS[:-1]))
-    scale = explained_by_noise.shares(inner)["scale"]
     groups: dict[str, tuple[xr.Dataset, list[str]]] = {
         "data set": (inner, ["dataset"]),
-        "large": (inner.assign(entropy=inner["entropy"].where(scale > 1)), ["dataset"]),
+        "large": (explained_by_noise.where_large(inner), ["dataset"]),
         "plain layer": (analysis.only(inner, label=PLAIN), ["dataset", "layer"]),
         "shown": (analysis.only(inner, dataset=SHOWN), ["label", "layer"]),
     }

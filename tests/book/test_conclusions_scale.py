@@ -81,6 +81,33 @@ def test_at_unit_variance_entropy_hardly_changes(name: str, tables: dict[str, pd
         assert comparison.describe(plain[f"sd_end:{layer}"] / plain[f"sd_best:{layer}"]).low > 2
 
 
+@pytest.mark.parametrize("name", PILOT)
+def test_behind_batch_norm_entropy_falls_and_hardly_at_unit_variance(
+    name: str, tables: dict[str, pd.DataFrame]
+) -> None:
+    normed = tables[name][tables[name]["label"] == "normNet"]
+
+    def moved(quantity: str, layer: str) -> Description:
+        after = normed[f"{quantity}_end:{layer}"] - normed[f"{quantity}_best:{layer}"]
+        return comparison.describe(after / np.log(CHANNELS["conv4"]))
+
+    assert moved("entropy", "conv4").low > 0
+    assert moved("entropy", "norm2").high < -0.05
+    assert abs(moved("scale_free_entropy", "norm2").mean) < 0.01
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_noise_explains_most_where_activations_are_large(name: str, groups: dict[str, xr.Dataset]) -> None:
+    curves = groups[name].sel(layer=BASELINE)
+    large = explained_by_noise.where_large(curves)
+    assert bool(
+        (explained_by_noise.shares(curves)["scale"] > 1).where(large["entropy"].notnull(), True).all()
+    )
+    row = explained_by_noise.explained(large).iloc[0]
+    assert row["low"] > 0.9
+    assert 0.1 * curves["entropy"].size / 2 < row["n"] < 0.5 * curves["entropy"].size / 2
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_noise_of_the_same_sd_explains_nearly_all(name: str, groups: dict[str, xr.Dataset]) -> None:
     row = explained_by_noise.explained(groups[name].sel(layer=BASELINE)).iloc[0]
@@ -111,6 +138,9 @@ def test_noise_explains_least_of_dropout_and_behind_batch_norm(groups: dict[str,
     observed = explained_by_noise.shares(groups["cifar10-jpeg"].sel(layer=["conv3"]))["observed"]
     spread = {name: observed.set_index(run="label").sel(run=name).std() for name in ("normNet", PLAIN)}
     assert spread["normNet"] < 0.02 < 0.2 < spread[PLAIN]
+    observed = explained_by_noise.shares(groups["cifar10-jpeg"])["observed"].set_index(run="label")
+    for name, layer in (("dropNet", "conv4"), ("normNet", "fc1")):
+        assert observed.sel(run=name, layer=layer).std() > 0.09
     others = r2.drop(["normNet"], level="label").drop([("dropNet", "conv4"), ("sr1Net", "conv1")])
     assert others.min() > 0.8
 
@@ -142,7 +172,7 @@ def test_conv1_is_no_further_from_random_filters_than_conv2(name: str, groups: d
     assert random_filters.factor_over_random(curves, PLAIN, "conv1", less="conv2").low < 0
     assert factors["conv1"].mean > factors["conv4"].mean
     rows = random_filters.correlations(curves).set_index(["label", "layer", "moment"])["mean"]
-    assert rows[PLAIN, "conv1", "end"] > 1.5 * rows[PLAIN, "conv2", "end"]
+    assert rows[PLAIN, "conv1", "end"] > 1.5 * max(rows[PLAIN, layer, "end"] for layer in BASELINE[1:])
     start = [rows[PLAIN, layer, "start"] / factor for layer, factor in random_of(curves).items()]
     assert 0.9 < min(start) < max(start) < 1.1
 
@@ -195,11 +225,16 @@ def test_filters_of_fc1_end_more_alike_under_the_penalties_those_of_conv3_less(
 
 
 def test_noise_at_each_position_explains_as_much_on_cifar100() -> None:
-    curves = analysis.of_grid(study.published("registered"), "registered")
-    assert not pd.Series(curves["label"]).duplicated().any()  # one run each, as page 09 has it
-    r2 = explained_by_noise.explained(curves.sel(layer=BASELINE)).set_index("sd")["r2"]
+    curves = analysis.of_grid(study.published("registered"), "registered").sel(layer=BASELINE)
+    r2 = explained_by_noise.explained(curves).set_index("sd")["r2"]
     assert r2.min() > 0.96
     assert abs(r2["positions"] - r2["pooled"]) < 0.01
+    rows = explained_by_noise.explained(curves, by=["label", "layer"]).set_index(["label", "layer", "sd"])[
+        "r2"
+    ]
+    assert rows["dropNet", "conv4", "pooled"] < 0.6
+    assert rows["dropNet", "conv4", "positions"] > 0.98
+    assert rows[PLAIN, "conv2", "positions"] < rows[PLAIN, "conv2", "pooled"]
 
 
 def test_rescaling_restores_the_entropies_of_a_published_network_and_no_logit_changes() -> None:
