@@ -62,6 +62,18 @@ def test_misses_and_false_alarms_differ_between_data_sets(outcomes: pd.DataFrame
     assert (entropy["false_alarms"].drop(digits).sum(), silent_or_not.drop(digits).sum()) == (32, 72)
 
 
+def test_no_detector_of_entropy_is_more_accurate_than_silence(
+    outcomes: pd.DataFrame, transfers: pd.DataFrame
+) -> None:
+    for detector in DETECTORS:
+        assert outcomes.loc[detector, "balanced"].drop(CLEAN).max() < 0.5
+        elsewhere = transfers[(transfers["detector"] == detector) & (transfers["applied_to"] != CLEAN)]
+        assert elsewhere["balanced"].max() <= 0.5
+    entropy = outcomes.loc["entropy"]
+    false_alarms = entropy["false_alarms"].sum()
+    assert false_alarms > 2 * entropy["true_negatives"].sum()  # it falls in most runs that do not overfit
+
+
 def test_the_plain_network_warns_early_and_without_overfitting(
     sets: dict[str, detectors.DetectorInputs],
 ) -> None:
@@ -82,6 +94,7 @@ def test_the_lead_depends_on_the_data_set(lead_times: pd.DataFrame, outcomes: pd
     assert entropy.loc[TINY, "low"] > 20
     assert 0 < entropy.loc[MANY, "low"] < entropy.loc[MANY, "high"] < entropy.loc[TINY, "low"]
     assert -5 < entropy.loc[FEW, "low"] < 0 < entropy.loc[FEW, "high"] < 5
+    assert entropy.loc[NOISY, "low"] < 0 < entropy.loc[NOISY, "high"]
     assert entropy.loc[DEEP, "high"] < -10
     assert outcomes.loc[("entropy", DEEP), "hits"] == 0
 
@@ -97,12 +110,18 @@ def test_warnings_are_no_more_accurate_than_those_of_another_run(
 
 
 def test_exchanging_warnings_cannot_change_the_count_on_two_data_sets(
-    sets: dict[str, detectors.DetectorInputs],
+    sets: dict[str, detectors.DetectorInputs], transfers: pd.DataFrame
 ) -> None:
     matters = {name: detectors.exchange_matters(each.moments()) for name, each in sets.items()}
     assert {name for name, each in matters.items() if not each.any()} == {CLEAN, TINY}
     assert sum(each.sum() for each in matters.values()) == 19
     assert sum(each.size for each in matters.values()) == 58
+    applied = transfers[transfers["detector"] == "entropy"]
+    can = [
+        detectors.exchange_matters(sets[name].moments("entropy", margin)).any()
+        for name, margin in zip(applied["applied_to"], applied["margin"], strict=True)
+    ]
+    assert (sum(can), len(can)) == (11, 25)
 
 
 def test_warnings_depend_on_the_own_run_in_one_test_of_ten(lead_times: pd.DataFrame) -> None:
