@@ -25,7 +25,7 @@ from sparsity_lib.study.analysis.summary import (
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.differences import WORDS
 from sparsity_lib.study.figures.panels import grid
-from sparsity_lib.study.figures.style import figure, handle, legend, line_style
+from sparsity_lib.study.figures.style import figure, handle, in_words, legend, line_style
 from sparsity_lib.study.text import formatted
 
 KINDS = {"best_accuracy": "best", "chosen_accuracy": "chosen", "last_five_accuracy": "last five"}
@@ -152,7 +152,9 @@ def difference_table(
         {
             "setting": found["setting"],
             "quantity": found["quantity"].map(_in_words),
-            "networks": found["networks"].str.replace(" ×", "\u00a0×"),  # no line may break there
+            "networks": found["networks"]
+            .map(in_words)
+            .str.replace(" ×", "\u00a0×"),  # no line may break there
             "n": found["n"],
             "mean": [formatted(mean, f"+.{digits}f") for mean in found["mean"]],
             "SD": [formatted(sd, f".{digits}f") for sd in found["sd"]],
