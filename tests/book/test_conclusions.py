@@ -98,7 +98,17 @@ def test_monitoring_entropy_and_overfitting_occur_separately(
     clean = runs_of(table, PLAIN, CLEAN)
     assert change(clean, "entropy", "conv3", "start").high < -1
     assert change(clean, "entropy", "conv3").high < -0.2
+    until_lowest = comparison.describe(clean["entropy_best:conv3"] - clean["entropy_start:conv3"])
+    assert until_lowest.high < 2 * change(clean, "entropy", "conv3").low
     assert clean["val_loss_rise"].max() < onset.FLOOR
+
+
+def test_monitoring_loss_of_norm_net_has_an_early_peak(curves: xr.Dataset) -> None:
+    norm = analysis.only(curves, label="normNet", label_noise=NOISY)
+    loss = analysis.smoothed(norm["val_loss"].sel(epoch=slice(0, None)))
+    valley, peak = loss.sel(epoch=slice(0, 15)).min("epoch"), loss.sel(epoch=slice(16, 45)).max("epoch")
+    assert float((peak - valley).min()) > 0.1
+    assert (analysis.best_epoch(norm) > 30).all()
 
 
 def test_sr1_weakens_overfitting_and_does_not_stop_it(table: pd.DataFrame, overfitting: pd.Series) -> None:
@@ -185,7 +195,7 @@ def test_a_variance_penalty_overfits_as_little_as_sr2(table: pd.DataFrame, overf
 
 
 def test_sr3_does_not_differ_from_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
-    for quantity in ("chosen_accuracy", "min_val_loss", "val_loss_rise"):
+    for quantity in ("chosen_accuracy", "min_val_loss", "val_loss_rise", "val_loss_peak"):
         for noise in (NOISY, CLEAN):
             found = comparison.compare(table, SR3, SR2, quantity, label_noise=noise)
             assert found.low < 0 < found.high

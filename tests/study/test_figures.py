@@ -283,7 +283,7 @@ def test_difference_table_is_text_without_a_sign_of_nothing():
     table = figures.difference_table(runs, pairs, quantities)
     assert table.index.names == ["setting", "quantity", "networks"]
     shown = table[["mean", "SD", "95 % interval"]].to_numpy().tolist()
-    assert shown == [["0.000", "0.000", "0.000 to 0.000"]] * 4
+    assert shown == [["0.000", "0.000", "0.000\u00a0to\u00a00.000"]] * 4
     assert figures.difference_table(many(SEEDS), pairs, quantities).index.nlevels == 2
 
 

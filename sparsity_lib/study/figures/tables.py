@@ -152,14 +152,12 @@ def difference_table(
         {
             "setting": found["setting"],
             "quantity": found["quantity"].map(_in_words),
-            "networks": found["networks"]
-            .map(in_words)
-            .str.replace(" ×", "\u00a0×"),  # no line may break there
+            "networks": found["networks"].map(in_words).str.replace(" ", "\u00a0"),  # on one line
             "n": found["n"],
             "mean": [formatted(mean, f"+.{digits}f") for mean in found["mean"]],
             "SD": [formatted(sd, f".{digits}f") for sd in found["sd"]],
             "95 % interval": [
-                " to ".join(formatted(end, f"+.{digits}f") for end in ends)
+                "\u00a0to\u00a0".join(formatted(end, f"+.{digits}f") for end in ends)
                 for ends in zip(found["low"], found["high"], strict=True)
             ],
         }
