@@ -177,6 +177,7 @@ def test_sr2_loss_has_a_peak_that_the_rule_does_not_count(curves: xr.Dataset, ta
     sr2 = runs_of(table, SR2, NOISY)
     assert comparison.describe(sr2["val_loss_peak"] - sr2["val_loss_rise"]).low > 0.1
     assert comparison.compare(table, SR2, PLAIN, "val_loss_peak", label_noise=NOISY).high < 0
+    assert comparison.compare(table, SR2, SR1, "val_loss_peak", label_noise=NOISY).direction == 0
     by_pilot = analysis.pilot_onset(analysis.only(curves, label_noise=NOISY)).to_series()
     mostly = by_pilot.notna().groupby(analysis.only(curves, label_noise=NOISY)["label"].to_numpy()).mean()
     assert mostly.min() > 0.5
