@@ -141,7 +141,10 @@ def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
 
 
 def difference_table(
-    runs: xr.Dataset, pairs: Sequence[tuple[str, str]], quantities: Sequence[str], digits: int = 3
+    runs: xr.Dataset | pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    quantities: Sequence[str],
+    digits: int = 3,
 ) -> pd.DataFrame:
     """Differences paired by seed, as text: `comparison.comparison_table` with quantities in words.
 
