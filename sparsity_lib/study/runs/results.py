@@ -31,7 +31,7 @@ _BY_EPOCH = (
 _BY_SPLIT = ("monitor_loss", "monitor_accuracy")
 _BY_LAYER = (
     *("entropy", "scale_free_entropy", "sd", "perplexity_sparsity", "effective_rank", "zero_share"),
-    "noise_entropy",
+    *("noise_entropy", "dead_channels"),
 )
 _IDENTITY = (
     "network",
