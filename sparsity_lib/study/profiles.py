@@ -154,7 +154,12 @@ PROFILES = {
             "adam": Grid(cells.for_networks(SIX, **_ADAM), (0,), _FEW),
             # T2's mean over positions is the literal sr2Net.
             "readings": Grid(cells.readings(**_NOISY), (0,), _FEW),
-            "scale-free": Grid(cells.scale_free(MATCHED["digits"], **_NOISY), (0,), _FEW),
+            "scale-free": Grid(
+                cells.scale_free(MATCHED["digits"], **_NOISY),
+                (0,),
+                _FEW,
+                {"network": "sfNet", "lambda_": max(MATCHED["digits"])},
+            ),
             "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN),
             "perplexity-200": Grid(
                 cells.for_networks(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FEW
