@@ -60,6 +60,9 @@ def numbers() -> dict[str, str]:
     return {
         "n": str(gain.n),
         "entropy_fall": f"{-table.loc[PLAIN, (SHOWN, 'change')].mean:.2f}",
+        "dropout_fall": f"{-table.loc['dropNet', (SHOWN, 'change')].mean:.2f}",
+        "norm_fall": f"{-_change(photographs, 'normNet', 'entropy', 'fc1').mean:.2f}",
+        "norm_output_fall": f"{-_change(photographs, 'normNet', 'entropy', 'norm2').mean:.2f}",
         "scale_free_change": f"{_change(photographs, PLAIN, 'scale_free_entropy'):+.3f}",
         "noise_r2": f"{r2['data set'].min():.2f}",
         "noise_r2_large": f"{r2['large'].min():.2f}",
@@ -128,11 +131,11 @@ def _paper_settings() -> dict[str, str]:
     }
 
 
-def _change(runs: xr.Dataset, label: str, quantity: str) -> comparison.Description:
-    """Change of a network's entropy in `LAYER`, a share of ln D."""
+def _change(runs: xr.Dataset, label: str, quantity: str, layer: str = LAYER) -> comparison.Description:
+    """Change of a network's entropy in a layer, a share of ln D."""
     table = analysis.summary(analysis.only(runs, label=label))
-    whole = np.log(runs["channels"].sel(layer=LAYER).max().item())
-    return comparison.describe((table[f"{quantity}_end:{LAYER}"] - table[f"{quantity}_best:{LAYER}"]) / whole)
+    whole = np.log(runs["channels"].sel(layer=layer).max().item())
+    return comparison.describe((table[f"{quantity}_end:{layer}"] - table[f"{quantity}_best:{layer}"]) / whole)
 
 
 def _explained_by_noise(networks: xr.Dataset) -> dict[str, pd.Series]:

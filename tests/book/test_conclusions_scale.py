@@ -67,6 +67,13 @@ def test_a_penalty_on_the_pattern_does_not_reduce_the_rise_as_sparsityreg_does()
         assert comparison.compare(runs, name, "sr2Net ×16", "val_loss_rise").low > 0
         accuracy = comparison.compare(runs, name, PLAIN, "chosen_accuracy")
         assert accuracy.low < 0 < accuracy.high
+    own_scale = runs["channel_scaled_entropy"].sel(kept_moment="last")
+    assert abs(capacity.compared(own_scale, strong, weak)["conv4"].mean) < 0.02
+    dead = runs["dead_channels"].sel(split="monitor", layer="conv4").set_index(run="label").isel(epoch=-1)
+    assert (dead.sel(run=strong) == 1).sum() >= 4
+    assert not dead.sel(run=weak).any()
+    (run,) = (each for each in results.published_runs("laptop") if each.name.startswith("sfNet"))
+    assert capacity.largest_share(study.load(run), "conv4") > 0.5
     assert comparison.compare(runs, "sr2Net ×16", PLAIN, "val_loss_rise").high < -0.2
 
 

@@ -1,11 +1,15 @@
-"""Two measures of a layer's capacity in use, for which the paper has none."""
+"""Measures of how a layer's channels are used, for which the paper has none."""
 
 import pandas as pd
+import torch
 import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.summary import having, penalised_layers
 from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.runs.file import Run
+from sparsity_lib.study.runs.networks import trained_network
+from sparsity_lib.study.training.observation import layer_outputs
 
 
 def rank_share(curves: xr.Dataset) -> xr.DataArray:
@@ -45,3 +49,17 @@ def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
     if not {a, b} <= set(wide) or (difference := (wide[a] - wide[b]).dropna()).empty:
         raise StudyError(f"no seed has both '{a}' and '{b}'")
     return {str(layer): describe(each) for layer, each in difference.groupby("layer")}
+
+
+def largest_share(run: Run, layer: str) -> float:
+    """Largest share that one channel has in the variance of the activations over channels.
+
+    After the last epoch, on the run's images: the squared distance of each channel from the mean over the D
+    channels, as a share of their sum, averaged over images and positions; 1/D where channels are alike. The
+    run's network must be kept (`trained_network`, whose errors it raises).
+    """
+    model, prepare = trained_network(run)
+    inputs = prepare(torch.from_numpy(run.root["images"].to_numpy()).movedim(-1, 1))
+    squares = layer_outputs(model, [layer], inputs)[layer].double()
+    squares = (squares - squares.mean(1, keepdim=True)).square()
+    return (squares / squares.sum(1, keepdim=True)).movedim(1, 0).flatten(1).mean(1).max().item()
