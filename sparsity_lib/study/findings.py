@@ -92,13 +92,17 @@ def numbers() -> dict[str, str]:
 
 def _warnings() -> dict[str, str]:
     """Warnings of the entropy's detector on the data sets in which runs overfit."""
-    outcomes = detectors.outcomes(detectors.data_sets("laptop", "desktop"))
-    warned = outcomes[outcomes["detector"] == "entropy"]  # a row per data set
-    overfits = warned[warned["hits"] + warned["misses"] > 0]
+    inputs = detectors.data_sets("laptop", "desktop")
+    outcomes = detectors.outcomes(inputs).query("detector == 'entropy' and hits + misses > 0")
+    able = [name for name in outcomes["data"] if detectors.exchange_matters(inputs[name].moments()).any()]
+    exchanged = outcomes[outcomes["data"].isin(able)]
     return {
-        "better_warnings": f"{(overfits['low'] > 0).sum()} of {len(overfits)}",
-        "widest_warning": f"±{((overfits['high'] - overfits['low']) / 2).max():.2f}",
-        "warned_runs": str(overfits["runs"].sum()),
+        "warned_sets": str(len(outcomes)),
+        "warned_runs": str(outcomes["runs"].sum()),
+        "warning_lowest": f"{outcomes['balanced'].min():.2f}",
+        "warning_highest": f"{outcomes['balanced'].max():.2f}",
+        "better_warnings": f"{(exchanged['low'] > 0).sum()} of {len(exchanged)}",
+        "widest_warning": f"±{((exchanged['high'] - exchanged['low']) / 2).max():.2f}",
     }
 
 
