@@ -109,7 +109,7 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
                 record(ax, "a run", **of, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
             ax.axhline(0, **ZERO)
             ax.set_xscale("log")
-        row[0].set_ylabel("entropy − noise, / ln D" if len(kinds) == 1 else f"less noise, {kind} SD")
+        row[0].set_ylabel("entropy − noise, / ln D" if len(kinds) == 1 else f"minus noise, {kind} SD")
     for ax in axes.flat:
         plain_numbers(ax.xaxis, (1,))
     fig.supxlabel(_SCALE)
