@@ -92,6 +92,14 @@ def test_language_models_do_better_with_large_q_and_so_with_less_noise(
         for layer in (1, 2):
             assert language_models.slope(table, f"noise_to_signal:{layer}").high < -0.05
             assert abs(language_models.slope(table, f"hoyer:{layer}").mean) < 0.025
+    noisy = {text: table[table["q"].notna()].groupby("label") for text, table in texts.items()}
+    assert max(each["late_change"].mean().max() for each in noisy.values()) < -0.02  # bits still fall
+    late = {t: comparison.compare(table, "q = 3", "q = 2", "late_change") for t, table in texts.items()}
+    assert late["shakespeare"].low > 0 == late["python-topics"].direction
+    assert {text: set(table["epochs"]) for text, table in texts.items()} == {
+        "python-topics": {20},
+        "shakespeare": {25},
+    }
     quiet = {
         text: comparison.compare(table, "no noise", language.DROPOUT, "lowest_bits")
         for text, table in texts.items()
@@ -180,6 +188,13 @@ def test_a_delay_gains_on_digits_and_costs_on_photographs(shrunk: dict[str, pd.D
     cost = comparison.compare(shrunk["desktop"], "L1 0.003, delayed", "none", "accuracy")
     assert cost.high < 0
     assert cost.mean == pytest.approx(-0.10, abs=0.005)
+    stopped = [coherence.against_early_stopping(each, "L1 0.003, delayed") for each in shrunk.values()]
+    assert [f"{each.mean:.2f}" for each in stopped] == ["-0.04", "-0.09"]  # as the page has them
+    assert max(each.high for each in stopped) < 0
+    always = coherence.cell_table(digits).loc["L1", 0.003, coherence.ALWAYS]
+    assert (always["n"], always["guess"]) == (10, 4)
+    assert always["learners' accuracy"].round(3) == 0.853
+    assert always["compression"] == pytest.approx(18, abs=0.5)
     decay = comparison.compare(digits, "weight decay 0.01, always on", "L2 0.01, always on", "accuracy")
     assert -0.03 < decay.low < 0 < decay.high < 0.03
     assert comparison.compare(digits, "L2 0.01, delayed", "none", "accuracy").low > 0

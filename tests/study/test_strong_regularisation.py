@@ -111,6 +111,8 @@ def test_cells_have_the_means_of_runs(table):
     failed = cells.loc[("L1", 0.003, GATED)]
     assert failed["guess"] == 3
     assert np.isnan(failed["compression"])
+    assert np.isnan(failed["learners' accuracy"])
+    assert delayed["learners' accuracy"] == delayed["accuracy"]
 
 
 def test_pairs_are_of_the_same_seed_and_of_cells_that_learn(table):

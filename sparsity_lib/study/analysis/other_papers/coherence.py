@@ -149,15 +149,17 @@ def _measured(curves: xr.Dataset, name: str) -> xr.DataArray:
 def cell_table(table: pd.DataFrame) -> pd.DataFrame:
     """`outcomes` by term, strength and way: runs, how many `guess`, mean and SD of the accuracies.
 
-    Compression is the geometric mean over the runs that do not guess; the pulls are means.
+    Compression is the geometric mean over the learners, the runs that do not guess; the pulls are means.
     """
-    grouped = table.groupby(["term", "strength", "way"])
+    keys = [table[name] for name in ("term", "strength", "way")]
+    grouped = table.groupby(keys)
     return pd.DataFrame(
         {
             "n": grouped.size(),
             "guess": grouped["guesses"].sum(),
             "accuracy": grouped["accuracy"].mean(),
             "SD": grouped["accuracy"].std(),
+            "learners' accuracy": table["accuracy"].where(~table["guesses"]).groupby(keys).mean(),
             "chosen accuracy": grouped["chosen_accuracy"].mean(),
             "chosen compression": np.exp(grouped["chosen_log_compression"].mean().astype(float)),
             "compression": np.exp(grouped["log_compression"].mean().astype(float)),
@@ -165,6 +167,12 @@ def cell_table(table: pd.DataFrame) -> pd.DataFrame:
             "regulariser's gradient": grouped["term_pull"].mean(),
         }
     )
+
+
+def against_early_stopping(table: pd.DataFrame, label: str) -> Description:
+    """The label's accuracy at the end minus that of `none` at the chosen epoch, paired by seed."""
+    end, stopped = (table[table["label"] == name].set_index("seed") for name in (label, NONE))
+    return describe((end["accuracy"] - stopped["chosen_accuracy"]).dropna())
 
 
 def coherence_table(curves: xr.Dataset) -> pd.DataFrame:

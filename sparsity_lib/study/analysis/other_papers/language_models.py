@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.summary import LAST
 from sparsity_lib.study.errors import StudyError
 
 OF_OUTPUTS = {
@@ -25,9 +26,10 @@ def labels(curves: xr.Dataset) -> list[str]:
 def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     """One row per run: identity, bits per character, and the layers' outputs after the last epoch.
 
-    `lowest_bits` is that of the best epoch, chosen on the same held-out text, and so optimistic. A layer's
-    columns are `<quantity>:<layer>`, of the quantities OF_OUTPUTS. `setting` names the text and the units.
-    Raises `StudyError` for runs of several settings.
+    `lowest_bits` is that of the best epoch, chosen on the same held-out text, and so optimistic;
+    `late_change` is the change of bits over the last five epochs, or over all of fewer. A layer's columns are
+    `<quantity>:<layer>`, of the quantities OF_OUTPUTS. `setting` names the text and the units. Raises
+    `StudyError` for runs of several settings.
     """
     if len(settings := set(curves["setting"].to_numpy())) > 1:
         raise StudyError(f"{len(settings)} settings, where one is needed: {'; '.join(sorted(settings))}")
@@ -36,6 +38,8 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     last = curves.sel(epoch=curves["epochs"] - 1)
     columns = {name: curves[name] for name in ("run", "label", "q", "seed", "text", "epochs")}
     columns |= {"last_bits": last["val_bits"], "lowest_bits": trained["val_bits"].min("epoch")}
+    before = curves["val_bits"].sel(epoch=(curves["epochs"] - 1 - LAST).clip(min=-1))
+    columns["late_change"] = last["val_bits"] - before
     columns |= {
         f"{name}:{layer}": last[name].sel(layer=layer)
         for name in OF_OUTPUTS
