@@ -144,6 +144,10 @@ class ImageExplorer(ipywidgets.VBox):
 class _Images(Explorer):
     """The part that shows the maps."""
 
+    _sentence = (
+        "A still picture. Where scripts run, this shows the image's entropy at each position, layer by layer."
+    )
+
     def show_latest(self, recording: Recording, setting: str) -> None:
         """Show the first of the images, and else what was shown before."""
         begins = not self.data["runs"]

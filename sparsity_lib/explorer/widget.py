@@ -7,7 +7,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from sparsity_lib.explorer.page import module, page
+from sparsity_lib.explorer.page import SENTENCE, module, page
 from sparsity_lib.explorer.payload import payload
 from sparsity_lib.explorer.recording import Recording
 from sparsity_lib.explorer.still import still
@@ -36,6 +36,7 @@ class Explorer(anywidget.AnyWidget):
     """
 
     _esm = module()
+    _sentence = SENTENCE  # under the still picture
 
     data = traitlets.Dict().tag(sync=True)
     run = traitlets.Int().tag(sync=True)
@@ -132,4 +133,4 @@ class Explorer(anywidget.AnyWidget):
         scale = layer["scales"][self.measure] if self.stretched else whole
         picture = still(self._recordings[self.run], self.layer, self.measure, self.image, scale)
         state = {key: getattr(self, key) for key in ("data", *SHOWN)}
-        return page(state | {"playing": False}, picture)  # no page starts to move by itself
+        return page(state | {"playing": False}, picture, self._sentence)  # no page starts to move by itself
