@@ -153,6 +153,22 @@ def test_two_primary_claims_of_the_pilot_are_about_large_networks(pilot: pd.Data
     assert elsewhere[["sr-more-accurate", "sr-beats-dropout"]].tolist() == ["seen", "inconclusive"]
 
 
+def test_fewer_than_half_of_the_claims_can_be_decided_without_a_gpu(cells: pd.DataFrame) -> None:
+    trained_here = cells[cells["status"] != "needs a GPU"]
+    here = {(row.network, row.dataset, row.size) for row in trained_here.itertuples()}
+    judged = [claim for claim in claims.load().claims if claim.test]
+    decided = [
+        claim.id
+        for claim in judged
+        if any(
+            cell.kind != "conceptual" and (network, cell.dataset, cell.size or "full") in here
+            for cell in claim.cells
+            for network in claim.test.networks
+        )
+    ]
+    assert len(judged) / 3 < len(decided) < len(judged) / 2
+
+
 def test_cells_of_the_other_papers_are_conceptual() -> None:
     others = claims.load(claims.REGISTRATION_OTHER_PAPERS)
     assert {cell.kind for claim in others.claims for cell in claim.cells} == {"conceptual"}
