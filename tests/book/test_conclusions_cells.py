@@ -1,5 +1,7 @@
 """Conclusions of the pages on the paper's settings, the scorecard and the pilot: the numbers they rest on."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -273,6 +275,12 @@ def test_the_best_accuracy_exceeds_the_other_two(curves: xr.Dataset) -> None:
     exceeds = means["best_accuracy"] - means[1:]
     assert exceeds.round(3).tolist() == pytest.approx([0.006, 0.016])  # as T18 has it
     assert curves.sizes["run"] == 70
+
+
+def test_published_photographs_are_the_copy_that_the_book_names() -> None:
+    page = (PROJECT / "book/reproduce.md").read_text(encoding="utf-8")
+    photographs = analysis.only(study.published("desktop"), dataset="cifar10-jpeg")
+    assert set(photographs["data_digest"].to_numpy()) == set(re.findall(r"`([0-9a-f]{64})`", page))
 
 
 def test_the_pilot_has_the_papers_settings_but_for_the_data(curves: xr.Dataset) -> None:

