@@ -87,6 +87,7 @@ def numbers() -> dict[str, str]:
         },
         **_warnings(),
         **_paper_settings(),
+        **_first_runs(),
     }
 
 
@@ -132,6 +133,20 @@ def _paper_settings() -> dict[str, str]:
         "registered_done": str(trained_here["n"].sum()),
         "registered_planned": str(trained_here["planned"].sum()),
         "registered_all": str(cells["planned"].sum()),
+    }
+
+
+def _first_runs() -> dict[str, str]:
+    """Published runs of size s on CIFAR-100: how many overfit, and falls of entropy."""
+    runs = analysis.of_grid(results.published("registered", "networks.nc"), "registered")
+    falls = {label: -_change(runs, label, "entropy").mean for label in analysis.labels(runs)}
+    penalised = max(falls[name] for name in ("sr1Net", "sr2Net", "sr3Net", "varNet"))
+    moments = onset.onset_table(runs)
+    return {
+        "direct_overfit": f"{moments['epoch'].count()} of {len(moments)}",
+        "direct_fall": f"{falls[PLAIN]:.2f}",
+        "direct_norm_fall": f"{falls['normNet']:.2f}",
+        "direct_penalised_fall": f"{penalised:.2f}",
     }
 
 

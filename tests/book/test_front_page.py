@@ -51,6 +51,10 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["lenet_chosen"])[1] > 0
     assert values(numbers["lenet_second"])[1] > 0
     assert values(numbers["widest_warning"])[0] > 0.2
+    overfit, of_runs = values(numbers["direct_overfit"])
+    assert 0.8 * of_runs < overfit < of_runs
+    assert values(numbers["direct_penalised_fall"])[0] < 0.1 < values(numbers["direct_norm_fall"])[0]
+    assert values(numbers["direct_fall"])[0] > 0.3
     _, low, high = values(numbers["over_dropout"])
     assert -0.015 < low < 0 < high < 0.015
     _, low, high = values(numbers["twin"])
