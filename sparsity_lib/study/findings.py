@@ -79,12 +79,8 @@ def numbers() -> dict[str, str]:
         "twin": f"{twin:+.4f}",
         "pattern_rise": f"{pattern:+.2f}",
         "scale_rise": f"{scale:+.2f}",
-        **{
-            f"{name}_overfits{end}": f"{cell['overfits']} of {cell['change'].n}"
-            for name, label in (("plain", PLAIN), ("dropout", "dropNet"), ("penalised", "sr2Net"))
-            for end, dataset in (("", SHOWN), ("_second", SECOND))
-            for cell in (table.loc[label, dataset],)
-        },
+        "penalised_overfits": f"{table.loc['sr2Net', (SHOWN, 'overfits')]} of {gain.n}",
+        "penalised_overfits_second": f"{table.loc['sr2Net', (SECOND, 'overfits')]} of {gain_second.n}",
         **_warnings(),
         **_paper_settings(),
         **_first_runs(),
@@ -102,7 +98,8 @@ def _warnings() -> dict[str, str]:
         "warned_runs": str(outcomes["runs"].sum()),
         "warning_lowest": f"{outcomes['balanced'].min():.2f}",
         "warning_highest": f"{outcomes['balanced'].max():.2f}",
-        "better_warnings": f"{(exchanged['low'] > 0).sum()} of {len(exchanged)}",
+        "exchanged_sets": str(len(exchanged)),
+        "better_warnings": str((exchanged["low"] > 0).sum()),
         "widest_warning": f"±{((exchanged['high'] - exchanged['low']) / 2).max():.2f}",
     }
 

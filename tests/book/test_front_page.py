@@ -59,7 +59,7 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert -0.015 < low < 0 < high < 0.015
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
-    assert values(numbers["better_warnings"])[0] == 0
+    assert int(numbers["exchanged_sets"]) > int(numbers["better_warnings"]) == 0
     assert values(numbers["warning_highest"])[0] < 0.5
     assert values(numbers["dropout_fall"])[0] > 0.1
     assert values(numbers["norm_fall"])[0] > 0.1
