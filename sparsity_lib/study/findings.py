@@ -18,7 +18,7 @@ from sparsity_lib.study.profiles import MATCHED
 from sparsity_lib.study.recipes import LAYERS, PLAIN
 from sparsity_lib.study.runs import results
 
-SHOWN = "cifar10-jpeg"  # the data set of the numbers and the figure
+SHOWN = "cifar10-jpeg"  # the data set of the numbers
 SECOND = "tiny32-100"
 LAYER = "conv4"
 NETWORKS = {  # of the front page's table
@@ -134,8 +134,8 @@ def _paper_settings() -> dict[str, str]:
 
 
 def _first_runs() -> dict[str, str]:
-    """Published runs of size s on CIFAR-100: how many overfit, and falls of entropy."""
-    runs = analysis.of_grid(results.published("registered", "networks.nc"), "registered")
+    """Runs of size s on CIFAR-100: how many overfit, and falls of entropy."""
+    runs = _on_cifar100()
     falls = {label: -_change(runs, label, "entropy").mean for label in analysis.labels(runs)}
     penalised = max(falls[name] for name in ("sr1Net", "sr2Net", "sr3Net", "varNet"))
     moments = onset.onset_table(runs)
@@ -194,14 +194,18 @@ def pilot_table() -> pd.DataFrame:
 
 
 def figure() -> Figure:
-    """Entropy over epochs, and against the standard deviation of activations, with the noise curve."""
-    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
-    return figures.entropy_against_noise(analysis.only(networks, dataset=SHOWN), LAYER)
+    """Entropy over epochs, and against the SD of activations with the noise curve, on CIFAR-100."""
+    return figures.entropy_against_noise(_on_cifar100(), LAYER)
 
 
 def origin() -> str:
     """Digest of the published results that the figure shows; the picture's metadata hold it as `Results`."""
-    return digest(results.folder_of("desktop") / results.SUMS)
+    return digest(results.folder_of("registered") / results.SUMS)
+
+
+def _on_cifar100() -> xr.Dataset:
+    """Published runs of size s on CIFAR-100, at the paper's settings."""
+    return analysis.of_grid(results.published("registered", "networks.nc"), "registered")
 
 
 if __name__ == "__main__":
