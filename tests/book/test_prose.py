@@ -39,13 +39,17 @@ def found(text: str) -> list[str]:
 
 def paragraphs(markdown: str) -> str:
     """Markdown less its code blocks and formulas, a line per paragraph, row or heading."""
-    lines, fence = [], ""
+    lines: list[str] = []
+    fences: list[tuple[str, bool]] = []  # open ones: their mark, and whether prose is in them
     for line in markdown.splitlines():
-        if mark := re.match(r"\s*(```+|:::+)(\{\w[\w-]*\})?", line):
-            plain = fence or mark[2] in (None, "{math}")
-            fence = "" if fence or not plain else mark[1]
+        prose = all(of_prose for _, of_prose in fences)
+        if mark := re.match(r"\s*(```+|:::+)\s*(\S*)", line):
+            if fences and mark.groups() == (fences[-1][0], ""):
+                fences.pop()
+            elif prose:
+                fences.append((mark[1], mark[2].startswith("{") and mark[2] != "{math}"))
             lines.append("")
-        elif not fence:
+        elif prose:
             starts = re.match(r"\s*(#|[-*:|]|\d+\.|$)", line)
             lines.append(("\n" if starts else " ") + line.strip())
     return "".join(lines)
@@ -124,3 +128,10 @@ def test_wording(kind: str) -> None:
 )
 def test_unclear_wording_is_found_and_plain_wording_passes(text: str, unclear: bool) -> None:
     assert bool(found(text)) == unclear
+
+
+def test_prose_in_and_after_directives_is_read_and_code_is_not() -> None:
+    page = "```{note}\nOne.\n```\nTwo.\n```python\nthree\n```\nFour.\n:::{table} Five.\n:::\nSix.\n"
+    assert [word for word in ("One", "Two", "three", "Four", "Six") if word in paragraphs(page)] == [
+        *("One", "Two", "Four", "Six")
+    ]
