@@ -185,14 +185,13 @@ PROFILES = {
         few=_SHOWN,
     ),
     "desktop": Profile(
-        "10,000 or 2,000 images of cifar10-jpeg, tiny32-100 and cifar10; hours on a CPU, minutes on a GPU",
+        "10,000 or 2,000 images of cifar10-jpeg, tiny32-100 and cifar10; hours on a CPU",
         {
             "networks": _confirmatory(
                 tuple(
                     cell
-                    for size in ("s", "m")
                     for dataset in _STAND_INS
-                    for cell in cells.for_networks(SEVEN, dataset=dataset, size=size, limit=10_000)
+                    for cell in cells.for_networks(SEVEN, dataset=dataset, size="s", limit=10_000)
                 ),
                 shown={"dataset": "cifar10-jpeg", "size": "s"},
             ),
@@ -218,8 +217,6 @@ PROFILES = {
         {
             "networks": _confirmatory(
                 (
-                    # First what needs no download: a stand-in for CIFAR-10.
-                    *cells.for_networks(SEVEN, dataset="cifar10-jpeg", size="xxl"),
                     *cells.for_networks(SEVEN, dataset="cifar10", size="xxl"),
                     *(
                         cell
@@ -236,7 +233,7 @@ PROFILES = {
             "lenet-alexnet": _confirmatory(
                 tuple(
                     cell
-                    for dataset in ("cifar10-jpeg", "cifar10", "cifar100", "tiny-imagenet")
+                    for dataset in ("cifar10", "cifar100", "tiny-imagenet")
                     for cell in cells.for_networks(
                         ("LeNet", "srLeNet", "AlexNet", "srAlexNet"), dataset=dataset, size="full"
                     )
@@ -247,7 +244,7 @@ PROFILES = {
                 cells.for_networks(SIX, dataset="cifar100", size="xxl", optimizer="adam"), shown={}
             ),
             "architectures": _confirmatory(
-                cells.architectures(dataset="cifar10-jpeg", size="full"), deep=True
+                cells.architectures(dataset="cifar10", size="full"), deep=True
             ),
         },
     ),

@@ -54,5 +54,5 @@ def test_the_list_of_missing_runs_has_costs(capsys, runs_folder):
     wanted = profiles.experiments("laptop", seeds=[0], grids=["networks"])
     assert [run for run, _ in lines] == [e.id for e in wanted]
     assert all(float(cost.removesuffix(" s")) > 0 for _, cost in lines)
-    assert main(["run", "desktop", "--list", "--sizes", "m", "--datasets", "tiny32-100"]) == 0
+    assert main(["run", "paper", "--list", "--sizes", "m"]) == 0
     assert {line.split("\t")[1] for line in capsys.readouterr().out.splitlines()} == {"cost unknown"}
