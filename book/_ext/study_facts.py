@@ -3,8 +3,8 @@
 `{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
 `{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
 measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts;
-`{pilot-networks}` compares the pilot's networks; and `{workflow-overhead}` shows the cost of a job of the
-workflow.
+`{networks-on-cifar100}` and `{pilot-networks}` compare networks; and `{workflow-overhead}` shows the
+cost of a job of the workflow.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from docutils import nodes
 from docutils.statemachine import StringList
 from speed_tables import benchmarks
@@ -171,35 +172,49 @@ def primary_claims(root: Path) -> list[str]:
     return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict in this cell"), rows)
 
 
+def networks_on_cifar100(root: Path) -> list[str]:
+    """The networks on CIFAR-100 at the paper's settings: accuracy, change of entropy, runs that overfit."""
+    from sparsity_lib.study import findings
+
+    caption = (
+        "Networks of size s on CIFAR-100 at the paper's settings. Accuracy at the "
+        "[chosen epoch](#accuracies) minus that of the plain network; change of the entropy of "
+        f"{findings.LAYER} from the epoch of the lowest loss to the last, as a share of ln D (both with half "
+        "the 95 % interval of several runs); and runs that overfit."
+    )
+    return _network_results(caption, {"": findings.runs_on_cifar100()})
+
+
 def pilot_networks(root: Path) -> list[str]:
     """The pilot's networks on its two data sets: accuracy, change of entropy, runs that overfit."""
     from sparsity_lib.study import findings
 
-    compared = findings.pilot_table()
-    rows: list[Row] = []
-    for label, row in compared.iterrows():
-        cells = [f"{row['network', '']} ({label})"]
-        for dataset in (findings.SHOWN, findings.SECOND):
-            gain, change, overfits = row[dataset]
-            cells += [_half_width(gain, "+.3f"), _half_width(change, "+.3f"), f"{overfits} of {change.n}"]
-        rows.append(tuple(cells))
-    quantities = ("accuracy gain", "entropy change", "runs that overfit")
-    sets = (findings.SHOWN, findings.SECOND)
-    head = ("network", *(f"{dataset}: {quantity}" for dataset in sets for quantity in quantities))
-    caption = (
-        "The pilot's networks. Accuracy minus that of the plain network; change of the entropy of "
-        f"{findings.LAYER} from the epoch of the lowest loss to the last, as a share of ln D (both with half "
-        "the 95 % interval); and runs that overfit."
-    )
-    return table(caption, head, rows)
+    by_data_set = {f"{dataset}: ": runs for dataset, runs in findings.pilot_runs().items()}
+    return _network_results("The pilot's networks, with the same quantities.", by_data_set)
+
+
+def _network_results(caption: str, data_sets: dict[str, xr.Dataset]) -> list[str]:
+    """A table of networks, with three columns for each data set, by what their heads begin with."""
+    from sparsity_lib.study import findings
+
+    head, columns = ["network"], [[f"{words} ({label})" for label, words in findings.NETWORKS.items()]]
+    for prefix, runs in data_sets.items():
+        compared = findings.network_table(runs)
+        head += [
+            f"{prefix}{quantity}" for quantity in ("accuracy gain", "entropy change", "runs that overfit")
+        ]
+        columns += [[_half_width(each, "+.3f") for each in compared[name]] for name in ("gain", "change")]
+        columns.append([f"{row.overfits} of {row.runs}" for row in compared.itertuples()])
+    return table(caption, tuple(head), list(zip(*columns, strict=True)))
 
 
 def _half_width(described: Any, spec: str) -> str:
     """Mean ± half the interval, as `+0.018 ± 0.008`; nothing for none."""
     if described is None:
         return ""
-    half = (described.high - described.low) / 2
-    shown = f"{described.mean:{spec}} ± {half:{spec[1:]}}"
+    shown = f"{described.mean:{spec}}"
+    if described.n > 1:
+        shown += f" ± {(described.high - described.low) / 2:{spec[1:]}}"
     return shown.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -230,5 +245,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("benchmarks", _directive(benchmarks))
     app.add_directive("workflow-overhead", _directive(workflow_overhead))
     app.add_directive("primary-claims", _directive(primary_claims))
+    app.add_directive("networks-on-cifar100", _directive(networks_on_cifar100))
     app.add_directive("pilot-networks", _directive(pilot_networks))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,7 +18,7 @@ from sparsity_lib.study.profiles import MATCHED
 from sparsity_lib.study.recipes import LAYERS, PLAIN
 from sparsity_lib.study.runs import results
 
-SHOWN = "cifar10-jpeg"  # the data set of the numbers
+SHOWN = "cifar10-jpeg"  # the pilot's data sets
 SECOND = "tiny32-100"
 LAYER = "conv4"
 NETWORKS = {  # of the front page's table
@@ -30,6 +30,8 @@ NETWORKS = {  # of the front page's table
     "sr3Net": "the same and DecorrReg",
     "varNet": "variance penalty",
 }
+PENALISED = ("sr1Net", "sr2Net", "sr3Net", "varNet")
+LEAST = ("dropNet", "conv3")  # where noise with the pooled SD explains the least
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
 
 
@@ -39,12 +41,9 @@ def numbers() -> dict[str, str]:
     Changes of entropy are shares of ln D in `LAYER`, from the lowest validation loss to the last epoch; rises
     of the validation loss are in nats. Intervals are 95 % t intervals over seeds.
     """
-    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
-    photographs = analysis.only(networks, dataset=SHOWN)
-    table = pilot_table()
-    rises = analysis.summary(photographs).groupby("label")["val_loss_rise"]
-    twin = comparison.compare(photographs, "varNet", "sr2Net", "chosen_accuracy")
-    gain, gain_second = (table.loc["sr2Net", (dataset, "gain")] for dataset in (SHOWN, SECOND))
+    runs, pilot = runs_on_cifar100(), pilot_runs()
+    table = network_table(runs)
+    rises = onset.onset_table(runs).groupby("label")["excess"]
     on_digits = (results.published("laptop", name) for name in ("networks.nc", "scale-free.nc"))
     joined = results.joined([part for part in on_digits if part is not None])
     patterns = analysis.of_grid(joined, "laptop", "scale-free")
@@ -52,39 +51,43 @@ def numbers() -> dict[str, str]:
     pattern, scale = (
         comparison.compare(patterns, name, PLAIN, "val_loss_rise") for name in (strongest, "sr2Net ×16")
     )
-    over_dropout, over_dropout_second = (
-        comparison.compare(analysis.only(networks, dataset=name), "sr2Net", "dropNet", "chosen_accuracy")
-        for name in (SHOWN, SECOND)
+    over_dropout, twin = (
+        comparison.compare(pilot[SHOWN], *pair, "chosen_accuracy")
+        for pair in (("sr2Net", "dropNet"), ("varNet", "sr2Net"))
     )
-    r2 = _explained_by_noise(networks)
+    inner = runs.sel(layer=list(LAYERS[:-1]))
+    r2, large = _r2(inner, "dataset"), _r2(explained_by_noise.where_large(inner), "dataset")
+    of_plain, least = _r2(analysis.only(inner, label=PLAIN), "layer"), _r2(inner, "label", "layer").loc[LEAST]
+    falls = -table["change"].map(lambda change: change.mean)
     return {
-        "n": str(gain.n),
-        "entropy_fall": f"{-table.loc[PLAIN, (SHOWN, 'change')].mean:.2f}",
-        "dropout_fall": f"{-table.loc['dropNet', (SHOWN, 'change')].mean:.2f}",
-        "norm_fall": f"{-_change(photographs, 'normNet', 'entropy', 'fc1').mean:.2f}",
-        "norm_output_fall": f"{-_change(photographs, 'normNet', 'entropy', 'norm2').mean:.2f}",
-        "scale_free_change": f"{_change(photographs, PLAIN, 'scale_free_entropy'):+.3f}",
-        "noise_r2": f"{r2['data set'].min():.2f}",
-        "noise_r2_large": f"{r2['large'].min():.2f}",
-        "noise_r2_lowest": f"{r2['plain layer'].min():.2f}",
-        "noise_r2_highest": f"{r2['plain layer'].max():.2f}",
-        "noise_r2_dropout": f"{r2['shown'].loc['dropNet', 'conv4']:.2f}",
-        "noise_r2_norm": f"{r2['shown'].loc['normNet', 'fc1']:.2f}",
+        "n": str(table.loc["sr2Net", "runs"]),
+        "entropy_fall": f"{falls[PLAIN]:.2f}",
+        "norm_fall": f"{falls['normNet']:.2f}",
+        "penalised_fall": f"{falls[list(PENALISED)].max():.2f}",
+        "dropout_fall": f"{-_change(pilot[SHOWN], 'dropNet', 'entropy').mean:.2f}",
+        "scale_free_change": f"{_change(runs, PLAIN, 'scale_free_entropy'):+.3f}",
+        "noise_r2": f"{r2['pooled'].item():.2f}",
+        "noise_r2_large": f"{large['pooled'].item():.2f}",
+        "noise_r2_lowest": f"{of_plain['pooled'].min():.2f}",
+        "noise_r2_highest": f"{of_plain['pooled'].max():.2f}",
+        "noise_r2_least": f"{least['pooled']:+.2f}".replace("-", "−"),
+        "noise_r2_least_position": f"{least['positions']:.2f}",
         "plain_rise": f"{comparison.describe(rises.get_group(PLAIN)):.1f}",
         "penalised_rise": f"{comparison.describe(rises.get_group('sr2Net')):.2f}",
-        "gain": f"{gain:+.3f}",
-        "gain_second": f"{gain_second:+.3f}",
+        "gain": f"{table.loc['sr2Net', 'gain']:+.3f}",
         "over_dropout": f"{over_dropout:+.3f}",
-        "over_dropout_second": f"{over_dropout_second:+.3f}",
         "twin": f"{twin:+.4f}",
         "pattern_rise": f"{pattern:+.2f}",
         "scale_rise": f"{scale:+.2f}",
-        "penalised_overfits": f"{table.loc['sr2Net', (SHOWN, 'overfits')]} of {gain.n}",
-        "penalised_overfits_second": f"{table.loc['sr2Net', (SECOND, 'overfits')]} of {gain_second.n}",
+        "plain_overfits": _share(table.loc[PLAIN]),
+        "penalised_overfits": _share(table.loc["sr2Net"]),
         **_warnings(),
         **_paper_settings(),
-        **_first_runs(),
     }
+
+
+def _share(row: "pd.Series[object]") -> str:
+    return f"{row['overfits']} of {row['runs']}"
 
 
 def _warnings() -> dict[str, str]:
@@ -133,20 +136,6 @@ def _paper_settings() -> dict[str, str]:
     }
 
 
-def _first_runs() -> dict[str, str]:
-    """Runs of size s on CIFAR-100: how many overfit, and falls of entropy."""
-    runs = _on_cifar100()
-    falls = {label: -_change(runs, label, "entropy").mean for label in analysis.labels(runs)}
-    penalised = max(falls[name] for name in ("sr1Net", "sr2Net", "sr3Net", "varNet"))
-    moments = onset.onset_table(runs)
-    return {
-        "direct_overfit": f"{moments['epoch'].count()} of {len(moments)}",
-        "direct_fall": f"{falls[PLAIN]:.2f}",
-        "direct_norm_fall": f"{falls['normNet']:.2f}",
-        "direct_penalised_fall": f"{penalised:.2f}",
-    }
-
-
 def _change(runs: xr.Dataset, label: str, quantity: str, layer: str = LAYER) -> comparison.Description:
     """Change of a network's entropy in a layer, a share of ln D."""
     table = analysis.summary(analysis.only(runs, label=label))
@@ -154,58 +143,49 @@ def _change(runs: xr.Dataset, label: str, quantity: str, layer: str = LAYER) -> 
     return comparison.describe((table[f"{quantity}_end:{layer}"] - table[f"{quantity}_best:{layer}"]) / whole)
 
 
-def _explained_by_noise(networks: xr.Dataset) -> dict[str, pd.Series]:
-    """R^2 of noise with the pooled SD, by group.
-
-    `data set`: by data set; `large`: the same where the SD exceeds 1; `plain layer`: of the plain network, by
-    data set and layer; `shown`: by network and layer on the data set `SHOWN`.
-    """
-    inner = networks.sel(layer=list(LAYERS[:-1]))
-    groups: dict[str, tuple[xr.Dataset, list[str]]] = {
-        "data set": (inner, ["dataset"]),
-        "large": (explained_by_noise.where_large(inner), ["dataset"]),
-        "plain layer": (analysis.only(inner, label=PLAIN), ["dataset", "layer"]),
-        "shown": (analysis.only(inner, dataset=SHOWN), ["label", "layer"]),
-    }
-    found = {}
-    for name, (curves, by) in groups.items():
-        table = explained_by_noise.explained(curves, by=by)
-        found[name] = table[table["sd"] == "pooled"].set_index(by)["r2"]
-    return found
+def _r2(runs: xr.Dataset, *by: str) -> pd.DataFrame:
+    """R^2 of noise by group: `pooled` with the SD of the layer, `positions` with that of each position."""
+    return explained_by_noise.explained(runs, by=list(by)).pivot(index=list(by), columns="sd", values="r2")
 
 
-def pilot_table() -> pd.DataFrame:
-    """The pilot's networks on its two data sets, by label: `network`, and for each data set three columns.
-
-    `gain`: accuracy at the chosen epoch minus that of the plain network, None for that one; `change`: of the
-    entropy of `LAYER` from the lowest validation loss to the end, a share of ln D; both as `Description`, of
-    n runs or pairs. `overfits`: number of runs that overfit.
-    """
+def pilot_runs() -> dict[str, xr.Dataset]:
+    """Published runs of the pilot's networks, by data set."""
     networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
-    columns: dict[tuple[str, str], list[object]] = {("network", ""): list(NETWORKS.values())}
-    for dataset in (SHOWN, SECOND):
-        runs = analysis.only(networks, dataset=dataset)
-        overfits = onset.onset_table(runs).groupby("label")["epoch"].count()
-        gains = [comparison.compare(runs, name, PLAIN, "chosen_accuracy") for name in list(NETWORKS)[1:]]
-        columns[dataset, "gain"] = [None, *gains]
-        columns[dataset, "change"] = [_change(runs, name, "entropy") for name in NETWORKS]
-        columns[dataset, "overfits"] = [int(overfits[name]) for name in NETWORKS]
+    return {dataset: analysis.only(networks, dataset=dataset) for dataset in (SHOWN, SECOND)}
+
+
+def runs_on_cifar100() -> xr.Dataset:
+    """Published runs of size s on CIFAR-100, at the paper's settings."""
+    return analysis.of_grid(results.published("registered", "networks.nc"), "registered")
+
+
+def network_table(runs: xr.Dataset) -> pd.DataFrame:
+    """Networks of size s on one data set, by label.
+
+    `network`: in words. `runs`: number of runs. `gain`: accuracy at the chosen epoch minus that of the plain
+    network, None for that one. `change`: of the entropy of `LAYER` from the lowest validation loss to the
+    end, a share of ln D. Both are `Description`, of pairs and of runs. `overfits`: number that overfit.
+    """
+    moments = onset.onset_table(runs).groupby("label")["epoch"]
+    gains = [comparison.compare(runs, name, PLAIN, "chosen_accuracy") for name in list(NETWORKS)[1:]]
+    columns = {
+        "network": list(NETWORKS.values()),
+        "runs": moments.size()[list(NETWORKS)].to_list(),
+        "gain": [None, *gains],
+        "change": [_change(runs, name, "entropy") for name in NETWORKS],
+        "overfits": moments.count()[list(NETWORKS)].to_list(),
+    }
     return pd.DataFrame(columns, index=list(NETWORKS))
 
 
 def figure() -> Figure:
     """Entropy over epochs, and against the SD of activations with the noise curve, on CIFAR-100."""
-    return figures.entropy_against_noise(_on_cifar100(), LAYER)
+    return figures.entropy_against_noise(runs_on_cifar100(), LAYER)
 
 
 def origin() -> str:
     """Digest of the published results that the figure shows; the picture's metadata hold it as `Results`."""
     return digest(results.folder_of("registered") / results.SUMS)
-
-
-def _on_cifar100() -> xr.Dataset:
-    """Published runs of size s on CIFAR-100, at the paper's settings."""
-    return analysis.of_grid(results.published("registered", "networks.nc"), "registered")
 
 
 if __name__ == "__main__":

@@ -243,9 +243,7 @@ PROFILES = {
             "adam": _confirmatory(
                 cells.for_networks(SIX, dataset="cifar100", size="xxl", optimizer="adam"), shown={}
             ),
-            "architectures": _confirmatory(
-                cells.architectures(dataset="cifar10", size="full"), deep=True
-            ),
+            "architectures": _confirmatory(cells.architectures(dataset="cifar10", size="full"), deep=True),
         },
     ),
 }

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from sparsity_lib.study import findings
+from sparsity_lib.study.analysis import explained_by_noise
+from sparsity_lib.study.recipes import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,10 +41,12 @@ def test_the_picture_shows_the_published_results() -> None:
 
 def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["entropy_fall"])[0] > 0.3
+    assert values(numbers["penalised_fall"])[0] < 0.1 < values(numbers["norm_fall"])[0]
     _, low, high = values(numbers["scale_free_change"])
     assert -0.05 < low < high < 0.05
     assert values(numbers["noise_r2"])[0] > 0.95
     assert values(numbers["noise_r2_large"])[0] > 0.9
+    assert values(numbers["noise_r2_least"])[0] < 0 < values(numbers["noise_r2_least_position"])[0]
     plain, penalised = values(numbers["plain_rise"]), values(numbers["penalised_rise"])
     assert 0.05 < penalised[1] < penalised[2] < plain[1]
     assert values(numbers["gain"])[1] > 0.05
@@ -51,10 +55,6 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["lenet_chosen"])[1] > 0
     assert values(numbers["lenet_second"])[1] > 0
     assert values(numbers["widest_warning"])[0] > 0.2
-    overfit, of_runs = values(numbers["direct_overfit"])
-    assert 0.8 * of_runs < overfit < of_runs
-    assert values(numbers["direct_penalised_fall"])[0] < 0.1 < values(numbers["direct_norm_fall"])[0]
-    assert values(numbers["direct_fall"])[0] > 0.3
     _, low, high = values(numbers["over_dropout"])
     assert -0.015 < low < 0 < high < 0.015
     _, low, high = values(numbers["twin"])
@@ -62,16 +62,28 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert int(numbers["exchanged_sets"]) > int(numbers["better_warnings"]) == 0
     assert values(numbers["warning_highest"])[0] < 0.5
     assert values(numbers["dropout_fall"])[0] > 0.1
-    assert values(numbers["norm_fall"])[0] > 0.1
-    assert values(numbers["norm_output_fall"])[0] > 0.05
     _, low, high = values(numbers["pattern_rise"])
     assert low < 0 < high
     assert values(numbers["scale_rise"])[2] < low
 
 
+def test_noise_explains_least_where_positions_differ_in_scale() -> None:
+    layers = findings.runs_on_cifar100().sel(layer=list(LAYERS[:-1]))
+    found = explained_by_noise.explained(layers, by=["label", "layer"])
+    pooled = found[found["sd"] == "pooled"].set_index(["label", "layer"])["r2"]
+    assert pooled.idxmin() == findings.LEAST
+
+
+def test_all_runs_on_cifar100_overfit_but_those_with_dropout() -> None:
+    table = findings.network_table(findings.runs_on_cifar100())
+    assert table.loc["dropNet", "overfits"] == 0
+    others = table.drop(index="dropNet")
+    assert list(others["overfits"]) == list(others["runs"])
+
+
 def test_conclusions_hold_for_the_pilots_networks() -> None:
-    table = findings.pilot_table()
-    shown, second = table[findings.SHOWN], table[findings.SECOND]
+    shown, second = (findings.network_table(runs) for runs in findings.pilot_runs().values())
+    assert set(shown["runs"]) | set(second["runs"]) == {5}
     assert list(shown["overfits"][["vanillaNet", "dropNet"]]) == [5, 0]
     assert list(second["overfits"][["vanillaNet", "dropNet", "sr2Net"]]) == [5, 0, 5]
     assert 0 < shown["overfits"]["sr2Net"] < 5
