@@ -31,6 +31,7 @@ NETWORKS = {  # of the front page's table
     "varNet": "variance penalty",
 }
 PENALISED = ("sr1Net", "sr2Net", "sr3Net", "varNet")
+EARLY = 10  # epoch
 LEAST = ("dropNet", "conv3")  # where noise with the pooled SD explains the least
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
 
@@ -59,6 +60,7 @@ def numbers() -> dict[str, str]:
     r2, large = _r2(inner, "dataset"), _r2(explained_by_noise.where_large(inner), "dataset")
     of_plain, least = _r2(analysis.only(inner, label=PLAIN), "layer"), _r2(inner, "label", "layer").loc[LEAST]
     falls = -table["change"].map(lambda change: change.mean)
+    moments = detectors.detector_inputs(runs).moments()
     return {
         "n": str(table.loc["sr2Net", "runs"]),
         "entropy_fall": f"{falls[PLAIN]:.2f}",
@@ -81,6 +83,9 @@ def numbers() -> dict[str, str]:
         "scale_rise": f"{scale:+.2f}",
         "plain_overfits": _share(table.loc[PLAIN]),
         "penalised_overfits": _share(table.loc["sr2Net"]),
+        "early_falls": f"{(moments['changed'] <= EARLY).sum()} of {len(moments)}",
+        "first_onset": f"{moments['onset'].min():.0f}",
+        "last_onset": f"{moments['onset'].max():.0f}",
         **_warnings(),
         **_paper_settings(),
     }

@@ -11,6 +11,7 @@ from sparsity_lib import study
 from sparsity_lib.study import claims
 from sparsity_lib.study.analysis import comparison, onset
 from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.analysis.significance import wilson
 from sparsity_lib.study.claims import judge, scorecard
 from sparsity_lib.study.files import PROJECT
@@ -117,6 +118,16 @@ def test_sparsityreg_makes_a_small_network_more_accurate_on_cifar100(
     of_size_s = cells[cells["size"] == "s"].set_index("network")
     assert of_size_s.loc["vanillaNet", "inside"]
     assert of_size_s.loc["sr2Net", "paper"] < of_size_s.loc["sr2Net", "predicted_low"]
+
+
+def test_entropy_begins_to_fall_early_whenever_overfitting_begins(small: xr.Dataset) -> None:
+    moments = detectors.detector_inputs(small).moments()
+    assert comparison.describe(moments.loc[moments["network"] == "vanillaNet", "lead"]).low > 10
+    early = moments["changed"] <= 10
+    assert early.mean() > 2 / 3
+    assert early[moments["network"] == "dropNet"].all()
+    onsets = moments.loc[early, "onset"]
+    assert onsets.max() - onsets.min() > 30
 
 
 def test_two_small_networks_of_the_paper_lie_far_below_its_plain_one(cells: pd.DataFrame) -> None:
