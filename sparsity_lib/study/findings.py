@@ -83,6 +83,7 @@ def numbers() -> dict[str, str]:
         "scale_rise": f"{scale:+.2f}",
         "plain_overfits": _share(table.loc[PLAIN]),
         "penalised_overfits": _share(table.loc["sr2Net"]),
+        "lead": f"{comparison.describe(moments.loc[moments['network'] == PLAIN, 'lead']):.0f}",
         "early_falls": f"{(moments['changed'] <= EARLY).sum()} of {len(moments)}",
         "first_onset": f"{moments['onset'].min():.0f}",
         "last_onset": f"{moments['onset'].max():.0f}",
