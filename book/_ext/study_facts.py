@@ -169,7 +169,11 @@ def primary_claims(root: Path) -> list[str]:
         )
         for row in found[found["primary"]].itertuples()
     ]
-    return table("The primary claims.", ("claim", "cell", "runs", "effect", "verdict in this cell"), rows)
+    caption = (
+        "The primary claims. Effects on losses are in nats; on entropies, means over conv3, conv4 and fc1 as "
+        "shares of ln D; on accuracies, shares of images."
+    )
+    return table(caption, ("claim", "cell", "runs", "effect", "verdict in this cell"), rows)
 
 
 def networks_on_cifar100(root: Path) -> list[str]:
@@ -179,8 +183,8 @@ def networks_on_cifar100(root: Path) -> list[str]:
     caption = (
         "Networks of size s on CIFAR-100 at the paper's settings. Accuracy at the "
         "[chosen epoch](#accuracies) minus that of the plain network; change of the entropy of "
-        f"{findings.LAYER} from the epoch of the lowest loss to the last, as a share of ln D (both with half "
-        "the 95 % interval of several runs); and runs that overfit."
+        f"{findings.LAYER} from the epoch of the lowest loss to the last, as a share of ln D (± half the "
+        "95 % interval where there are several runs); and runs that overfit."
     )
     return _network_results(caption, {"": findings.runs_on_cifar100()})
 

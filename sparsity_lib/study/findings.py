@@ -76,6 +76,7 @@ def numbers() -> dict[str, str]:
         "noise_r2_least_position": f"{least['positions']:.2f}",
         "plain_rise": f"{comparison.describe(rises.get_group(PLAIN)):.1f}",
         "penalised_rise": f"{comparison.describe(rises.get_group('sr2Net')):.2f}",
+        **_calibrated_rises(),
         "gain": f"{table.loc['sr2Net', 'gain']:+.3f}",
         "over_dropout": f"{over_dropout:+.3f}",
         "twin": f"{twin:+.4f}",
@@ -94,6 +95,16 @@ def numbers() -> dict[str, str]:
 
 def _share(row: "pd.Series[object]") -> str:
     return f"{row['overfits']} of {row['runs']}"
+
+
+def _calibrated_rises() -> dict[str, str]:
+    """Rises of the loss after temperature scaling, by the registered rule."""
+    rises = scorecard.rises(claims.load(), claims.published())
+    rows = rises.query(
+        "dataset == 'cifar100' and size == 's' and optimizer == 'sgd' and loss == 'calibrated'"
+    )
+    means = rows.set_index("network")["mean"]
+    return {"plain_calibrated": f"{means[PLAIN]:.2f}", "penalised_calibrated": f"{means['sr2Net']:.2f}"}
 
 
 def _warnings() -> dict[str, str]:

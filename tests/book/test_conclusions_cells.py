@@ -126,6 +126,7 @@ def test_entropy_begins_to_fall_early_whenever_overfitting_begins(small: xr.Data
     early = moments["changed"] <= 10
     assert early.mean() > 2 / 3
     assert early[moments["network"] == "dropNet"].all()
+    assert moments.loc[~early, "changed"].min() > 50
     onsets = moments.loc[early, "onset"]
     assert onsets.max() - onsets.min() > 30
 

@@ -50,6 +50,12 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     plain, penalised = values(numbers["plain_rise"]), values(numbers["penalised_rise"])
     assert 0.05 < penalised[1] < penalised[2] < plain[1]
     assert values(numbers["gain"])[1] > 0.01
+    assert (
+        0.05
+        < values(numbers["penalised_calibrated"])[0]
+        < values(numbers["plain_calibrated"])[0]
+        < plain[0] / 2
+    )
     assert values(numbers["lenet_gain"])[1] > 0
     assert values(numbers["lenet_gain"])[1] > values(numbers["paper_gain"])[0]
     assert values(numbers["lenet_chosen"])[1] > 0
