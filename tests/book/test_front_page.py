@@ -97,4 +97,5 @@ def test_conclusions_hold_for_the_pilots_networks() -> None:
         assert each["overfits"]["normNet"] >= 4
         assert each["change"]["normNet"].low > 0
         assert all(gain.low > 0 for gain in each["gain"][1:])
-    assert shown["change"]["dropNet"].high < -0.05
+    assert second["overfits"]["sr1Net"] == 0
+    assert shown["change"]["dropNet"].high < -0.05 < 0 < second["change"]["dropNet"].high
