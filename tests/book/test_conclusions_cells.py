@@ -331,3 +331,13 @@ def test_the_pilots_rule_counts_plateaus_as_overfitting(curves: xr.Dataset) -> N
     assert by_pilot.sum() > registered.sum() + 15
     assert (by_pilot["dropNet"], registered["dropNet"]) == (7, 0)
     assert registered["vanillaNet"] == 10
+
+
+def test_intervals_over_images_lead_to_the_same_verdicts() -> None:
+    table = judge.judge(claims.load(), claims.published(), claims.published_images())
+    table = table[table["primary"]].set_index("claim")
+    assert set(table.index[table["image_low"].isna()]) == {"entropy-falls", "not-only-scale"}
+    table = table.dropna(subset="image_low")
+    assert (table["image_low"] > table["margin"]).all()
+    assert (table["low"] > table["margin"]).all()
+    assert (table["image_high"] - table["image_low"] < table["high"] - table["low"]).all()

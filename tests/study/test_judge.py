@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from refusals import refused
-from registered import LENET, SMALL, SPREAD, cell_of, runs_of, together, with_images
+from registered import LENET, SMALL, SPREAD, cell_of, images_of, runs_of, together
 from scipy.stats import t
 
 from sparsity_lib.study import claims
@@ -263,8 +263,8 @@ def test_the_papers_value_is_compared_with_one_more_run_by_the_pooled_sd() -> No
 
 
 def test_image_intervals_are_of_primary_claims_alone() -> None:
-    curves = with_images(usual())
-    table = judge(LEDGER, curves)
+    images = images_of(usual())
+    table = judge(LEDGER, usual(), [images])
     primary = table[table["primary"] & (table["status"] == "complete")].set_index("claim")
     assert table.loc[~table["primary"], "image_low"].isna().all()
     assert primary["image_low"].isna().to_dict() == {
@@ -277,7 +277,7 @@ def test_image_intervals_are_of_primary_claims_alone() -> None:
     there = primary.dropna(subset="image_low")
     assert (there["image_low"] < there["mean"]).all()
     assert (there["image_high"] > there["mean"]).all()
-    correct = curves["image_correct"].sel(moment="chosen").groupby("label").mean("run").astype(float)
+    correct = images["image_correct"].sel(moment="chosen").groupby("label").mean("run").astype(float)
     spread = float((correct.sel(label="sr2Net") - correct.sel(label="vanillaNet")).std() / np.sqrt(200))
     width = primary.loc["no-gain-when-small", ["image_low", "image_high"]].diff().iloc[-1]
     assert width == pytest.approx(2 * 1.96 * spread, rel=0.1)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sparsity_lib.study.claims import Cell, registered_ids
-from sparsity_lib.study.runs.dimensions import MOMENTS
+from sparsity_lib.study.runs.dimensions import KEPT, MOMENTS
 
 CHANNELS = {"conv1": 16, "conv2": 16, "conv3": 32, "conv4": 32, "fc1": 64}
 SMALL = Cell(dataset="cifar100", size="s", kind="direct")
@@ -95,16 +95,19 @@ def cell_of(networks: dict[str, dict[str, Any]], cell: Cell = SMALL) -> xr.Datas
     return together([runs_of(label, cell, **effects) for label, effects in networks.items()])
 
 
-def with_images(runs: xr.Dataset, seed: int = 0) -> xr.Dataset:
-    """The runs with outcomes of validation images; their means are the runs' accuracies and losses."""
+def images_of(runs: xr.Dataset, seed: int = 0) -> xr.Dataset:
+    """Published outcomes of validation images; their means are the runs' accuracies and losses."""
     random = np.random.default_rng(seed)
     size = (runs.sizes["run"], len(MOMENTS), IMAGES)
     accuracy = runs["val_accuracy"].isel(epoch=-1).to_numpy()
     loss = np.stack([runs["val_loss"].min("epoch").to_numpy(), runs["val_loss"].isel(epoch=-1).to_numpy()])
     correct = np.arange(IMAGES) < np.round(accuracy * IMAGES)[:, None, None]
-    dims = ("run", "moment", "validation_image")
-    losses = loss[[0, 1, 1, 1]].T[..., None] + 0.3 * random.standard_normal(size)
+    losses = loss.T[..., None] + 0.3 * random.standard_normal((runs.sizes["run"], len(KEPT), IMAGES))
     correct = random.permuted(np.broadcast_to(correct, size), axis=2)
-    return runs.assign_coords(moment=list(MOMENTS)).assign(
-        image_correct=(dims, correct.astype("int8")), image_loss=(dims, losses.astype("float16"))
+    return xr.Dataset(
+        {
+            "image_correct": (("run", "moment", "validation_image"), correct.astype("int8")),
+            "image_loss": (("run", "kept_moment", "validation_image"), losses.astype("float32")),
+        },
+        {"run": runs["run"], "label": runs["label"], "moment": list(MOMENTS), "kept_moment": list(KEPT)},
     )

@@ -13,7 +13,7 @@ from sparsity_lib.study import paper
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import SIZES
-from sparsity_lib.study.runs import results
+from sparsity_lib.study.runs import compact, results
 
 _FOLDER = Path(__file__).parent
 REGISTRATION = _FOLDER / "registration.yaml"
@@ -130,6 +130,13 @@ def load(path: Path = REGISTRATION) -> Registration:
 def published() -> list[xr.Dataset]:
     """Curves of all published runs that can judge a claim, as `judge` takes them; may be none."""
     return [part for name in JUDGED for part in results.published_parts(name)]
+
+
+def published_images() -> list[xr.Dataset]:
+    """Each validation image in published runs that can judge a claim, of `compact.published_outcomes`."""
+    files = [(name, file) for name in JUDGED for file in profile(name).files()]
+    found = [compact.published_outcomes(name, file) for name, file in files]
+    return [images for images in found if images is not None]
 
 
 @functools.cache

@@ -7,16 +7,16 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from sparsity_lib.study.claims import Criterion
-from sparsity_lib.study.claims.evidence import Evidence, Runs
+from sparsity_lib.study.claims.evidence import Runs
 from sparsity_lib.study.errors import StudyError
 
 RESAMPLES = 2_000
 _AT_ONCE = 100  # resamples, to spare memory
 
-# By quantity: the outcome of each image, and the moments whose values are added and subtracted.
-_OUTCOMES: dict[str, tuple[str, dict[str, int]]] = {
-    "accuracy": ("image_correct", {"chosen": 1}),
-    "val_loss_rise": ("image_loss", {"last": 1, "lowest_loss": -1}),
+# By quantity: the outcome of each image, its dimension of moments, and the moments with their signs.
+_OUTCOMES: dict[str, tuple[str, str, dict[str, int]]] = {
+    "accuracy": ("image_correct", "moment", {"chosen": 1}),
+    "val_loss_rise": ("image_loss", "kept_moment", {"last": 1, "lowest_loss": -1}),
 }
 
 
@@ -50,25 +50,22 @@ def image_interval(outcomes: ArrayLike, value: float | None = None) -> tuple[flo
 
 
 def outcomes_of(
-    test: Criterion, evidence: Evidence, pairs: Sequence[Runs], seeds: Sequence[int]
+    test: Criterion, images: Sequence[xr.Dataset], pairs: Sequence[Runs], seeds: Sequence[int]
 ) -> np.ndarray:
     """`(runs, images)`: outcomes behind a difference of accuracies or a rise of the loss.
 
     Empty for other quantities, and where a run's images were not published.
     """
-    nothing = np.empty((0, 0))
     if test.kind not in ("value", "difference") or test.quantity not in _OUTCOMES:
-        return nothing
-    name, signs = _OUTCOMES[test.quantity]
-    total: np.ndarray | float = 0.0
-    for sign, runs in zip((1, -1), pairs, strict=False):
-        found: dict[str, np.ndarray] = {}
-        for part in evidence.of(runs[seed] for seed in seeds):
-            if name not in part:
-                return nothing
-            outcomes = sum(s * part[name].sel(moment=moment).astype(float) for moment, s in signs.items())
-            assert isinstance(outcomes, xr.DataArray)
-            by_run = outcomes.transpose("run", "validation_image").to_numpy()
-            found |= dict(zip(part["run"].to_numpy().tolist(), by_run, strict=True))
-        total = total + sign * np.array([found[runs[seed]] for seed in seeds])
-    return np.asarray(total)
+        return np.empty((0, 0))
+    name, axis, signs = _OUTCOMES[test.quantity]
+    found: dict[str, np.ndarray] = {}
+    for part in images:
+        of_images = part[name].transpose("run", axis, "validation_image").astype(float)
+        outcomes = sum(sign * of_images.sel({axis: moment}).to_numpy() for moment, sign in signs.items())
+        found |= dict(zip(part["run"].to_numpy().tolist(), np.asarray(outcomes), strict=True))
+    try:
+        of_pairs = [np.array([found[runs[seed]] for seed in seeds]) for runs in pairs]
+    except KeyError:
+        return np.empty((0, 0))
+    return of_pairs[0] - of_pairs[1] if len(of_pairs) == 2 else of_pairs[0]

@@ -1,10 +1,11 @@
 """Directions and verdicts of claims, from published curves, by the `rules` of registration.yaml."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import prediction_interval
 from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
@@ -26,11 +27,11 @@ from sparsity_lib.study.claims.evidence import (
 from sparsity_lib.study.claims.images import image_interval, outcomes_of
 
 
-def judge(ledger: Registration, curves: Curves) -> pd.DataFrame:
+def judge(ledger: Registration, curves: Curves, images: Sequence[xr.Dataset] = ()) -> pd.DataFrame:
     """One row per claim with a test and cell, in the ledger's order.
 
     **Arguments:** `ledger`, of `claims.load`; `curves`, as `study.curves(runs)` or the published ones, one
-    data set or several (`results.published_parts("registered")`).
+    data set or several (`results.published_parts("registered")`); `images`, of `claims.published_images`.
 
     **Returns:** numbers are NaN where there are none, words are blank:
 
@@ -39,7 +40,8 @@ def judge(ledger: Registration, curves: Curves) -> pd.DataFrame:
     - `n` values of `planned` runs or pairs; `diverged`, left out for an infinite or NaN loss; `without` a
       value (lead times). `status`: complete, not run, or as in "3 of 5".
     - `mean`, `sd`, 95 % interval `low` to `high` (of a share: Wilson's), 90 % interval `low90` to `high90`,
-      `margin`; of primary cells, the bootstrap interval over images, `image_low` to `image_high`.
+      `margin`; of accuracies and raw losses in primary cells, the bootstrap interval over `images`,
+      `image_low` to `image_high`.
     - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks
       (over pairs as if their runs were independent).
     - `p_supported`, `p_opposite`; `p`, twice the smaller one; `holm`, corrected over the primary claims, of
@@ -59,7 +61,10 @@ def judge(ledger: Registration, curves: Curves) -> pd.DataFrame:
     """
     evidence = Evidence(curves)
     rows = [
-        _row(ledger, evidence, claim, cell) for claim in ledger.claims if claim.test for cell in claim.cells
+        _row(ledger, evidence, images, claim, cell)
+        for claim in ledger.claims
+        if claim.test
+        for cell in claim.cells
     ]
     return _decided(pd.DataFrame(rows), ledger)[COLUMNS]
 
@@ -140,7 +145,9 @@ def fields(cell: Cell) -> dict[str, object]:
     }
 
 
-def _row(ledger: Registration, evidence: Evidence, claim: Claim, cell: Cell) -> dict[str, object]:
+def _row(
+    ledger: Registration, evidence: Evidence, images: Sequence[xr.Dataset], claim: Claim, cell: Cell
+) -> dict[str, object]:
     test = claim.test
     assert test is not None, "only claims with a test are judged"
     pairs, networks = plans(test, cell), networks_of(cell, ledger)
@@ -154,7 +161,7 @@ def _row(ledger: Registration, evidence: Evidence, claim: Claim, cell: Cell) -> 
     row |= _effect(test, found) | {"uncorrected": direction(test, found.known, ledger.margin(test))}
     row["p_supported"], row["p_opposite"] = p_values(test, found.known, ledger.margin(test))
     if row["primary"] and len(found.known):
-        outcomes = outcomes_of(test, evidence, pairs, found.values.index.tolist())
+        outcomes = outcomes_of(test, images, pairs, found.values.index.tolist())
         row["image_low"], row["image_high"] = image_interval(outcomes, float(found.known.mean()))
     if test.kind == "lead" and all(run in evidence for runs in networks.values() for run in runs.values()):
         row |= _warning(test, row, moments_of(test, evidence, networks))
