@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sparsity_lib.study import findings
-from sparsity_lib.study.analysis import explained_by_noise
+from sparsity_lib.study.analysis import comparison, explained_by_noise
 from sparsity_lib.study.recipes import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,13 +61,12 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["lenet_chosen"])[1] > 0
     assert values(numbers["lenet_second"])[1] > 0
     assert values(numbers["widest_warning"])[0] > 0.2
-    _, low, high = values(numbers["over_dropout"])
-    assert -0.015 < low < 0 < high < 0.015
+    assert values(numbers["over_dropout"])[2] < 0
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
     assert int(numbers["exchanged_sets"]) > int(numbers["better_warnings"]) == 0
     assert values(numbers["warning_highest"])[0] < 0.5
-    assert values(numbers["dropout_fall"])[0] > 0.1
+    assert values(numbers["dropout_fall"])[0] > 0.3
     _, low, high = values(numbers["pattern_rise"])
     assert low < 0 < high
     assert values(numbers["scale_rise"])[2] < low
@@ -82,7 +81,8 @@ def test_noise_explains_least_where_positions_differ_in_scale() -> None:
 
 def test_all_runs_on_cifar100_overfit_but_those_with_dropout() -> None:
     table = findings.network_table(findings.runs_on_cifar100())
-    assert table.loc["dropNet", "overfits"] == 0
+    assert (table.loc["dropNet", "overfits"], table.loc["dropNet", "runs"]) == (0, 5)
+    assert -0.05 < table.loc["dropNet", "change"].mean < 0  # nearly all of its fall precedes the lowest loss
     others = table.drop(index="dropNet")
     assert list(others["overfits"]) == list(others["runs"])
 
@@ -98,4 +98,8 @@ def test_conclusions_hold_for_the_pilots_networks() -> None:
         assert each["change"]["normNet"].low > 0
         assert all(gain.low > 0 for gain in each["gain"][1:])
     assert second["overfits"]["sr1Net"] == 0
+    over_dropout = comparison.compare(
+        findings.pilot_runs()[findings.SHOWN], "sr2Net", "dropNet", "chosen_accuracy"
+    )
+    assert -0.015 < over_dropout.low < 0 < over_dropout.high < 0.015
     assert shown["change"]["dropNet"].high < -0.05 < 0 < second["change"]["dropNet"].high
