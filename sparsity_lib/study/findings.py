@@ -31,7 +31,7 @@ NETWORKS = {  # of the front page's table
     "varNet": "variance penalty",
 }
 PENALISED = ("sr1Net", "sr2Net", "sr3Net", "varNet")
-EARLY = 10  # the last epoch at which a fall of entropy counts as early
+EARLY = 20  # the last epoch at which a fall of entropy counts as early
 LEAST = ("dropNet", "conv3")  # where noise with the pooled SD explains the least
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
 
