@@ -1,13 +1,13 @@
 """The book's printed code runs, its commands and parameters exist, its arithmetic is right."""
 
 import ast
-import importlib
 import inspect
 import math
 import re
 import shlex
 from pathlib import Path
 
+import described_images
 import nbformat
 import pytest
 from docutils import nodes
@@ -129,14 +129,12 @@ def test_a_mean_rise_above_zero_may_have_no_onset() -> None:
 
 
 def test_images_without_a_description_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BOOK / "_ext")
-    extension = importlib.import_module("described_images")
     warnings: list[str] = []
-    monkeypatch.setattr(extension.logger, "warning", lambda text, **_: warnings.append(text))
+    monkeypatch.setattr(described_images.logger, "warning", lambda text, **_: warnings.append(text))
     page = new_document("page")
     page += nodes.figure("", nodes.image(uri="a.png", alt="A ramp."), nodes.caption("", "A ramp."))
-    extension._check(None, page)
+    described_images._check(None, page)
     assert not warnings
     page += nodes.image(uri="b.png")
-    extension._check(None, page)
+    described_images._check(None, page)
     assert len(warnings) == 2  # no alternative text, no caption

@@ -12,12 +12,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+import origins
+import published_explorer
 import pytest
+import study_facts
 from image_folders import contents, make_folder
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from refusals import refused
 from run_files import changed
-from test_notebook_runner import SCRIPTS, make_project
+from test_notebook_runner import make_project
 from test_training import SMALL, Interrupted, equal, interrupt_after
 
 from sparsity_lib import study
@@ -148,10 +151,7 @@ def test_damaged_decoded_data_are_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("damaged", "an executed page")
-def test_a_damaged_page_is_noticed_and_in_no_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    import origins
-
+def test_a_damaged_page_is_noticed_and_in_no_book(tmp_path: Path) -> None:
     root = make_project(tmp_path / "project")
     page = root / "book/experiments/01-one.ipynb"
     page.parent.mkdir(parents=True)
@@ -188,13 +188,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.fault("damaged", "published results")
-def test_readers_of_published_results_refuse_damaged_ones(
-    published: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    import published_explorer
-    import study_facts
-
+def test_readers_of_published_results_refuse_damaged_ones(published: Path) -> None:
     run = results.published_runs("laptop")[0]
     readers: dict[Path, list[Callable[[], object]]] = {
         published / "laptop/adam.nc": [
