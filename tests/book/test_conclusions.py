@@ -117,7 +117,8 @@ def test_sr1_weakens_overfitting_and_does_not_stop_it(table: pd.DataFrame, overf
     assert comparison.describe(runs_of(table, SR1, NOISY)["val_loss_rise"]).low > 0.1
     assert abs(comparison.compare(table, SR1, PLAIN, "min_val_loss", label_noise=NOISY).mean) < 0.02
     assert comparison.compare(table, SR1, PLAIN, "min_val_loss", label_noise=CLEAN).high < -0.02
-    assert overfitting[CLEAN].sum() == 0
+    assert overfitting[CLEAN].sum() == 0  # though the mean rise of sr2Net is above zero
+    assert runs_of(table, SR2, CLEAN)["val_loss_rise"].mean() > 0
     for noise in (NOISY, CLEAN):
         assert comparison.compare(table, SR1, PLAIN, "chosen_accuracy", label_noise=noise).low > 0
     assert comparison.compare(table, SR1, PLAIN, "entropy_end:conv3", label_noise=NOISY).low > 1

@@ -14,10 +14,9 @@ from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.analysis.significance import wilson
 from sparsity_lib.study.claims import judge, scorecard
-from sparsity_lib.study.files import PROJECT
+from sparsity_lib.study.files import PROJECT, digest
 
 JPEG = "cifar10-jpeg, s, 10,000 images"
-TINY = "tiny32-100, s, 10,000 images"
 LENET_ON = ("cifar10", "cifar100")  # data sets on which LeNet's cells are complete
 
 
@@ -142,12 +141,6 @@ def test_entropy_begins_to_fall_early_whenever_overfitting_begins(small: xr.Data
     assert onsets.max() - onsets.min() > 30
 
 
-def test_two_small_networks_of_the_paper_lie_far_below_its_plain_one(cells: pd.DataFrame) -> None:
-    small = cells[(cells["size"] == "s")].set_index("network")["paper"]
-    for network in ("dropNet", "sr1Net"):
-        assert 0.08 < small["vanillaNet"] - small[network] < 0.1
-
-
 @pytest.mark.parametrize("network", ["dropNet", "sr1Net"])
 def test_two_networks_lie_far_above_the_papers_and_our_plain_one(network: str, cells: pd.DataFrame) -> None:
     small = cells[(cells["size"] == "s") & (cells["n"] > 0)].set_index("network")
@@ -182,56 +175,13 @@ def test_six_claims_are_primary_and_no_number_is_shown_before_all_seeds_are_in()
     assert not set(ours) & {"loss-rises", "sr2-safe"}
 
 
-def test_two_primary_claims_of_the_pilot_are_about_large_networks(pilot: pd.DataFrame) -> None:
-    claims_now = {claim.id: claim for claim in claims.load().claims}
-    was = set(pilot.loc[pilot["primary"], "claim"])
-    dropped = was - {name for name, claim in claims_now.items() if claim.primary}
-    assert dropped == {"sr-more-accurate", "sr-beats-dropout"}
-    for name in dropped:
-        kinds = {cell.size: cell.kind for cell in claims_now[name].cells}
-        assert kinds["xxl"] == "direct"
-        assert kinds["s"] == "conceptual"
-    verdicts = pilot[pilot["decides"]].set_index("claim")["verdict"]
-    assert verdicts[["sr-more-accurate", "sr-beats-dropout"]].tolist() == ["seen", "not seen"]
-    elsewhere = pilot[pilot["cell"] == TINY].set_index("claim")["verdict"]
-    assert elsewhere[["sr-more-accurate", "sr-beats-dropout"]].tolist() == ["seen", "inconclusive"]
-
-
-def test_fewer_than_half_of_the_claims_can_be_decided_without_a_gpu(cells: pd.DataFrame) -> None:
-    trained_here = cells[cells["status"] != "needs a GPU"]
-    here = {(row.network, row.dataset, row.size) for row in trained_here.itertuples()}
-    judged = [claim for claim in claims.load().claims if claim.test]
-    decided = [
-        claim.id
-        for claim in judged
-        if any(
-            cell.kind != "conceptual" and (network, cell.dataset, cell.size or "full") in here
-            for cell in claim.cells
-            for network in claim.test.networks
-        )
-    ]
-    assert len(judged) / 3 < len(decided) < len(judged) / 2
-
-
-def test_cells_of_the_other_papers_are_conceptual() -> None:
-    others = claims.load(claims.REGISTRATION_OTHER_PAPERS)
-    assert {cell.kind for claim in others.claims for cell in claim.cells} == {"conceptual"}
-
-
-def test_the_pilots_table_is_frozen(pilot: pd.DataFrame) -> None:
-    assert len(pilot) == 137
-    counts = pilot[pilot["decides"]].groupby(["registration", "verdict"]).size()
-    registered = [claims.load(each) for each in (claims.REGISTRATION, claims.REGISTRATION_OTHER_PAPERS)]
-    assert set(pilot["claim"]) <= {claim.id for ledger in registered for claim in ledger.claims}
-    assert counts["pilot.yaml"].to_dict() == {"seen": 18, "not seen": 9, "inconclusive": 9}
-    assert counts["pilot-added.yaml"].to_dict() == {"seen": 7, "inconclusive": 4}
-    assert counts["pilot-other-papers.yaml"].to_dict() == {"seen": 13, "not seen": 2, "inconclusive": 4}
-    assert pilot.loc[pilot["n"] > 0, "kind"].eq("conceptual").all()
-    assert pilot.loc[pilot["n"] > 0, "commit"].notna().all()
-    assert pilot[pilot["primary"]].groupby("claim").size().to_dict() == dict.fromkeys(
-        ("loss-rises", "entropy-falls", "not-only-scale", "sr2-safe", "sr-more-accurate", "sr-beats-dropout"),
-        2,
-    )
+def test_the_pilots_registrations_and_verdicts_do_not_change() -> None:
+    assert {path.name: digest(path)[:16] for path in (PROJECT / "results/pilot").iterdir()} == {
+        "pilot-added.yaml": "35648b4c95d134ed",
+        "pilot-other-papers.yaml": "82d66acb4c7a50cb",
+        "pilot.yaml": "d6c5d3852be613d8",
+        "verdicts.csv": "0981b1aa934e6338",
+    }
 
 
 @pytest.mark.parametrize(
@@ -250,34 +200,6 @@ def test_the_pilots_table_agrees_with_its_published_runs(
     assert (found.n, found.mean, found.low, found.high) == pytest.approx(
         (row["n"], row["mean"], row["low"], row["high"]), rel=1e-4, abs=1e-6
     )
-
-
-def test_the_pilot_saw_scale_and_decided_nothing_of_sr2s_safety(pilot: pd.DataFrame) -> None:
-    found = pilot[(pilot["cell"] == JPEG)].set_index("claim")
-    assert found.loc["loss-rises", "low"] > 1
-    assert found.loc["entropy-falls", "high"] < -0.4
-    assert abs(found.loc["not-only-scale", "mean"]) < 0.02
-    assert found.loc["sr-more-accurate", "low"] > 0.05
-    assert found.loc["sr-beats-dropout", "low"] < 0 < found.loc["sr-beats-dropout", "high"]
-    assert found.loc["entropy-warns", "low"] > found.loc["entropy-warns", "margin"]
-    assert found.loc["entropy-warns", "verdict"] == "seen"
-    assert found.loc["sr2-safe", "mean"] == pytest.approx(0.34, abs=0.005)
-    assert found.loc["sr2-safe", "low"] > found.loc["sr2-safe", "margin"]
-    assert found.loc["sr2-safe", "verdict"] == "inconclusive"
-    other = pilot[(pilot["cell"] == TINY) & (pilot["claim"] == "sr2-safe")].squeeze()
-    assert other["verdict"] == "not seen"
-    assert other["mean"] == pytest.approx(found.loc["sr2-safe", "mean"], abs=0.05)
-
-
-def test_three_of_the_pilots_six_primary_claims_held_and_two_did_not(pilot: pd.DataFrame) -> None:
-    primary = pilot[pilot["primary"] & pilot["decides"]]
-    assert primary["verdict"].value_counts().to_dict() == {"seen": 3, "not seen": 2, "inconclusive": 1}
-    half = ((pilot["high"] - pilot["low"]) / 2 * 2.132 / 2.776).set_axis(pilot["claim"] + " " + pilot["cell"])
-    means = pilot.set_index(half.index)["mean"].abs()
-    bounds = [
-        means[f"{name} {JPEG}"] + half[f"{name} {JPEG}"] for name in ("sr-beats-norm", "sr3-beats-norm")
-    ]
-    assert 0.009 < bounds[0] < 0.01 < bounds[1] < 0.0125  # the ends of the 90 % intervals, and the margin
 
 
 def test_three_of_the_pilots_verdicts_are_others_by_the_later_rule(curves: xr.Dataset) -> None:

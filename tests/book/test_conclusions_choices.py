@@ -124,7 +124,6 @@ def test_counts_of_overfitting_depend_on_the_rule() -> None:
     assert (found["n"] == 20).all()
     counts = found.set_index(["rule", "network"])["overfit"]
     assert counts["registered", "sr2Net ×16"] == 1
-    assert counts["registered", "vanillaNet"] > 10
     of_simpler_rules = counts.unstack().drop("registered")
     assert of_simpler_rules["sr2Net ×16"].agg(["min", "max"]).tolist() == [10, 20]
     assert (of_simpler_rules["vanillaNet"] == 20).all()

@@ -104,8 +104,6 @@ def test_long_training_one_run_with_a_penalty_on_all_layers_jumps(curves: dict[s
     jumps = loss.sel(epoch=199) - loss.sel(epoch=190)
     assert jumps["run"].to_numpy()[jumps > 1].tolist() == [100]
     assert float(abs(jumps.drop_sel(run=100)).max()) < 0.2
-    stable = analysis.late_change(analysis.only(curves["200-epochs"], label=SR1, seed=list(range(101, 105))))
-    assert comparison.describe(stable).low < 0 < comparison.describe(stable).high < 0.05
 
 
 def test_long_training_begins_as_100_epochs_do(curves: dict[str, xr.Dataset]) -> None:

@@ -43,7 +43,10 @@ def texts() -> dict[str, pd.DataFrame]:
 
 
 def test_sparseout_is_a_penalty_for_small_noise_alone() -> None:
-    ratios = sparseout_noise.logistic_increases().groupby("shift")["ratio"].agg(["min", "max"])
+    increases = sparseout_noise.logistic_increases()
+    covered = (increases["low"] < 1) & (increases["high"] > 1)
+    assert covered[increases["shift"] < 0.1].all()
+    ratios = increases.groupby("shift")["ratio"].agg(["min", "max"])
     small, large = ratios.iloc[0], ratios.iloc[-1]
     assert 0.98 < small["min"] < 1 < small["max"] < 1.02
     assert large["min"] > 3
@@ -184,7 +187,6 @@ def test_a_delay_gains_on_digits_and_costs_on_photographs(shrunk: dict[str, pd.D
     assert found.low < 0 < found.high
     compression = coherence.cell_table(digits)["compression"].xs(coherence.DELAYED, level="way")
     assert compression["L1", 0.01] > 30
-    assert compression["L1", 0.003] == pytest.approx(6, abs=0.2)  # one weight in six
     cost = comparison.compare(shrunk["desktop"], "L1 0.003, delayed", "none", "accuracy")
     assert cost.high < 0
     assert cost.mean == pytest.approx(-0.10, abs=0.005)

@@ -146,9 +146,6 @@ def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, detectors.De
 
 
 def test_a_margin_chosen_elsewhere_is_no_better_than_silence(transfers: pd.DataFrame) -> None:
-    entropy = transfers[transfers["detector"] == "entropy"].drop_duplicates("chosen_on")
-    assert len(entropy) == 5
-    assert (entropy["margin"] == max(detectors.MARGINS["entropy"])).sum() == 4
     assert transfers[transfers["applied_to"] != CLEAN]["balanced"].max() < 0.52
 
 

@@ -44,28 +44,19 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["penalised_fall"])[0] < 0.1 < values(numbers["norm_fall"])[0]
     _, low, high = values(numbers["scale_free_change"])
     assert -0.05 < low < high < 0.05
-    assert values(numbers["noise_r2"])[0] > 0.95
     assert values(numbers["noise_r2_large"])[0] > 0.9
     assert values(numbers["noise_r2_least"])[0] < 0.2 < 0.7 < values(numbers["noise_r2_least_position"])[0]
-    plain, penalised = values(numbers["plain_rise"]), values(numbers["penalised_rise"])
-    assert 0.05 < penalised[1] < penalised[2] < plain[1]
-    assert values(numbers["gain"])[1] > 0.01
     assert (
         0.05
         < values(numbers["penalised_calibrated"])[0]
         < values(numbers["plain_calibrated"])[0]
-        < plain[0] / 2
+        < values(numbers["plain_rise"])[0] / 2
     )
-    assert values(numbers["lenet_gain"])[1] > 0
-    assert values(numbers["lenet_gain"])[1] > values(numbers["paper_gain"])[0]
-    assert values(numbers["lenet_chosen"])[1] > 0
-    assert values(numbers["lenet_second"])[1] > 0
     assert values(numbers["widest_warning"])[0] > 0.2
     assert values(numbers["over_dropout"])[2] < 0
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
     assert int(numbers["exchanged_sets"]) > int(numbers["better_warnings"]) == 0
-    assert values(numbers["warning_highest"])[0] < 0.5
     assert values(numbers["dropout_fall"])[0] > 0.3
     _, low, high = values(numbers["pattern_rise"])
     assert low < 0 < high

@@ -108,30 +108,3 @@ def texts(kind: str) -> Iterator[tuple[Path, str]]:
 def test_wording(kind: str) -> None:
     faults = [f"{path.relative_to(ROOT)}: {fault}" for path, text in texts(kind) for fault in found(text)]
     assert not faults, "\n".join(faults)
-
-
-@pytest.mark.parametrize(
-    ("text", "unclear"),
-    [
-        ("The user is told.", True),
-        ("Runs are held against ours.", True),
-        ("Somebody ran it.", True),
-        ("The mean leads by two.", True),
-        ("Of these, two remain.", True),
-        ("It works. What remains is noise.", True),
-        ("The regularized network.", True),
-        ("What is measured?", False),
-        ("It leads to a loss.", False),
-        ('He wrote "what is told".', False),
-        ("The `center` of `regularizers`.", False),
-    ],
-)
-def test_unclear_wording_is_found_and_plain_wording_passes(text: str, unclear: bool) -> None:
-    assert bool(found(text)) == unclear
-
-
-def test_prose_in_and_after_directives_is_read_and_code_is_not() -> None:
-    page = "```{note}\nOne.\n```\nTwo.\n```python\nthree\n```\nFour.\n:::{table} Five.\n:::\nSix.\n"
-    assert [word for word in ("One", "Two", "three", "Four", "Six") if word in paragraphs(page)] == [
-        *("One", "Two", "Four", "Six")
-    ]

@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,13 +158,6 @@ def test_deprecated_names_warn_and_show_the_same(tiny_runs: list[study.Run]) -> 
     assert of_run.explorer.data == same.explorer.data
     with pytest.warns(DeprecationWarning, match=r"study\.TrainingExplorer"):
         assert sl.TrainingExplorer is study.TrainingExplorer
-
-
-def test_the_explorer_imports_nothing_of_the_study() -> None:
-    code = "import sys, sparsity_lib.explorer; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = set(done.stdout.split())
-    assert not imported & {"sparsity_lib.study", "xarray", "h5py"}
 
 
 @pytest.mark.browser

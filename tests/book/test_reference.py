@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import accessible_html
+import api_reference
 import pandas as pd
 import pytest
+import repository_links
 import torch
 from bs4 import BeautifulSoup
 
@@ -66,38 +69,32 @@ def test_examples_of_the_study_run(name: str, tiny_run: study.Run) -> None:
     exec(example, surroundings)
 
 
-def test_links_to_the_repository_appear_once_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    links = importlib.import_module("repository_links")
+def test_links_to_the_repository_appear_once_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/a/b/"')
-    address = links.repository(tmp_path)
+    address = repository_links.repository(tmp_path)
     assert address == "https://github.com/a/b"
-    assert links.colab(address, "experiments/02-sr1").endswith("/github/a/b/blob/main/notebooks/02-sr1.ipynb")
-    assert links.colab(address, "own-network") is None
-    assert links.colab("", "experiments/02-sr1") is None
+    assert repository_links.colab(address, "experiments/02-sr1").endswith(
+        "/github/a/b/blob/main/notebooks/02-sr1.ipynb"
+    )
+    assert repository_links.colab(address, "own-network") is None
+    assert repository_links.colab("", "experiments/02-sr1") is None
 
 
-def test_names_of_an_index_stand_in_the_row_of_the_last_headings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    mended = importlib.import_module("accessible_html")
+def test_names_of_an_index_stand_in_the_row_of_the_last_headings() -> None:
     index = pd.MultiIndex.from_tuples([("digits", "conv3")], names=["setting", "layer"])
     two = pd.MultiIndex.from_tuples([("runs", "n"), ("SD", "end")])
     rows = [["setting", "layer", "n", "end"]]
     for columns, above in ((two, [["", "", "runs", "SD"]]), (["n", "end"], [])):
         context = {"body": pd.DataFrame([[1, 2.0]], index, columns).to_html(classes="dataframe")}
-        mended._mend(None, "", "", context)
+        accessible_html._mend(None, "", "", context)
         head = BeautifulSoup(context["body"], "html.parser").thead
         assert [
             [cell.text for cell in row.find_all(["th", "td"])] for row in head.find_all("tr")
         ] == above + rows
 
 
-def test_every_field_of_an_experiment_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    reference = importlib.import_module("api_reference")
-    described = dict(reference.described_fields(study.Experiment))
+def test_every_field_of_an_experiment_is_described() -> None:
+    described = dict(api_reference.described_fields(study.Experiment))
     assert described.keys() == study.Experiment.model_fields.keys()
     assert "'glorot'" in described["init"]
     assert "(#t6)" in described["init"]

@@ -81,14 +81,6 @@ def test_a_large_head_is_not_even_measured() -> None:
     assert monitored(model, x).keys() == {"0"}  # its covariance alone would be 80 GB
 
 
-def test_before_the_model_has_run_the_last_linear_layer_is_expected_to_give_its_output() -> None:
-    model = SmallNetwork()
-    monitor = sl.ActivationMonitor(model)
-    assert monitor.layers == ["conv1", "norm1", "conv2", "fc1"]
-    with pytest.raises(RuntimeError, match="conv1, norm1, conv2, fc1"):
-        monitor.compute()
-
-
 def test_layers_that_did_not_run_are_named_in_one_warning() -> None:
     model, images = SmallNetwork().eval(), torch.randn(2, 3, 6, 6)
     with sl.ActivationMonitor(model) as monitor:

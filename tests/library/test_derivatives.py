@@ -61,7 +61,13 @@ def test_second_derivatives_are_true_in_every_mode(measure: Measure) -> None:
 
 
 def test_first_derivatives_hold_in_forward_mode_too() -> None:
-    for measure in (f.rfav_entropy, f.perplexity_sparsity, noisy(True, 1.0), noisy(True, 3.0)):
+    for measure in (
+        f.rfav_entropy,
+        lambda a: f.rfav_entropy(a.view(2, 5, 2), 1),
+        f.perplexity_sparsity,
+        noisy(True, 1.0),
+        noisy(True, 3.0),
+    ):
         assert gradcheck(
             measure,
             (vectors(),),
@@ -106,8 +112,9 @@ def test_traced_functions_have_second_derivatives(measure: Measure) -> None:
     torch.testing.assert_close(*second)
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("_fresh_compiler")
-def test_a_compiled_entropy_bears_an_in_place_relu() -> None:
+def test_a_compiled_entropy_bears_an_in_place_relu(backend: str) -> None:
     def measured(x: Tensor) -> Tensor:
         activations = 2 * x
         entropy = f.rfav_entropy(activations)
@@ -116,7 +123,7 @@ def test_a_compiled_entropy_bears_an_in_place_relu() -> None:
     x = torch.randn(4, 6, requires_grad=True)
     gradients = [
         torch.autograd.grad(function(x), x)[0]
-        for function in (measured, torch.compile(measured, backend="aot_eager", fullgraph=True))
+        for function in (measured, torch.compile(measured, backend=backend, fullgraph=True))
     ]
     torch.testing.assert_close(*gradients)
 

@@ -100,24 +100,6 @@ def test_each_group_is_shrunk_by_its_own_learning_rate_after_its_step() -> None:
     assert a[0, 1] == 0
 
 
-def test_always_on_l2_is_adamws_decoupled_decay_after_each_step() -> None:
-    """AdamW decays before its step: equal without gradients; with some that weights do not affect, apart."""
-    ours, theirs = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.empty(3, 4))
-    theirs.data.copy_(ours.data)
-    decayed = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.3)
-    plain = torch.optim.AdamW([ours], lr=0.01, weight_decay=0.0)
-    sl.GradientCoherent(plain, l2=0.3, rho=-1)
-    for _ in range(5):
-        for optimizer in (decayed, plain):
-            step(optimizer, [0.0] * 12)
-    assert torch.equal(ours, theirs)
-    ours.data.mul_(1 - 0.01 * 0.3)
-    for gradient in torch.randn(6, 12).tolist():
-        for optimizer in (decayed, plain):
-            step(optimizer, gradient)
-    torch.testing.assert_close(ours, theirs * (1 - 0.01 * 0.3))
-
-
 @every_optimizer
 def test_without_strengths_training_is_bit_equal_to_the_bare_optimizers(
     optimizer: Callable[..., torch.optim.Optimizer],
@@ -140,15 +122,6 @@ def test_the_delay_holds_shrinking_back_while_the_average_begins() -> None:
         applied.append(bool(coherent.applied))
     assert applied == [False, False, False, True, True]
     assert w[0, 1].item() == pytest.approx(1 - 2 * 0.1 * 0.1)
-
-
-def test_a_scheduler_sets_the_strength_too() -> None:
-    w, optimizer, _ = shrinking([1.0], l1=0.1, rho=-1)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
-    for _ in range(3):
-        step(optimizer, [0.0])
-        scheduler.step()
-    torch.testing.assert_close(w.item(), 1 - 0.1 * (0.1 + 0.01 + 0.001))
 
 
 def test_a_learning_rate_may_be_a_tensor() -> None:

@@ -53,16 +53,6 @@ def test_a_state_of_other_parameters_is_refused() -> None:
         coherent.load_state_dict({})
 
 
-def test_accumulated_gradients_are_one_step() -> None:
-    w, optimizer, coherent = shrinking([0.0, 0.0], lr=0.0)
-    for parts in ([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]):
-        optimizer.zero_grad()
-        for part in parts:
-            (w * torch.tensor([part])).sum().backward()
-        optimizer.step()
-    assert coherent.coherence == pytest.approx(1)
-
-
 def test_a_grad_scaler_scales_neither_coherence_nor_shrinking() -> None:
     model = SmallNetwork()
     scaled = copy.deepcopy(model)

@@ -14,14 +14,6 @@ CHANNELS = (2, 3, 32, 1024, 65_536)
 
 
 @pytest.mark.parametrize(
-    ("sd", "channels", "expected"),
-    [(2.02, 32, 2.109), (4.28, 32, 1.001), (8.34, 32, 0.469), (4.55, 64, 1.123)],
-)
-def test_values_are_those_of_two_integrals(sd: float, channels: int, expected: float) -> None:
-    assert f.noise_entropy(sd, channels).item() == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.parametrize(
     ("channels", "samples"), [(2, 100_000), (3, 100_000), (32, 30_000), (500, 4000), (65_536, 50)]
 )
 @pytest.mark.parametrize("sd", [0.3, 1.0, 3.0, 10.0, 100.0])
@@ -54,18 +46,6 @@ def test_small_activations_lose_half_their_variance(channels: int) -> None:
     lost = math.log(channels) - f.noise_entropy(sd, channels)
     # Of D channels one degree of freedom goes to their mean, which entropy ignores.
     torch.testing.assert_close(lost, sd**2 / 2 * (1 - 1 / channels), atol=5e-5, rtol=0)
-
-
-@pytest.mark.parametrize("channels", [2, 32])
-def test_large_activations_have_it_in_inverse_proportion(channels: int) -> None:
-    # Two channels share the softmax where they lie within about 1/s of each other, at the top.
-    z = torch.linspace(-9, 9, 10_001, dtype=torch.float64)
-    density = (-(z**2) / 2).exp() / math.sqrt(2 * math.pi)
-    below = torch.special.ndtr(z) ** (channels - 2)
-    ties = channels * (channels - 1) * torch.trapezoid(density**2 * below, z)
-    limit = math.pi**2 / 6 * ties.item()
-    for sd in (100, 1e4):
-        assert sd * f.noise_entropy(sd, channels).item() == pytest.approx(limit, rel=0.02)
 
 
 def test_shape_dtype_and_device_are_those_of_sd() -> None:

@@ -51,47 +51,9 @@ def test_the_penalty_and_its_gradient_are_those_of_the_formula(
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", PENALTIES)
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_doubling_the_batch_leaves_the_penalty_unchanged(
-    kind: Kind, reduction: str, model: SmallNetwork, x: Tensor
-) -> None:
-    once = collected(kind, model, x, STRENGTHS, reduction=reduction)
-    twice = collected(kind, model, torch.cat([x, x]), STRENGTHS, reduction=reduction)
-    torch.testing.assert_close(twice, once)
-
-
-def test_a_mean_over_positions_ignores_the_size_of_the_image_and_a_sum_counts_it(x: Tensor) -> None:
-    conv = nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular")
-    for reduction, ratio in (("mean", 1.0), ("sum", 4.0)):
-        small = collected(sl.SparsityReg, conv, x, {conv: 1.0}, reduction=reduction)
-        large = collected(sl.SparsityReg, conv, x.repeat(1, 1, 2, 2), {conv: 1.0}, reduction=reduction)
-        torch.testing.assert_close(large, ratio * small)
-
-
-@pytest.mark.parametrize(("kind", "sign"), [(sl.SparsityReg, -1), (sl.PerplexityReg, 1)])
-def test_following_a_penalty_downhill_makes_activations_denser(
-    kind: Kind, sign: int, model: SmallNetwork, x: Tensor
-) -> None:
-    penalty = collected(kind, model, x, {"conv1": 1.0})
-    assert penalty.sign() == sign
-    penalty.backward()
-    torch.optim.SGD(model.conv1.parameters(), lr=0.1).step()
-    assert at_positions(kind, model.conv1(x)).mean() < penalty
-
-
-def test_perplexity_reg_lies_between_0_for_equal_channels_and_the_strength_for_a_single_one() -> None:
-    layer, inputs = nn.Linear(4, 8), torch.randn(3, 4)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    assert collected(sl.PerplexityReg, layer, inputs, {layer: 0.5}).item() == pytest.approx(0, abs=1e-6)
-    layer.bias.data[2] = 200
-    penalty = collected(sl.PerplexityReg, layer, inputs, {layer: 0.5})
-    assert penalty.item() == pytest.approx(0.5)
-    penalty.backward()
-    assert layer.weight.grad.isfinite().all()
+def test_perplexity_reg_refuses_a_layer_of_one_channel() -> None:
     with pytest.raises(ValueError, match="2 channels"):
-        collected(sl.PerplexityReg, nn.Linear(4, 1), inputs, {"": 1.0})
+        collected(sl.PerplexityReg, nn.Linear(4, 1), torch.randn(3, 4), {"": 1.0})
 
 
 @pytest.mark.parametrize("kind", PENALTIES)

@@ -88,14 +88,6 @@ def test_chosen_epoch_is_the_monitor_images():
     assert analysis.chosen_accuracy(run).item() == pytest.approx(accuracy[7])
 
 
-def test_best_is_never_below_chosen_and_last_five():
-    rng = np.random.default_rng(0)
-    runs = many([one(seed=s, val_accuracy=rng.random(42), monitor_accuracy=rng.random(42)) for s in range(9)])
-    best = analysis.best_accuracy(runs)
-    assert (analysis.chosen_accuracy(runs) <= best).all()
-    assert (analysis.last_five_accuracy(runs) <= best).all()
-
-
 def test_late_change_is_from_the_five_epochs_before_the_split_to_the_last_five():
     long = one(val_loss=valley(20, epochs=200), val_accuracy=np.linspace(0.0, 1.0, 201))
     both = many([long, one("normNet", val_loss=valley(20, epochs=100), val_accuracy=np.ones(101))])

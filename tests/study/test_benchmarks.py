@@ -17,14 +17,13 @@ from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
 from benchmarks.growth import by_channels, growth
 from benchmarks.measure import exponent, interleaved, peak_bytes, ratio
-from benchmarks.naive import NaiveTraining, explicit_decorrelation
+from benchmarks.naive import NaiveTraining
 from benchmarks.precision import accuracies, precisions
 from benchmarks.resnet18 import costs
 from benchmarks.steps import PARTS, matrix_products, parts, regularised_bytes, steps
 from benchmarks.trainings import random_data, training
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
 from benchmarks.workflow import ENOUGH, MOST, ROOT
-from sparsity_lib import functional
 from sparsity_lib.study import Experiment
 
 CPU = torch.device("cpu")
@@ -73,13 +72,6 @@ def test_the_naive_form_trains_the_same(network: str) -> None:
 def test_activations_are_counted(precision: str, of_each: int) -> None:
     one = training("sr2Net", "s", CPU, random_data(64, CPU, held_out=8), precision=precision)
     assert regularised_bytes(one) == of_each * 64 * (2 * 32 * 16 * 16 + 64)
-
-
-def test_explicit_decorrelation_is_the_penalty() -> None:
-    weight = torch.randn(40, 27)
-    assert explicit_decorrelation(weight).item() == pytest.approx(
-        functional.decorrelation(weight).item(), abs=1e-4
-    )
 
 
 @pytest.mark.slow
@@ -168,12 +160,6 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "one"])
     assert "was measured on another machine" in capsys.readouterr().err
-
-
-def test_the_same_sections_are_there_on_a_gpu_but_for_those_of_a_cpu() -> None:
-    on_cpu, on_gpu = (set(command.cases(torch.device(name))) for name in ("cpu", "cuda"))
-    assert on_cpu - on_gpu == {"parts", "monitor_parts", "compiling"}
-    assert on_gpu - on_cpu == {"whole"}
 
 
 MEASURED: dict[str, Callable[[], list[dict[str, Any]]]] = {

@@ -207,10 +207,3 @@ def test_descent_lowers_the_penalty_and_steps_are_matched() -> None:
                 assert after < before
             one_step = filters.descend(weight, center, "local", steps=1, step=0.1)
             assert (one_step - weight).norm() == pytest.approx(0.1 * float(weight.norm()), rel=1e-4)
-
-
-def test_opposite_clusters_remain_under_the_printed_penalty() -> None:
-    found = filters.descents(filters=8, shape=(1, 3, 3)).set_index(["filters", "center", "penalty"])
-    assert found["alike"].between(0, 1).all()
-    assert found["alike"]["two opposite clusters", "filters", "signed"] == 1
-    assert found["alike"]["two opposite clusters", "filters", "absolute"] < 0.1

@@ -1,4 +1,6 @@
-"""Differences and intervals agree with scipy's; the paper's tables agree with its text."""
+"""Differences and intervals agree with scipy's; the paper's accuracies do not change."""
+
+import hashlib
 
 import numpy as np
 import pytest
@@ -71,36 +73,9 @@ def test_a_description_is_formatted_as_its_mean_and_interval():
     assert f"{comparison.describe([-0.01]):+.1f}" == "0.0"
 
 
-def test_paper_tables_agree_with_its_text():
-    everything = paper.accuracies()
-    table = everything[everything["source"] == "Table 2"]
-    assert len(table) == 36
-    best = table.loc[table.groupby(["dataset", "size", "optimizer"])["accuracy"].idxmax()]
-    assert best.set_index(["dataset", "size", "optimizer"])["network"].to_dict() == {
-        ("cifar100", "s", "sgd"): "sr3Net",
-        ("cifar100", "m", "sgd"): "sr3Net",
-        ("cifar100", "xxl", "sgd"): "sr3Net",
-        ("cifar100", "xxl", "adam"): "normNet",
-        ("cifar10", "xxl", "sgd"): "sr1Net",
-        ("tiny-imagenet", "xxl", "sgd"): "sr2Net",
-    }
-    # differences that section 4 states
-    cell = table[(table["dataset"] == "cifar100") & (table["size"] == "xxl") & (table["optimizer"] == "sgd")]
-    value = cell.set_index("network")["accuracy"]
-    assert value["sr1Net"] - value["vanillaNet"] == pytest.approx(0.1669)
-    assert value["sr1Net"] - value["normNet"] == pytest.approx(0.0266)
-
-
-def test_paper_table_3_agrees_with_its_text():
-    table = paper.accuracies().set_index(["source", "network", "dataset"])["accuracy"]
-    older = table["Table 3"].unstack()
-    assert older.shape == (4, 3)
-    assert older.loc["LeNet"].to_dict() == {"cifar10": 0.6006, "cifar100": 0.2977, "tiny-imagenet": 0.1267}
-    # section 4.2: AlexNet gains throughout, LeNet hardly
-    assert ((older.loc["srAlexNet"] - older.loc["AlexNet"]) > 0.05).all()
-    assert ((older.loc["srLeNet"] - older.loc["LeNet"]) < 0.01).all()
-    assert table["section 4.2"].to_dict() == {("sr3Net", "cifar100"): 0.5513}
-    assert table["section 4.2", "sr3Net", "cifar100"] > table["Table 2", "sr3Net", "cifar100"].max()
+def test_the_papers_accuracies_do_not_change():
+    table = paper.accuracies().to_csv(index=False)
+    assert hashlib.sha256(table.encode()).hexdigest()[:16] == "2394ae0818696a5d"
 
 
 def test_comparisons_pair_runs_of_one_setting():

@@ -4,7 +4,7 @@ import pytest
 
 from sparsity_lib.study import profiles
 from sparsity_lib.study.__main__ import main
-from sparsity_lib.study.queue import costs, scheduling
+from sparsity_lib.study.queue import costs
 from sparsity_lib.study.queue.costs import Cost
 
 
@@ -30,22 +30,6 @@ def test_runs_in_the_folder_are_measured_with_the_published(tiny_run, monkeypatc
     assert took.pop(tiny_run.id) == tiny_run.provenance["seconds"]
     assert took
     assert set(took) <= {e.id for e in profiles.experiments("laptop", published=True)}
-
-
-@pytest.mark.parametrize(
-    ("known", "shown"),
-    [([], "cost unknown"), ([6.0], "at least 3 s, 1 of unknown cost"), ([6.0, 8.0], "about 7 s")],
-)
-def test_unknown_costs_are_named(known, shown, monkeypatch, capsys, runs_folder):
-    queue = profiles.experiments("laptop", seeds=[7], grids=["networks"])[:2]
-    each = [*(Cost(seconds, others=False) for seconds in known), None, None]
-    monkeypatch.setattr(
-        costs, "expected", lambda *_: {e.id: cost for e, cost in zip(queue, each, strict=False)}
-    )
-    monkeypatch.setattr(scheduling, "run_queue", lambda *_: scheduling.Outcome())
-    only = ",".join(e.digest for e in queue)
-    assert main(["run", "laptop", "--seeds", "7", "--grids", "networks", "--jobs", "2", "--only", only]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(f"2 runs, 2 to train, {shown}")
 
 
 def test_the_list_of_missing_runs_has_costs(capsys, runs_folder):

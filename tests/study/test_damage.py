@@ -12,12 +12,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+import origins
+import published_explorer
 import pytest
+import study_facts
 from image_folders import contents, make_folder
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from refusals import refused
 from run_files import changed
-from test_notebook_runner import SCRIPTS, make_project
+from test_notebook_runner import make_project
 from test_training import SMALL, Interrupted, equal, interrupt_after
 
 from sparsity_lib import study
@@ -28,7 +31,6 @@ from sparsity_lib.study.runs import publication, results
 
 ROOT = Path(__file__).resolve().parents[2]
 WANTED = study.Experiment(**SMALL)
-Survived = Callable[[], None]
 
 
 def damages(content: bytes, bits: int = 8, ends: int = 3) -> Iterator[bytes]:
@@ -74,7 +76,6 @@ def test_a_damaged_file_is_noticed_set_aside_and_made_again(
     finished: Path,
     tmp_path: Path,
     request: pytest.FixtureRequest,
-    survived: Survived,
 ) -> None:
     shutil.copytree(request.getfixturevalue(before), tmp_path, dirs_exist_ok=True)
     path = runs.path_of(WANTED, tmp_path).with_suffix(ending)
@@ -86,7 +87,6 @@ def test_a_damaged_file_is_noticed_set_aside_and_made_again(
         if ending == ".nc":
             with pytest.raises(Unusable):
                 study.load(path)
-        survived()
     epochs: list[Any] = []
     with pytest.warns(UserWarning, match="set aside") as warned:
         made = study.train(WANTED, lambda record: epochs.append(record["epoch"]), tmp_path)
@@ -131,7 +131,7 @@ def test_a_sealed_file_without_a_runs_attributes_is_no_runs_file(
 
 @pytest.mark.filterwarnings("always:.*was set aside")
 @pytest.mark.fault("damaged", "decoded data")
-def test_damaged_decoded_data_are_made_again(tmp_path: Path, survived: Survived) -> None:
+def test_damaged_decoded_data_are_made_again(tmp_path: Path) -> None:
     name = f"folder:{make_folder(tmp_path / 'insects')}"
     before = data.load(name, root=tmp_path)
     splits = [contents(split) for split in (before.train, before.monitor, before.validation)]
@@ -148,16 +148,10 @@ def test_damaged_decoded_data_are_made_again(tmp_path: Path, survived: Survived)
             assert [contents(split) for split in (after.train, after.monitor, after.validation)] == splits
             assert (after.digest, after.classes) == (before.digest, before.classes)
             assert path.with_name(f"{path.name}.set-aside").exists() == bool(path.suffix)
-            survived()
 
 
 @pytest.mark.fault("damaged", "an executed page")
-def test_a_damaged_page_is_noticed_and_in_no_book(
-    tmp_path: Path, survived: Survived, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    import origins
-
+def test_a_damaged_page_is_noticed_and_in_no_book(tmp_path: Path) -> None:
     root = make_project(tmp_path / "project")
     page = root / "book/experiments/01-one.ipynb"
     page.parent.mkdir(parents=True)
@@ -170,7 +164,6 @@ def test_a_damaged_page_is_noticed_and_in_no_book(
     for damaged in damages(sound):
         page.write_bytes(damaged)
         assert origins.is_damaged(page) or json.loads(damaged) == json.loads(sound)
-        survived()
     page.write_bytes(sound.replace(b"entropy 3", b"entropy 7"))
     book = subprocess.run(
         [sys.executable, "scripts/book.py"], cwd=root, capture_output=True, text=True, check=False
@@ -195,13 +188,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.fault("damaged", "published results")
-def test_readers_of_published_results_refuse_damaged_ones(
-    published: Path, monkeypatch: pytest.MonkeyPatch, survived: Survived
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    import published_explorer
-    import study_facts
-
+def test_readers_of_published_results_refuse_damaged_ones(published: Path) -> None:
     run = results.published_runs("laptop")[0]
     readers: dict[Path, list[Callable[[], object]]] = {
         published / "laptop/adam.nc": [
@@ -220,12 +207,11 @@ def test_readers_of_published_results_refuse_damaged_ones(
             for read in read_by:
                 with refused(f"git checkout -- {path}"):
                     read()
-                survived()
         path.write_bytes(sound)
 
 
 @pytest.mark.fault("damaged", "the list of published results")
-def test_a_damaged_list_of_published_results_is_noticed(published: Path, survived: Survived) -> None:
+def test_a_damaged_list_of_published_results_is_noticed(published: Path) -> None:
     sums, path = published / "language/SHA256SUMS", published / "language/laptop.nc"
     noticed = 0
     for content in damages(sums.read_bytes()):
@@ -236,5 +222,4 @@ def test_a_damaged_list_of_published_results_is_noticed(published: Path, survive
             with refused(match=f"git checkout -- ({sums}|{path})$"):
                 results.as_listed(path)
             noticed += 1
-        survived()
     assert noticed

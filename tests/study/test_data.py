@@ -1,8 +1,5 @@
 """Data sets: their splits by `data_seed`, `limit` and `label_noise`."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -129,9 +126,3 @@ def test_monitored_training_images_have_the_labels_trained_on() -> None:
 def test_bad_arguments_are_refused_in_one_line(arguments: dict, message: str) -> None:
     with refused(match=message):
         data.load(**{"dataset": "digits"} | arguments)
-
-
-def test_digits_need_no_torchvision() -> None:
-    code = "import sys; from sparsity_lib.study import data; data.load('digits'); print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torchvision", "PIL"} & set(found.stdout.split())

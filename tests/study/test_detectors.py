@@ -9,8 +9,6 @@ from synthetic import many, one, valley
 
 from sparsity_lib.study import profiles
 from sparsity_lib.study.analysis.early_warning import detectors
-from sparsity_lib.study.analysis.early_warning.change_points import change_point
-from sparsity_lib.study.analysis.onset import onset
 
 EPOCHS = 41
 FLAT = np.linspace(1.5, 1, EPOCHS + 1)  # a loss that falls to the end: no moment of overfitting
@@ -42,18 +40,6 @@ def test_warnings_come_one_epoch_after_the_change(detector: str) -> None:
     np.testing.assert_array_equal(found["changed"], [16, np.nan, 16])
     np.testing.assert_array_equal(found["onset"], [20, 20, np.nan])
     np.testing.assert_array_equal(found["lead"], [4, np.nan, np.nan])
-
-
-def test_moments_are_those_of_the_registered_rules() -> None:
-    curves = many(
-        [run(seed, onset, falls) for seed, (onset, falls) in enumerate([(20, 6), (9, 15), (None, 30)])]
-    )
-    found = detectors.detector_inputs(curves).moments()
-    np.testing.assert_array_equal(found["onset"], onset(curves))
-    np.testing.assert_array_equal(found["changed"], change_point(curves, ["conv3", "fc1"], 0.05))
-    sparsity = detectors.detector_inputs(curves).moments("perplexity sparsity")
-    expected = change_point(curves, ["conv1", "conv3"], 0.05, "perplexity_sparsity")
-    np.testing.assert_array_equal(sparsity["changed"], expected)
 
 
 def test_sparsity_is_that_of_convolutions_and_entropy_that_of_targeted_layers() -> None:

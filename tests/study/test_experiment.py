@@ -60,6 +60,8 @@ def test_recipes_have_the_strengths_of_the_paper():
     assert strengths["sparsity"] == dict.fromkeys(("conv3", "conv4", "fc1"), 0.001)
     assert strengths["decorrelation"] == {"conv1": 1.0}
     assert Experiment(network="varNet").strengths()["variance"].keys() == strengths["sparsity"].keys()
+    perplexity = Experiment(network="prNet", lambda_=0.4).strengths()["perplexity"]  # a mean over layers
+    assert perplexity == dict.fromkeys(("conv1", "conv2", "conv3", "conv4"), 0.1)
     for plain in ("vanillaNet", "dropNet", "normNet"):
         assert not any(Experiment(network=plain).strengths().values())
 

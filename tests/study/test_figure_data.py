@@ -292,9 +292,3 @@ def test_a_notebook_shows_the_picture_and_carries_the_data() -> None:
     assert shown["text/csv"] == data.csv(figure)
     assert {"image/png", "text/plain"} <= set(shown)
     assert "text/csv" not in formatter.format(figures.architectures(file("vanillaNet")))[0]
-
-
-def test_series_of_different_lengths_are_refused() -> None:
-    axes = Figure().subplots()
-    with pytest.raises(ValueError, match="shape mismatch"):
-        data.record(axes, "mean", epoch=[1, 2, 3], value=[1.0, 2.0])

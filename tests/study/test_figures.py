@@ -15,7 +15,7 @@ from sparsity_lib.functional import rfav_entropy
 from sparsity_lib.study import StudyError, figures
 from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.cells import SEVEN
-from sparsity_lib.study.figures.style import COLORS, in_words, line_style
+from sparsity_lib.study.figures.style import COLORS, line_style
 from sparsity_lib.study.recipes import NETWORKS
 
 SEEDS = [
@@ -55,19 +55,6 @@ def test_networks_have_distinct_colours():
     assert len({*seven, str(line_style("sr2Net ×16")["linestyle"])}) == len(SEVEN) + 1
     assert line_style("sr2Net ×16")["color"] == line_style("sr2Net")["color"]
     assert line_style("package:factory")["color"] not in COLORS.values()
-
-
-@pytest.mark.parametrize(
-    ("label", "words"),
-    [
-        ("prNet lambda_=1.0", "prNet λ = 1"),
-        ("vanillaNet l1=0.001", "vanillaNet L1 = 0.001"),
-        ("sparseoutNet q=1.5 minus dropNet", "sparseoutNet q = 1.5 minus dropNet"),
-        ("sr2Net ×16", "sr2Net ×16"),
-    ],
-)
-def test_labels_of_runs_are_put_in_words(label, words):
-    assert in_words(label) == words
 
 
 def test_entropy_curves_have_a_panel_per_layer_and_one_scale():

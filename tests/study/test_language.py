@@ -15,7 +15,6 @@ from sparsity_lib.study import profiles, repeatability
 from sparsity_lib.study.__main__ import main
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis.other_papers import language_models as outcomes
-from sparsity_lib.study.analysis.other_papers import sparseout_noise
 from sparsity_lib.study.errors import Stopped
 from sparsity_lib.study.language import DROPOUT, LanguageExperiment, model, texts
 from sparsity_lib.study.runs import file as runs
@@ -307,13 +306,3 @@ def test_missing_runs_are_counted_and_settings_are_not_mixed() -> None:
     assert outcomes.slope(table, "hoyer:1").missing == 2  # no seed has three values of q
     with refused(2):
         outcomes.outcomes(results.curves([language_model(), language_model(epochs=4, hidden=3)]))
-
-
-def test_noise_agrees_with_the_formulas() -> None:
-    variances, increases = sparseout_noise.variances(), sparseout_noise.logistic_increases()
-    np.testing.assert_allclose(variances["measured"], variances["expected"], rtol=0.05)
-    small = increases[increases["shift"] < 0.1]
-    assert ((small["ratio"] - 1).abs() < 0.03).all()
-    assert (small["low"] < 1).all()
-    assert (small["high"] > 1).all()
-    assert sparseout_noise.variances().equals(variances)

@@ -31,13 +31,6 @@ def test_sizes_of_experiments_are_those_of_models():
     assert tuple(WIDTHS) == SIZES
 
 
-@pytest.mark.parametrize("name", ["vanillaNet", "dropNet", "normNet", "sr3Net"])
-@pytest.mark.parametrize("image", [(1, 4, 4), (1, 8, 8), (3, 33, 47), (3, 64, 64)])
-def test_any_input_size_and_class_count(name, image):
-    model = network(image[0], image[1:], classes=7, network=name)
-    assert model(torch.rand(2, *image)).shape == (2, 7)
-
-
 @pytest.mark.parametrize(
     ("fields", "named"),
     [({}, ["3 x 8"]), ({"network": "LeNet", "size": "quarter"}, ["LeNet", "16 x 16"])],
@@ -159,15 +152,9 @@ def test_layers_are_those_with_filters_or_neurons(name):
     assert list(layers_of(name)) == there
 
 
-def test_sparseout_is_where_dropout_is_and_with_q_2_the_same():
+def test_sparseout_is_where_dropout_is_and_has_the_q_given():
     drop, sparse = (network(network=name) for name in ("dropNet", "sparseoutNet"))
     assert [*dict(drop.named_children())] == [*dict(sparse.named_children())]
-    x = torch.rand(8, 3, 32, 32)
-    results = []
-    for model in (drop, sparse):
-        torch.manual_seed(1)
-        results.append(model(x))
-    torch.testing.assert_close(*results, rtol=0, atol=0)
     assert {m.q for m in network(network="sparseoutNet", q=1.5) if isinstance(m, Sparseout)} == {1.5}
 
 

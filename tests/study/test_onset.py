@@ -9,19 +9,16 @@ from refusals import refused
 from synthetic import many, one, valley
 
 from sparsity_lib.study.analysis.onset import (
-    AUTOCORRELATIONS,
     LAST,
     Onset,
     _plateaus,
     _tabled,
     autoregressive,
     detect_onset,
-    fit_ar1_noise,
     null_rise,
     onset,
     onset_table,
     rise_after_minimum,
-    smoothed_sd,
 )
 from sparsity_lib.study.analysis.summary import pilot_onset
 
@@ -86,22 +83,6 @@ def test_a_rise_of_three_tenths_is_found(sd: float, least: float) -> None:
     found = detect_onset(simulated(overfitting(0.3), 100, 0.2, sd, curves=1000))
     assert share(found) > least
     assert np.nanmedian(found.epoch) == pytest.approx(50, abs=15)
-
-
-def test_noise_is_recovered_under_any_linear_trend() -> None:
-    random = np.random.RandomState(0)
-    for phi in (-0.3, 0.0, 0.3, 0.5):
-        curves = 2 * autoregressive(random.standard_normal((500, 200)), phi)
-        found, sd = fit_ar1_noise(curves + 0.1 * np.arange(200))
-        np.testing.assert_allclose([found.mean(), sd.mean() / 2], [phi, 1], atol=0.03)
-        np.testing.assert_allclose(fit_ar1_noise(curves), (found, sd), atol=1e-9)
-
-
-def test_noise_is_stationary_and_smoothing_narrows_it_as_expected() -> None:
-    values = autoregressive(np.random.RandomState(0).standard_normal((20_000, 60)), 0.5)
-    np.testing.assert_allclose(values.std(0), 1, atol=0.03)
-    assert smoothed_sd(np.array(0.0)) == pytest.approx(1 / np.sqrt(4 * np.sqrt(np.pi)), rel=0.01)
-    assert (np.diff(smoothed_sd(AUTOCORRELATIONS)) > 0).all()
 
 
 def test_the_null_has_the_registered_values() -> None:

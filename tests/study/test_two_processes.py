@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_two_of_two_queues_and_a_training_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("two processes", "decoding")
-def test_a_second_process_waits_for_data_in_decoding(tmp_path: Path, survived: Callable[[], None]) -> None:
+def test_a_second_process_waits_for_data_in_decoding(tmp_path: Path) -> None:
     name = f"folder:{make_folder(tmp_path / 'insects')}"
     expected = data.load(name, root=tmp_path / "elsewhere")
     program = f"from sparsity_lib.study import data; print(data.load({name!r}).digest)"
@@ -95,4 +94,3 @@ def test_a_second_process_waits_for_data_in_decoding(tmp_path: Path, survived: C
     outputs, errors = second.communicate(timeout=60)
     assert (second.returncode, outputs, errors) == (0, f"{expected.digest}\n", "")
     assert contents(found.train) == contents(expected.train)
-    survived()

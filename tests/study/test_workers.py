@@ -59,7 +59,7 @@ def finish(tasks, jobs=1, **how):
 
 
 @pytest.mark.fault("one fails", "processes side by side")
-def test_a_killed_process_leaves_other_tasks_unaffected(survived):
+def test_a_killed_process_leaves_other_tasks_unaffected():
     tasks = ["a", "dies", "b", "fails", "leaves", "c", "is particular", "d"]
     outcomes, reported = finish(tasks, 2)
     outcome = dict(outcomes)
@@ -71,7 +71,6 @@ def test_a_killed_process_leaves_other_tasks_unaffected(survived):
     assert str(outcome["fails"]) == "no good"
     assert "in work" in outcome["fails"].__notes__[0]  # its traceback
     assert str(outcome["is particular"]) == "Particular: one and two"
-    survived()
 
 
 def test_a_process_takes_one_task_after_another():
