@@ -49,7 +49,7 @@ class LayerStats:
     - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
         positions, in [1, D]; 0 where nothing varies, NaN above `rank_channels`.
     - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
-        float32, NaN where a mask leaves positions out; or None if none were asked for.
+        float32, NaN where a mask leaves positions out, be it all of a sample; or None if none were asked for.
     """
 
     samples: int
@@ -109,7 +109,7 @@ class Sums:
             x = x[:, mask.flatten()]
             self.samples += int(mask.view(len(mask), -1).any(1).sum())
         if not x.numel():
-            return
+            return self._add_maps(activations.shape[:-1], mask, *x.new_empty(2, 0))
         self._grow(power_of_two(largest(x)))  # or squares would leave the type's range
         if not self.vectors:
             self.shift = x.div(self.unit).mean(1)

@@ -67,7 +67,8 @@ class ActivationMonitor(Attachable):
             model's output (its output is returned, or no other such layer runs after it).
         - `exclude`: a list of names, modules, types or globs of layers that are left out again.
         - `every`: each layer's first, then every n-th output counts.
-        - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
+        - `maps`: of how many samples, from the first on, the maps of both entropies are kept; samples where
+            nothing counts are among them.
         - `rank_channels`: the largest number of channels D for which a layer's effective rank is computed; of
             wider layers it is NaN. It takes the covariance of all pairs of channels, 8 D^2 bytes a layer.
             0: for no layer, which saves time.
@@ -135,7 +136,11 @@ class ActivationMonitor(Attachable):
         if not (self._refused or any(self._seen.values())):
             return self._guess
         others = self._giving_output() | self._refused.keys()
-        return [name for name in self._modules if name in self._sums and name not in others]
+        return [name for name in self._modules if name in self._seen_data() and name not in others]
+
+    def _seen_data(self) -> set[str]:
+        """The layers of which any position counted."""
+        return {name for name, sums in self._sums.items() if sums.vectors}
 
     def _giving_output(self) -> set[str]:
         return self._heads | {self._last[0]} if self._last else self._heads
@@ -148,12 +153,12 @@ class ActivationMonitor(Attachable):
         **Raises:** `RuntimeError` naming the layers that did not run, or if none ran whose output is not the
         model's.
         """
-        if missing := [name for name in self.layers if name not in self._sums]:
+        if missing := [name for name in self.layers if name not in self._seen_data()]:
             raise RuntimeError(
                 f"no output was seen from {', '.join(missing)}: the model did not run them while attached; "
                 "layers whose weights it reads without calling them are left out by exclude="
             )
-        known = self._sums.keys() | self._refused.keys() | self._giving_output() | self._without
+        known = self._seen_data() | self._refused.keys() | self._giving_output() | self._without
         unused = [name for name in self._modules if name not in known]
         reasons = [f"{', '.join(unused)} did not run"] if unused else []
         reasons += map(str, self._refused.values())
@@ -278,10 +283,7 @@ class ActivationMonitor(Attachable):
         for samples, counted in zip(pieces, masks, strict=True):
             exact = samples.to(exact_float(samples))
             if name not in self._sums:
-                first = exact if counted is None else exact[counted]
-                if not len(first):
-                    continue
-                self._sums[name] = Sums(first, self._maps, self._compiled, channels <= self._rank_channels)
+                self._sums[name] = Sums(exact, self._maps, self._compiled, channels <= self._rank_channels)
             self._sums[name].add(exact, counted)
 
     def _refuse(self, name: str, error: Exception) -> None:

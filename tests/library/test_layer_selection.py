@@ -161,6 +161,32 @@ def test_only_positions_of_the_mask_count(how: str) -> None:
             )
 
 
+@pytest.mark.parametrize("width", [8, 2**17])  # in one piece, and a piece for each sample
+def test_samples_where_nothing_counts_have_maps_of_nan(width: int) -> None:
+    class Masked(nn.Linear):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(x)
+
+    layer, x = Masked(2, width), torch.randn(6, 4, 2)
+    counts = torch.tensor([0, 0, 1, 0, 1, 1])[:, None].expand(6, 4)
+
+    def seen(*parts: slice) -> sl.ActivationMonitor:
+        with sl.ActivationMonitor(layer, [layer], mask="mask", maps=5, rank_channels=0) as monitor:
+            for part in parts:
+                layer(x[part], counts[part])
+        return monitor
+
+    first, others = slice(2), slice(2, 6)
+    whole = seen(slice(6)).compute()[""]
+    assert whole.samples == 3
+    assert np.isnan(whole.maps).all(1).tolist() == [True, True, False, True, False]
+    for monitor in (seen(first, others), seen(first).merge(seen(others))):
+        assert monitor.scalars() == pytest.approx(seen(slice(6)).scalars(), rel=1e-5, nan_ok=True)
+        np.testing.assert_allclose(monitor.compute()[""].maps, whole.maps, rtol=1e-5)
+    with pytest.raises(RuntimeError, match="no output was seen"):
+        seen(first).compute()
+
+
 def test_a_mask_that_cannot_be_used_is_refused() -> None:
     model = Tagger()
     with pytest.raises(ValueError, match=r"'mask'.* x, attention_mask"):
