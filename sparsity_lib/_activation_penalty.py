@@ -42,7 +42,8 @@ class ActivationPenalty(Attachable):
             strength, whatever type or glob it also matches. Strengths are at least 0.
         - `exclude`: names, modules, types or globs of layers that are left out again.
         - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
-            `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
+            `"sum"` (TSR, Eq. 5). Over samples, axis 0, it is always the mean (T2). Each use of a module in
+            a pass adds its own penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
             Eq. 1 (T1).
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
@@ -50,7 +51,9 @@ class ActivationPenalty(Attachable):
             attention); for activation functions and others without a count, the axis where layers of the
             model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
-            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`,
+            whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
+            `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
             `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole. Means are

@@ -159,7 +159,7 @@ class Attachable:
                 return
             try:
                 if self._output is not None:
-                    output = taken(name, output, self._output)
+                    output = taken(name, module, output, self._output)
                     if not is_data(output):
                         return
                 self._present = None

@@ -16,8 +16,16 @@ Output = int | str | Callable[[Any], Any] | None
 Mask = str | Callable[..., Tensor] | None
 
 
-def taken(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
-    """The requested part of a layer's output; an index into a tensor takes all of it."""
+def taken(name: str, module: nn.Module, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
+    """The requested part of a layer's output, samples first; an index into a tensor takes all of it."""
+    part = _part(name, output, which)
+    timed = isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
+    if timed and isinstance(output, tuple) and part is output[0] and isinstance(part, Tensor):
+        return part.transpose(0, 1) if part.dim() == 3 else part  # from (T, N, D)
+    return part
+
+
+def _part(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
     if callable(which):
         return which(output)
     if isinstance(output, Tensor):

@@ -33,8 +33,8 @@ class LayerStats:
 
     **Fields:**
 
-    - `samples`: how many; `positions`: per sample (1 without spatial axes; rounded down if sizes vary);
-        `channels`: D.
+    - `samples`: how many, along axis 0; each use of a module in a pass counts.
+    - `positions`: per sample (1 without spatial axes; rounded down if sizes vary); `channels`: D.
     - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
         over samples and positions.
     - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over

@@ -66,9 +66,10 @@ class ActivationMonitor(Attachable):
             `None`: all convolution, linear and norm layers that run, but for the linear layer that gives the
             model's output (its output is returned, or no other such layer runs after it).
         - `exclude`: a list of names, modules, types or globs of layers that are left out again.
-        - `every`: each layer's first, then every n-th output counts.
+        - `every`: each layer's first, then every n-th output counts; a module that a pass uses several times
+            has several.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept; samples where
-            nothing counts are among them.
+            nothing counts are among them, and each sample as often as a pass uses the module.
         - `rank_channels`: the largest number of channels D for which a layer's effective rank is computed; of
             wider layers it is NaN. It takes the covariance of all pairs of channels, 8 D^2 bytes a layer.
             0: for no layer, which saves time.
@@ -77,7 +78,9 @@ class ActivationMonitor(Attachable):
             attention); for activation functions and others without a count, the axis where layers of the
             model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
-            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`,
+            whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
+            `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
             `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole, and samples

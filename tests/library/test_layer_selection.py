@@ -115,6 +115,32 @@ def test_a_part_of_an_output() -> None:
         model(x)
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.MultiheadAttention])
+@pytest.mark.parametrize("output", [0, lambda output: output[0]])
+def test_samples_are_found_by_batch_first(kind: type[nn.Module], output: object) -> None:
+    class Model(nn.Module):
+        def __init__(self, batch_first: bool) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.layer, self.first = kind(6, 2, batch_first=batch_first), batch_first
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            x = x if self.first else x.transpose(0, 1)
+            return self.layer(*[x] * (3 if kind is nn.MultiheadAttention else 1))[0]
+
+    x, mask, found = torch.randn(3, 5, 6), torch.arange(5) < torch.tensor([[5], [4], [2]]), []
+    for model in (Model(True), Model(False)):
+        options = {"output": output, "mask": "mask"}
+        with (
+            sl.SparsityReg(model, {"layer": 1.0}, reduction="sum", **options) as reg,
+            sl.ActivationMonitor(model, ["layer"], maps=2, **options) as monitor,
+        ):
+            model(x, mask)
+            found.append((reg(), torch.from_numpy(monitor.compute()["layer"].maps)))
+    torch.testing.assert_close(*found, equal_nan=True)
+    assert found[0][1].shape == (2, 5)
+
+
 MASKS = {
     "name": ("attention_mask", mask),
     "bool": ("attention_mask", mask.bool()),
