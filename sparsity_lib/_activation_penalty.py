@@ -45,7 +45,7 @@ class ActivationPenalty(Attachable):
             `"sum"` (TSR, Eq. 5). Over samples, axis 0, it is always the mean (T2). Each use of a module in
             a pass adds its own penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
-            Eq. 1 (T1).
+            Eq. 1 (T1), for layers whose `bias` is a vector or that have none.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
             length is the module's channel count (the last of linear, layer norm, recurrent layers and
             attention); for activation functions and others without a count, the axis where layers of the
@@ -63,8 +63,8 @@ class ActivationPenalty(Attachable):
 
         **Raises:** `ValueError` for an unknown or repeated layer, axis, strength, reduction or mask;
         `TypeError` for `nn.DataParallel`. The forward pass raises `ValueError` for an output in which the
-        channel axis cannot be found, or that the mask does not fit, and `TypeError` for one that is not a
-        dense tensor of floating point.
+        channel axis cannot be found, that the mask does not fit, or whose bias cannot be left out, and
+        `TypeError` for one that is not a dense tensor of floating point.
         """
         one_of("reduction", reduction, get_args(Reduction))
         self._strengths, modules = strengths_of(model, layers, exclude, may_run)
@@ -119,12 +119,16 @@ class ActivationPenalty(Attachable):
     def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
         if not torch.is_grad_enabled():
             return
-        bias = getattr(module, "bias", None)
-        if not self._include_bias and bias is not None:
-            if bias.dim() != 1 or hasattr(bias, "full_tensor"):
-                raise ValueError(f"the bias of layer {name!r} is sharded or no vector: use include_bias=True")
-            exact = torch.promote_types(output.dtype, torch.float32)
-            output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
+        if not self._include_bias:
+            bias, channels = getattr(module, "bias", None), output.shape[axis]
+            if isinstance(bias, Tensor) and bias.shape == (channels,) and not hasattr(bias, "full_tensor"):
+                exact = torch.promote_types(output.dtype, torch.float32)
+                output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
+            elif any("bias" in parameter for parameter, _ in module.named_parameters()):
+                raise ValueError(
+                    f"layer {name!r}, {type(module).__name__}, has no bias that is a whole vector of one "
+                    f"number for each of its {channels} channels: use include_bias=True"
+                )
         positions = output.numel() // max(output.shape[axis], 1)
         count = positions if self._reduction == "mean" and self._mask is None else len(output)
         part = self._penalty(output, axis, self._strengths[name] / max(count, 1))
