@@ -139,6 +139,8 @@ def test_an_axis_that_cannot_be_found_is_asked_for(layer: nn.Module, shape: tupl
     [
         ([nn.LayerNorm(C), nn.Linear(C, 9), nn.GELU()], (N, 5, 6, C)),  # as in ConvNeXt and Swin
         ([nn.LayerNorm(C), nn.Linear(C, 9), nn.GELU()], (N, 5, C)),
+        ([nn.Linear(C, 9), nn.GELU(), nn.Linear(9, 5)], (N, 5, 6, C)),
+        ([nn.Linear(C, 9), nn.GELU()], (N, 5, C)),
         ([nn.Conv1d(C, 9, 1), nn.GELU()], (N, C, 5)),
         ([nn.Conv2d(C, 9, 1), nn.GELU(), nn.Flatten(), nn.Linear(9 * 5 * 7, 7)], (N, C, 5, 7)),
     ],
