@@ -57,7 +57,7 @@ class ActivationPenalty(Attachable):
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
             `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole. Means are
-            over what counts in the batch.
+            over what counts in the batch. Where a mask leaves out NaN or infinity, gradients are NaN.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 

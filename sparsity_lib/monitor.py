@@ -5,6 +5,7 @@ import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -14,7 +15,7 @@ from sparsity_lib._entropy import exact_float
 from sparsity_lib._hooks import Attachable, Hook, in_backward, is_transformed
 from sparsity_lib._layers import Axes, Key, chosen_layers, default_layers, excluded, is_linear, named_layers
 from sparsity_lib._outputs import Mask, Output
-from sparsity_lib._settings import needs
+from sparsity_lib._settings import needs, require
 from sparsity_lib._statistics import LayerStats, Sums
 
 if TYPE_CHECKING:
@@ -88,17 +89,15 @@ class ActivationMonitor(Attachable):
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
-        **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1, `maps` < 0 or
-        `rank_channels` < 0; `TypeError` for `nn.DataParallel`. Where `layers` are given, the forward pass
-        raises `ValueError` for an output in which the channel axis cannot be found, that the mask does not
-        fit, or whose number of channels changed, and `TypeError` for one that is not a dense tensor of
-        floating point.
+        **Raises:** `ValueError` for an unknown layer, axis or mask, and unless `every` >= 1, `maps` >= 0 and
+        `rank_channels` >= 0 are whole numbers; `TypeError` for `nn.DataParallel`. Where `layers` are given,
+        the forward pass raises `ValueError` for an output in which the channel axis cannot be found, that the
+        mask does not fit, or whose number of channels changed, and `TypeError` for one that is not a dense
+        tensor of floating point.
         """
-        if every < 1 or maps < 0 or rank_channels < 0:
-            raise ValueError(
-                "every must be at least 1, maps and rank_channels at least 0, "
-                f"not {every}, {maps} and {rank_channels}"
-            )
+        require("every", every, Integral, lambda x: x >= 1, "a whole number of at least 1")
+        require("maps", maps, Integral, lambda x: x >= 0, "a whole number of at least 0")
+        require("rank_channels", rank_channels, Integral, lambda x: x >= 0, "a whole number of at least 0")
         chosen = chosen_layers(model, layers, exclude)
         self._guess = list(chosen) if layers is None else None
         known = named_layers(model)
