@@ -55,9 +55,10 @@ class ActivationPenalty(Attachable):
             whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
             `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
-            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole. Means are
-            over what counts in the batch. Where a mask leaves out NaN or infinity, gradients are NaN.
+            model's `forward`, `"attention_mask"`, given by name if it is one of `**kwargs`; or a function of
+            its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
+            `(N, D)` count whole. Means are over what counts in the batch. Where a mask leaves out NaN or
+            infinity, gradients are NaN.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 

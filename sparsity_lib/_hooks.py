@@ -70,6 +70,10 @@ class Hook:
         elif not _is_exporting():
             _receive_apart(self._receive, module, output)
 
+    @property
+    def __name__(self) -> str:
+        raise AttributeError("torch.jit.script cannot compile hooks: call it before attaching")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Takes any arguments, returns None, and is in the standard library of whoever reads the file.
         return getattr, (contextlib.nullcontext(), "__exit__")

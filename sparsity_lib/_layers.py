@@ -234,7 +234,7 @@ def channel_axis(
     if axis is None:
         raise ValueError(
             f"layer {name!r}, {type(module).__name__}, returned shape {shape}, in which the channels may be "
-            f"on any axis from 1 to {axes - 1}; say which, as by dim={{{name!r}: 1}}"
+            f"on any axis from 1 to {axes - 1}; say which, by dim={{{name!r}: axis}}"
         )
     return axis
 

@@ -4,7 +4,7 @@ import copy
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
@@ -83,9 +83,10 @@ class ActivationMonitor(Attachable):
             whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
             `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
-            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole, and samples
-            where nothing counts are no samples. On a GPU, the pass waits for it.
+            model's `forward`, `"attention_mask"`, given by name if it is one of `**kwargs`; or a function of
+            its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
+            `(N, D)` count whole, and samples where nothing counts are no samples. On a GPU, the pass waits
+            for it.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
@@ -316,3 +317,5 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, Sequence) and not isinstance(output, str):
         for each in output:
             yield from _tensors(each)
+    elif is_dataclass(output):
+        yield from _tensors([getattr(output, each.name) for each in fields(output)])

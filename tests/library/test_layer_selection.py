@@ -213,6 +213,24 @@ def test_samples_where_nothing_counts_have_maps_of_nan(width: int) -> None:
         seen(first).compute()
 
 
+def test_a_mask_may_be_an_argument_without_a_place() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tagger = Tagger()
+
+        def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+            return self.tagger(*args, **kwargs)
+
+    model = Wrapped()
+    with sl.ActivationMonitor(model, ["tagger.first"], mask="attention_mask") as monitor:
+        model(x, attention_mask=mask)
+        with pytest.raises(ValueError, match="'attention_mask'"):
+            model(x, mask)
+        model(x, attention_mask=None)
+    assert monitor.compute()["tagger.first"].samples == 2 + 3
+
+
 def test_a_mask_that_cannot_be_used_is_refused() -> None:
     model = Tagger()
     with pytest.raises(ValueError, match=r"'mask'.* x, attention_mask"):
