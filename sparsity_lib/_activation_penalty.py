@@ -1,7 +1,7 @@
 """Base of the penalties on activations: layers, strengths, masks, and what forward passes collect."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -91,7 +91,8 @@ class ActivationPenalty(Attachable):
         Reading it drops what was collected. Each forward pass counts with the mean over its samples.
         Several passes add up; a failed pass counts for the layers it reached. Drop those of a skipped step
         with `reset`. Passes under `no_grad` are not collected; those in evaluation mode are dropped when
-        the layer runs in training mode. Passes under `torch.func` count only within the same transform.
+        the layer runs in training mode. Passes under `torch.func` count only within the same transform. In a
+        model on several devices, the penalty is on that of the first layer.
 
         `losses` then holds the layers' parts, detached.
 
@@ -110,7 +111,7 @@ class ActivationPenalty(Attachable):
                 "layers whose weights the model reads without calling them are left out by exclude="
             )
         self.losses = {name: collected[name].detach() for name in self._modules}
-        return torch.stack([*collected.values()]).sum()
+        return total(collected.values())
 
     def remove(self) -> None:
         """Stop listening, drop what was collected, and leave nothing on the model."""
@@ -152,6 +153,12 @@ class ActivationPenalty(Attachable):
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
         """The penalty at each position times `weight`, `(N, D, *spatial) -> (N, *spatial)`."""
         raise NotImplementedError
+
+
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars, on the device of the first."""
+    first, *others = parts
+    return torch.stack([first, *(part.to(first.device) for part in others)]).sum()
 
 
 def strengths_of(

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsity_lib._activation_penalty import total
 from sparsity_lib._settings import needs
 from sparsity_lib.integrations import Penalty, named_penalties, scalars_of_all
 from sparsity_lib.monitor import ActivationMonitor
@@ -123,11 +124,10 @@ def penalised(
         value = loss(outputs, labels, num_items_in_batch=num_items_in_batch)
         if not torch.is_grad_enabled():
             return value
-        total = torch.stack([penalty() for penalty in named.values()]).sum()
         batches = args.gradient_accumulation_steps
         if args.average_tokens_across_devices and num_items_in_batch is not None:
             # By this the Trainer will multiply the loss.
             batches *= args.world_size // getattr(args.parallelism_config, "tp_size", 1)
-        return value + total / batches
+        return value + total(penalty() for penalty in named.values()).to(value.device) / batches
 
     return compute
