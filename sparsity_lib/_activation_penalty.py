@@ -1,7 +1,7 @@
 """Base of the penalties on activations: layers, strengths, masks, and what forward passes collect."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -42,26 +42,30 @@ class ActivationPenalty(Attachable):
             strength, whatever type or glob it also matches. Strengths are at least 0.
         - `exclude`: names, modules, types or globs of layers that are left out again.
         - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
-            `"sum"` (TSR, Eq. 5). Over samples it is always the mean (T2).
+            `"sum"` (TSR, Eq. 5). Over samples, axis 0, it is always the mean (T2). Each use of a module in
+            a pass adds its own penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
-            Eq. 1 (T1).
+            Eq. 1 (T1), for layers whose `bias` is a vector or that have none.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
             length is the module's channel count (the last of linear, layer norm, recurrent layers and
             attention); for activation functions and others without a count, the axis where layers of the
             model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
-            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`,
+            whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
+            `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
-            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole. Means are
-            over what counts in the batch.
+            model's `forward`, `"attention_mask"`, given by name if it is one of `**kwargs`; or a function of
+            its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
+            `(N, D)` count whole. Means are over what counts in the batch. Where a mask leaves out NaN or
+            infinity, gradients are NaN.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 
         **Raises:** `ValueError` for an unknown or repeated layer, axis, strength, reduction or mask;
         `TypeError` for `nn.DataParallel`. The forward pass raises `ValueError` for an output in which the
-        channel axis cannot be found, or that the mask does not fit, and `TypeError` for one that is not a
-        dense tensor of floating point.
+        channel axis cannot be found, that the mask does not fit, or whose bias cannot be left out, and
+        `TypeError` for one that is not a dense tensor of floating point.
         """
         one_of("reduction", reduction, get_args(Reduction))
         self._strengths, modules = strengths_of(model, layers, exclude, may_run)
@@ -87,7 +91,8 @@ class ActivationPenalty(Attachable):
         Reading it drops what was collected. Each forward pass counts with the mean over its samples.
         Several passes add up; a failed pass counts for the layers it reached. Drop those of a skipped step
         with `reset`. Passes under `no_grad` are not collected; those in evaluation mode are dropped when
-        the layer runs in training mode. Passes under `torch.func` count only within the same transform.
+        the layer runs in training mode. Passes under `torch.func` count only within the same transform. In a
+        model on several devices, the penalty is on that of the first layer.
 
         `losses` then holds the layers' parts, detached.
 
@@ -106,7 +111,7 @@ class ActivationPenalty(Attachable):
                 "layers whose weights the model reads without calling them are left out by exclude="
             )
         self.losses = {name: collected[name].detach() for name in self._modules}
-        return torch.stack([*collected.values()]).sum()
+        return total(collected.values())
 
     def remove(self) -> None:
         """Stop listening, drop what was collected, and leave nothing on the model."""
@@ -116,12 +121,16 @@ class ActivationPenalty(Attachable):
     def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
         if not torch.is_grad_enabled():
             return
-        bias = getattr(module, "bias", None)
-        if not self._include_bias and bias is not None:
-            if bias.dim() != 1 or hasattr(bias, "full_tensor"):
-                raise ValueError(f"the bias of layer {name!r} is sharded or no vector: use include_bias=True")
-            exact = torch.promote_types(output.dtype, torch.float32)
-            output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
+        if not self._include_bias:
+            bias, channels = getattr(module, "bias", None), output.shape[axis]
+            if isinstance(bias, Tensor) and bias.shape == (channels,) and not hasattr(bias, "full_tensor"):
+                exact = torch.promote_types(output.dtype, torch.float32)
+                output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
+            elif any("bias" in parameter for parameter, _ in module.named_parameters()):
+                raise ValueError(
+                    f"layer {name!r}, {type(module).__name__}, has no bias that is a whole vector of one "
+                    f"number for each of its {channels} channels: use include_bias=True"
+                )
         positions = output.numel() // max(output.shape[axis], 1)
         count = positions if self._reduction == "mean" and self._mask is None else len(output)
         part = self._penalty(output, axis, self._strengths[name] / max(count, 1))
@@ -144,6 +153,12 @@ class ActivationPenalty(Attachable):
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
         """The penalty at each position times `weight`, `(N, D, *spatial) -> (N, *spatial)`."""
         raise NotImplementedError
+
+
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars, on the device of the first."""
+    first, *others = parts
+    return torch.stack([first, *(part.to(first.device) for part in others)]).sum()
 
 
 def strengths_of(

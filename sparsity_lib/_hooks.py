@@ -70,6 +70,10 @@ class Hook:
         elif not _is_exporting():
             _receive_apart(self._receive, module, output)
 
+    @property
+    def __name__(self) -> str:
+        raise AttributeError("torch.jit.script cannot compile hooks: call it before attaching")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Takes any arguments, returns None, and is in the standard library of whoever reads the file.
         return getattr, (contextlib.nullcontext(), "__exit__")
@@ -159,7 +163,7 @@ class Attachable:
                 return
             try:
                 if self._output is not None:
-                    output = taken(name, output, self._output)
+                    output = taken(name, module, output, self._output)
                     if not is_data(output):
                         return
                 self._present = None

@@ -199,13 +199,14 @@ def _once(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 def known_widths(modules: Mapping[str, nn.Module]) -> Widths:
     """Numbers of channels of the model's layers with channels on axis 1, and of those with channels last.
 
-    In a model without layer norm, the latter are of flattened activations alone, and there are none.
+    In a model of convolutions without layer norm, the latter are of flattened activations alone, and there
+    are none.
     """
     first = {_width(module) for module in modules.values() if isinstance(module, tuple(SPATIAL_AXES))}
     kinds = (*CHANNELS_LAST, *conv1d_of_transformers())
     last = {_width(module) for module in modules.values() if isinstance(module, kinds)}
     norms = any(isinstance(module, (nn.LayerNorm, nn.RMSNorm)) for module in modules.values())
-    return first, last if norms else set()
+    return first, last if norms or not first else set()
 
 
 def channel_axis(
@@ -233,7 +234,7 @@ def channel_axis(
     if axis is None:
         raise ValueError(
             f"layer {name!r}, {type(module).__name__}, returned shape {shape}, in which the channels may be "
-            f"on any axis from 1 to {axes - 1}; say which, as by dim={{{name!r}: 1}}"
+            f"on any axis from 1 to {axes - 1}; say which, by dim={{{name!r}: axis}}"
         )
     return axis
 

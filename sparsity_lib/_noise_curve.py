@@ -2,12 +2,14 @@
 
 import functools
 import math
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparsity_lib._entropy import exact_float
+from sparsity_lib._settings import require
 
 SCALE = 4.0  # the curve is tabulated over u = s/(s + SCALE), in which it is smooth from s = 0 to infinity
 STEPS = 2048  # of the table, between which lines are drawn: exact to 1e-5 nats up to a million channels
@@ -37,12 +39,11 @@ def noise_entropy(sd: Tensor | np.ndarray | float, channels: int) -> Tensor:
     **Returns:** nats in [0, ln D], the shape of `sd`; 0 for one channel, NaN where `sd` is. Float64 for
     numbers, integers and float64, else float32; on the device of `sd`.
 
-    **Raises:** `ValueError` for a negative `sd` or fewer than one channel.
+    **Raises:** `ValueError` for a negative `sd`, and unless `channels` is a whole number of at least 1.
     """
     if not isinstance(sd, Tensor):
         sd = torch.from_numpy(np.array(sd))
-    if channels < 1:
-        raise ValueError(f"channels must be at least 1, not {channels}")
+    require("channels", channels, Integral, lambda x: x >= 1, "a whole number of at least 1")
     if (sd < 0).any():
         raise ValueError(f"sd must not be negative; its smallest value is {sd.min().item()}")
     sd = sd.to(exact_float(sd) if sd.is_floating_point() else torch.float64)
@@ -57,10 +58,13 @@ def interpolated(curve: Tensor, sd: Tensor) -> Tensor:
     return left.lerp(right, position - below).view(sd.shape)
 
 
-@functools.cache
-@torch.inference_mode(False)  # cached tensors are used outside of it too
 def noise_curve(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Expected entropies in nats, `(STEPS + 1,)`, at s = SCALE u/(1 - u), u uniform from 0 to 1."""
+    return torch.tensor(_curve(channels), dtype=dtype, device=device)
+
+
+@functools.cache  # of numbers: a tensor may be a fake, or of inference mode
+def _curve(channels: int) -> np.ndarray:
     curve: np.ndarray = np.zeros(STEPS + 1)
     if channels > 1:
         nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))  # Chebyshev's, within (-1, 1)
@@ -68,7 +72,7 @@ def noise_curve(channels: int, dtype: torch.dtype, device: torch.device) -> Tens
         fit = np.polynomial.chebyshev.chebfit(nodes, exact, DEGREE)
         curve = np.polynomial.chebyshev.chebval(np.linspace(-1, 1, STEPS + 1), fit)
         curve[0], curve[-1] = math.log(channels), 0
-    return torch.tensor(curve, dtype=dtype, device=device)
+    return curve
 
 
 def _expected_entropy(sd: np.ndarray, channels: int) -> np.ndarray:

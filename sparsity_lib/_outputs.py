@@ -16,8 +16,16 @@ Output = int | str | Callable[[Any], Any] | None
 Mask = str | Callable[..., Tensor] | None
 
 
-def taken(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
-    """The requested part of a layer's output; an index into a tensor takes all of it."""
+def taken(name: str, module: nn.Module, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
+    """The requested part of a layer's output, samples first; an index into a tensor takes all of it."""
+    part = _part(name, output, which)
+    timed = isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first
+    if timed and isinstance(output, tuple) and part is output[0] and isinstance(part, Tensor):
+        return part.transpose(0, 1) if part.dim() == 3 else part  # from (T, N, D)
+    return part
+
+
+def _part(name: str, output: Any, which: int | str | Callable[[Any], Any]) -> Any:
     if callable(which):
         return which(output)
     if isinstance(output, Tensor):
@@ -38,8 +46,10 @@ class MaskOfPass:
         self._signature = inspect.signature(model.forward)
         if not (isinstance(mask, str) or callable(mask)):
             raise TypeError(f"mask must be a name or a function, not {type(mask).__name__}")
-        if isinstance(mask, str) and mask not in self._signature.parameters:
-            takes = ", ".join(self._signature.parameters)
+        parameters = self._signature.parameters
+        any_name = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+        if isinstance(mask, str) and mask not in parameters and not any_name:
+            takes = ", ".join(parameters)
             raise ValueError(f"mask: the model's forward has no argument {mask!r}; it has {takes}")
         if isinstance(mask, str) and mask.endswith("key_padding_mask"):
             raise ValueError(
@@ -61,8 +71,12 @@ class MaskOfPass:
         given: Any
         if callable(self._mask):
             given = self._mask(*args, **kwargs)
-        else:
+        elif self._mask in self._signature.parameters:
             given = self._signature.bind(*args, **kwargs).arguments.get(self._mask)
+        elif self._mask in kwargs:
+            given = kwargs[self._mask]
+        else:
+            raise ValueError(f"mask: the model was called without {self._mask!r}; give it by name, or None")
         if given is not None and not isinstance(given, Tensor):
             raise TypeError(f"the mask must be a tensor or None, not {type(given).__name__}")
         if given is not None and (given.is_floating_point() or given.is_complex()):

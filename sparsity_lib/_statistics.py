@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsity_lib._filters import exact_dtype
+from sparsity_lib._filters import exact_dtype, largest, power_of_two
 from sparsity_lib._fusion import Computation, fused
 from sparsity_lib._noise_curve import interpolated, noise_curve
 
@@ -33,8 +33,8 @@ class LayerStats:
 
     **Fields:**
 
-    - `samples`: how many; `positions`: per sample (1 without spatial axes; rounded down if sizes vary);
-        `channels`: D.
+    - `samples`: how many, along axis 0; each use of a module in a pass counts.
+    - `positions`: per sample (1 without spatial axes; rounded down if sizes vary); `channels`: D.
     - `entropy`: mean RFAV entropy (TSR, Eq. 4); `entropy_quantiles`: by probability,
         over samples and positions.
     - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over
@@ -49,7 +49,7 @@ class LayerStats:
     - `effective_rank`: participation ratio (tr C)^2 / tr(C^2) of the channels' covariance over samples and
         positions, in [1, D]; 0 where nothing varies, NaN above `rank_channels`.
     - `maps`, `scale_free_maps`: entropy and scale-free entropy of the first samples, `(n, *spatial)`
-        float32, NaN where a mask leaves positions out; or None if none were asked for.
+        float32, NaN where a mask leaves positions out, be it all of a sample; or None if none were asked for.
     """
 
     samples: int
@@ -75,7 +75,7 @@ class Sums:
     """Running sums of one layer, on its device."""
 
     def __init__(self, first: Tensor, maps: int, compiled: bool, ranked: bool = True) -> None:
-        """`first` are the first activations that `add` takes; `ranked`: with an effective rank."""
+        """`first` is shaped as the activations that `add` takes; `ranked`: with an effective rank."""
         self.of_vectors: Computation = fused(_of_vectors, first.device) if compiled else _of_vectors
         self.exact = exact_dtype(first.device)
         zeros = partial(torch.zeros, dtype=self.exact, device=first.device)
@@ -87,10 +87,10 @@ class Sums:
         self.bin_width = max(math.log(channels), 1e-9) / BINS
         self.histogram = zeros(BINS, dtype=torch.int64)
         self.highest = torch.full((channels,), -math.inf, device=first.device)
-        self.unit = _unit(first.abs().amax())
-        self.eps = torch.finfo(first.dtype).eps
+        limits = torch.finfo(first.dtype)
+        self.unit, self.eps = first.new_full((), limits.tiny), limits.eps  # of the sums, and of rounding
         # Sums of squares lose precision where the mean is large, so they are taken about the first mean.
-        self.shift = (first / self.unit).mean([*range(first.dim() - 1)])
+        self.shift = first.new_zeros(channels)
         self.sum = zeros(channels)
         self.products = zeros(channels, channels) if ranked else zeros(channels)  # or squares alone
         self.maps_wanted = maps
@@ -109,7 +109,10 @@ class Sums:
             x = x[:, mask.flatten()]
             self.samples += int(mask.view(len(mask), -1).any(1).sum())
         if not x.numel():
-            return
+            return self._add_maps(activations.shape[:-1], mask, *x.new_empty(2, 0))
+        self._grow(power_of_two(largest(x)))  # or squares would leave the type's range
+        if not self.vectors:
+            self.shift = x.div(self.unit).mean(1)
         self.vectors += x.shape[1]
         entropy, scale_free, sd, *counts = self.of_vectors(x.T)
         bins = (entropy / self.bin_width).long().clamp(0, BINS - 1)
@@ -124,6 +127,14 @@ class Sums:
         if _rounds_products():
             x = x.to(self.exact)
         self.products += (x @ x.T if self.products.dim() == 2 else x.square().sum(1)).to(self.exact)
+
+    def _grow(self, unit: Tensor) -> None:
+        """Express the sums in this unit if it is larger than theirs; as powers of two, both are exact."""
+        before, self.unit = self.unit, torch.maximum(self.unit, unit)
+        ratio = before / self.unit
+        self.shift = self.shift * ratio
+        self.sum *= ratio
+        self.products *= ratio.to(self.exact) ** 2
 
     def _add_maps(self, shape: torch.Size, mask: Tensor | None, *of_vectors: Tensor) -> None:
         if not self._maps_missing():
@@ -144,6 +155,9 @@ class Sums:
     def merge(self, other: "Sums") -> None:
         """Add the sums of another with as many channels; its maps follow this one's."""
         there = {name: v.to(self.sum.device) for name, v in vars(other).items() if isinstance(v, Tensor)}
+        self._grow(there["unit"])
+        if not self.vectors:
+            self.shift = there["shift"]
         n, ratio = other.vectors, (there["unit"] / self.unit).to(self.exact)
         # In units of self, activations minus its shift are those minus the other's, by the ratio, plus this.
         moved = ratio * there["shift"].to(self.exact) - self.shift.to(self.exact)

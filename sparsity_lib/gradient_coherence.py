@@ -76,7 +76,8 @@ class GradientCoherent:
     ) -> None:
         """**Arguments:**
 
-        - `optimizer`: any that looks at one gradient a step, and whose groups have a learning rate `lr`.
+        - `optimizer`: any that looks at one gradient a step, and whose groups have a learning rate `lr`;
+            with Accelerate, the one that `prepare` is given.
         - `l1`, `l2`: strengths, at least 0; l2 is that of (l2/2) |w|^2. With both 0, training is as without.
         - `rho`: the least coherence at which weights are shrunk, in [-1, 1]; -1: always.
         - `decay`: of the average, in [0, 1); 0: the gradient of the step before.
@@ -84,10 +85,11 @@ class GradientCoherent:
         - `parameters`: which of the optimizer's to regularise; `None`: those of two or more dimensions, so
             neither biases nor the scales of norms.
 
-        **Raises:** `ValueError` for a setting outside its range, for LBFGS, and if nothing is regularised, a
-        regularised parameter is complex, or some of them are sharded (DTensors) and some are not. `step`
-        raises it for a closure that is evaluated again, a sparse gradient or a scaled one; that step changes
-        no average and is not counted.
+        **Raises:** `TypeError` for the optimizer that `accelerator.prepare` returns; `ValueError` for a
+        setting outside its range, for LBFGS, for a group without a learning rate, and if nothing is
+        regularised, a regularised parameter is complex, or some of them are sharded (DTensors) and some are
+        not. `step` raises it for a closure that is evaluated again, a sparse gradient or a scaled one; that
+        step changes no average and is not counted.
         """
         for name, strength in (("l1", l1), ("l2", l2)):
             require(name, strength, Real, lambda x: 0 <= x < math.inf, "finite and at least 0")
@@ -96,7 +98,7 @@ class GradientCoherent:
         require("start", start, Integral, lambda x: x >= 0, "a whole number of at least 0 steps")
         if isinstance(optimizer, torch.optim.LBFGS):
             raise ValueError("LBFGS evaluates several gradients a step: which are coherent is undefined")
-        if any("lr" not in group for group in optimizer.param_groups):
+        if any(group.get("lr") is None for group in optimizer.param_groups):
             raise ValueError(f"{type(optimizer).__name__} has no learning rate lr to scale l1 and l2 by")
         self._optimizer = optimizer
         self._l1, self._l2, self._rho, self._decay, self._start = l1, l2, rho, decay, start
@@ -115,10 +117,15 @@ class GradientCoherent:
         self._given: tuple[list[tuple[int, int]], list[Tensor]] | None = None
         self.coherence: Tensor | None = None
         self.applied = torch.zeros((), dtype=torch.bool)
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        try:
+            self._handles = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+        except AttributeError as error:  # a wrapper's, as Accelerate's
+            raise TypeError(
+                f"{type(optimizer).__name__} takes no hooks: give the optimizer before accelerator.prepare"
+            ) from error
 
     def __repr__(self) -> str:
         rule = f"l1={self._l1}, l2={self._l2}, rho={self._rho}, decay={self._decay}, start={self._start}"

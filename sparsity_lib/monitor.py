@@ -4,7 +4,8 @@ import copy
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -14,7 +15,7 @@ from sparsity_lib._entropy import exact_float
 from sparsity_lib._hooks import Attachable, Hook, in_backward, is_transformed
 from sparsity_lib._layers import Axes, Key, chosen_layers, default_layers, excluded, is_linear, named_layers
 from sparsity_lib._outputs import Mask, Output
-from sparsity_lib._settings import needs
+from sparsity_lib._settings import needs, require
 from sparsity_lib._statistics import LayerStats, Sums
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class ActivationMonitor(Attachable):
             `None`: all convolution, linear and norm layers that run, but for the linear layer that gives the
             model's output (its output is returned, or no other such layer runs after it).
         - `exclude`: a list of names, modules, types or globs of layers that are left out again.
-        - `every`: each layer's first, then every n-th output counts.
-        - `maps`: of how many samples, from the first on, the maps of both entropies are kept.
+        - `every`: each layer's first, then every n-th output counts; a module that a pass uses several times
+            has several.
+        - `maps`: of how many samples, from the first on, the maps of both entropies are kept; samples where
+            nothing counts are among them, and each sample as often as a pass uses the module.
         - `rank_channels`: the largest number of channels D for which a layer's effective rank is computed; of
             wider layers it is NaN. It takes the covariance of all pairs of channels, 8 D^2 bytes a layer.
             0: for no layer, which saves time.
@@ -76,25 +79,26 @@ class ActivationMonitor(Attachable):
             attention); for activation functions and others without a count, the axis where layers of the
             model have theirs, or 1.
         - `output`: of outputs that are not one tensor, the part to take: an index or key; or a function that
-            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`.
+            is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`,
+            whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
+            `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, or a function of its arguments; bool or 0 and 1,
-            `(N, *spatial)` as the outputs without their channels. Outputs `(N, D)` count whole, and samples
-            where nothing counts are no samples. On a GPU, the pass waits for it.
+            model's `forward`, `"attention_mask"`, given by name if it is one of `**kwargs`; or a function of
+            its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
+            `(N, D)` count whole, and samples where nothing counts are no samples. On a GPU, the pass waits
+            for it.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
-        **Raises:** `ValueError` for an unknown layer, axis or mask, `every` < 1, `maps` < 0 or
-        `rank_channels` < 0; `TypeError` for `nn.DataParallel`. Where `layers` are given, the forward pass
-        raises `ValueError` for an output in which the channel axis cannot be found, that the mask does not
-        fit, or whose number of channels changed, and `TypeError` for one that is not a dense tensor of
-        floating point.
+        **Raises:** `ValueError` for an unknown layer, axis or mask, and unless `every` >= 1, `maps` >= 0 and
+        `rank_channels` >= 0 are whole numbers; `TypeError` for `nn.DataParallel`. Where `layers` are given,
+        the forward pass raises `ValueError` for an output in which the channel axis cannot be found, that the
+        mask does not fit, or whose number of channels changed, and `TypeError` for one that is not a dense
+        tensor of floating point.
         """
-        if every < 1 or maps < 0 or rank_channels < 0:
-            raise ValueError(
-                "every must be at least 1, maps and rank_channels at least 0, "
-                f"not {every}, {maps} and {rank_channels}"
-            )
+        require("every", every, Integral, lambda x: x >= 1, "a whole number of at least 1")
+        require("maps", maps, Integral, lambda x: x >= 0, "a whole number of at least 0")
+        require("rank_channels", rank_channels, Integral, lambda x: x >= 0, "a whole number of at least 0")
         chosen = chosen_layers(model, layers, exclude)
         self._guess = list(chosen) if layers is None else None
         known = named_layers(model)
@@ -135,7 +139,11 @@ class ActivationMonitor(Attachable):
         if not (self._refused or any(self._seen.values())):
             return self._guess
         others = self._giving_output() | self._refused.keys()
-        return [name for name in self._modules if name in self._sums and name not in others]
+        return [name for name in self._modules if name in self._seen_data() and name not in others]
+
+    def _seen_data(self) -> set[str]:
+        """The layers of which any position counted."""
+        return {name for name, sums in self._sums.items() if sums.vectors}
 
     def _giving_output(self) -> set[str]:
         return self._heads | {self._last[0]} if self._last else self._heads
@@ -148,12 +156,12 @@ class ActivationMonitor(Attachable):
         **Raises:** `RuntimeError` naming the layers that did not run, or if none ran whose output is not the
         model's.
         """
-        if missing := [name for name in self.layers if name not in self._sums]:
+        if missing := [name for name in self.layers if name not in self._seen_data()]:
             raise RuntimeError(
                 f"no output was seen from {', '.join(missing)}: the model did not run them while attached; "
                 "layers whose weights it reads without calling them are left out by exclude="
             )
-        known = self._sums.keys() | self._refused.keys() | self._giving_output() | self._without
+        known = self._seen_data() | self._refused.keys() | self._giving_output() | self._without
         unused = [name for name in self._modules if name not in known]
         reasons = [f"{', '.join(unused)} did not run"] if unused else []
         reasons += map(str, self._refused.values())
@@ -278,10 +286,7 @@ class ActivationMonitor(Attachable):
         for samples, counted in zip(pieces, masks, strict=True):
             exact = samples.to(exact_float(samples))
             if name not in self._sums:
-                first = exact if counted is None else exact[counted]
-                if not len(first):
-                    continue
-                self._sums[name] = Sums(first, self._maps, self._compiled, channels <= self._rank_channels)
+                self._sums[name] = Sums(exact, self._maps, self._compiled, channels <= self._rank_channels)
             self._sums[name].add(exact, counted)
 
     def _refuse(self, name: str, error: Exception) -> None:
@@ -312,3 +317,5 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, Sequence) and not isinstance(output, str):
         for each in output:
             yield from _tensors(each)
+    elif is_dataclass(output):
+        yield from _tensors([getattr(output, each.name) for each in fields(output)])

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sparsity_lib import functional
-from sparsity_lib._activation_penalty import ActivationPenalty, Layers, strengths_of
+from sparsity_lib._activation_penalty import ActivationPenalty, Layers, strengths_of, total
 from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._layers import Key
 from sparsity_lib._settings import one_of
@@ -200,7 +199,7 @@ class DecorrReg:
         """Do nothing, as weights are read when called: for loops that reset all penalties."""
 
     def __call__(self) -> Tensor:
-        """The penalty of the weights as they are: a scalar to add to the loss.
+        """The penalty of the weights as they are: a scalar to add to the loss, on the first layer's device.
 
         `losses` then holds the layers' parts, detached.
         """
@@ -210,4 +209,4 @@ class DecorrReg:
             for name, module in self._modules.items()
         }
         self.losses = {name: part.detach() for name, part in parts.items()}
-        return torch.stack([*parts.values()]).sum()
+        return total(parts.values())

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from sparsity_lib import functional
-from sparsity_lib._layers import CONVOLUTIONS
 from sparsity_lib._settings import one_of
 from sparsity_lib._viridis import VIRIDIS
-from sparsity_lib._weights import filters_of
+from sparsity_lib._weights import filters_of, has_filters
 from sparsity_lib.monitor import ActivationMonitor
 
 __all__ = ["write_to_tensorboard"]
@@ -30,6 +29,7 @@ SCALARS = (  # fields of LayerStats; each is a group of charts
     "dead_channels",
     "effective_rank",
 )
+GREY = np.uint8(128)
 EDGES = np.arange(-201, 202, 2) / 200  # of 201 bins about -1.00, -0.99 ... 1.00 (TSR, Figure 7)
 
 
@@ -64,8 +64,9 @@ def write_to_tensorboard(
     - scalars: `entropy`, `noise_entropy`, `scale_free_entropy`, `perplexity_sparsity`, `sd`, `zero_share`,
         `dead_channels` and `effective_rank`, as in `LayerStats`; what is not a number is left out.
     - images: `entropy_maps`, those that the monitor keeps, one pixel per position, in one sheet with white
-        lines between them. The colours are the same at every step: from dark, 0, to yellow, ln D.
-    - histograms: `filter_correlation`, of each pair of a convolution's or linear layer's filters once.
+        lines between them. The colours are the same at every step: from dark, 0, to yellow, ln D; grey where
+        a mask leaves positions out.
+    - histograms: `filter_correlation`, of each pair of a layer's filters once, where `DecorrReg` knows them.
 
     **Arguments:**
 
@@ -94,7 +95,8 @@ def write_to_tensorboard(
         for name in stats
     }
     sheets = {
-        name: None if s.maps is None else map_sheet(name, s.maps, s.channels) for name, s in stats.items()
+        name: None if s.maps is None else map_sheet(name, s.maps, s.channels, math.isfinite(s.entropy))
+        for name, s in stats.items()
     }
     for name, of_layer in stats.items():
         scalars = {field: getattr(of_layer, field) for field in SCALARS}
@@ -119,18 +121,20 @@ def write_layer(
         writer.add_histogram(f"filter_correlation/{layer}", correlations, step, bins=EDGES)
 
 
-def map_sheet(layer: str, maps: np.ndarray, channels: int) -> np.ndarray:
+def map_sheet(layer: str, maps: np.ndarray, channels: int, masked: bool = False) -> np.ndarray:
     """Entropy maps `(n, *spatial)` in nats, in colours from 0 to ln D, as one picture.
 
-    A map with one spatial axis is a row; of more than two, all but the last are stacked.
+    A map with one spatial axis is a row; of more than two, all but the last are stacked. `masked`: NaN is
+    grey, as it stands for positions that a mask leaves out.
 
-    **Raises:** `ValueError` naming the layer if an entropy is not finite.
+    **Raises:** `ValueError` naming the layer if another entropy is not finite.
     """
-    if not np.isfinite(maps).all():
+    if not (masked or np.isfinite(maps).all()):
         raise ValueError(f"layer {layer!r} has entropies that are not finite")
     highest = math.log(channels) or 1.0
-    pixels = (maps * (255 / highest)).round().clip(0, 255).astype(np.uint8)
-    return sheet(VIRIDIS[pixels.reshape(len(maps), -1, maps.shape[-1] if maps.ndim > 1 else 1)])
+    pixels = (np.nan_to_num(maps) * (255 / highest)).round().clip(0, 255).astype(np.uint8)
+    coloured = np.where(np.isnan(maps)[..., None], GREY, VIRIDIS[pixels])
+    return sheet(coloured.reshape(len(maps), -1, maps.shape[-1] if maps.ndim > 1 else 1, 3))
 
 
 def sheet(pictures: np.ndarray) -> np.ndarray:
@@ -148,7 +152,7 @@ def sheet(pictures: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def _correlations(layer: str, module: nn.Module, center: functional.Center) -> np.ndarray | None:
     """Values of each pair of filters once, `(pairs,)`; None for a layer without two filters."""
-    if not isinstance(module, (*CONVOLUTIONS, nn.Linear)) or len(filters := filters_of(module)) < 2:
+    if not has_filters(module) or len(filters := filters_of(module)) < 2:
         return None
     correlation = functional.filter_correlation(filters, center)
     below = correlation[torch.ones_like(correlation, dtype=torch.bool).tril(-1)]

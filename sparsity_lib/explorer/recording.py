@@ -103,8 +103,8 @@ class Recording:
         for the first n images, `(n, D)` or `(n, D, h, w)`, n the same each time; a page grows with them.
 
         **Raises:** `ValueError` if the epoch does not follow the last one; for a layer that is missing, or
-        whose maps are of other images or sizes or not finite; if no layer can be drawn; for `channels`
-        of another shape than the maps'. The recording is unchanged then.
+        whose maps are of other images or sizes, masked or not finite; if no layer can be drawn; for
+        `channels` of another shape than the maps'. The recording is unchanged then.
         """
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(f"epoch {epoch} does not follow epoch {self.epochs[-1]}, the recording's last")
@@ -161,6 +161,10 @@ def _maps(name: str, layer: RecordedLayer, stats: LayerStats, images: int) -> di
         if (maps.shape[1:] or (1, 1)) != tuple(size):
             raise ValueError(
                 f"layer {name!r} has maps of {maps.shape[1:]} positions, and {tuple(size)} before"
+            )
+        if math.isfinite(stats.entropy) and np.isnan(maps).any():
+            raise ValueError(
+                f"layer {name!r} has a mask, which leaves its maps incomplete: monitor without mask="
             )
         if not np.isfinite(maps).all():
             raise ValueError(f"layer {name!r} puts out NaN or infinity: there is no map of that")

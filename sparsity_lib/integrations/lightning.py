@@ -18,9 +18,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from sparsity_lib._activation_penalty import total
 from sparsity_lib._settings import needs
 from sparsity_lib.integrations import Penalty, named_penalties, scalars_of_all
 from sparsity_lib.monitor import ActivationMonitor
@@ -117,12 +117,12 @@ class PenaltyCallback(lightning.Callback):
                 return None
             values = {name: penalty() for name, penalty in self._penalties.items()}
             pl_module.log_dict({f"penalty/{name}": value.detach() for name, value in values.items()})
-            total = torch.stack([*values.values()]).sum()
+            added = total(values.values())
             if isinstance(output, Tensor):
-                return output + total
+                return output + added.to(output.device)
             if not isinstance(output, Mapping):
                 raise TypeError(f"training_step returned {type(output).__name__}, not a loss")
-            return {**output, "loss": output["loss"] + total}
+            return {**output, "loss": output["loss"] + added.to(output["loss"].device)}
 
         for penalty in self._penalties.values():
             if hasattr(penalty, "attach"):

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsity_lib._activation_penalty import total
 from sparsity_lib._settings import needs
 from sparsity_lib.integrations import Penalty, named_penalties, scalars_of_all
 from sparsity_lib.monitor import ActivationMonitor
@@ -32,10 +33,17 @@ __all__ = ["MonitorCallback", "penalised"]
 
 
 class _InEvaluation(ActivationMonitor):
-    """Monitor of passes in evaluation mode."""
+    """Monitor of passes while the whole model is in evaluation mode: some layers may always be."""
+
+    def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        self._model: nn.Module | None = model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_model": None}
 
     def _receive(self, name: str, module: nn.Module, output: Tensor, axis: int) -> None:
-        if not module.training:
+        if self._model is not None and not self._model.training:
             super()._receive(name, module, output, axis)
 
 
@@ -47,7 +55,7 @@ class MonitorCallback(transformers.TrainerCallback):
     ```
 
     Entropies are in nats, over all evaluation data of all processes. It listens from when it is made until
-    `monitor.remove()`, and counts passes in evaluation mode.
+    `monitor.remove()`, and counts passes while the Trainer's model is in evaluation mode.
 
     **Attributes:**
 
@@ -93,15 +101,17 @@ def penalised(
     trainer = transformers.Trainer(model, args, compute_loss_func=penalised(loss, sparsity, args=args))
     ```
 
-    The Trainer adds up the losses of the batches of a step, as its loss function divides by the items of all
-    of them. So a penalty is divided by the number of batches that are accumulated: it is their mean. In
-    evaluation there is no penalty.
+    The Trainer adds up the losses of the batches of a step, in all processes where
+    `average_tokens_across_devices` is set, as its loss function divides by the items of all of them. So a
+    penalty is divided by the number of these batches: it is their mean. Where an epoch ends with fewer
+    batches than are accumulated, its last step has that share of the penalty. Evaluation has none.
 
     **Arguments:**
 
     - `loss`: `(outputs, labels, num_items_in_batch) -> scalar`, the loss function without penalties.
     - `penalties`: penalties of `sparsity_lib`, such as SparsityReg and DecorrReg; attach them while training.
-    - `args`: those of the Trainer, for `gradient_accumulation_steps`.
+    - `args`: those of the Trainer, for `gradient_accumulation_steps`, `average_tokens_across_devices` and the
+        numbers of processes, in all and in `parallelism_config` of tensor parallelism.
 
     **Returns:** a function like `loss`.
 
@@ -114,7 +124,10 @@ def penalised(
         value = loss(outputs, labels, num_items_in_batch=num_items_in_batch)
         if not torch.is_grad_enabled():
             return value
-        total = torch.stack([penalty() for penalty in named.values()]).sum()
-        return value + total / args.gradient_accumulation_steps
+        batches = args.gradient_accumulation_steps
+        if args.average_tokens_across_devices and num_items_in_batch is not None:
+            # By this the Trainer will multiply the loss.
+            batches *= args.world_size // getattr(args.parallelism_config, "tp_size", 1)
+        return value + total(penalty() for penalty in named.values()).to(value.device) / batches
 
     return compute

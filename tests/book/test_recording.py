@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def test_data_that_do_not_fit_are_refused_and_change_nothing() -> None:
         ((1, stats_of(SmallNetwork(), maps=3)), ["conv1", "3 images", 4]),
         ((1, stats | {"conv2": stats["conv1"]}), ["conv2"]),
         ((1, stats_of(model)), ["conv2", "NaN"]),
+        ((1, stats | {"fc1": replace(stats["fc1"], maps=np.full(4, np.nan))}), ["fc1", "mask"]),
         ((1, stats, 1.0, {"conv9": INPUTS}), ["conv1", "conv9"]),
         ((1, stats, 1.0, {"conv1": INPUTS}), ["conv1", "(n, "]),
     ):

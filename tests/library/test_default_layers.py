@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -27,12 +28,19 @@ class Net(nn.Module):
         return self.function(self, x)
 
 
+@dataclass
+class Heads:
+    box: Tensor
+    classes: list[Tensor]
+
+
 HEADS = {
     "defined last": (lambda net, x: net.c(net.b(net.a(x)).relu()), "ab"),
     "defined first": (lambda net, x: net.a(net.b(net.c(x)).relu()), "bc"),
     "reshaped": (lambda net, x: net.a(net.b(net.c(x))).log_softmax(1)[:, 0], "bc"),
     "two heads": (lambda net, x: (net.a(h := net.c(x).relu()), {"other": net.b(h)}), "c"),
     "auxiliary classifier": (lambda net, x: {"aux": net.a(h := net.b(x)), "out": [net.c(h.relu())]}, "b"),
+    "dataclass": (lambda net, x: Heads(net.a(h := net.c(x).relu()), [net.b(h)]), "c"),
     "used twice": (lambda net, x: net.a(net.c(net.b(net.a(x)))), "bc"),
     "each step": (lambda net, x: torch.stack([net.b(net.a(net.c(x * i))) for i in (1, 2)]), "ac"),
     "then a function": (lambda net, x: net.c(net.b(net.a(x))) @ x.T, "ab"),

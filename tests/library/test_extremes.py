@@ -54,6 +54,25 @@ def test_a_range_beyond_the_largest_number_is_no_infinity() -> None:
     assert stats.sd == pytest.approx(1e38 * (x.double() / 1e38).std(correction=0).item())
 
 
+@pytest.mark.parametrize("scales", [(0.0, 1.0), (1e-30, 1.0), (1.0, 1e25), (1e-38, 1e38)])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("merged", [False, True])
+def test_batches_may_be_of_any_sizes(scales: tuple[float, float], reverse: bool, merged: bool) -> None:
+    layer, x = nn.Identity(), torch.randn(40, 6).clamp(-3, 3)
+    batches = [scale * x for scale in (scales[::-1] if reverse else scales)]
+    monitors = [sl.ActivationMonitor(layer, [layer]) for _ in range(2)]
+    for monitor, batch in zip(monitors if merged else monitors[:1] * 2, batches, strict=True):
+        with monitor:
+            layer(batch)
+    stats = (monitors[0].merge(monitors[1]) if merged else monitors[0]).compute()[""]
+    expected = torch.cat([batch.double() / max(scales) for batch in batches])
+    covariance = torch.cov(expected.T, correction=0)
+    assert stats.sd / max(scales) == pytest.approx(expected.std(correction=0).item(), rel=1e-5)
+    assert stats.mean / max(scales) == pytest.approx(expected.mean().item(), rel=1e-4)
+    rank = covariance.trace() ** 2 / covariance.square().sum()
+    assert stats.effective_rank == pytest.approx(rank.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("tiny", [1e-45, -1e-45])
 def test_the_smallest_numbers_are_not_equal_to_zero(tiny: float) -> None:
     x = torch.tensor([[0, 0, 0, tiny]])

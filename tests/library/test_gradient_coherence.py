@@ -215,9 +215,19 @@ def test_bad_settings_are_refused() -> None:
         with pytest.raises(ValueError, match=message):
             sl.GradientCoherent(one, **settings)
         assert not one._optimizer_step_pre_hooks
-    del optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = None  # as Adafactor's may be
     with pytest.raises(ValueError, match="SGD has no learning rate lr"):
         sl.GradientCoherent(optimizer)
+
+    class Wrapper(torch.optim.Optimizer):
+        """As Accelerate's: without what Optimizer makes."""
+
+        def __init__(self, wrapped: torch.optim.Optimizer) -> None:
+            self.param_groups = wrapped.param_groups
+
+    optimizer.param_groups[0]["lr"] = 0.1
+    with pytest.raises(TypeError, match=r"Wrapper .*accelerator\.prepare"):
+        sl.GradientCoherent(Wrapper(optimizer))
 
 
 @pytest.mark.parametrize("scale", [1e-41, 1e-38, 1e-23, 1e-20, 1.0, 1e19, 1e37])

@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,11 @@ def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
             super().__init__()
             self.net = network()
 
+        def train(self, mode: bool = True) -> "Model":
+            super().train(mode)
+            self.net[0].eval()  # as frozen layers are kept
+            return self
+
         def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
             return {"logits": self.net(x)}
 
@@ -185,6 +191,25 @@ def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
         trainer.train()
     with pytest.raises(TypeError, match="Trainer, not Model"):
         MonitorCallback(model)
+
+
+@pytest.mark.parametrize(("processes", "averaged", "items"), [(1, 1, 5), (6, 3, 5), (6, 1, None)])
+def test_transformers_penalty_is_the_mean_over_processes(
+    processes: int, averaged: int, items: int | None
+) -> None:
+    pytest.importorskip("transformers")
+    from sparsity_lib.integrations.transformers import penalised
+
+    args = SimpleNamespace(
+        gradient_accumulation_steps=2,
+        world_size=processes,
+        average_tokens_across_devices=True,
+        parallelism_config=SimpleNamespace(tp_size=2) if processes > 1 else None,
+    )
+    penalty = sl.DecorrReg(network(), {"0": 1.0})
+    with_penalty = penalised(lambda outputs, labels, num_items_in_batch: 0 * outputs, penalty, args=args)
+    given = with_penalty(torch.ones(()), None, num_items_in_batch=items)
+    torch.testing.assert_close(given, penalty() / 2 / averaged)
 
 
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)

@@ -115,6 +115,32 @@ def test_a_part_of_an_output() -> None:
         model(x)
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.MultiheadAttention])
+@pytest.mark.parametrize("output", [0, lambda output: output[0]])
+def test_samples_are_found_by_batch_first(kind: type[nn.Module], output: object) -> None:
+    class Model(nn.Module):
+        def __init__(self, batch_first: bool) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.layer, self.first = kind(6, 2, batch_first=batch_first), batch_first
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            x = x if self.first else x.transpose(0, 1)
+            return self.layer(*[x] * (3 if kind is nn.MultiheadAttention else 1))[0]
+
+    x, mask, found = torch.randn(3, 5, 6), torch.arange(5) < torch.tensor([[5], [4], [2]]), []
+    for model in (Model(True), Model(False)):
+        options = {"output": output, "mask": "mask"}
+        with (
+            sl.SparsityReg(model, {"layer": 1.0}, reduction="sum", **options) as reg,
+            sl.ActivationMonitor(model, ["layer"], maps=2, **options) as monitor,
+        ):
+            model(x, mask)
+            found.append((reg(), torch.from_numpy(monitor.compute()["layer"].maps)))
+    torch.testing.assert_close(*found, equal_nan=True)
+    assert found[0][1].shape == (2, 5)
+
+
 MASKS = {
     "name": ("attention_mask", mask),
     "bool": ("attention_mask", mask.bool()),
@@ -159,6 +185,50 @@ def test_only_positions_of_the_mask_count(how: str) -> None:
                 torch.autograd.grad(value, parameters),
                 torch.autograd.grad(expected, parameters, retain_graph=True),
             )
+
+
+@pytest.mark.parametrize("width", [8, 2**17])  # in one piece, and a piece for each sample
+def test_samples_where_nothing_counts_have_maps_of_nan(width: int) -> None:
+    class Masked(nn.Linear):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(x)
+
+    layer, x = Masked(2, width), torch.randn(6, 4, 2)
+    counts = torch.tensor([0, 0, 1, 0, 1, 1])[:, None].expand(6, 4)
+
+    def seen(*parts: slice) -> sl.ActivationMonitor:
+        with sl.ActivationMonitor(layer, [layer], mask="mask", maps=5, rank_channels=0) as monitor:
+            for part in parts:
+                layer(x[part], counts[part])
+        return monitor
+
+    first, others = slice(2), slice(2, 6)
+    whole = seen(slice(6)).compute()[""]
+    assert whole.samples == 3
+    assert np.isnan(whole.maps).all(1).tolist() == [True, True, False, True, False]
+    for monitor in (seen(first, others), seen(first).merge(seen(others))):
+        assert monitor.scalars() == pytest.approx(seen(slice(6)).scalars(), rel=1e-5, nan_ok=True)
+        np.testing.assert_allclose(monitor.compute()[""].maps, whole.maps, rtol=1e-5)
+    with pytest.raises(RuntimeError, match="no output was seen"):
+        seen(first).compute()
+
+
+def test_a_mask_may_be_an_argument_without_a_place() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tagger = Tagger()
+
+        def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+            return self.tagger(*args, **kwargs)
+
+    model = Wrapped()
+    with sl.ActivationMonitor(model, ["tagger.first"], mask="attention_mask") as monitor:
+        model(x, attention_mask=mask)
+        with pytest.raises(ValueError, match="'attention_mask'"):
+            model(x, mask)
+        model(x, attention_mask=None)
+    assert monitor.compute()["tagger.first"].samples == 2 + 3
 
 
 def test_a_mask_that_cannot_be_used_is_refused() -> None:

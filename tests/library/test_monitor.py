@@ -152,8 +152,12 @@ def test_bad_settings_are_refused(model: SmallNetwork) -> None:
     cases = [
         ({"layers": []}, ValueError, "no layer to monitor"),
         ({"layers": "conv1"}, TypeError, r"must be a list, such as \['conv1'\]"),
-        ({"every": 0}, ValueError, "not 0, 0 and"),
-        ({"maps": -1}, ValueError, "not 1, -1 and"),
+        ({"every": 0}, ValueError, "every .*not 0"),
+        ({"every": 1.5}, ValueError, r"every .*not 1\.5"),
+        ({"every": "2"}, ValueError, "every .*not '2'"),
+        ({"maps": -1}, ValueError, "maps .*not -1"),
+        ({"maps": 4.0}, ValueError, r"maps .*not 4\.0"),
+        ({"rank_channels": None}, ValueError, "rank_channels .*not None"),
     ]
     for options, error, message in cases:
         with pytest.raises(error, match=message):

@@ -1,11 +1,15 @@
 """The entropy of independent Gaussian activations: values, limits, shapes, refusals."""
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sparsity_lib import functional as f
 from sparsity_lib._noise_curve import interpolated, noise_curve
@@ -82,16 +86,20 @@ def test_one_channel_has_none() -> None:
     assert f.noise_entropy(torch.tensor([0.0, 1.0, math.inf]), 1).tolist() == [0, 0, 0]
 
 
-def test_it_is_usable_in_training_after_inference_mode() -> None:
-    with torch.inference_mode():
-        f.noise_entropy(1.0, 77)
+@pytest.mark.parametrize(("mode", "channels"), [(torch.inference_mode, 77), (FakeTensorMode, 78)])
+def test_it_is_usable_in_training_after_other_modes(
+    mode: Callable[[], AbstractContextManager[Any]], channels: int
+) -> None:
+    with mode():
+        f.noise_entropy(torch.tensor(1.0), channels)
     sd: Tensor = torch.tensor([0.5, 3.0], dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(f.noise_entropy(sd, 77).sum(), sd)
+    (gradient,) = torch.autograd.grad(f.noise_entropy(sd, channels).sum(), sd)
     assert (gradient < 0).all()
 
 
 @pytest.mark.parametrize(
-    ("sd", "channels", "message"), [(-1.0, 8, "-1.0"), (torch.tensor([1, -2]), 8, "-2"), (1.0, 0, "not 0")]
+    ("sd", "channels", "message"),
+    [(-1.0, 8, "-1.0"), (torch.tensor([1, -2]), 8, "-2"), (1.0, 0, "not 0"), (1.0, 2.5, "not 2.5")],
 )
 def test_bad_input_is_refused(sd: Tensor | float, channels: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -55,6 +55,16 @@ class LowRank(nn.Module):
         return self.base(x)
 
 
+class OnItself(nn.MultiheadAttention):
+    """Self-attention, as a function of one tensor."""
+
+    def __init__(self, channels: int, bias: bool = True) -> None:
+        super().__init__(channels, 2, bias=bias, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x, x, x)
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "axis"),
     [
@@ -129,6 +139,8 @@ def test_an_axis_that_cannot_be_found_is_asked_for(layer: nn.Module, shape: tupl
     [
         ([nn.LayerNorm(C), nn.Linear(C, 9), nn.GELU()], (N, 5, 6, C)),  # as in ConvNeXt and Swin
         ([nn.LayerNorm(C), nn.Linear(C, 9), nn.GELU()], (N, 5, C)),
+        ([nn.Linear(C, 9), nn.GELU(), nn.Linear(9, 5)], (N, 5, 6, C)),
+        ([nn.Linear(C, 9), nn.GELU()], (N, 5, C)),
         ([nn.Conv1d(C, 9, 1), nn.GELU()], (N, C, 5)),
         ([nn.Conv2d(C, 9, 1), nn.GELU(), nn.Flatten(), nn.Linear(9 * 5 * 7, 7)], (N, C, 5, 7)),
     ],
@@ -189,10 +201,29 @@ def test_a_shard_of_the_channels_is_refused_unless_it_is_asked_for() -> None:
     torch.testing.assert_close(penalty(layer, x, dim=1), -f.rfav_entropy(layer(x)).mean())
 
 
-def test_a_bias_that_is_no_vector_cannot_be_left_out() -> None:
-    layer = nn.LayerNorm((C, 3, 3))
-    with pytest.raises(ValueError, match="bias"):
-        penalty(layer, torch.randn(N, C, 3, 3), include_bias=False)
+@pytest.mark.parametrize(
+    ("layer", "shape", "options"),
+    [
+        (nn.LayerNorm((C, 3, 3)), (N, C, 3, 3), {}),
+        (nn.LSTM(7, C, batch_first=True), (N, 5, 7), {"output": 0}),
+        (OnItself(C), (N, 5, C), {"output": 0, "dim": 2}),
+        (LowRank(), (N, 5, 7), {}),
+        (nn.Linear(7, C), (N, 7), {"output": lambda output: output[:, :1], "dim": 1}),
+    ],
+)
+def test_a_bias_that_is_no_vector_of_the_channels_cannot_be_left_out(
+    layer: nn.Module, shape: tuple[int, ...], options: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=f"'', {type(layer).__name__}, .*include_bias=True"):
+        penalty(layer, torch.randn(shape), include_bias=False, **options)
+
+
+def test_without_a_bias_there_is_none_to_leave_out() -> None:
+    x = torch.randn(N, 5, C)
+    for layer in (nn.LSTM(C, 4, bias=False, batch_first=True), OnItself(C, bias=False), nn.PReLU()):
+        options = {"output": 0, "dim": 2}
+        with_and_without = [penalty(layer, x, include_bias=each, **options) for each in (True, False)]
+        torch.testing.assert_close(*with_and_without)
 
 
 def test_outputs_without_samples_are_refused() -> None:

@@ -7,6 +7,7 @@ import torch
 from penalties import collected
 from small_network import STRENGTHS, SmallNetwork
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sparsity_lib as sl
 from sparsity_lib import functional as f
@@ -212,3 +213,13 @@ def test_decorr_reg_refuses_layers_without_two_filters_and_unknown_readings(mode
         sl.DecorrReg(model, {"conv1": 1.0}, center="mean")
     with pytest.raises(ValueError, match=r"penalty 'l2'.* signed, absolute, squared, local"):
         sl.DecorrReg(model, {"conv1": 1.0}, penalty="l2")
+
+
+def test_layers_may_lie_on_several_devices() -> None:
+    devices = ("cuda:1", "cuda:0")
+    with FakeTensorMode():
+        model = nn.ModuleList([nn.Linear(4, 8, device=device) for device in devices])
+        with sl.SparsityReg(model, {"*": 1.0}) as reg:
+            reg._collected = {name: layer.weight.sum() for name, layer in model.named_children()}
+            assert reg().device == torch.device(devices[0])
+        assert sl.DecorrReg(model, {"*": 1.0})().device == torch.device(devices[0])

@@ -155,6 +155,11 @@ def test_a_functional_call_is_a_forward_pass(model: nn.Module) -> None:
     assert_is_reference(monitor.compute()["0"], 2 * model[0](x).detach())
 
 
+def test_an_attached_model_cannot_be_scripted(model: nn.Module) -> None:
+    with sl.ActivationMonitor(model, ["2"]), pytest.raises(AttributeError, match="script"):
+        torch.jit.script(model)
+
+
 FRESH = """
 import sys
 import torch

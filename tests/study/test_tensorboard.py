@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib import colormaps
 from PIL import Image
-from small_network import SmallNetwork
+from small_network import Conv1D, SmallNetwork
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -71,21 +71,26 @@ def test_scalars_are_the_monitors(written: Callable[..., EventAccumulator]) -> N
     assert not events.Tags()["images"]  # none were kept
 
 
-def test_histograms_hold_each_pair_of_filters_once(written: Callable[..., EventAccumulator]) -> None:
+def test_histograms_hold_each_pair_of_filters_once(
+    written: Callable[..., EventAccumulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Layers(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 6, 3, groups=2)
             self.norm, self.one = nn.LayerNorm((6, 6, 6)), nn.Conv2d(6, 1, 1)
-            self.dense = nn.Linear(36, 10).bfloat16()
+            self.dense, self.gpt_2 = nn.Linear(36, 10).bfloat16(), Conv1D(5, 10)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.dense(self.one(self.norm(self.up(self.conv(x)))).flatten(1).bfloat16())
+            x = self.dense(self.one(self.norm(self.up(self.conv(x)))).flatten(1).bfloat16())
+            return self.gpt_2(x.float())
 
+    library = Mock(Conv1D=Conv1D)
+    monkeypatch.setitem(sys.modules, "transformers.pytorch_utils", library)
     model = Layers()
-    layers = ["conv", "up", "norm", "one", "dense"]
+    layers = ["conv", "up", "norm", "one", "dense", "gpt_2"]
     events = written(watched(model, torch.randn(4, 3, 6, 6), layers=layers))
-    filters = {"conv": 8, "up": 6, "dense": 10}
+    filters = {"conv": 8, "up": 6, "dense": 10, "gpt_2": 5}
     assert set(events.Tags()["histograms"]) == {f"filter_correlation/{layer}" for layer in filters}
     for layer, d in filters.items():
         (event,) = events.Histograms(f"filter_correlation/{layer}")
@@ -156,6 +161,15 @@ def test_sheets_are_about_as_wide_as_high(shape: tuple[int, ...], size: tuple[in
 
 def test_colours_are_those_of_the_book() -> None:
     np.testing.assert_array_equal(VIRIDIS, colormaps["viridis"](np.arange(256), bytes=True)[:, :3])
+
+
+def test_positions_that_a_mask_leaves_out_are_grey(written: Callable[..., EventAccumulator]) -> None:
+    x, mask = torch.randn(1, 4, 3, 5), torch.arange(15).view(1, 3, 5) % 4 > 0
+    masked = watched(nn.Sequential(nn.Identity()), x, layers=["0"], maps=1, dim=1, mask=lambda x: mask)
+    whole = watched(nn.Sequential(nn.Identity()), x, layers=["0"], maps=1, dim=1)
+    expected = map_sheet("0", whole.compute()["0"].maps, 4)
+    expected[~mask[0].numpy()] = 128
+    np.testing.assert_array_equal(pixels(written(masked), "entropy_maps/0"), expected)
 
 
 def test_layers_of_one_channel_have_a_dark_map(
