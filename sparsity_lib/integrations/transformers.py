@@ -126,7 +126,7 @@ def penalised(
             return value
         batches = args.gradient_accumulation_steps
         if args.average_tokens_across_devices and num_items_in_batch is not None:
-            # By this the Trainer will multiply the loss.
+            # The Trainer multiplies the loss by this number.
             batches *= args.world_size // getattr(args.parallelism_config, "tp_size", 1)
         return value + total(penalty() for penalty in named.values()).to(value.device) / batches
 
