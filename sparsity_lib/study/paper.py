@@ -7,8 +7,6 @@ or number of runs: each number is read as one run.
 
 import pandas as pd
 
-SOURCE = "TSR (arXiv 2002.09237)"
-
 # Table 1: filters of conv1 to conv4 and neurons of fc1, by size.
 WIDTHS = {"s": (16, 16, 32, 32, 64), "m": (64, 64, 128, 128, 256), "xxl": (256, 256, 512, 512, 1024)}
 
