@@ -162,8 +162,6 @@ def smoothed(values: xr.DataArray, sigma: float = SMOOTHING) -> xr.DataArray:
 
     `sigma` is in epochs; 0 leaves the values as they are.
     """
-    if sigma < 0:
-        raise StudyError(f"smoothing = {sigma}: give a width of 0 or more epochs")
     if sigma == 0:
         return values
 
@@ -205,11 +203,9 @@ def pilot_onset(
     epoch = best_epoch(curves, smoothing)
     if threshold == "bootstrap":
         lasts = _at(curves, "val_loss_rise_low", epoch, smoothing) > 0
-    elif isinstance(threshold, float | int) and threshold >= 0:
+    else:
         rise, loss = (_at(curves, name, epoch, smoothing) for name in ("val_loss_rise", "val_loss"))
         lasts = rise > threshold * loss
-    else:
-        raise StudyError(f"threshold = {threshold!r}: give 'bootstrap', or a share such as 0.02")
     return epoch.where(lasts & (epoch < curves["epochs"] - LAST))
 
 

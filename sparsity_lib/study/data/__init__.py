@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsity_lib.study.errors import StudyError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -68,10 +66,6 @@ def load(
 
     from sparsity_lib.study.data import sources, splits
 
-    if data_seed < 0:
-        raise StudyError(f"data_seed={data_seed}: it is 0 or more")
-    if image_size is not None and image_size < 1:
-        raise StudyError(f"image_size={image_size}: it is a number of pixels, 1 or more")
     name, digest, content = sources.read(dataset, image_size, root)
     images, labels = content.images, content.labels
     division = splits.split_indices(

@@ -54,10 +54,8 @@ class DetectorInputs:
     def moments(self, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
         """`runs` with `changed`, the epoch of the warning, and `lead`, in epochs; NaN for none.
 
-        `margin` is by default the detector's own in MARGIN. Raises `StudyError` for an unknown detector.
+        `margin` is by default the detector's own in MARGIN.
         """
-        if detector not in MARGIN:
-            raise StudyError(f"unknown detector '{detector}'; known: {', '.join(MARGIN)}")
         margin = MARGIN[detector] if margin is None else margin
         changed = collapse_epochs(
             self.signals[detector], margin=margin, reference=BASELINE, patience=PATIENCE
