@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DATASETS", "Data", "Split", "folder_digest", "load"]
+__all__ = ["DATASETS", "Data", "Split", "load"]
 
 DATASETS = ("digits", "cifar10", "cifar100", "tiny-imagenet", "cifar10-jpeg", "tiny32-100")
 FOLDER = "folder:"  # before the path of images of one's own
@@ -91,15 +91,6 @@ def load(
         monitor=of(division.monitor),
         validation=of(division.validation),
     )
-
-
-def folder_digest(dataset: str) -> str | None:
-    """The digest of a folder's images, which its name does not identify; None for named data sets."""
-    if not dataset.startswith(FOLDER):
-        return None
-    from sparsity_lib.study.data import sources
-
-    return sources.folder_digest(dataset)
 
 
 def _rows(images: "Tensor", indices: np.ndarray) -> "Tensor":
