@@ -19,7 +19,6 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 from docutils import nodes
-from docutils.statemachine import StringList
 from speed_tables import benchmarks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -197,14 +196,11 @@ def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
     class Generated(SphinxDirective):
         def run(self) -> list[nodes.Node]:
             self.env.note_reread()  # files come and go between builds
-            holder = nodes.container()
             try:
-                made = make(Path(self.env.srcdir).parent)
+                lines = make(Path(self.env.srcdir).parent)
             except StudyError as error:  # a damaged file
                 raise self.error(str(error)) from None
-            lines = StringList(made, source=make.__name__)
-            self.state.nested_parse(lines, self.content_offset, holder)
-            return holder.children
+            return self.parse_text_to_nodes("\n".join(lines))
 
     return Generated
 
