@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +39,12 @@ def load_on(device: torch.device, experiment: Experiment) -> data.Data:
         label_noise=experiment.label_noise,
         data_seed=experiment.data_seed,
     )
-
-    def moved(split: data.Split) -> data.Split:
-        return data.Split(split.images.to(device), split.labels.to(device))
-
-    return dataclasses.replace(
-        loaded,
-        train=moved(loaded.train),
-        train_monitor=moved(loaded.train_monitor),
-        monitor=moved(loaded.monitor),
-        validation=moved(loaded.validation),
-    )
+    moved: dict[str, Any] = {
+        name: data.Split(split.images.to(device), split.labels.to(device))
+        for name, split in vars(loaded).items()
+        if isinstance(split, data.Split)
+    }
+    return dataclasses.replace(loaded, **moved)
 
 
 def untrained(experiment: Experiment) -> tuple[data.Data, nn.Module]:
