@@ -4,9 +4,8 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.comparison import Description, compare, describe
 from sparsity_lib.study.analysis.summary import having, penalised_layers
-from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import trained_network
 from sparsity_lib.study.training.observation import layer_outputs
@@ -44,11 +43,8 @@ def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
 
 def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
     """Differences of network `a` minus `b` by layer, paired by seed; `values` are (run, layer)."""
-    frame = values.to_dataframe("value").reset_index()
-    wide = frame.pivot(index=["layer", "seed"], columns="label", values="value")
-    if not {a, b} <= set(wide) or (difference := (wide[a] - wide[b]).dropna()).empty:
-        raise StudyError(f"no seed has both '{a}' and '{b}'")
-    return {str(layer): describe(each) for layer, each in difference.groupby("layer")}
+    table = values.to_dataframe("value").reset_index()
+    return {str(layer): compare(rows, a, b, "value") for layer, rows in table.groupby("layer")}
 
 
 def largest_share(run: Run, layer: str) -> float:
