@@ -153,11 +153,11 @@ def _paper_settings() -> dict[str, str]:
     }
 
 
-def _change(runs: xr.Dataset, label: str, quantity: str, layer: str = LAYER) -> comparison.Description:
-    """Change of a network's entropy in a layer, a share of ln D."""
+def _change(runs: xr.Dataset, label: str, quantity: str) -> comparison.Description:
+    """Change of a network's entropy in `LAYER`, a share of ln D."""
     table = analysis.summary(analysis.only(runs, label=label))
-    whole = np.log(runs["channels"].sel(layer=layer).max().item())
-    return comparison.describe((table[f"{quantity}_end:{layer}"] - table[f"{quantity}_best:{layer}"]) / whole)
+    whole = np.log(runs["channels"].sel(layer=LAYER).max().item())
+    return comparison.describe((table[f"{quantity}_end:{LAYER}"] - table[f"{quantity}_best:{LAYER}"]) / whole)
 
 
 def _r2(runs: xr.Dataset, *by: str) -> pd.DataFrame:
