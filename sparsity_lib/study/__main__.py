@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
@@ -58,11 +58,7 @@ def _train(args: argparse.Namespace) -> int:
                 board(record)
 
     with contextlib.closing(board) if board else contextlib.nullcontext(), _asked_to_stop() as stop:
-        try:
-            run = train(experiment, report, args.out, stop=stop)
-        except NonFiniteLoss as error:
-            runs.note_divergence(experiment, args.out, str(error))
-            raise
+        run = train(experiment, report, args.out, stop=stop)
     if board and board.writer is None:  # the run was there already
         export(run, args.tensorboard)
     print(run.path)

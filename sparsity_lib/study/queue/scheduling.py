@@ -173,8 +173,4 @@ def _train_one(experiment: Experiment, report_epoch: Report, stop: Stop, folder:
     def report(record: dict[str, Any]) -> None:
         report_epoch((experiment.id, record["epoch"], float(record[loss])))
 
-    try:
-        train(experiment, report, folder, stop=stop)
-    except NonFiniteLoss as error:
-        runs.note_divergence(experiment, folder, str(error))
-        raise
+    train(experiment, report, folder, stop=stop)
