@@ -1,4 +1,4 @@
-"""The exceptions of the study: for what its user can put right, and for having been asked to stop."""
+"""Errors: user errors, and a requested stop."""
 
 
 class StudyError(ValueError):

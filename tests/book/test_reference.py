@@ -81,13 +81,13 @@ def test_links_to_the_repository_appear_once_it_is_named(
 
 def test_names_of_an_index_stand_in_the_row_of_the_last_headings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    mended = importlib.import_module("accessible_html")
+    accessible = importlib.import_module("accessible_html")
     index = pd.MultiIndex.from_tuples([("digits", "conv3")], names=["setting", "layer"])
     two = pd.MultiIndex.from_tuples([("runs", "n"), ("SD", "end")])
     rows = [["setting", "layer", "n", "end"]]
     for columns, above in ((two, [["", "", "runs", "SD"]]), (["n", "end"], [])):
         context = {"body": pd.DataFrame([[1, 2.0]], index, columns).to_html(classes="dataframe")}
-        mended._mend(None, "", "", context)
+        accessible._correct(None, "", "", context)
         head = BeautifulSoup(context["body"], "html.parser").thead
         assert [
             [cell.text for cell in row.find_all(["th", "td"])] for row in head.find_all("tr")

@@ -89,7 +89,7 @@ def _download(archive: Archive, path: Path) -> None:
 
 def _unpack(archive: Archive, path: Path, folder: Path) -> None:
     partial = path.with_name(f".{path.name}.unpacking")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed: the lock is ours
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: this one holds the lock
     try:
         partial.mkdir()
         with zipfile.ZipFile(path) as archived:

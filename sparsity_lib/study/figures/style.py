@@ -1,4 +1,4 @@
-"""The look of all figures: colour and dashes per network, white ground, sizes that a narrow page shows."""
+"""Style of all figures: colour and dashes per network, white background, sizes fit for a narrow page."""
 
 import functools
 import re
@@ -45,7 +45,7 @@ COLORS = {
     "prResNet18": "#9970AB",
 }
 OTHER = "#7F7F7F"  # networks that are not the paper's
-# Dashes by what is added to a network, which tell lines apart that coincide.
+# Dashes by what is added to a network: they distinguish lines that coincide.
 DASHES = {
     "sr1": (3.5, 1.2, 1, 1.2),
     "sr3": (3.5, 1.2, 1, 1.2, 1, 1.2),
