@@ -252,10 +252,10 @@ def profile(name: str) -> Profile:
 
 def grid(name: str, of_profile: str) -> Grid:
     """A profile's grid; `StudyError` naming those it has otherwise."""
-    there = profile(of_profile).grids
-    if name not in there:
-        raise StudyError(f"the profile {of_profile} has no grid '{name}'; it has {', '.join(there)}")
-    return there[name]
+    grids = profile(of_profile).grids
+    if name not in grids:
+        raise StudyError(f"the profile {of_profile} has no grid '{name}'; it has {', '.join(grids)}")
+    return grids[name]
 
 
 def with_grid(name: str, of_profile: str) -> str:

@@ -16,9 +16,9 @@ def rank_share(curves: xr.Dataset) -> xr.DataArray:
 
     Only runs in which it was measured have a value.
     """
-    mine = having(curves, "effective_rank").sel(layer=penalised_layers(curves))
-    rank = mine["effective_rank"].sel(split="monitor").sel(epoch=mine["epochs"] - 1)
-    return rank.drop_vars("epoch") / mine["channels"]
+    measured = having(curves, "effective_rank").sel(layer=penalised_layers(curves))
+    rank = measured["effective_rank"].sel(split="monitor").sel(epoch=measured["epochs"] - 1)
+    return rank.drop_vars("epoch") / measured["channels"]
 
 
 def ablation_area(curves: xr.Dataset) -> xr.DataArray:
@@ -35,9 +35,9 @@ def ablation_area(curves: xr.Dataset) -> xr.DataArray:
 
 def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
     """One row per layer: n, mean, SD and 95 % t interval of a network's values, which are (run, layer)."""
-    mine = values.isel(run=(values["label"] == label).to_numpy())
+    chosen = values.isel(run=(values["label"] == label).to_numpy())
     return pd.DataFrame(
-        {"layer": layer} | describe(mine.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
+        {"layer": layer} | describe(chosen.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
     )
 
 

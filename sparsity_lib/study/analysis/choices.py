@@ -141,7 +141,7 @@ def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFram
       run did not keep it.
     """
     by_id = {experiment.id: experiment for experiment in described}
-    mine = [by_id[run] for run in curves["run"].to_numpy().tolist()]
+    ordered = [by_id[run] for run in curves["run"].to_numpy().tolist()]
     table = summary(curves).drop(columns="others")
     targeted = [layer for layer in TARGETED if layer in curves["layer"]]
     whole = np.log(curves["channels"].sel(layer=targeted).to_numpy())  # (run, layer), nats
@@ -150,15 +150,17 @@ def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFram
         for moment in ("best", "end")
     )
     conv_scale = max(experiment.lambda_conv_scale for experiment in described)
-    changes = [change_of(experiment, conv_scale) for experiment in mine]
-    families = [("", np.nan) if "T" in change else _tuned(e) for e, change in zip(mine, changes, strict=True)]
+    changes = [change_of(experiment, conv_scale) for experiment in ordered]
+    families = [
+        ("", np.nan) if "T" in change else _tuned(e) for e, change in zip(ordered, changes, strict=True)
+    ]
     columns: dict[str, object] = {
-        "label": [f"{e.network} {change}".rstrip() for e, change in zip(mine, changes, strict=True)],
+        "label": [f"{e.network} {change}".rstrip() for e, change in zip(ordered, changes, strict=True)],
         "change": changes,
         "family": [family for family, _ in families],
         "strength": [strength for _, strength in families],
-        "center": [experiment.center for experiment in mine],
-        "penalty": [experiment.decorrelation_penalty for experiment in mine],
+        "center": [experiment.center for experiment in ordered],
+        "penalty": [experiment.decorrelation_penalty for experiment in ordered],
         "monitor_accuracy": trained(curves)["monitor_accuracy"].sel(split="monitor").max("epoch").to_numpy(),
         "entropy_end": end.mean(1),
         "entropy_drop": (best - end).mean(1),
@@ -238,10 +240,10 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
 
 def strengths(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of sr2Net by lambda, of the seeds that all have; `StudyError` if there is one strength."""
-    mine = table[(table["family"] == "SparsityReg") & table["strength"].notna()]
-    if mine["strength"].nunique() < 2:
+    runs = table[(table["family"] == "SparsityReg") & table["strength"].notna()]
+    if runs["strength"].nunique() < 2:
         raise StudyError("there are no runs of several strengths of SparsityReg")
-    return _of_common_seeds(mine).sort_values(["strength", "seed"])
+    return _of_common_seeds(runs).sort_values(["strength", "seed"])
 
 
 def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -260,13 +262,13 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for family, strengths_tried in TRIED.items():
-        mine = table[(table["family"] == family) & table["strength"].isin(strengths_tried)]
-        if mine.empty:
+        tried = table[(table["family"] == family) & table["strength"].isin(strengths_tried)]
+        if tried.empty:
             continue
-        mine = _of_common_seeds(mine)
-        accuracy = mine.groupby("strength")["monitor_accuracy"].mean()
-        same = table[table["seed"].isin(mine["seed"])]
-        for strength, runs in mine.groupby("strength"):
+        tried = _of_common_seeds(tried)
+        accuracy = tried.groupby("strength")["monitor_accuracy"].mean()
+        same = table[table["seed"].isin(tried["seed"])]
+        for strength, runs in tried.groupby("strength"):
             network, label = runs[["network", "label"]].iloc[0]
             row = {"family": family, "strength": strength, "network": network, "label": label}
             found = describe(_paired(same, label, "vanillaNet", "chosen_accuracy"))

@@ -100,10 +100,10 @@ def _noise_entropy(sd: np.ndarray, channels: np.ndarray) -> np.ndarray:
 def _sums(observed: xr.DataArray, expected: xr.DataArray) -> pd.DataFrame:
     """One row per run and layer: sums over epochs of what R^2 is made of."""
     residual = observed - expected
-    there = residual.notnull()
-    value = (observed - observed.mean()).where(there)  # about any constant: near the mean cancels least
+    known = residual.notnull()
+    value = (observed - observed.mean()).where(known)  # about any constant: near the mean cancels least
     sums = {
-        "n": there,
+        "n": known,
         "value": value,
         "value_square": value**2,
         "residual": residual,

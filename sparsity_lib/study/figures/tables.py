@@ -73,12 +73,12 @@ def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None
             ax.scatter(value, y + _OFFSETS["best_accuracy"], s=34, color="black", marker="D", zorder=4)
             record(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
         for kind, name in KINDS.items():
-            row = {"setting": title, "network": label, "accuracy": name}
-            _row(ax, y + _OFFSETS[kind], runs, kind, row)
+            fields = {"setting": title, "network": label, "accuracy": name}
+            _row(ax, y + _OFFSETS[kind], runs, kind, fields)
             if (of_peers := peers[peers["label"] == label][kind]).size > 1:
                 low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
                 ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
-                record(ax, "published: 95 % prediction", **row, low=low, high=high)
+                record(ax, "published: 95 % prediction", **fields, low=low, high=high)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
@@ -86,14 +86,14 @@ def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None
     return some
 
 
-def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, row: dict[str, str]) -> None:
-    values, color = runs[kind], line_style(row["network"])["color"]
+def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, fields: dict[str, str]) -> None:
+    values, color = runs[kind], line_style(fields["network"])["color"]
     found = describe(values)
     low, high = np.clip([found.low, found.high], 0, 1)
     ax.hlines(y, low, high, color=color, linewidth=1.4)
-    record(ax, INTERVAL, **row, value=found.mean, low=low, high=high)
+    record(ax, INTERVAL, **fields, value=found.mean, low=low, high=high)
     ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
-    record(ax, "a seed", **row, seed=runs["seed"], value=values)
+    record(ax, "a seed", **fields, seed=runs["seed"], value=values)
     ax.scatter(found.mean, y, s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 
@@ -187,10 +187,10 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
     for title, group in settings(curves):
         table = summary(group)
         for label in labels(group):
-            mine = table[table["label"] == label]
+            runs = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
-                rows[title, label, layer] = {("runs", "n"): len(mine)} | {
-                    (_QUANTITIES[name], when): mine[f"{name}_{moment}:{layer}"].mean()
+                rows[title, label, layer] = {("runs", "n"): len(runs)} | {
+                    (_QUANTITIES[name], when): runs[f"{name}_{moment}:{layer}"].mean()
                     for name in LAYER_QUANTITIES
                     for moment, when in MOMENTS.items()
                 }
@@ -199,6 +199,6 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
 
 def _targeted(curves: xr.Dataset) -> list[str]:
     # of one network: the layers that SparsityReg would act on; all layers where it has none of that name
-    there = layers_of(curves)
+    present = layers_of(curves)
     targeted = regularised_layers(str(curves["network"].to_numpy()[0]))
-    return [layer for layer in targeted if layer in there] or there
+    return [layer for layer in targeted if layer in present] or present

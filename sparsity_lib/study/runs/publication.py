@@ -146,8 +146,8 @@ def publish_networks(name: str, which: Iterable[str], source: str | Path | None 
     """
     shown = [e for grid in profile(name).grids.values() for e in grid.shown_experiments()]
     if absent := [network for network in which if network not in {e.network for e in shown}]:
-        there = ", ".join(dict.fromkeys(e.network for e in shown)) or "none"
-        raise StudyError(f"no run file of {absent[0]} is published in {name}; there are those of {there}")
+        names = ", ".join(dict.fromkeys(e.network for e in shown)) or "none"
+        raise StudyError(f"no run file of {absent[0]} is published in {name}; there are those of {names}")
     target, count = folder_of(name), 0
     for experiment in shown:
         run = runs.find(experiment, source, by_any_code=True)

@@ -132,8 +132,8 @@ def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray])
     leads = onsets - changes[orders]
     distances = np.zeros(len(leads))
     for group in groups:
-        mine = leads[:, group]
-        distances += np.abs(mine - np.median(mine, axis=1, keepdims=True)).sum(1) / len(onsets)
+        of_group = leads[:, group]
+        distances += np.abs(of_group - np.median(of_group, axis=1, keepdims=True)).sum(1) / len(onsets)
     p = (distances <= distances[0] + 1e-9).mean()  # ties are exact but for rounding
     return PermutationTest(float(distances[0]), float(distances.mean()), float(p), len(distances))
 
