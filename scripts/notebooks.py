@@ -132,7 +132,7 @@ def converted(name: str, text: str, own: dict[str, Any], notebook: Path) -> Any:
 
 
 def set_aside(page: Path) -> None:
-    """Move a damaged page to where no book is made from it, and say so."""
+    """Move a damaged page to where no book is made from it, with a message."""
     aside = PARTIAL / f"{page.stem}.damaged.ipynb"
     shutil.move(page, aside)
     print(f"{page} is damaged; it was set aside as {aside}", file=sys.stderr)

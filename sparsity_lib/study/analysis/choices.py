@@ -50,39 +50,39 @@ TRIED = {
 WITHOUT_FC1 = "without fc1"
 
 
-def experiments(profile: str, seeds: Listed | None = "", **asked: Any) -> list[Experiment]:
+def experiments(profile: str, seeds: Listed | None = "", **fields: Any) -> list[Experiment]:
     """The experiments of the profile's grid "readings", and the unchanged networks in the same setting.
 
-    `seeds`: none are those of the published runs. `asked`: what else `study.select` takes. Raises
+    `seeds`: none are those of the published runs. `fields`: other arguments of `study.select`. Raises
     `StudyError` for a profile without that grid.
     """
     own = {
         name: parse_seeds(seeds) or grid(name, profile).published_seeds for name in ("networks", "readings")
     }
-    changed = select(profile, grid="readings", seeds=own["readings"], **asked)
-    unchanged = select(profile, NETWORKS, seeds=own["networks"], **asked)
+    changed = select(profile, grid="readings", seeds=own["readings"], **fields)
+    unchanged = select(profile, NETWORKS, seeds=own["networks"], **fields)
     settings = {_setting(experiment) for experiment in changed}
     return [*(e for e in unchanged if _setting(e) in settings), *changed]
 
 
-def load(profile: str, seeds: Listed | None = "", **asked: Any) -> tuple[xr.Dataset, pd.DataFrame]:
+def load(profile: str, seeds: Listed | None = "", **fields: Any) -> tuple[xr.Dataset, pd.DataFrame]:
     """Curves and `outcomes` of the profile's readings: of its published runs, or, given seeds, of theirs.
 
     Runs of these seeds are loaded if they are there, and else trained. The laptop stands in for a profile
-    that has no grid "readings" or, without seeds, no published runs of it. `asked` is that of `experiments`.
+    that has no grid "readings" or, without seeds, no published runs of it. `fields` as in `experiments`.
     """
     profile = with_grid("readings", profile)
     if parse_seeds(seeds):
-        described = experiments(profile, seeds, **asked)
+        described = experiments(profile, seeds, **fields)
         curves: xr.Dataset | None = curves_of(load_or_train_all(described))
     else:
         profile = "laptop" if published(profile, "readings.nc") is None else profile
-        described, curves = experiments(profile, **asked), published(profile)
+        described, curves = experiments(profile, **fields), published(profile)
     ids = {experiment.id for experiment in described}
-    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in ids]
-    if curves is None or not there:
+    present = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in ids]
+    if curves is None or not present:
         raise StudyError("no runs of these readings are published; give seeds, and they are trained")
-    curves = only(curves, run=there)
+    curves = only(curves, run=present)
     return curves, outcomes(curves, described)
 
 
@@ -281,9 +281,9 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
 def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """Runs of the unchanged networks that overfit by the registered rule (T10) and by simpler ones.
 
-    A simpler rule asks that the rise after the smoothed minimum lies above its 95 % bootstrap interval over
-    validation images, or that it exceeds 2 % of the lowest loss; `sigma` is the width of the smoothing in
-    epochs.
+    A simpler rule requires that the rise after the smoothed minimum lies above its 95 % bootstrap interval
+    over validation images, or that it exceeds 2 % of the lowest loss; `sigma` is the width of the smoothing
+    in epochs.
 
     **Returns:** one row per rule and network: n runs, `overfit`, those in which it finds a moment of
     overfitting, and `epoch`, the median moment.

@@ -41,7 +41,7 @@ TINY = Archive(
 def downloaded(archive: Archive, root: Path) -> Path:
     """The archive's file in `root`, downloaded if it is not there, with the published MD5 digest.
 
-    A file with another digest is set aside, with a warning, and downloaded anew. Raises `StudyError` if it
+    A file with another digest is set aside, with a warning, and downloaded again. Raises `StudyError` if it
     cannot be had.
     """
     path = root / archive.file

@@ -54,7 +54,7 @@ def split_indices(
 
     `train_count` images are for training: the first ones where the data set has a split of its own, a
     stratified draw where it has not. `limit` keeps a stratified part of them, `held_out_limit` of the others.
-    Raises `StudyError` if either asks for more than exist.
+    Raises `StudyError` if either exceeds what there is.
     """
     if limit is not None and not 1 <= limit <= train_count:
         raise StudyError(f"limit={limit}: there are {train_count:,} training images; take 1 to {train_count}")

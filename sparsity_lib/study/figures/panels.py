@@ -45,7 +45,7 @@ def first_of(runs: Run | Sequence[Run]) -> Run | None:
 
 
 def no_runs() -> Figure:
-    """A figure of no runs: a line that says so."""
+    """The figure where there are no runs: one line of text."""
     fig, ((ax,),) = grid(1, 1, 0.4)
     ax.axis("off")
     ax.text(0, 0.5, NO_RUNS, va="center")

@@ -133,7 +133,7 @@ def in_words(label: str) -> str:
 def label_ends(ax: Axes, names: Sequence[str]) -> None:
     """Write the names of the networks at the right, each with a thin line to the end of its curve.
 
-    The curves are the axes' first; no name lies over another.
+    The curves are the axes' first lines; names do not overlap.
     """
     low, high = ax.get_ylim()
     apart = 0.052 * (high - low)

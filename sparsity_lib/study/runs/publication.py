@@ -45,8 +45,8 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
     Numbers are rounded to five significant digits. Run files that a grid shows are kept too, as
     `compact.trimmed` leaves them. The file of a grid of which nothing is new stays as it is. Runs made from
     uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
-    its numerics are the same. With `replace`, published runs of other code give way to those that were made
-    anew by the code as it is.
+    its numerics are the same. With `replace`, new runs by the present code replace published ones of other
+    code.
     """
     return sum(_publish(name, file, source, replace) for file in profile(name).files())
 

@@ -128,7 +128,7 @@ def new_training(experiment: AnyExperiment, device: torch.device) -> ResumableTr
 class Training(ResumableTraining):
     """The state of one training: network, optimizer, and the log of what was observed so far.
 
-    `data` lie on the device. `train_epoch` and `observe` are what an epoch consists of.
+    `data` lie on the device. An epoch is `train_epoch` and then `observe`.
     """
 
     experiment: Experiment

@@ -105,8 +105,8 @@ def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, 
 def keep_freed_memory() -> None:
     """Have the C library keep the memory that a step frees, for the next step; glibc has a setting for it.
 
-    By default it returns large blocks to the system, which clears every page of them when they are asked
-    for again, which takes a good part of a small network's time. Holds for the whole process.
+    By default it returns large blocks to the system, which clears every page of them before their next use;
+    in small networks that takes a good part of the time. Holds for the whole process.
     """
     never_map, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of <malloc.h>
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, or Windows
