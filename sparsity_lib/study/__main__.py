@@ -82,8 +82,8 @@ def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
         queue = _alone(queue, args.only.split(","), name)
     datasets = args.datasets.split(",") if args.datasets else {e.dataset for e in queue}
     if absent := [dataset for dataset in datasets if dataset not in {e.dataset for e in queue}]:
-        there = ", ".join(dict.fromkeys(e.dataset for e in queue))
-        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {there}")
+        known = ", ".join(dict.fromkeys(e.dataset for e in queue))
+        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {known}")
     return [e for e in queue if (e.size in sizes or not args.sizes) and e.dataset in datasets]
 
 

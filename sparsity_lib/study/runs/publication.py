@@ -119,8 +119,8 @@ def _together(
     if not parts:
         return None
     together = joined(parts)
-    there = together["run"].to_numpy().tolist()
-    order = dict.fromkeys(run for run in (*(e.id for e in planned), *sorted(there)) if run in there)
+    ids = together["run"].to_numpy().tolist()
+    order = dict.fromkeys(run for run in (*(e.id for e in planned), *sorted(ids)) if run in ids)
     ordered = together.sel(run=list(order))
     data, coords = (
         {name: ordered.variables[name] for name in sorted(names, key=str)}
