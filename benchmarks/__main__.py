@@ -97,10 +97,10 @@ def machine(device: torch.device) -> dict[str, Any]:
     """The machine of a measurement; absolute times are for a GPU alone."""
     of_cpu = processor()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else of_cpu["model name"]
-    there = of_cpu["flags"].split()
+    flags = of_cpu["flags"].split()
     return {
         "device": f"{device.type}: {name}",
-        "instructions": [name for name in INSTRUCTIONS if name in there],
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),

@@ -56,15 +56,15 @@ def main(size: str, steps: int = 4) -> None:
     device = torch.device("cpu")
     data = random_data(BATCH * steps, device, held_out=64)
 
-    def begun(compiled: bool) -> tuple[Training, float]:
+    def started(compiled: bool) -> tuple[Training, float]:
         start = time.perf_counter()
         one = training("sr1Net", size, device, data, compiled=compiled)
         one.train_epoch()
         one.observe()
         return one, time.perf_counter() - start
 
-    plain, _ = begun(False)  # what torch does once in a process is not compiling
-    (_, first), (compiled, again) = begun(True), begun(True)
+    plain, _ = started(False)  # what torch does once in a process is not compiling
+    (_, first), (compiled, again) = started(True), started(True)
     work = {"plain": plain.train_epoch, "compiled": compiled.train_epoch}
     record = {name: statistics.median(times) for name, times in interleaved(work, 9, 0.1).items()}
     record |= {"once": first - again, "steps": steps, "activations": regularised_bytes(plain) / 4}

@@ -22,7 +22,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 LAYERS = {"conv1": (16, 32), "conv2": (16, 32), "conv3": (32, 16), "conv4": (32, 16), "fc1": (64, 1)}
 
-# The time that the page's own script takes for one frame, layout included: what is asked for in a frame is
+# The time that the page's own script takes for one frame, layout included: what is requested in a frame is
 # drawn in the next, so that time spent waiting does not count.
 _REDRAWS = """async (moves) => {
   const root = document.querySelector(".sparsity-explorer > div").shadowRoot;

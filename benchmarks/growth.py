@@ -52,8 +52,8 @@ def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int
     """Each round is a process of its own: where memory lies changes these more than anything within one."""
     rows = []
     for sizes in ranges:
-        asked = json.dumps(sizes)
-        found = [fresh_process("benchmarks.growth", str(device), asked) for _ in range(rounds)]
+        argument = json.dumps(sizes)
+        found = [fresh_process("benchmarks.growth", str(device), argument) for _ in range(rounds)]
         by_what: dict[str, list[dict[int, float]]] = {
             what: [{size: record[what][str(size)] for size in sizes} for record in found] for what in found[0]
         }

@@ -1,4 +1,4 @@
-"""Times and memory, measured so that a busy moment of the machine meets all candidates alike."""
+"""Times and memory, measured so that a busy moment of the machine slows all candidates alike."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def _wait() -> None:
 
 def ratio(times: Sequence[float], reference: Sequence[float]) -> Ratio:
     """One candidate's times over another's, of the same rounds."""
-    return quartiles([mine / theirs for mine, theirs in zip(times, reference, strict=True)])
+    return quartiles([time / other for time, other in zip(times, reference, strict=True)])
 
 
 def quartiles(of_rounds: Sequence[float]) -> Ratio:

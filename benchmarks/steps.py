@@ -96,11 +96,11 @@ def parts(size: str, device: torch.device, rounds: int = 31) -> list[dict[str, A
     for _ in range(rounds):
         spent = {network: self_times(one.train_epoch, PARTS) for network, one in ones.items()}
         plain = spent.pop("vanillaNet")
-        for network, its in spent.items():
-            beyond[network].append({what: (its[what] - plain[what]) / plain["all"] for what in its})
+        for network, times in spent.items():
+            beyond[network].append({what: (times[what] - plain[what]) / plain["all"] for what in times})
     rows = []
     for network, of_rounds in beyond.items():
-        added = {what: statistics.median(its[what] for its in of_rounds) for what in ("all", *PARTS)}
+        added = {what: statistics.median(times[what] for times in of_rounds) for what in ("all", *PARTS)}
         rest = added["all"] - sum(added[what] for what in PARTS)
         rows.append({"size": size, "network": network} | added | {"the rest": rest})
     return rows

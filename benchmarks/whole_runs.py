@@ -127,10 +127,10 @@ def monitor_parts(device: torch.device, rounds: int = 5) -> list[dict[str, Any]]
     passing()
     found: dict[str, list[float]] = {part: [] for part in ("a plain pass of the images", *MONITORING)}
     for _ in range(rounds):
-        plain, its = self_times(passing, MONITORING), self_times(observe, MONITORING)
-        spent = {part: its[part] - plain[part] for part in MONITORING}
+        plain, observing = self_times(passing, MONITORING), self_times(observe, MONITORING)
+        spent = {part: observing[part] - plain[part] for part in MONITORING}
         for part, seconds in ({"a plain pass of the images": plain["all"]} | spent).items():
-            found[part].append(seconds / its["all"])
+            found[part].append(seconds / observing["all"])
     shares = {part: statistics.median(of_rounds) for part, of_rounds in found.items()}
     rows = [{"size": "s", "part": part, "median": share} for part, share in shares.items()]
     return [*rows, {"size": "s", "part": "the rest", "median": 1 - sum(shares.values())}]

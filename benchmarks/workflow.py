@@ -81,13 +81,13 @@ def through_slurm(folder: Path, jobs: int) -> float:
 def _cost(project: Path, jobs: int, environment: dict[str, str], *how: str) -> float:
     settings: dict[str, Any] = {"profile": "tiny", "seeds": f"0-{jobs // 4 - 1}", "runs_per_job": 1}
     given = [f"{name}={value}" for name, value in settings.items()]
-    begun = time.monotonic()
+    began = time.monotonic()
     command = ("-m", "snakemake", "trained", *how, "--config", *given)
     finish(start(project, *command, environment=environment), seconds=3600)
-    took = time.monotonic() - begun
+    elapsed = time.monotonic() - began
     trained = _seconds(project / "runs")
     assert len(trained) == jobs
-    return (took * CORES - sum(trained)) / jobs
+    return (elapsed * CORES - sum(trained)) / jobs
 
 
 def _seconds(runs: Path) -> list[float]:

@@ -1,10 +1,8 @@
 """Execute one notebook by papermill, and make a page of it only if every code cell ran to its end."""
 
-import contextlib
 import json
 import logging
 import os
-import queue
 import signal
 import tempfile
 from dataclasses import dataclass
@@ -14,8 +12,6 @@ from typing import Any
 import nbformat
 import origins
 import papermill
-from jupyter_client.asynchronous import AsyncKernelClient
-from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets.config import Config
 
 from sparsity_lib.study.errors import Stopped, StudyError
@@ -34,24 +30,6 @@ class Work:
     page: Path
     values: dict[str, Any]
     reason: str
-
-
-class _Channel(AsyncZMQSocketChannel):
-    """Looks for a message each second, however long it is to wait for one.
-
-    nbclient serves an output widget (`ipywidgets.interact`) on the socket on which it waits for the cell's
-    reply, and what it sends can swallow the sign that the reply is there: https://github.com/jupyter/nbclient/issues/312
-    """
-
-    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
-        while timeout is None:
-            with contextlib.suppress(queue.Empty):
-                return await super().get_msg(timeout=1.0)
-        return await super().get_msg(timeout)
-
-
-class _Client(AsyncKernelClient):
-    shell_channel_class = _Channel
 
 
 def execute(work: Work, report: Report, stop: Stop) -> None:
@@ -81,7 +59,7 @@ def _run(source: Path, partial: Path, values: dict[str, Any]) -> str | None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="nb") as sockets:
         # A kernel on TCP can be listened to, and warns of it. A socket's path must be short.
-        kernel = {"transport": "ipc", "connection_file": f"{sockets}/k.json", "client_factory": _Client}
+        kernel = {"transport": "ipc", "connection_file": f"{sockets}/k.json"}
         try:
             papermill.execute_notebook(
                 source,

@@ -61,17 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def chosen(names: Sequence[str]) -> list[Path]:
     """The notebooks meant by `names` (path, stem or number; none: all). Raises `ValueError` if unknown."""
-    there = sorted(SOURCES.glob("*.ipynb"))
+    known = sorted(SOURCES.glob("*.ipynb"))
     found = []
     for name in names:
         stem = Path(name).name.removesuffix(".ipynb")
-        matches = [path for path in there if stem in (path.stem, path.stem.split("-")[0])]
+        matches = [path for path in known if stem in (path.stem, path.stem.split("-")[0])]
         if not matches:
             raise ValueError(
-                f"no notebook '{name}'; there are: {', '.join(path.stem for path in there) or 'none'}"
+                f"no notebook '{name}'; there are: {', '.join(path.stem for path in known) or 'none'}"
             )
         found += matches
-    return list(dict.fromkeys(found)) if names else there
+    return list(dict.fromkeys(found)) if names else known
 
 
 def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
@@ -132,7 +132,7 @@ def converted(name: str, text: str, own: dict[str, Any], notebook: Path) -> Any:
 
 
 def set_aside(page: Path) -> None:
-    """Move a damaged page to where no book is made from it, and say so."""
+    """Move a damaged page to where no book is made from it, with a message."""
     aside = PARTIAL / f"{page.stem}.damaged.ipynb"
     shutil.move(page, aside)
     print(f"{page} is damaged; it was set aside as {aside}", file=sys.stderr)
@@ -145,9 +145,9 @@ def execute_all(stale: Sequence[Work], pages: int, jobs: int) -> list[str]:
     failed, start = [], time.monotonic()
     threads = max(1, (os.cpu_count() or 1) // jobs)
     for done, (work, error) in enumerate(run_in_processes(execute, stale, jobs, threads), 1):
-        took = time.monotonic() - start
+        elapsed = time.monotonic() - start
         what = f"[{done} of {len(stale)}] {work.page.stem} ({work.reason})"
-        each = took / (done + (jobs - 1) / 2)  # pages in other processes count as half done
+        each = elapsed / (done + (jobs - 1) / 2)  # pages in other processes count as half done
         print(f"{what}, {left(len(stale) - done, each)}", flush=True)
         if error:
             print(f"error: {work.source.name} is not in the book: {error}", file=sys.stderr)

@@ -50,8 +50,8 @@ def staleness(page: Path, now: dict[str, Any]) -> str | None:
 def read(paths: Iterable[str]) -> dict[str, str]:
     """Digest of each file by its path from the project's root; empty for one that is not there."""
     absolute = sorted({ROOT / path for path in paths})
-    there = digests(absolute)
-    return {name: there.get(name, "") for name in map(_name, absolute)}
+    found = digests(absolute)
+    return {name: found.get(name, "") for name in map(_name, absolute)}
 
 
 def is_damaged(page: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Recompute the primary verdicts from curves of complete cells alone; plateaus are simulated anew.
+"""Recompute the primary verdicts from curves of complete cells alone; plateaus are simulated again.
 
 python scripts/recompute.py results/registered sparsity_lib/study/claims/registration.yaml
 """

@@ -1,4 +1,4 @@
-"""HTML of the theme and of Sphinx, mended for readers who use a keyboard or a screen reader.
+"""HTML of the theme and of Sphinx, corrected for readers who use a keyboard or a screen reader.
 
 A table of pandas scrolls by itself where it is wide, so it can be focused. The names of its index stand in
 the row of the last headings; the empty cells of its head are no headings; a missing number is blank. A name
@@ -11,7 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-MENDED = {
+REPLACEMENTS = {
     ' class="dataframe">': ' class="dataframe" tabindex="0">',
     "<th></th>": "<td></td>",
     "<td>NaN</td>": "<td></td>",
@@ -27,10 +27,10 @@ INDEX_NAMES = re.compile(
 SIGNATURE = re.compile(r'<span class="sig-paren">\(</span>\s*<dl>.*?</dl>', re.DOTALL)
 
 
-def _mend(app: Sphinx, page: str, template: str, context: dict[str, Any], *_: object) -> None:
+def _correct(app: Sphinx, page: str, template: str, context: dict[str, Any], *_: object) -> None:
     context["body"] = INDEX_NAMES.sub(_one_row, context.get("body", ""))
-    for found, mended in MENDED.items():
-        context["body"] = context.get("body", "").replace(found, mended)
+    for found, replacement in REPLACEMENTS.items():
+        context["body"] = context.get("body", "").replace(found, replacement)
     context["body"] = SIGNATURE.sub(_lines, context.get("body", ""))
     context["body"] = HEADING.sub(lambda name: name[0].replace("_", "_<wbr>"), context["body"])
 
@@ -49,6 +49,6 @@ def _lines(signature: re.Match[str]) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Mend every page before it is put into the theme."""
-    app.connect("html-page-context", _mend)
+    """Correct every page before it is put into the theme."""
+    app.connect("html-page-context", _correct)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

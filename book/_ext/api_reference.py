@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from docutils.utils import new_document
 from myst_parser.parsers.sphinx_ import MystParser
 from pydantic import BaseModel
@@ -59,10 +58,7 @@ class Names(SphinxDirective):
                 (f"{{py:obj}}`{name.removeprefix('sparsity_lib.')} <{name}>`", first_sentence(name))
                 for name in described
             ]
-        holder = nodes.container()
-        lines = StringList(table("", ("name", "description"), rows), source=str(page))
-        self.state.nested_parse(lines, self.content_offset, holder)
-        return holder.children
+        return self.parse_text_to_nodes("\n".join(table("", ("name", "description"), rows)))
 
 
 class Fields(SphinxDirective):
@@ -76,10 +72,7 @@ class Fields(SphinxDirective):
             (f"`{name}`", f"`{record.model_fields[name].default!r}`", meaning)
             for name, meaning in described_fields(record)
         ]
-        holder = nodes.container()
-        lines = StringList(table("", ("field", "default", "meaning"), rows), source=self.arguments[0])
-        self.state.nested_parse(lines, self.content_offset, holder)
-        return holder.children
+        return self.parse_text_to_nodes("\n".join(table("", ("field", "default", "meaning"), rows)))
 
 
 def described_fields(record: type[BaseModel]) -> Iterator[tuple[str, str]]:

@@ -23,11 +23,11 @@ def chosen() -> list[Run]:
     """A published run of each of NETWORKS that has one, of one setting and seed; none without both first."""
     for profile, setting in SETTINGS:
         runs = [load(path) for path in results.published_runs(profile)]
-        of = {run.experiment: run for run in runs if setting.items() <= dict(run.experiment).items()}
-        for plain in (experiment for experiment in of if experiment.network == NETWORKS[0]):
+        found = {run.experiment: run for run in runs if setting.items() <= dict(run.experiment).items()}
+        for plain in (experiment for experiment in found if experiment.network == NETWORKS[0]):
             same = [plain.model_copy(update={"network": network}) for network in NETWORKS]
-            if same[1] in of:
-                return [of[experiment] for experiment in same if experiment in of]
+            if same[1] in found:
+                return [found[experiment] for experiment in same if experiment in found]
     return []
 
 

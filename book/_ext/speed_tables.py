@@ -220,9 +220,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
             "compiled": _yes_or_no,
             "what": lambda row: _OF_AN_EPOCH[row["part"]],
             "of an epoch of {images:,}": lambda row: percent(row["median"]),
-            "quartiles": lambda row: (
-                f"{percent(row['low'])} to {percent(row['high'])}" if "low" in row else ""
-            ),
+            "quartiles": _shares,
             "of one of 50,000": lambda row: percent(row["median"] * row["images"] / 50_000),
         },
     ),

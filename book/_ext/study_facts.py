@@ -1,8 +1,9 @@
 """Tables that are made while the book is built, from the files that are there: no number is typed in.
 
-`{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with, and
-`{run-times}` what the runs cost, with the machines and versions that made them; `{benchmarks}` shows what was
-measured of the code's own cost; `{primary-claims}` lists the primary claims with their verdicts;
+`{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with;
+`{published-cost}` shows the number and the time of all published runs, `{run-times}` what they cost by
+profile, with the machines and versions that made them; `{benchmarks}` shows what was measured of the code's
+own cost; `{primary-claims}` lists the primary claims with their verdicts;
 `{networks-on-cifar100}` and `{pilot-networks}` compare networks; and `{workflow-overhead}` shows the
 cost of a job of the workflow.
 """
@@ -10,15 +11,14 @@ cost of a job of the workflow.
 import hashlib
 import json
 import platform
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 from docutils import nodes
-from docutils.statemachine import StringList
 from speed_tables import benchmarks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -35,7 +35,10 @@ PACKAGES = (
     "matplotlib",
     "seaborn",
 )
-MACHINE = ("device", "threads", "python", "torch")
+_CELL = ["dataset", "network", "size", "epochs"]
+_CELL_HEAD = ("data set", "network", "size", "epochs", "runs", "median", "least", "most")
+_MACHINE = ["device", "threads", "python", "torch", "numerics"]
+_MACHINE_HEAD = ("runs", "device", "threads", "Python", "torch", "code")
 
 
 def software(root: Path) -> list[str]:
@@ -66,16 +69,28 @@ def notebook_settings(root: Path) -> list[str]:
 
 def run_times(root: Path) -> list[str]:
     """Costs of the published runs, by profile."""
+    from sparsity_lib.study import load
     from sparsity_lib.study.profiles import PROFILES
     from sparsity_lib.study.runs.results import published_parts, published_runs
 
     lines: list[str] = []
     for name in (name for name in PROFILES if name != "language"):
-        all_runs: list[dict[str, Any]] = []
-        for together in published_parts(name):
-            all_runs += together[[*_CELL, "seconds"]].to_dataframe().to_dict("records")
-        kept = _provenance(published_runs(name))
-        lines += _costs(f"Published runs, `{name}`", all_runs, kept)
+        parts = [part[[*_CELL, "seconds"]].to_dataframe() for part in published_parts(name)]
+        if not parts:
+            continue
+        runs = pd.concat(parts)
+        cells = runs.groupby(_CELL)["seconds"].agg(["size", "median", "min", "max"]).round().astype(int)
+        kept = pd.DataFrame([load(path).provenance for path in published_runs(name)], columns=_MACHINE)
+        minutes = runs["seconds"].sum() / 60
+        what = f"Published runs, `{name}`"
+        of_kept = f"device and software of the {len(kept)} runs whose files are kept."
+        seconds = [(*cell, *columns) for cell, *columns in cells.itertuples()]
+        machines = [(count, *machine) for machine, count in kept.groupby(_MACHINE).size().items()]
+        lines += [
+            *("", f"**{what}**: {len(runs)} runs, {minutes:.0f} minutes of training in all.", ""),
+            *table(f"{what}: seconds of training, by the clock.", _CELL_HEAD, seconds),
+            *table(f"{what}: {of_kept}", _MACHINE_HEAD, machines),
+        ]
     return lines
 
 
@@ -88,53 +103,6 @@ def published_cost(root: Path) -> list[str]:
     runs = sum(part.sizes["run"] for part in parts)
     hours = sum(float(part["seconds"].sum()) for part in parts) / 3600
     return [f"**The {runs:,} published runs took {hours:.0f} hours of training by the clock.**"]
-
-
-def _costs(what: str, all_runs: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> list[str]:
-    if not all_runs:
-        return []
-    minutes = sum(run["seconds"] for run in all_runs) / 60
-    of_kept = f"device and software of the {len(kept)} runs whose files are kept."
-    return [
-        *("", f"**{what}**: {len(all_runs)} runs, {minutes:.0f} minutes of training in all.", ""),
-        *table(f"{what}: seconds of training, by the clock.", _CELL_HEAD, _by_cell(all_runs)),
-        *table(f"{what}: {of_kept}", _MACHINE_HEAD, _by_machine(kept)),
-    ]
-
-
-_CELL = ("dataset", "network", "size", "epochs")
-_CELL_HEAD = ("data set", "network", "size", "epochs", "runs", "median", "least", "most")
-_MACHINE_HEAD = ("runs", "device", "threads", "Python", "torch", "code")
-
-
-def _provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """The fields of each run's experiment, and its provenance."""
-    from sparsity_lib.study import load
-
-    return [run.experiment.describe() | run.provenance for run in map(load, paths)]
-
-
-def _by_cell(runs: Sequence[dict[str, Any]]) -> list[Row]:
-    cells = _grouped(runs, _CELL)
-    seconds = {cell: [run["seconds"] for run in those] for cell, those in cells.items()}
-    return [
-        (*cell, len(each), *(f"{of(each):.0f}" for of in (statistics.median, min, max)))
-        for cell, each in seconds.items()
-    ]
-
-
-def _by_machine(runs: Sequence[dict[str, Any]]) -> list[Row]:
-    groups = _grouped(runs, (*MACHINE, "numerics"))
-    return [(len(those), *key) for key, those in groups.items()]
-
-
-def _grouped(
-    runs: Sequence[dict[str, Any]], by: Sequence[str]
-) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault(tuple(run[name] for name in by), []).append(run)
-    return dict(sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))))
 
 
 def workflow_overhead(root: Path) -> list[str]:
@@ -228,14 +196,11 @@ def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
     class Generated(SphinxDirective):
         def run(self) -> list[nodes.Node]:
             self.env.note_reread()  # files come and go between builds
-            holder = nodes.container()
             try:
-                made = make(Path(self.env.srcdir).parent)
+                lines = make(Path(self.env.srcdir).parent)
             except StudyError as error:  # a damaged file
                 raise self.error(str(error)) from None
-            lines = StringList(made, source=make.__name__)
-            self.state.nested_parse(lines, self.content_offset, holder)
-            return holder.children
+            return self.parse_text_to_nodes("\n".join(lines))
 
     return Generated
 

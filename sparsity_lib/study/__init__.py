@@ -43,7 +43,7 @@ __all__ = [
     "trained_network",
 ]
 
-# Imported when asked for: `status` needs no torch, and training no explorer.
+# Imported on first use: `status` needs no torch, and training no explorer.
 _MODULES = {
     "errors": ("NonFiniteLoss", "StudyError"),
     "experiment": ("Experiment",),

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsity_lib.study.errors import NonFiniteLoss, Stopped, StudyError
+from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import PROFILES, experiments, profile
@@ -21,7 +21,7 @@ from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import results
 from sparsity_lib.study.selection import parse_seeds
 
-# Further imports stand in the commands that need them: torch alone takes two seconds.
+# Other modules are imported in the commands that need them: torch alone takes two seconds.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes", file=sys.stderr)
         return 130
 
 
@@ -57,12 +57,8 @@ def _train(args: argparse.Namespace) -> int:
             with writing(board.path):
                 board(record)
 
-    with contextlib.closing(board) if board else contextlib.nullcontext(), _asked_to_stop() as stop:
-        try:
-            run = train(experiment, report, args.out, stop=stop)
-        except NonFiniteLoss as error:
-            runs.note_divergence(experiment, args.out, str(error))
-            raise
+    with contextlib.closing(board) if board else contextlib.nullcontext(), _stop_requested() as stop:
+        run = train(experiment, report, args.out, stop=stop)
     if board and board.writer is None:  # the run was there already
         export(run, args.tensorboard)
     print(run.path)
@@ -86,8 +82,8 @@ def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
         queue = _alone(queue, args.only.split(","), name)
     datasets = args.datasets.split(",") if args.datasets else {e.dataset for e in queue}
     if absent := [dataset for dataset in datasets if dataset not in {e.dataset for e in queue}]:
-        there = ", ".join(dict.fromkeys(e.dataset for e in queue))
-        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {there}")
+        known = ", ".join(dict.fromkeys(e.dataset for e in queue))
+        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {known}")
     return [e for e in queue if (e.size in sizes or not args.sizes) and e.dataset in datasets]
 
 
@@ -121,11 +117,11 @@ def _run(args: argparse.Namespace) -> int:
             price = f"at least {seconds}, {unknown} of unknown cost" if unknown else f"about {seconds}"
         to_do = f"{len(absent)} to train, {price}"
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
-    with _asked_to_stop() as stop:
+    with _stop_requested() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
     print(
         f"{args.profile}: {len(outcome.already)} runs were there, {len(outcome.done)} trained, "
-        f"{len(outcome.stopped)} to go on with, {len(outcome.diverged)} diverged, "
+        f"{len(outcome.stopped)} to resume, {len(outcome.diverged)} diverged, "
         f"{len(outcome.failed)} failed"
     )
     for reason in outcome.diverged.values():
@@ -136,7 +132,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"  log: {runs.log_of(experiment, args.out)}")
             print(f"  again: {_again(args, experiment)}")
     if stop() and outcome.stopped:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes", file=sys.stderr)
         return 130
     return 1 if outcome.failed or outcome.stopped else 0
 
@@ -151,18 +147,18 @@ def _again(args: argparse.Namespace, experiment: Experiment) -> str:
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM asked to stop after the epoch; a second one goes to Python's own handler."""
-    asked = []
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM was received; a second one goes to Python's own handler."""
+    received = []
 
     def note(number: int, frame: object) -> None:
-        asked.append(number)
+        received.append(number)
         os.write(2, b"stopping after this epoch (once more: at once)\n")  # print may be at work just now
         signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -178,29 +174,31 @@ def _status(args: argparse.Namespace) -> int:
 
 def _print_status(name: str, queue: list[Experiment], folder: str | None) -> None:
     """Print the finished, running and missing runs of a queue, cell by cell, and the hours left."""
-    took = costs.measured(name, queue, folder)
-    begun = {run: each for run, each in costs.in_training(queue, folder).items() if run not in took}
+    times = costs.measured(name, queue, folder)
+    started = {run: each for run, each in costs.in_training(queue, folder).items() if run not in times}
     by_checkpoint = {
-        e.id: begun[e.id].seconds / begun[e.id].epochs * e.epochs
+        e.id: started[e.id].seconds / started[e.id].epochs * e.epochs
         for e in queue
-        if e.id in begun and begun[e.id].epochs
+        if e.id in started and started[e.id].epochs
     }
-    expected = costs.expected(name, queue, took | by_checkpoint)
-    absent = sum(experiment.id not in took for experiment in queue)
+    expected = costs.expected(name, queue, times | by_checkpoint)
+    absent = sum(experiment.id not in times for experiment in queue)
     print(f"{name}: {len(queue)} runs, {absent} missing")
     rest, unknown = 0.0, 0
     for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
         members = {e.id: e for e in group}
-        left = [run for run in members if run not in took]
+        left = [run for run in members if run not in times]
         cost, price = expected[next(iter(members))], "cost unknown"
         if cost is None:
             unknown += len(left)
         else:
             seconds = f"{cost.seconds:.0f} s each"
             price = f"about {seconds}, as others of this size" if cost.others else seconds
-            todo = [1 - begun[run].epochs / members[run].epochs if run in begun else 1.0 for run in left]
+            todo = [1 - started[run].epochs / members[run].epochs if run in started else 1.0 for run in left]
             rest += cost.seconds * sum(todo)
-        underway = [f"{begun[run].epochs} of {members[run].epochs} epochs" for run in left if run in begun]
+        underway = [
+            f"{started[run].epochs} of {members[run].epochs} epochs" for run in left if run in started
+        ]
         at = f"{len(underway)} in training ({', '.join(underway)}), " if underway else ""
         done, missing = len(members) - len(left), len(left) - len(underway)
         print(f"  {cell}: {done} done, {at}{missing} missing, {price}")
@@ -309,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
 
     publish = command("publish", _publish, "put finished confirmatory runs into results/")
     publish.add_argument("profile")
-    again = "also runs made anew, for published ones of other code"
+    again = "also replace published runs of other code by new ones"
     publish.add_argument("--replace", action="store_true", help=again)
     publish.add_argument("--weights", metavar="sr2Net,varNet", default="", help="also networks of shown runs")
     verify = command("verify", _verify, "check the published runs against their digests")

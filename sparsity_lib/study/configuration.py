@@ -50,7 +50,7 @@ class Configuration(BaseModel):
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stays a word wherever it is put: into a page's HTML or Markdown, a table, a line."""
+    """Whether a name is safe in HTML, Markdown, tables and lines of text."""
     return name.isprintable() and not set(name) & set('<>"`|\\[]{}$*~^')
 
 

@@ -1,4 +1,4 @@
-"""The exceptions of the study: for what its user can put right, and for having been asked to stop."""
+"""Errors: user errors, and a requested stop."""
 
 
 class StudyError(ValueError):
@@ -30,11 +30,11 @@ class NonFiniteLoss(StudyError):
 
 
 class Unusable(StudyError):
-    """A file that is damaged or not the one that was expected: it is set aside, and made anew."""
+    """A file that is damaged or not the one that was expected: it is set aside and made again."""
 
 
 class Unreadable(StudyError):
-    """A file that cannot be read here and now, for no fault of its content: it is left as it is."""
+    """A file that cannot be read at present, though its content may be sound: it is left as it is."""
 
 
 class Stopped(StudyError):

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sparsity_lib.study import recipes
 from sparsity_lib.study.configuration import Configuration, file_name, is_plain
-from sparsity_lib.study.data import DATASETS, folder_digest
+from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
@@ -261,7 +261,11 @@ class Experiment(Configuration):
 
     def data_digest(self) -> str | None:
         """The digest of a folder's images, which its name does not identify; None for named data sets."""
-        return folder_digest(self.dataset)
+        if not self.dataset.startswith("folder:"):
+            return None
+        from sparsity_lib.study.data import sources  # which imports torch
+
+        return sources.folder_digest(self.dataset)
 
     @property
     def numerical_parts(self) -> tuple[str, ...]:

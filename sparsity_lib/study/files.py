@@ -199,7 +199,7 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
 
 
 def set_aside(path: Path, reason: object) -> Path:
-    """Rename a file that cannot be used, so that nothing is lost, and say so in a warning.
+    """Rename a file that cannot be used, so that nothing is lost, with a warning.
 
     Raises `StudyError` where it cannot be renamed.
     """

@@ -5,9 +5,9 @@ Overfitting by Targeted Sparsity Regularization" (TSR), arXiv 2002.09237. The pa
 or number of runs: each number is read as one run.
 """
 
-import pandas as pd
+import math
 
-SOURCE = "TSR (arXiv 2002.09237)"
+import pandas as pd
 
 # Table 1: filters of conv1 to conv4 and neurons of fc1, by size.
 WIDTHS = {"s": (16, 16, 32, 32, 64), "m": (64, 64, 128, 128, 256), "xxl": (256, 256, 512, 512, 1024)}
@@ -60,3 +60,10 @@ def accuracies() -> pd.DataFrame:
     rows.append((*_LONG, "section 4.2"))
     columns = ("network", "dataset", "size", "optimizer", "epochs", "accuracy", "source")
     return pd.DataFrame(rows, columns=columns)
+
+
+def accuracy(**cell: object) -> float:
+    """The accuracy of the cell with these columns of `accuracies`; NaN unless there is exactly one."""
+    table = accuracies()
+    found = table.loc[(table[list(cell)] == pd.Series(cell)).all(axis="columns"), "accuracy"]
+    return float(found.item()) if len(found) == 1 else math.nan

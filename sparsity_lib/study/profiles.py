@@ -9,24 +9,6 @@ from sparsity_lib.study.cells import SEVEN, SIX, Cells
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment, described_by
 
-GRIDS = {
-    "networks": "the networks of the paper's Table 2, and varNet",
-    "200-epochs": "the same for 200 epochs (section 4.2)",
-    "lenet-alexnet": "LeNet and AlexNet, with and without SparsityReg (Table 3)",
-    "adam": "the six networks with Adam (Table 2)",
-    "readings": "the readings T1 to T7, strengths of penalties, tuned baselines",
-    "perplexity": "a penalty on perplexity sparsity and other regularisers (arXiv 2104.06153)",
-    "perplexity-200": "the same penalty for 200 epochs",
-    "sparseout": "Sparseout in dropout's place, over q (arXiv 1904.08050)",
-    "coherent": "strong L1 always on, delayed, and while gradients cohere (arXiv 1811.08056)",
-    "coherent-strengths": "the same over more strengths of L1, and of L2",
-    "scale-free": "a penalty on the scale-free entropy alone, and what it is compared with",
-    "architectures": "VGG-11 and ResNet-18 with the regularisers of both",
-    "learning-rates": "vanillaNet, dropNet, normNet and sr2Net over learning rates",
-    "lenet-tiny": "LeNet on Tiny ImageNet (Table 3)",
-    "equivalence": "sr2Net, varNet, dropNet and normNet with ten more seeds",
-}
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -270,10 +252,10 @@ def profile(name: str) -> Profile:
 
 def grid(name: str, of_profile: str) -> Grid:
     """A profile's grid; `StudyError` naming those it has otherwise."""
-    there = profile(of_profile).grids
-    if name not in there:
-        raise StudyError(f"the profile {of_profile} has no grid '{name}'; it has {', '.join(there)}")
-    return there[name]
+    grids = profile(of_profile).grids
+    if name not in grids:
+        raise StudyError(f"the profile {of_profile} has no grid '{name}'; it has {', '.join(grids)}")
+    return grids[name]
 
 
 def with_grid(name: str, of_profile: str) -> str:

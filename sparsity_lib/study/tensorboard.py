@@ -77,7 +77,7 @@ class Board:
             scalars = {name: float(record[f"{layer}/{name}"][_MONITOR]) for name in seen}
             maps, counts = record.get(f"{layer}/maps"), record.get(f"{layer}/correlation_histogram")
             if maps is not None and not np.isfinite(np.asarray(maps)).all():
-                maps = None  # a training that breaks down goes on, or ends with a word of its own
+                maps = None  # they cannot be drawn; training goes on, or raises an error of its own
             write_layer(
                 self.writer,
                 layer,

@@ -3,7 +3,7 @@
 import math
 from decimal import Decimal
 
-NO_RUNS = "There is no run to show; in a notebook, train = True makes those that are missing."
+NO_RUNS = "There is no run to show; in a notebook, train = True trains the missing ones."
 
 
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:

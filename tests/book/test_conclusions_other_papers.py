@@ -147,7 +147,7 @@ def test_a_tolerance_level_was_reached_on_digits_alone(shrunk: dict[str, pd.Data
     assert coherence.failure_strength(table, "L2") == 0.1
     assert guesses(table, coherence.ALWAYS, 0.01) == guesses(table, coherence.ALWAYS, 0.1, "L2") == 1
     level = table[table["label"] == coherence.label_of("L1", 0.01, coherence.ALWAYS)]
-    assert level["term_pull"].mean() > 10 * level["loss_pull"].mean()
+    assert level["term_gradient"].mean() > 10 * level["loss_gradient"].mean()
     assert np.isnan(coherence.failure_strength(shrunk["desktop"], "L1"))
     assert 0 < guesses(shrunk["desktop"], coherence.ALWAYS, 0.003) < 0.5
 

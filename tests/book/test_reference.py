@@ -86,7 +86,7 @@ def test_names_of_an_index_stand_in_the_row_of_the_last_headings() -> None:
     rows = [["setting", "layer", "n", "end"]]
     for columns, above in ((two, [["", "", "runs", "SD"]]), (["n", "end"], [])):
         context = {"body": pd.DataFrame([[1, 2.0]], index, columns).to_html(classes="dataframe")}
-        accessible_html._mend(None, "", "", context)
+        accessible_html._correct(None, "", "", context)
         head = BeautifulSoup(context["body"], "html.parser").thead
         assert [
             [cell.text for cell in row.find_all(["th", "td"])] for row in head.find_all("tr")

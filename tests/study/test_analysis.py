@@ -57,12 +57,6 @@ def test_onset_has_a_fixed_threshold_if_given():
     assert np.isnan(onset(run, threshold=0.2))
 
 
-@pytest.mark.parametrize("how", [{"threshold": "some"}, {"threshold": -1}, {"smoothing": -1}])
-def test_onset_refuses_unknown_rules(how):
-    with pytest.raises(StudyError):
-        onset(one(), **how)
-
-
 def test_padding_of_shorter_runs_does_not_count():
     short = one(seed=1, val_loss=valley(8, epochs=20), val_accuracy=curve(0.1, 0.7, 0.4, 8, 20))
     both = many([one(), short])

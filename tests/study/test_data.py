@@ -119,8 +119,6 @@ def test_monitored_training_images_have_the_labels_trained_on() -> None:
         ({"limit": 1001}, "limit=1001.*1,000"),
         ({"label_noise": 1.1}, "label_noise=1.1"),
         ({"label_noise": float("nan")}, "label_noise=nan"),
-        ({"image_size": 0}, "image_size=0"),
-        ({"data_seed": -1}, "data_seed=-1"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments: dict, message: str) -> None:

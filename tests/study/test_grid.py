@@ -140,7 +140,7 @@ def test_workers_end_with_a_killed_parent(start):
     ("number", "command", "ending"),
     [
         pytest.param(
-            *(signal.SIGINT, ("run", "laptop", "--jobs", "1"), r"the same command goes on from here"),
+            *(signal.SIGINT, ("run", "laptop", "--jobs", "1"), r"the same command resumes"),
             marks=pytest.mark.fault("stopped", "`run`"),
         ),
         pytest.param(

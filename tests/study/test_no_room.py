@@ -1,4 +1,4 @@
-"""On a disk that fills up, or may not be written: one line, nothing lost, and the same command goes on.
+"""On a disk that fills up, or may not be written: one line, nothing lost, and the same command resumes.
 
 The disk is one in memory, of a few hundred kB, as root alone may mount it.
 """

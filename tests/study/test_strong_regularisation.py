@@ -78,7 +78,7 @@ def test_outcomes_are_of_the_last_network(table):
     assert failed["compression"].tolist() == pytest.approx([100.0] * 3, rel=1e-5)
     assert failed["log_compression"].isna().all()  # that of a network without a use
     assert table[table["term"] == DECAY]["compression"].isna().all()
-    assert failed["term_pull"].tolist() == [0.003] * 3
+    assert failed["term_gradient"].tolist() == [0.003] * 3
 
 
 def test_a_run_that_diverged_fails_like_one_that_guesses(curves):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from refusals import refused
 
 from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_counts, warning_skill
 
@@ -112,9 +111,3 @@ def test_warning_counts_sum_to_the_runs() -> None:
     assert list(counts.index) == ["b", "a", "all"]
     assert counts.loc["all"].tolist() == [6, 1, 3, 1, 1]
     assert (counts.drop(columns="runs").sum(axis=1) == counts["runs"]).all()
-
-
-def test_unequal_lengths_are_refused() -> None:
-    for arguments in (([20.0], [10.0, 20.0], ["a"]), ([], [], [])):
-        with refused():
-            warning_skill(*arguments)

@@ -137,7 +137,7 @@ def test_a_stopped_workflow_leaves_checkpoints(project):
     process.wait(60)
     output = process.log.read_text()
     assert process.returncode not in (0, None), output
-    assert re.search("^the same command goes on from here$", output, re.MULTILINE)  # once for the workflow
+    assert re.search("^the same command resumes$", output, re.MULTILINE)  # once for the workflow
     assert list((project / "runs").glob("*.ckpt"))
     finish(start(project, *SNAKEMAKE, "trained", *TINY))
     assert len(list((project / "runs").glob("*.nc"))) == 4

@@ -114,8 +114,8 @@ def language_models(seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
 def shrunk(experiment: Experiment, accuracy: float, kept: float = 1.0, guesses: bool = False) -> xr.Dataset:
     """One run with the curves of `sl.GradientCoherent`, which ends with a share `kept` of its weights.
 
-    Coherence falls from 0.3 to -0.3 at epoch 20; a gate is open until then, a delay ends there. The pull of
-    the term is its strength, that of the loss 0.01.
+    Coherence falls from 0.3 to -0.3 at epoch 20; a gate is open until then, a delay ends there. The
+    gradient of the term has its strength as norm, that of the loss 0.01.
     """
     strength, halves = experiment.l1 + experiment.l2, np.arange(-1, 41) < 20
     gate = halves if experiment.rho == 0 else ~halves if experiment.delay else np.ones(42)

@@ -4,9 +4,8 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.analysis.comparison import Description, compare, describe
 from sparsity_lib.study.analysis.summary import having, penalised_layers
-from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import trained_network
 from sparsity_lib.study.training.observation import layer_outputs
@@ -17,9 +16,9 @@ def rank_share(curves: xr.Dataset) -> xr.DataArray:
 
     Only runs in which it was measured have a value.
     """
-    mine = having(curves, "effective_rank").sel(layer=penalised_layers(curves))
-    rank = mine["effective_rank"].sel(split="monitor").sel(epoch=mine["epochs"] - 1)
-    return rank.drop_vars("epoch") / mine["channels"]
+    measured = having(curves, "effective_rank").sel(layer=penalised_layers(curves))
+    rank = measured["effective_rank"].sel(split="monitor").sel(epoch=measured["epochs"] - 1)
+    return rank.drop_vars("epoch") / measured["channels"]
 
 
 def ablation_area(curves: xr.Dataset) -> xr.DataArray:
@@ -36,19 +35,16 @@ def ablation_area(curves: xr.Dataset) -> xr.DataArray:
 
 def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
     """One row per layer: n, mean, SD and 95 % t interval of a network's values, which are (run, layer)."""
-    mine = values.isel(run=(values["label"] == label).to_numpy())
+    chosen = values.isel(run=(values["label"] == label).to_numpy())
     return pd.DataFrame(
-        {"layer": layer} | describe(mine.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
+        {"layer": layer} | describe(chosen.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
     )
 
 
 def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
     """Differences of network `a` minus `b` by layer, paired by seed; `values` are (run, layer)."""
-    frame = values.to_dataframe("value").reset_index()
-    wide = frame.pivot(index=["layer", "seed"], columns="label", values="value")
-    if not {a, b} <= set(wide) or (difference := (wide[a] - wide[b]).dropna()).empty:
-        raise StudyError(f"no seed has both '{a}' and '{b}'")
-    return {str(layer): describe(each) for layer, each in difference.groupby("layer")}
+    table = values.to_dataframe("value").reset_index()
+    return {str(layer): compare(rows, a, b, "value") for layer, rows in table.groupby("layer")}
 
 
 def largest_share(run: Run, layer: str) -> float:

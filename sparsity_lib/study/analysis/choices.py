@@ -50,39 +50,39 @@ TRIED = {
 WITHOUT_FC1 = "without fc1"
 
 
-def experiments(profile: str, seeds: Listed | None = "", **asked: Any) -> list[Experiment]:
+def experiments(profile: str, seeds: Listed | None = "", **fields: Any) -> list[Experiment]:
     """The experiments of the profile's grid "readings", and the unchanged networks in the same setting.
 
-    `seeds`: none are those of the published runs. `asked`: what else `study.select` takes. Raises
+    `seeds`: none are those of the published runs. `fields`: other arguments of `study.select`. Raises
     `StudyError` for a profile without that grid.
     """
     own = {
         name: parse_seeds(seeds) or grid(name, profile).published_seeds for name in ("networks", "readings")
     }
-    changed = select(profile, grid="readings", seeds=own["readings"], **asked)
-    unchanged = select(profile, NETWORKS, seeds=own["networks"], **asked)
+    changed = select(profile, grid="readings", seeds=own["readings"], **fields)
+    unchanged = select(profile, NETWORKS, seeds=own["networks"], **fields)
     settings = {_setting(experiment) for experiment in changed}
     return [*(e for e in unchanged if _setting(e) in settings), *changed]
 
 
-def load(profile: str, seeds: Listed | None = "", **asked: Any) -> tuple[xr.Dataset, pd.DataFrame]:
+def load(profile: str, seeds: Listed | None = "", **fields: Any) -> tuple[xr.Dataset, pd.DataFrame]:
     """Curves and `outcomes` of the profile's readings: of its published runs, or, given seeds, of theirs.
 
     Runs of these seeds are loaded if they are there, and else trained. The laptop stands in for a profile
-    that has no grid "readings" or, without seeds, no published runs of it. `asked` is that of `experiments`.
+    that has no grid "readings" or, without seeds, no published runs of it. `fields` as in `experiments`.
     """
     profile = with_grid("readings", profile)
     if parse_seeds(seeds):
-        described = experiments(profile, seeds, **asked)
+        described = experiments(profile, seeds, **fields)
         curves: xr.Dataset | None = curves_of(load_or_train_all(described))
     else:
         profile = "laptop" if published(profile, "readings.nc") is None else profile
-        described, curves = experiments(profile, **asked), published(profile)
+        described, curves = experiments(profile, **fields), published(profile)
     ids = {experiment.id for experiment in described}
-    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in ids]
-    if curves is None or not there:
+    present = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in ids]
+    if curves is None or not present:
         raise StudyError("no runs of these readings are published; give seeds, and they are trained")
-    curves = only(curves, run=there)
+    curves = only(curves, run=present)
     return curves, outcomes(curves, described)
 
 
@@ -141,7 +141,7 @@ def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFram
       run did not keep it.
     """
     by_id = {experiment.id: experiment for experiment in described}
-    mine = [by_id[run] for run in curves["run"].to_numpy().tolist()]
+    ordered = [by_id[run] for run in curves["run"].to_numpy().tolist()]
     table = summary(curves).drop(columns="others")
     targeted = [layer for layer in TARGETED if layer in curves["layer"]]
     whole = np.log(curves["channels"].sel(layer=targeted).to_numpy())  # (run, layer), nats
@@ -150,15 +150,17 @@ def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFram
         for moment in ("best", "end")
     )
     conv_scale = max(experiment.lambda_conv_scale for experiment in described)
-    changes = [change_of(experiment, conv_scale) for experiment in mine]
-    families = [("", np.nan) if "T" in change else _tuned(e) for e, change in zip(mine, changes, strict=True)]
+    changes = [change_of(experiment, conv_scale) for experiment in ordered]
+    families = [
+        ("", np.nan) if "T" in change else _tuned(e) for e, change in zip(ordered, changes, strict=True)
+    ]
     columns: dict[str, object] = {
-        "label": [f"{e.network} {change}".rstrip() for e, change in zip(mine, changes, strict=True)],
+        "label": [f"{e.network} {change}".rstrip() for e, change in zip(ordered, changes, strict=True)],
         "change": changes,
         "family": [family for family, _ in families],
         "strength": [strength for _, strength in families],
-        "center": [experiment.center for experiment in mine],
-        "penalty": [experiment.decorrelation_penalty for experiment in mine],
+        "center": [experiment.center for experiment in ordered],
+        "penalty": [experiment.decorrelation_penalty for experiment in ordered],
         "monitor_accuracy": trained(curves)["monitor_accuracy"].sel(split="monitor").max("epoch").to_numpy(),
         "entropy_end": end.mean(1),
         "entropy_drop": (best - end).mean(1),
@@ -238,10 +240,10 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
 
 def strengths(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of sr2Net by lambda, of the seeds that all have; `StudyError` if there is one strength."""
-    mine = table[(table["family"] == "SparsityReg") & table["strength"].notna()]
-    if mine["strength"].nunique() < 2:
+    runs = table[(table["family"] == "SparsityReg") & table["strength"].notna()]
+    if runs["strength"].nunique() < 2:
         raise StudyError("there are no runs of several strengths of SparsityReg")
-    return _of_common_seeds(mine).sort_values(["strength", "seed"])
+    return _of_common_seeds(runs).sort_values(["strength", "seed"])
 
 
 def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -260,13 +262,13 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for family, strengths_tried in TRIED.items():
-        mine = table[(table["family"] == family) & table["strength"].isin(strengths_tried)]
-        if mine.empty:
+        tried = table[(table["family"] == family) & table["strength"].isin(strengths_tried)]
+        if tried.empty:
             continue
-        mine = _of_common_seeds(mine)
-        accuracy = mine.groupby("strength")["monitor_accuracy"].mean()
-        same = table[table["seed"].isin(mine["seed"])]
-        for strength, runs in mine.groupby("strength"):
+        tried = _of_common_seeds(tried)
+        accuracy = tried.groupby("strength")["monitor_accuracy"].mean()
+        same = table[table["seed"].isin(tried["seed"])]
+        for strength, runs in tried.groupby("strength"):
             network, label = runs[["network", "label"]].iloc[0]
             row = {"family": family, "strength": strength, "network": network, "label": label}
             found = describe(_paired(same, label, "vanillaNet", "chosen_accuracy"))
@@ -279,9 +281,9 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
 def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """Runs of the unchanged networks that overfit by the registered rule (T10) and by simpler ones.
 
-    A simpler rule asks that the rise after the smoothed minimum lies above its 95 % bootstrap interval over
-    validation images, or that it exceeds 2 % of the lowest loss; `sigma` is the width of the smoothing in
-    epochs.
+    A simpler rule requires that the rise after the smoothed minimum lies above its 95 % bootstrap interval
+    over validation images, or that it exceeds 2 % of the lowest loss; `sigma` is the width of the smoothing
+    in epochs.
 
     **Returns:** one row per rule and network: n runs, `overfit`, those in which it finds a moment of
     overfitting, and `epoch`, the median moment.

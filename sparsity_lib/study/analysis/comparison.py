@@ -127,9 +127,9 @@ def comparison_table(
         tables = [(str(title), group) for title, group in runs.groupby("setting", sort=False)]
     rows = []
     for title, table in tables:
-        there = set(table["label"])
+        present = set(table["label"])
         for quantity in quantities:
-            for a, b in ((a, b) for a, b in pairs if {a, b} <= there):
+            for a, b in ((a, b) for a, b in pairs if {a, b} <= present):
                 found = compare(table, a, b, quantity)
                 direction = "higher" if found.low > 0 else "lower" if found.high < 0 else ""
                 row = {"setting": title, "quantity": quantity, "networks": f"{a} minus {b}"}
@@ -150,8 +150,8 @@ def optimism(curves: xr.Dataset) -> pd.DataFrame:
         means = table.groupby("label")[["best_accuracy", "chosen_accuracy"]].mean()
         ranks = means.rank(ascending=False, method="min").astype(int)
         for label in labels(group):
-            mine = table[table["label"] == label]
-            found = describe(100 * (mine["best_accuracy"] - mine["chosen_accuracy"]))._asdict()
+            runs = table[table["label"] == label]
+            found = describe(100 * (runs["best_accuracy"] - runs["chosen_accuracy"]))._asdict()
             del found["missing"]
             placed = {f"rank by {name.split('_')[0]}": ranks.loc[label, name] for name in ranks}
             rows.append({"setting": title, "network": label} | found | placed)

@@ -80,12 +80,12 @@ def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def where_large(curves: xr.Dataset, sd: float = 1.0) -> xr.Dataset:
-    """`curves` with entropies only where the layer's SD, `scale` of `shares`, exceeds `sd`; NaN elsewhere.
+def where_large(curves: xr.Dataset) -> xr.Dataset:
+    """`curves` with entropies only where the layer's SD, `scale` of `shares`, exceeds 1; NaN elsewhere.
 
     Small activations have an entropy near ln D whatever their pattern, so that noise explains it trivially.
     """
-    return curves.assign(entropy=curves["entropy"].where(shares(curves)["scale"] > sd))
+    return curves.assign(entropy=curves["entropy"].where(shares(curves)["scale"] > 1))
 
 
 def _noise_entropy(sd: np.ndarray, channels: np.ndarray) -> np.ndarray:
@@ -100,10 +100,10 @@ def _noise_entropy(sd: np.ndarray, channels: np.ndarray) -> np.ndarray:
 def _sums(observed: xr.DataArray, expected: xr.DataArray) -> pd.DataFrame:
     """One row per run and layer: sums over epochs of what R^2 is made of."""
     residual = observed - expected
-    there = residual.notnull()
-    value = (observed - observed.mean()).where(there)  # about any constant: near the mean cancels least
+    known = residual.notnull()
+    value = (observed - observed.mean()).where(known)  # about any constant: near the mean cancels least
     sums = {
-        "n": there,
+        "n": known,
         "value": value,
         "value_square": value**2,
         "residual": residual,

@@ -166,9 +166,9 @@ def onset_table(curves: xr.Dataset, quantity: str = "val_loss") -> pd.DataFrame:
     lengths = curves["epochs"].to_numpy()
     for epochs in np.unique(lengths):
         finite = np.isfinite(data[0][:, :epochs]).all(1)
-        mine = np.flatnonzero((lengths == epochs) & finite)
-        if len(mine):
-            fields[:, mine] = detect_onset(*(values[mine, :epochs] for values in data))
+        alike = np.flatnonzero((lengths == epochs) & finite)
+        if len(alike):
+            fields[:, alike] = detect_onset(*(values[alike, :epochs] for values in data))
     columns = {name: curves[name].to_numpy() for name in identity(curves)}
     return pd.DataFrame(columns | dict(zip(Onset._fields, fields, strict=True)))
 

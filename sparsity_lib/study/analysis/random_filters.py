@@ -95,9 +95,9 @@ def factor_over_random(curves: xr.Dataset, label: str, layer: str, less: str = "
 
     **Arguments:** `label` of a network; `less`, a layer whose factor is subtracted in each run.
     """
-    mine = having(only(curves, label=label), "correlation")
-    shapes = _shapes(mine)
-    end = mine["correlation"].sel(center="filters").sel(epoch=mine["epochs"] - 1)
+    runs = having(only(curves, label=label), "correlation")
+    shapes = _shapes(runs)
+    end = runs["correlation"].sel(center="filters").sel(epoch=runs["epochs"] - 1)
     factors = {name: end.sel(layer=name) / random_correlation(*shapes[name]) for name in {layer, less} - {""}}
     return describe(factors[layer] - (factors[less] if less else 0))
 

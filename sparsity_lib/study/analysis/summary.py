@@ -38,8 +38,8 @@ def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:
         allowed = wanted if isinstance(wanted, list | tuple) else [wanted]
         chosen = curves.isel(run=[value in allowed for value in curves[name].to_numpy().tolist()])
         if not chosen.sizes["run"]:
-            there = ", ".join(str(value) for value in np.unique(curves[name]))
-            raise StudyError(f"no run with {name} = {wanted}; there are runs with {there}")
+            known_values = ", ".join(str(value) for value in np.unique(curves[name]))
+            raise StudyError(f"no run with {name} = {wanted}; there are runs with {known_values}")
         curves = chosen
     return curves
 
@@ -47,19 +47,19 @@ def only(curves: xr.Dataset, **fields: object) -> xr.Dataset:
 def of_grid(curves: xr.Dataset | None, profile: str, grid: str = "networks") -> xr.Dataset:
     """The published runs of a profile's grid; `StudyError` if there are none."""
     wanted = {experiment.id for experiment in profiles.experiments(profile, grids=[grid], published=True)}
-    there = [] if curves is None else [run in wanted for run in curves["run"].to_numpy().tolist()]
-    if curves is None or not any(there):
+    chosen = [] if curves is None else [run in wanted for run in curves["run"].to_numpy().tolist()]
+    if curves is None or not any(chosen):
         raise StudyError(f"the profile {profile} has no published runs of the grid '{grid}' yet")
-    return curves.isel(run=there).dropna("epoch", how="all").dropna("layer", how="all")
+    return curves.isel(run=chosen).dropna("epoch", how="all").dropna("layer", how="all")
 
 
 def having(curves: xr.Dataset, quantity: str) -> xr.Dataset:
     """The runs in which the quantity was measured; `StudyError` if there are none."""
     if quantity in curves:
         values = curves[quantity]
-        there = values.notnull().any([name for name in values.dims if name != "run"])
-        if there.any():
-            return curves.isel(run=there.to_numpy())
+        measured = values.notnull().any([name for name in values.dims if name != "run"])
+        if measured.any():
+            return curves.isel(run=measured.to_numpy())
     raise StudyError(f"none of these runs has the quantity '{quantity}'; they were made before it was kept")
 
 
@@ -91,23 +91,23 @@ def published_in_same_settings(published: xr.Dataset | None, curves: xr.Dataset)
         return None
     both = published.coords.keys() & curves.coords.keys()
     cell = [name for name in (*SETTING, "label") if name in both]
-    theirs, ours = (
+    published_cells, cells = (
         pd.MultiIndex.from_arrays([runs[name].to_numpy() for name in cell]) for runs in (published, curves)
     )
-    found = published.isel(run=theirs.isin(ours))
+    found = published.isel(run=published_cells.isin(cells))
     return found if found.sizes["run"] else None
 
 
 def layers_of(curves: xr.Dataset) -> list[str]:
     """The layers that at least one of the runs has, in order."""
-    there = curves["channels"].notnull().any("run").to_numpy()
-    return [str(layer) for layer in curves["layer"].to_numpy()[there]]
+    present = curves["channels"].notnull().any("run").to_numpy()
+    return [str(layer) for layer in curves["layer"].to_numpy()[present]]
 
 
 def penalised_layers(curves: xr.Dataset) -> list[str]:
     """The layers of these runs that are penalised in some network, in the network's order."""
-    there = layers_of(curves)
-    return [layer for layer in LAYERS[:-1] if layer in there]
+    present = layers_of(curves)
+    return [layer for layer in LAYERS[:-1] if layer in present]
 
 
 def regularised_layers(network: str) -> tuple[str, ...]:
@@ -162,8 +162,6 @@ def smoothed(values: xr.DataArray, sigma: float = SMOOTHING) -> xr.DataArray:
 
     `sigma` is in epochs; 0 leaves the values as they are.
     """
-    if sigma < 0:
-        raise StudyError(f"smoothing = {sigma}: give a width of 0 or more epochs")
     if sigma == 0:
         return values
 
@@ -205,11 +203,9 @@ def pilot_onset(
     epoch = best_epoch(curves, smoothing)
     if threshold == "bootstrap":
         lasts = _at(curves, "val_loss_rise_low", epoch, smoothing) > 0
-    elif isinstance(threshold, float | int) and threshold >= 0:
+    else:
         rise, loss = (_at(curves, name, epoch, smoothing) for name in ("val_loss_rise", "val_loss"))
         lasts = rise > threshold * loss
-    else:
-        raise StudyError(f"threshold = {threshold!r}: give 'bootstrap', or a share such as 0.02")
     return epoch.where(lasts & (epoch < curves["epochs"] - LAST))
 
 
@@ -286,7 +282,7 @@ def summary(curves: xr.Dataset) -> pd.DataFrame:
     moments = {"start": -1, "best": lowest, "end": curves["epochs"] - 1}
     for quantity in LAYER_QUANTITIES:
         for moment, epoch in moments.items():
-            there = curves[quantity].sel(split="monitor").sel(epoch=epoch).transpose("layer", "run")
+            values = curves[quantity].sel(split="monitor").sel(epoch=epoch).transpose("layer", "run")
             names = [f"{quantity}_{moment}:{layer}" for layer in curves["layer"].to_numpy()]
-            columns |= dict(zip(names, there.to_numpy(), strict=True))
+            columns |= dict(zip(names, values.to_numpy(), strict=True))
     return pd.DataFrame({name: np.asarray(column) for name, column in columns.items()})

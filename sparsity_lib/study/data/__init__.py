@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsity_lib.study.errors import StudyError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DATASETS", "Data", "Split", "folder_digest", "load"]
+__all__ = ["DATASETS", "Data", "Split", "load"]
 
 DATASETS = ("digits", "cifar10", "cifar100", "tiny-imagenet", "cifar10-jpeg", "tiny32-100")
 FOLDER = "folder:"  # before the path of images of one's own
@@ -68,10 +66,6 @@ def load(
 
     from sparsity_lib.study.data import sources, splits
 
-    if data_seed < 0:
-        raise StudyError(f"data_seed={data_seed}: it is 0 or more")
-    if image_size is not None and image_size < 1:
-        raise StudyError(f"image_size={image_size}: it is a number of pixels, 1 or more")
     name, digest, content = sources.read(dataset, image_size, root)
     images, labels = content.images, content.labels
     division = splits.split_indices(
@@ -97,15 +91,6 @@ def load(
         monitor=of(division.monitor),
         validation=of(division.validation),
     )
-
-
-def folder_digest(dataset: str) -> str | None:
-    """The digest of a folder's images, which its name does not identify; None for named data sets."""
-    if not dataset.startswith(FOLDER):
-        return None
-    from sparsity_lib.study.data import sources
-
-    return sources.folder_digest(dataset)
 
 
 def _rows(images: "Tensor", indices: np.ndarray) -> "Tensor":

@@ -41,7 +41,7 @@ TINY = Archive(
 def downloaded(archive: Archive, root: Path) -> Path:
     """The archive's file in `root`, downloaded if it is not there, with the published MD5 digest.
 
-    A file with another digest is set aside, with a warning, and downloaded anew. Raises `StudyError` if it
+    A file with another digest is set aside, with a warning, and downloaded again. Raises `StudyError` if it
     cannot be had.
     """
     path = root / archive.file
@@ -89,7 +89,7 @@ def _download(archive: Archive, path: Path) -> None:
 
 def _unpack(archive: Archive, path: Path, folder: Path) -> None:
     partial = path.with_name(f".{path.name}.unpacking")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed: the lock is ours
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: this one holds the lock
     try:
         partial.mkdir()
         with zipfile.ZipFile(path) as archived:

@@ -8,7 +8,7 @@ from sparsity_lib.study.errors import StudyError
 
 Indices = np.ndarray  # int64, one dimension
 
-MONITOR_SHARE = 4  # T8: a quarter of the held-out images watches the network inside,
+MONITOR_SHARE = 4  # T8: a quarter of the held-out images is monitored,
 MONITOR_MOST = 1000  # and at most as many as in TSR, section 4.1
 
 # One stream of random numbers per choice: changing `limit` must not change who is held out.
@@ -54,7 +54,7 @@ def split_indices(
 
     `train_count` images are for training: the first ones where the data set has a split of its own, a
     stratified draw where it has not. `limit` keeps a stratified part of them, `held_out_limit` of the others.
-    Raises `StudyError` if either asks for more than exist.
+    Raises `StudyError` if either exceeds what there is.
     """
     if limit is not None and not 1 <= limit <= train_count:
         raise StudyError(f"limit={limit}: there are {train_count:,} training images; take 1 to {train_count}")
@@ -71,13 +71,13 @@ def split_indices(
         )
     held_out = held_out[stratified_order(labels[held_out], (data_seed, _HELD_OUT))][:held_out_limit]
     if len(held_out) < 2:
-        raise StudyError(f"{len(held_out)} held-out image: two or more are needed, to watch and to validate")
-    watched = min(max(len(held_out) // MONITOR_SHARE, 1), MONITOR_MOST)
+        raise StudyError(f"{len(held_out)} held-out image: two or more are needed to monitor and to validate")
+    monitored = min(max(len(held_out) // MONITOR_SHARE, 1), MONITOR_MOST)
     return SplitIndices(
         train=train,
-        train_monitor=stratified_order(labels[train], (data_seed, _TRAIN_MONITOR))[:watched],
-        monitor=held_out[:watched],
-        validation=np.sort(held_out[watched:]),
+        train_monitor=stratified_order(labels[train], (data_seed, _TRAIN_MONITOR))[:monitored],
+        monitor=held_out[:monitored],
+        validation=np.sort(held_out[monitored:]),
     )
 
 

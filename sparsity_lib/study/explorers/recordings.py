@@ -87,11 +87,11 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
 
 
 def _layer(layer: xr.Dataset, activations: np.ndarray | None) -> RecordedLayer:
-    there = {measure: maps for measure, maps in MAPS.items() if maps in layer}
+    recorded = {measure: maps for measure, maps in MAPS.items() if maps in layer}
     return RecordedLayer(
         channels=int(layer.attrs["channels"]),
-        maps={measure: layer[maps].to_numpy() for measure, maps in there.items()},
-        means={measure: layer[measure].sel(split="monitor").to_numpy() for measure in there},
+        maps={measure: layer[maps].to_numpy() for measure, maps in recorded.items()},
+        means={measure: layer[measure].sel(split="monitor").to_numpy() for measure in recorded},
         activations=activations,
     )
 

@@ -37,7 +37,7 @@ def rescale_control(run: Run | None = None) -> HTML:
     ```
 
     For two images it shows the map of conv4's entropy, its mean, its mean at unit variance, and the class
-    probabilities. The page computes all of them anew at each factor, from stored activations, of 16 bits, and
+    probabilities. The page computes all of them at each factor, from stored activations, of 16 bits, and
     the weights of fc1 and fc2, rounded to 8 bits: entropies change, logits do not (Dinh et al. 2017,
     arXiv 1703.04933).
 

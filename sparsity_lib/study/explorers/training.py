@@ -73,7 +73,7 @@ class TrainingExplorer(Explorer):
             self._due = now + max(self._every_seconds, REST * (now - start))
 
     def _remember(self, record: EpochRecord) -> None:
-        """Keep the record, and none but those before it without a gap: a training may begin anew."""
+        """Keep the record, and of earlier ones those without a gap before it: a training may start again."""
         epoch = int(record["epoch"])
         observed = {
             name: value
@@ -96,7 +96,7 @@ class TrainingExplorer(Explorer):
             if begins:
                 self.layer = self._first_layer()
         epoch = self._last_epoch() if at_end else self._nearest(self.epoch)
-        # Not sent: the page goes on by itself, as its reader may have moved while this process trained.
+        # Not sent: the page moves on by itself, since its reader may have moved while this process trained.
         with self._lock_property(epoch=epoch):
             self.epoch = epoch
 
@@ -128,7 +128,7 @@ class TrainingExplorer(Explorer):
         )
 
     def _accepted(self, name: str, value: Any) -> Any:
-        # The page may ask for what was the last epoch when this process could not listen.
+        # The page may request an epoch that was the last one while this process was busy.
         if name == "epoch" and value in self._records:
             return self._nearest(value)
         return super()._accepted(name, value)

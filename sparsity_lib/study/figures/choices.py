@@ -48,8 +48,8 @@ def reading_effects(table: pd.DataFrame) -> Figure:
     fig, axes = grid(1, len(_EFFECTS), 1.4 + 0.29 * len(rows), sharey=True)
     for ax, (quantity, words) in zip(axes[0], _EFFECTS.items(), strict=True):
         for row in effects[effects["quantity"] == quantity].itertuples():
-            of = {"quantity": words, "reading": row.reading, "network": row.network, "n": row.n}
-            dot(ax, rows.index((row.reading, row.network)), row, line_style(row.network)["color"], of)
+            fields = {"quantity": words, "reading": row.reading, "network": row.network, "n": row.n}
+            dot(ax, rows.index((row.reading, row.network)), row, line_style(row.network)["color"], fields)
         ax.axvline(0, **ZERO)
         ax.set_title(words.replace(" (", "\n("))
         ax.xaxis.set_major_locator(MaxNLocator(3))
@@ -66,9 +66,9 @@ def response_curve(table: pd.DataFrame) -> Figure:
 
     `table` is that of `choices.outcomes`. The grey band is vanillaNet's mean with its interval.
     """
-    mine, color = choices.strengths(table), COLORS["sr2Net"]
-    plain = table[(table["label"] == "vanillaNet") & table["seed"].isin(mine["seed"])]
-    x = mine["strength"].unique()
+    tried, color = choices.strengths(table), COLORS["sr2Net"]
+    plain = table[(table["label"] == "vanillaNet") & table["seed"].isin(tried["seed"])]
+    x = tried["strength"].unique()
     fig, axes = grid(2, 2, 5.6, sharex=True)
     for ax, (quantity, words) in zip(axes.flat, _RESPONSES.items(), strict=True):
         if len(plain):
@@ -77,11 +77,11 @@ def response_curve(table: pd.DataFrame) -> Figure:
             ax.axhline(none.mean, color="0.5", linewidth=1.2)
             numbers = {"value": none.mean, "low": none.low, "high": none.high}
             record(ax, INTERVAL, quantity=words, network="vanillaNet", **numbers)
-        of = {"quantity": words, "network": "sr2Net"}
-        found = [describe(runs[quantity]) for _, runs in mine.groupby("strength")]
-        upright_means(ax, x, found, {**of, "strength": x}, color=color, marker="o", markersize=5)
-        ax.scatter(mine["strength"], mine[quantity], s=26, color=color, marker="_", alpha=0.6)
-        record(ax, "a seed", **of, strength=mine["strength"], seed=mine["seed"], value=mine[quantity])
+        fields = {"quantity": words, "network": "sr2Net"}
+        found = [describe(runs[quantity]) for _, runs in tried.groupby("strength")]
+        upright_means(ax, x, found, {**fields, "strength": x}, color=color, marker="o", markersize=5)
+        ax.scatter(tried["strength"], tried[quantity], s=26, color=color, marker="_", alpha=0.6)
+        record(ax, "a seed", **fields, strength=tried["strength"], seed=tried["seed"], value=tried[quantity])
         ax.set_xscale("log")
         ax.set_title(words)
     fig.supxlabel("λ (conv layers on digits: 16 times)")
@@ -104,10 +104,10 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
     tuned = choices.tuned(table)
     fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.3 * len(tuned)), layout="constrained")
     for y, row in enumerate(tuned.itertuples()):
-        of = {"regulariser": row.family, "strength": row.strength, "network": row.network}
-        of |= {"chosen": row.chosen, "n": row.n}
+        fields = {"regulariser": row.family, "strength": row.strength, "network": row.network}
+        fields |= {"chosen": row.chosen, "n": row.n}
         color = _OF_VANILLA.get(row.family) or line_style(row.network)["color"]
-        dot(ax, y, row, color, of, hollow=not row.chosen)
+        dot(ax, y, row, color, fields, hollow=not row.chosen)
     for y, (family, following) in enumerate(zip(tuned["family"], tuned["family"][1:], strict=False)):
         if family != following:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)
@@ -151,17 +151,17 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
     cells = kept[kept["network"] == "sr3Net"].groupby(["center", "penalty"])
     fig, axes = grid(1, 2, 3.2, sharex=True, sharey=True)
     for ax, center in zip(axes[0], ("filters", "components"), strict=True):
-        of = {"mean_removed": _CENTERS[center]}
+        fields = {"mean_removed": _CENTERS[center]}
         found = [
             {"center": cell[0], "penalty": cell[1]} | describe(runs[f"correlation:{center}"])._asdict()
             for cell, runs in cells
         ]
-        _by_penalty(ax, pd.DataFrame(found), INTERVAL, **of)
+        _by_penalty(ax, pd.DataFrame(found), INTERVAL, **fields)
         for network in networks:
             mean = kept[kept["label"] == network][f"correlation:{center}"].mean()
             style = {"color": COLORS[network], "linestyle": _NOT_DECORRELATED[network]}
             ax.axvline(mean, **style, linewidth=1.4, zorder=1)
-            record(ax, "mean", **of, network=network, value=mean)
+            record(ax, "mean", **fields, network=network, value=mean)
         ax.set_title(f"mean removed: {_CENTERS[center]}")
     axes[0, 0].set_xlim(left=0)
     fig.supxlabel("mean |c| of conv1's filters at the end")
@@ -170,7 +170,7 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **of: str) -> None:
+def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **fields: str) -> None:
     # a row per centre, a marker per penalty; intervals where the table has them
     for y, center in enumerate(filters.CENTERS):
         for i, penalty in enumerate(filters.PENALTIES):
@@ -179,7 +179,7 @@ def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **of: str) -> None:
             intervals = {name: here[name] for name in ("low", "high") if name in here}
             if intervals:
                 ax.hlines(at, here["low"], here["high"], color=style["color"], linewidth=1.2)
-            cell = of | {"centre": _CENTERS[center], "penalty": penalty}
+            cell = fields | {"centre": _CENTERS[center], "penalty": penalty}
             record(ax, drawn, **cell, value=here["mean"], **intervals)
             ax.scatter(here["mean"], at, s=36, **style, zorder=2)
     ax.set_yticks(range(len(_CENTERS)), list(_CENTERS.values()))

@@ -1,4 +1,4 @@
-"""Strong L1 and L2 in three ways: coherence, accuracy against strength, pulls at weights, compression."""
+"""Strong L1 and L2 in three ways: coherence, accuracy against strength, gradient norms, compression."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -59,10 +59,10 @@ def coherence_curves(curves: xr.Dataset) -> Figure:
         for key in (each for each in lines if each[:2] == (term, strength) or each[2] == NONE):
             for ax, (quantity, words) in zip(column, rows.items(), strict=True):
                 if not (quantity == "coherence_gate" and key[2] == NONE):
-                    of = {"panel": f"{term} {strength:g}", "quantity": words, "way": key[2]}
+                    fields = {"panel": f"{term} {strength:g}", "quantity": words, "way": key[2]}
                     seeds, color = smoothed(trained(lines[key])[quantity]), _COLORS[key[2]]
-                    mean_curve(ax, seeds, {"color": color}, of)
-                    seed_range(ax, seeds, color, "lowest and highest seed", of)
+                    mean_curve(ax, seeds, {"color": color}, fields)
+                    seed_range(ax, seeds, color, "lowest and highest seed", fields)
     _label_rows(axes, rows.values())
     fig.supxlabel(f"epoch (smoothed, sigma {SMOOTHING:g} epochs)")
     ways = [way for way in (NONE, *WAYS) if any(way == key[2] for key in lines)]
@@ -89,11 +89,11 @@ def strength_sweep(table: pd.DataFrame) -> Figure:
         _strength_axis(column[-1], table, term)
         for ax, (quantity, words) in zip(column, rows.items(), strict=True):
             _tolerance_level(ax, table, term)
-            of = {"quantity": words, "regulariser": term}
-            _plain_band(ax, table[table["way"] == NONE], quantity, of)
+            fields = {"quantity": words, "regulariser": term}
+            _plain_band(ax, table[table["way"] == NONE], quantity, fields)
             for position, way in enumerate(WAYS):
-                mine = table[(table["term"] == term) & (table["way"] == way)]
-                _means(ax, mine, quantity, 1.08 ** (position - 1), of | {"way": way})
+                runs = table[(table["term"] == term) & (table["way"] == way)]
+                _means(ax, runs, quantity, 1.08 ** (position - 1), fields | {"way": way})
     _label_rows(axes, rows.values())
     axes[0, 0].set_ylim(0, 1)
     if table["log_compression"].notna().any():
@@ -112,28 +112,28 @@ def _interval(values: pd.Series, quantity: str) -> Description:
     return found._replace(mean=np.exp(found.mean), low=np.exp(found.low), high=np.exp(found.high))
 
 
-def _plain_band(ax: Axes, runs: pd.DataFrame, quantity: str, of: dict[str, str]) -> None:
+def _plain_band(ax: Axes, runs: pd.DataFrame, quantity: str, fields: dict[str, str]) -> None:
     if not runs[quantity].notna().any():
         return
     plain = _interval(runs[quantity], quantity)
     ax.axhline(plain.mean, color="0.5", linewidth=1.2, zorder=1)
     if plain.n > 1:
         ax.axhspan(plain.low, plain.high, color="0.85", linewidth=0, zorder=0)
-    record(ax, INTERVAL, **of, way=NONE, n=plain.n, value=plain.mean, low=plain.low, high=plain.high)
+    record(ax, INTERVAL, **fields, way=NONE, n=plain.n, value=plain.mean, low=plain.low, high=plain.high)
 
 
-def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, of: dict[str, str]) -> None:
+def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, fields: dict[str, str]) -> None:
     if not runs[quantity].notna().any():
         return
     cells = runs.groupby("strength")
     found = [_interval(each[quantity], quantity) for _, each in cells]
     strengths, guess = np.array(list(cells.groups)), (cells["guesses"].mean() > 0.5).to_numpy()
-    color, counts = _COLORS[of["way"]], {"n": [each.n for each in found], "most_guess": guess}
+    color, counts = _COLORS[fields["way"]], {"n": [each.n for each in found], "most_guess": guess}
     upright_means(
-        ax, strengths * shift, found, {**of, "strength": strengths, **counts}, color=color, linewidth=1.3
+        ax, strengths * shift, found, {**fields, "strength": strengths, **counts}, color=color, linewidth=1.3
     )
     mean = np.array([each.mean for each in found])
-    for chosen, shape in ((~guess, _MARKERS[of["way"]]), (guess, "x")):
+    for chosen, shape in ((~guess, _MARKERS[fields["way"]]), (guess, "x")):
         ax.plot(
             strengths[chosen] * shift, mean[chosen], color=color, marker=shape, markersize=6, linestyle=""
         )
@@ -146,22 +146,22 @@ def gradient_norms(table: pd.DataFrame) -> Figure:
     Means over seeds with 95 % t intervals. Dashed: the tolerance level. Raises `StudyError` without runs
     in which the norms were measured.
     """
-    always = table[(table["way"] == ALWAYS) & table["term_pull"].notna()]
+    always = table[(table["way"] == ALWAYS) & table["term_gradient"].notna()]
     terms = [term for term in TERMS if (always["term"] == term).any()]
     if not terms:
-        raise StudyError("there are no runs always on in which the pulls were measured")
+        raise StudyError("there are no runs always on in which the gradient norms were measured")
     fig, axes = grid(1, len(terms), 3.2, sharey=True)
     drawn: dict[str, tuple[str, dict[str, Any]]] = {
-        "term_pull": ("the regulariser's", {"marker": "s", "linestyle": "-"}),
-        "loss_pull": ("the loss's", {"marker": "o", "linestyle": ":"}),
+        "term_gradient": ("the regulariser's", {"marker": "s", "linestyle": "-"}),
+        "loss_gradient": ("the loss's", {"marker": "o", "linestyle": ":"}),
     }
     color = _COLORS[ALWAYS]
     for ax, term in zip(axes[0], terms, strict=True):
         cells = always[always["term"] == term].groupby("strength")
         for quantity, (words, style) in drawn.items():
-            of = {"regulariser": term, "gradient": words, "strength": list(cells.groups)}
+            fields = {"regulariser": term, "gradient": words, "strength": list(cells.groups)}
             found = [describe(each) for _, each in cells[quantity]]
-            upright_means(ax, of["strength"], found, of, color=color, markersize=5, **style)
+            upright_means(ax, fields["strength"], found, fields, color=color, markersize=5, **style)
         _tolerance_level(ax, table, term)
         ax.set_yscale("log")
         plain_numbers(ax.yaxis)
@@ -179,16 +179,16 @@ def accuracy_against_compression(table: pd.DataFrame) -> Figure:
     Full markers are L1, hollow ones L2, which makes no exact zeros. Runs that guess are left out. Raises
     `StudyError` without any other.
     """
-    mine = table[table["compression"].notna() & ~table["guesses"] & (table["term"] != DECAY)]
-    if mine.empty:
+    learned = table[table["compression"].notna() & ~table["guesses"] & (table["term"] != DECAY)]
+    if learned.empty:
         raise StudyError("there are no runs whose compression was measured and that learned anything")
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    for (way, term), runs in mine.groupby(["way", "term"], sort=False):
+    for (way, term), runs in learned.groupby(["way", "term"], sort=False):
         x, y, color = runs["compression"], runs["accuracy"], _COLORS[way]
         face = "none" if term == "L2" else color
         ax.scatter(x, y, s=34, marker=_MARKERS[way], edgecolor=color, facecolor=face, alpha=0.8)
-        of = {"regulariser": term or NONE, "way": way, "strength": runs["strength"], "seed": runs["seed"]}
-        record(ax, "a run", **of, compression=x, value=y)
+        fields = {"regulariser": term or NONE, "way": way, "strength": runs["strength"], "seed": runs["seed"]}
+        record(ax, "a run", **fields, compression=x, value=y)
     ax.set_xscale("log")
     plain_numbers(ax.xaxis)
     ax.set_xlabel("compression (parameters over non-zero ones)")

@@ -56,8 +56,8 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
         banded = group if published is None else published_in_same_settings(published, group)
         for label in labels(group):
             losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
-            of = {"setting": title, "quantity": f"validation loss (nats), {SMOOTHED}"}
-            _curve(ax, losses, label, between, of)
+            fields = {"setting": title, "quantity": f"validation loss (nats), {SMOOTHED}"}
+            _curve(ax, losses, label, between, fields)
         ax.set_ylim(0, _top(group))
         if len(panels) < 3 and ax is axes[-1]:  # in another panel names would run into the next
             label_ends(ax, labels(group))
@@ -134,8 +134,8 @@ def validation_against_training(curves: xr.Dataset) -> Figure:
             last = int(y.notnull().sum("epoch")) - 1
             ax.plot(x, y, **line_style(label), marker="o", markersize=5, markevery=[last])
             quantity = f"validation loss (nats), {SMOOTHED} as the training loss is"
-            of = {"setting": title, "network": label, "quantity": quantity}
-            record(ax, "mean", **of, epoch=x["epoch"], training_loss_nats=x, value=y)
+            fields = {"setting": title, "network": label, "quantity": quantity}
+            record(ax, "mean", **fields, epoch=x["epoch"], training_loss_nats=x, value=y)
         ax.set_xscale("log")
         plain_numbers(ax.xaxis, widest=30)
         ax.set_xlim(ax.get_xlim()[::-1])
@@ -172,15 +172,15 @@ def _of_both(curves: xr.Dataset, banded: xr.Dataset | None, label: str) -> list[
 
 
 def _curve(
-    ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, of: dict[str, str], **style: Any
+    ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, fields: dict[str, str], **style: Any
 ) -> None:
     # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second,
     # which is recorded as `between`
     values, *banded = curves
-    of, style = {**of, "network": label}, line_style(label) | style
-    mean_curve(ax, values, style, of, runs=values.count("run"))
+    fields, style = {**fields, "network": label}, line_style(label) | style
+    mean_curve(ax, values, style, fields, runs=values.count("run"))
     for seeds in banded:
-        seed_range(ax, seeds, style["color"], between, of, runs=seeds.count("run"))
+        seed_range(ax, seeds, style["color"], between, fields, runs=seeds.count("run"))
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
@@ -211,13 +211,13 @@ def _layer(
     unit: float,
 ) -> None:
     # a quantity of a layer in each network, whose runs are as `_of_both` has them; behind the norm it is thin
-    of = {"quantity": words}
+    fields = {"quantity": words}
     for label, runs in networks.items():
         seen = [each[quantity].sel(split="monitor") / unit for each in runs]
-        _curve(ax, [each.sel(layer=layer) for each in seen], label, between, of | {"layer": layer})
+        _curve(ax, [each.sel(layer=layer) for each in seen], label, between, fields | {"layer": layer})
         if norm and (normed := seen[0].sel(layer=norm)).notnull().any():
-            _curve(ax, [normed], label, between, of | {"layer": norm}, linewidth=0.8)
+            _curve(ax, [normed], label, between, fields | {"layer": norm}, linewidth=0.8)
     if quantity != "sd":
         most = max(float(np.log(runs[0]["channels"].sel(layer=layer).max())) for runs in networks.values())
         ax.axhline(most / unit, color="0.55", linestyle=":", linewidth=1)
-        record(ax, "ln D", **of, layer=layer, value=most / unit)
+        record(ax, "ln D", **fields, layer=layer, value=most / unit)

@@ -25,7 +25,7 @@ def record(ax: Axes, drawn: str, **columns: Any) -> None:
     """Note what is `drawn` on `ax`: `columns` are of one length, or single values that hold for all rows.
 
     `value`, and `low` and `high` where there is a band or an interval, are what the figure shows; the other
-    columns say of what. Raises `ValueError` if the lengths differ.
+    columns identify it. Raises `ValueError` if the lengths differ.
     """
     arrays = np.broadcast_arrays(*(np.atleast_1d(each) for each in columns.values()))
     rows = pd.DataFrame({"drawn": drawn} | dict(zip(columns, arrays, strict=True)))

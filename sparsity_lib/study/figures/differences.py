@@ -41,16 +41,16 @@ def paired_differences(found: pd.DataFrame) -> Figure:
         names += ["", *rows["networks"]]
     columns = min(len(quantities), 2)
     fig, axes = panel_grid(len(quantities), columns, 1.0, 0.5 + 0.24 * len(names), sharey=True)
-    for ax, (quantity, mine) in zip(axes, quantities, strict=True):
+    for ax, (quantity, of_quantity) in zip(axes, quantities, strict=True):
         words = WORDS.get(quantity, quantity)
         for start, end in pairwise([*headings.values(), len(names)]):  # not through the headings
             ax.vlines(0, start + 0.65, end - 0.4, **ZERO)
         ax.set_title(words, fontsize=10)
         ax.grid(axis="y", visible=False)
-        for row in mine.itertuples():
+        for row in of_quantity.itertuples():
             y = names.index(row.networks, headings[row.setting])
-            of = {"quantity": words, "setting": row.setting, "networks": row.networks, "n": row.n}
-            dot(ax, y, row, line_style(row.networks)["color"], of, hollow=not row.low * row.high > 0)
+            fields = {"quantity": words, "setting": row.setting, "networks": row.networks, "n": row.n}
+            dot(ax, y, row, line_style(row.networks)["color"], fields, hollow=not row.low * row.high > 0)
         ax.set_ylim(len(names) - 0.4, -0.6)
     alone = len(references) == 1  # then named below, and not in each row
     shown = [in_words(name.partition(" minus ")[0] if alone else name) for name in names]

@@ -22,7 +22,7 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.results import label
 
 SHOWN = (-1, 0, 1, 2, 5, 10, 20, 50)  # epochs of a strip, and the last
-# Without the palest third, which the ground swallows, light or dark.
+# Without the palest third, which is invisible on the background.
 _SHARES = ListedColormap(plt.get_cmap("YlGnBu")(np.linspace(0.35, 1, 256)))
 _GUIDE: dict[str, Any] = {
     "color": "black",

@@ -45,7 +45,7 @@ def first_of(runs: Run | Sequence[Run]) -> Run | None:
 
 
 def no_runs() -> Figure:
-    """A figure of no runs: a line that says so."""
+    """The figure where there are no runs: one line of text."""
     fig, ((ax,),) = grid(1, 1, 0.4)
     ax.axis("off")
     ax.text(0, 0.5, NO_RUNS, va="center")
@@ -53,34 +53,36 @@ def no_runs() -> Figure:
 
 
 def mean_curve(
-    ax: Axes, seeds: xr.DataArray, style: dict[str, Any], of: dict[str, Any], **more: ArrayLike
+    ax: Axes, seeds: xr.DataArray, style: dict[str, Any], fields: dict[str, Any], **more: ArrayLike
 ) -> None:
-    """The mean over runs of curves `(run, epoch)`, recorded as that `of` something with `more` columns."""
+    """The mean over runs of curves `(run, epoch)`, recorded with `fields` and `more` columns."""
     mean = seeds.mean("run")
     ax.plot(mean["epoch"], mean, **style)
-    record(ax, "mean", **of, epoch=mean["epoch"], **more, value=mean)
+    record(ax, "mean", **fields, epoch=mean["epoch"], **more, value=mean)
 
 
 def seed_range(
-    ax: Axes, seeds: xr.DataArray, color: str, between: str, of: dict[str, Any], **more: ArrayLike
+    ax: Axes, seeds: xr.DataArray, color: str, between: str, fields: dict[str, Any], **more: ArrayLike
 ) -> None:
     """A band from the lowest to the highest run of curves `(run, epoch)`, recorded as `between`."""
     low, high = seeds.min("run"), seeds.max("run")
     ax.fill_between(low["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
-    record(ax, between, **of, epoch=low["epoch"], **more, low=low, high=high)
+    record(ax, between, **fields, epoch=low["epoch"], **more, low=low, high=high)
 
 
 def upright_means(
-    ax: Axes, x: ArrayLike, found: Sequence[Estimate], of: dict[str, Any], **style: Any
+    ax: Axes, x: ArrayLike, found: Sequence[Estimate], fields: dict[str, Any], **style: Any
 ) -> None:
     """Means at x with their intervals along the y axis; `style` is that of the means' line and markers."""
     mean, low, high = (np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high"))
     ax.plot(x, mean, **style)
     ax.vlines(x, low, high, color=style["color"], linewidth=1.3)
-    record(ax, INTERVAL, **of, value=mean, low=low, high=high)
+    record(ax, INTERVAL, **fields, value=mean, low=low, high=high)
 
 
-def dot(ax: Axes, y: float, each: Estimate, color: str, of: dict[str, Any], *, hollow: bool = False) -> None:
+def dot(
+    ax: Axes, y: float, each: Estimate, color: str, fields: dict[str, Any], *, hollow: bool = False
+) -> None:
     """A mean in the row y with its interval, if that is known, along the x axis."""
     ends = np.abs(np.subtract([each.low, each.high], each.mean)).reshape(2, 1)
     known: dict[str, Any] = {"xerr": ends} if np.isfinite(ends).all() else {}
@@ -88,7 +90,7 @@ def dot(ax: Axes, y: float, each: Estimate, color: str, of: dict[str, Any], *, h
     ax.errorbar(
         each.mean, y, **known, color=color, marker="o", markersize=5, markerfacecolor=face, linewidth=1.3
     )
-    record(ax, INTERVAL, **of, value=each.mean, low=each.low, high=each.high)
+    record(ax, INTERVAL, **fields, value=each.mean, low=each.low, high=each.high)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:

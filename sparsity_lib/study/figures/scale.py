@@ -41,14 +41,14 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     shares, moments = noise.shares(curves.sel(layer=layer)), median_moments(curves)
     fig, ((left, right),) = grid(1, 2, 4.4, sharey=True)
     for label, runs in _by_network(shares):
-        style, of = line_style(label), {"network": label, "layer": layer}
-        mean_curve(left, runs["observed"], style, {"quantity": "entropy / ln D"} | of)
+        style, fields = line_style(label), {"network": label, "layer": layer}
+        mean_curve(left, runs["observed"], style, {"quantity": "entropy / ln D"} | fields)
         if label in moments:
             height = runs["observed"].mean("run").interp(epoch=moments[label]).item()
             left.scatter(moments[label], height, s=64, color=style["color"], **_CROSS)
-            record(left, _MOMENT, quantity="entropy / ln D", **of, epoch=moments[label], value=height)
+            record(left, _MOMENT, quantity="entropy / ln D", **fields, epoch=moments[label], value=height)
         for _, run in runs.sortby("seed").isel(run=slice(SEEDS)).groupby("run"):
-            one, of_run = run.squeeze("run", drop=True), of | {"seed": int(run["seed"].item())}
+            one, of_run = run.squeeze("run", drop=True), fields | {"seed": int(run["seed"].item())}
             line, dots = (one.isel(epoch=slice(None, None, step)) for step in (LINES, DOTS))
             right.plot(line["scale"], line["observed"], color=style["color"], linewidth=0.9)
             right.scatter(dots["scale"], dots["scale_free"], s=3, color=style["color"], linewidths=0)
@@ -91,22 +91,22 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
     A dot per run and tenth epoch, five seeds a network. A second row takes the noise at each position's SD,
     where the runs recorded it. `curves` are of one setting; layers are those that some network penalises.
     """
-    there = penalised_layers(curves)
+    layers = penalised_layers(curves)
     shares, names = noise.shares(curves), labels(curves)
     kinds = [kind for kind in noise.KINDS if kind in shares and shares[kind].notnull().any()]
-    fig, axes = grid(len(kinds), len(there), 0.9 + 2.3 * len(kinds), sharex=True, sharey=True)
-    for ax, layer in zip(axes[0], there, strict=True):
+    fig, axes = grid(len(kinds), len(layers), 0.9 + 2.3 * len(kinds), sharex=True, sharey=True)
+    for ax, layer in zip(axes[0], layers, strict=True):
         ax.set_title(layer)
     for row, kind in zip(axes, kinds, strict=True):
-        for ax, layer in zip(row, there, strict=True):
+        for ax, layer in zip(row, layers, strict=True):
             for label, runs in _by_network(shares.sel(layer=layer)):
                 few = runs.sortby("seed").isel(run=slice(SEEDS), epoch=slice(None, None, DOTS))
                 points = (few["observed"] - few[kind]).to_dataset(name="residual").assign(sd=few["scale"])
                 table = points.to_dataframe().reset_index().dropna(subset=["residual"])
                 color = line_style(label)["color"]
                 ax.scatter(table["sd"], table["residual"], s=4, color=color, linewidths=0)
-                of = {"noise": f"SD: {kind}", "layer": layer, "network": label, "seed": table["seed"]}
-                record(ax, "a run", **of, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
+                fields = {"noise": f"SD: {kind}", "layer": layer, "network": label, "seed": table["seed"]}
+                record(ax, "a run", **fields, epoch=table["epoch"], sd=table["sd"], value=table["residual"])
             ax.axhline(0, **ZERO)
             ax.set_xscale("log")
         row[0].set_ylabel("entropy − noise, / ln D" if len(kinds) == 1 else f"minus noise, {kind} SD")
@@ -132,8 +132,8 @@ def filter_correlations(curves: xr.Dataset) -> Figure:
     table, names = random_filters.correlations(curves), labels(curves)
     layers = list(table["layer"].unique())
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
-    for (label, moment), mine in table.groupby(["label", "moment"], sort=False):
-        _by_layer(ax, mine, label, names, {"when": moment}, "white" if moment == "start" else None)
+    for (label, moment), rows in table.groupby(["label", "moment"], sort=False):
+        _by_layer(ax, rows, label, names, {"when": moment}, "white" if moment == "start" else None)
     lines = table.groupby("layer", sort=False)[["expected", "welch"]].first()
     for x, (expected, welch) in enumerate(lines.to_numpy()):
         ax.hlines(expected, x - 0.45, x + 0.45, color="0.2", linestyle="--", linewidth=1.1)
@@ -182,14 +182,14 @@ def _by_layer(
     rows: pd.DataFrame,
     label: str,
     names: Sequence[str],
-    of: dict[str, str],
+    fields: dict[str, str],
     face: str | None = None,
 ) -> None:
     # one network's means by layer (layer, mean, low, high), at its place within each layer's width
     layers, shift = rows["layer"].tolist(), 0.8 * ((names.index(label) + 1) / (len(names) + 1) - 0.5)
     color = line_style(label)["color"]
     style = {"color": color, "marker": "o", "markersize": 5, "markerfacecolor": face or color}
-    of = {**of, "network": label, "layer": layers}
-    upright_means(ax, np.arange(len(layers)) + shift, list(rows.itertuples()), of, **style, linestyle="")
+    fields = {**fields, "network": label, "layer": layers}
+    upright_means(ax, np.arange(len(layers)) + shift, list(rows.itertuples()), fields, **style, linestyle="")
     ax.set_xticks(range(len(layers)), layers)
     ax.grid(axis="x", visible=False)

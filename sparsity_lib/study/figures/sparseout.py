@@ -44,13 +44,13 @@ def noise_variances(table: pd.DataFrame) -> Figure:
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     labels = []
-    for q, mine in table.groupby("q"):
+    for q, rows in table.groupby("q"):
         labels.append(f"q = {q:g}")
         color = _shade(labels[-1])
-        ax.plot(mine["magnitude"], mine["expected"], color=color)
-        ax.plot(mine["magnitude"], mine["measured"], color=color, marker="o", markersize=5, linestyle="")
+        ax.plot(rows["magnitude"], rows["expected"], color=color)
+        ax.plot(rows["magnitude"], rows["measured"], color=color, marker="o", markersize=5, linestyle="")
         for drawn in ("expected", "measured"):
-            record(ax, drawn, noise=labels[-1], magnitude=mine["magnitude"], value=mine[drawn])
+            record(ax, drawn, noise=labels[-1], magnitude=rows["magnitude"], value=rows[drawn])
     ax.set(xscale="log", yscale="log", xlabel="|a|", ylabel="variance of the noise")
     legend(fig, [], *_patches(labels), (handle("0.3", marker="o", linestyle=""), "measured"), columns=6)
     return fig
@@ -64,11 +64,11 @@ def penalty_ratios(table: pd.DataFrame) -> Figure:
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     labels = [f"q = {q:g}" for q in table["q"].unique()]
-    for at, (label, (_, mine)) in enumerate(zip(labels, table.groupby("q", sort=False), strict=True)):
-        x = mine["shift"] * 1.05 ** (at - len(labels) // 2)  # side by side
-        found = list(mine.rename(columns={"ratio": "mean"}).itertuples())
-        of = {"noise": label, "shift": mine["shift"]}
-        upright_means(ax, x, found, of, color=_shade(label), marker="o", markersize=4, linestyle="")
+    for at, (label, (_, rows)) in enumerate(zip(labels, table.groupby("q", sort=False), strict=True)):
+        x = rows["shift"] * 1.05 ** (at - len(labels) // 2)  # side by side
+        found = list(rows.rename(columns={"ratio": "mean"}).itertuples())
+        fields = {"noise": label, "shift": rows["shift"]}
+        upright_means(ax, x, found, fields, color=_shade(label), marker="o", markersize=4, linestyle="")
     ax.axhline(1, **ZERO)
     ax.set(xscale="log", xlabel="SD of the shift of the logit")
     ax.set_ylabel("increase of the loss\nover the penalty")
@@ -88,10 +88,10 @@ def language_curves(curves: xr.Dataset) -> Figure:
     labels = language_models.labels(curves)
     for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
         for label in labels:
-            mine = values.isel(run=(curves["label"] == label).to_numpy()).sel(epoch=slice(0, None))
-            of, color = {"bits": title, "noise": label}, _shade(label)
-            mean_curve(ax, mine, {"color": color}, of)
-            seed_range(ax, mine, color, "lowest and highest of the seeds", of)
+            seeds = values.isel(run=(curves["label"] == label).to_numpy()).sel(epoch=slice(0, None))
+            fields, color = {"bits": title, "noise": label}, _shade(label)
+            mean_curve(ax, seeds, {"color": color}, fields)
+            seed_range(ax, seeds, color, "lowest and highest of the seeds", fields)
         ax.set_title(title)
     ends = [float(values.sel(epoch=1).max()) for values in panels.values() if 1 in values["epoch"]]
     if ends:
@@ -115,8 +115,8 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
         for ax, (name, words) in zip(row, language_models.OF_OUTPUTS.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
-                of = {"quantity": words, "layer": layer, "noise": label, "n": each.n}
-                dot(ax, y, each, _shade(label), of)
+                fields = {"quantity": words, "layer": layer, "noise": label, "n": each.n}
+                dot(ax, y, each, _shade(label), fields)
             ax.grid(axis="y", visible=False)
         name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")

@@ -1,4 +1,4 @@
-"""The look of all figures: colour and dashes per network, white ground, sizes that a narrow page shows."""
+"""Style of all figures: colour and dashes per network, white background, sizes fit for a narrow page."""
 
 import functools
 import re
@@ -45,7 +45,7 @@ COLORS = {
     "prResNet18": "#9970AB",
 }
 OTHER = "#7F7F7F"  # networks that are not the paper's
-# Dashes by what is added to a network, which tell lines apart that coincide.
+# Dashes by what is added to a network: they distinguish lines that coincide.
 DASHES = {
     "sr1": (3.5, 1.2, 1, 1.2),
     "sr3": (3.5, 1.2, 1, 1.2, 1, 1.2),
@@ -133,7 +133,7 @@ def in_words(label: str) -> str:
 def label_ends(ax: Axes, names: Sequence[str]) -> None:
     """Write the names of the networks at the right, each with a thin line to the end of its curve.
 
-    The curves are the axes' first; no name lies over another.
+    The curves are the axes' first lines; names do not overlap.
     """
     low, high = ax.get_ylim()
     apart = 0.052 * (high - low)

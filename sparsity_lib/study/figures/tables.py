@@ -45,14 +45,14 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
     panels = settings(curves)
     heights = [0.5 + 0.52 * len(labels(group)) for _, group in panels]
     fig, axes = grid(len(panels), 1, 1.0 + sum(heights), height_ratios=heights)
-    theirs = [_panel(ax, *panel, published) for ax, panel in zip(axes[:, 0], panels, strict=True)]
+    with_papers = [_panel(ax, *panel, published) for ax, panel in zip(axes[:, 0], panels, strict=True)]
     fig.supxlabel("validation accuracy")
     entries: list[tuple[Artist, str]] = [
         (handle("0.3", marker=_MARKERS[kind], linestyle=""), KINDS[kind]) for kind in KINDS
     ]
     entries.append((handle("0.3", linewidth=1.4), "mean's 95 % interval"))
     entries.append((handle("0.3", marker="|", linestyle=""), "a seed"))
-    if any(theirs):
+    if any(with_papers):
         entries.append((handle("black", marker="D", linestyle=""), "the paper's value"))
     if published is not None:
         entries.append((Patch(color="0.86"), "published: 95 % prediction"))
@@ -62,23 +62,23 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
 
 def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None) -> bool:
     # one setting; whether a value of the paper is shown
-    names, table, papers = labels(group), summary(group), paper.accuracies()
-    theirs = published_in_same_settings(published, group)
-    peers = table.iloc[:0] if theirs is None else summary(theirs)
+    names, table = labels(group), summary(group)
+    same = published_in_same_settings(published, group)
+    peers = table.iloc[:0] if same is None else summary(same)
     some = False
     for y, label in enumerate(names):
-        mine = table[table["label"] == label]
-        if not np.isnan(value := _papers(mine, papers)):
+        runs = table[table["label"] == label]
+        if not np.isnan(value := _papers_accuracy(runs)):
             some = True
             ax.scatter(value, y + _OFFSETS["best_accuracy"], s=34, color="black", marker="D", zorder=4)
             record(ax, "the paper's value", setting=title, network=label, accuracy="best", value=value)
         for kind, name in KINDS.items():
-            of = {"setting": title, "network": label, "accuracy": name}
-            _row(ax, y + _OFFSETS[kind], mine, kind, of)
+            fields = {"setting": title, "network": label, "accuracy": name}
+            _row(ax, y + _OFFSETS[kind], runs, kind, fields)
             if (of_peers := peers[peers["label"] == label][kind]).size > 1:
                 low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
                 ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
-                record(ax, "published: 95 % prediction", **of, low=low, high=high)
+                record(ax, "published: 95 % prediction", **fields, low=low, high=high)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
@@ -86,14 +86,14 @@ def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None
     return some
 
 
-def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, of: dict[str, str]) -> None:
-    values, color = runs[kind], line_style(of["network"])["color"]
+def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, fields: dict[str, str]) -> None:
+    values, color = runs[kind], line_style(fields["network"])["color"]
     found = describe(values)
     low, high = np.clip([found.low, found.high], 0, 1)
     ax.hlines(y, low, high, color=color, linewidth=1.4)
-    record(ax, INTERVAL, **of, value=found.mean, low=low, high=high)
+    record(ax, INTERVAL, **fields, value=found.mean, low=low, high=high)
     ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
-    record(ax, "a seed", **of, seed=runs["seed"], value=values)
+    record(ax, "a seed", **fields, seed=runs["seed"], value=values)
     ax.scatter(found.mean, y, s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 
@@ -105,7 +105,6 @@ def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> p
     labels as they are and the strength literal. A column without a value, such as the SD of single runs, is
     left out.
     """
-    theirs = paper.accuracies()
     rows: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
     for title, group in settings(curves):
         sources = {"these": summary(group)}
@@ -113,13 +112,13 @@ def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> p
             sources["published"] = summary(peers)
         for label in labels(group):
             for source, table in sources.items():
-                mine = table[table["label"] == label]
-                if not mine.empty:
-                    cells: dict[tuple[str, str], float] = {("runs", "n"): len(mine)}
+                runs = table[table["label"] == label]
+                if not runs.empty:
+                    cells: dict[tuple[str, str], float] = {("runs", "n"): len(runs)}
                     for kind, name in KINDS.items():
-                        found = describe(mine[kind])
+                        found = describe(runs[kind])
                         cells |= {(name, "mean"): found.mean, (name, "SD"): found.sd}
-                        cells |= {(name, "paper"): _papers(mine, theirs)} if name == "best" else {}
+                        cells |= {(name, "paper"): _papers_accuracy(runs)} if name == "best" else {}
                     rows[title, label, source] = cells
     return _table(rows, "setting", "network", "source").dropna(axis="columns", how="all")
 
@@ -129,15 +128,14 @@ def _table(rows: dict[tuple[str, str, str], dict[tuple[str, str], float]], *name
     return table.set_axis(pd.MultiIndex.from_tuples(table.columns), axis="columns")
 
 
-def _papers(runs: pd.DataFrame, theirs: pd.DataFrame) -> float:
+def _papers_accuracy(runs: pd.DataFrame) -> float:
     run = runs.iloc[0]
     usual = {"lr": paper.LEARNING_RATES[run["optimizer"]], "label_noise": 0, "limit": 0, "others": ""}
     if any(run[name] != value for name, value in usual.items() if name in run):
         return np.nan
-    same = (theirs["network"] == run["label"]) & np.logical_and.reduce(
-        [theirs[name] == run[name] for name in ("dataset", "size", "optimizer", "epochs")]
+    return paper.accuracy(
+        network=run["label"], **{name: run[name] for name in ("dataset", "size", "optimizer", "epochs")}
     )
-    return float(theirs[same]["accuracy"].iloc[0]) if same.any() else np.nan
 
 
 def difference_table(
@@ -189,10 +187,10 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
     for title, group in settings(curves):
         table = summary(group)
         for label in labels(group):
-            mine = table[table["label"] == label]
+            runs = table[table["label"] == label]
             for layer in layers or _targeted(only(group, label=label)):
-                rows[title, label, layer] = {("runs", "n"): len(mine)} | {
-                    (_QUANTITIES[name], when): mine[f"{name}_{moment}:{layer}"].mean()
+                rows[title, label, layer] = {("runs", "n"): len(runs)} | {
+                    (_QUANTITIES[name], when): runs[f"{name}_{moment}:{layer}"].mean()
                     for name in LAYER_QUANTITIES
                     for moment, when in MOMENTS.items()
                 }
@@ -201,6 +199,6 @@ def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd
 
 def _targeted(curves: xr.Dataset) -> list[str]:
     # of one network: the layers that SparsityReg would act on; all layers where it has none of that name
-    there = layers_of(curves)
+    present = layers_of(curves)
     targeted = regularised_layers(str(curves["network"].to_numpy()[0]))
-    return [layer for layer in targeted if layer in there] or there
+    return [layer for layer in targeted if layer in present] or present

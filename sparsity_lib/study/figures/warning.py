@@ -47,24 +47,24 @@ def detectors_in_runs(inputs: DetectorInputs, networks: Sequence[str]) -> Figure
 
 def _run(column: Sequence[Axes], inputs: DetectorInputs, place: int) -> None:
     run = inputs.runs.loc[place]
-    of, style = {"network": run["network"], "seed": run["seed"]}, line_style(run["network"])
+    fields, style = {"network": run["network"], "seed": run["seed"]}, line_style(run["network"])
     loss = smoothed(trained(inputs.curves)["val_loss"].isel(run=[place]))[0]
     column[0].plot(loss["epoch"], loss, **style)
     words = f"validation loss (nats), {SMOOTHED}"
-    record(column[0], "run", **of, quantity=words, epoch=loss["epoch"], value=loss)
+    record(column[0], "run", **fields, quantity=words, epoch=loss["epoch"], value=loss)
     for ax, detector in zip(column[1:], _ROWS, strict=True):
         values = np.abs(inputs.signals[detector][place])
         epoch = np.arange(len(values))
         ax.plot(epoch, values, **style)
-        record(ax, "run", **of, quantity=_ROWS[detector].replace("\n", " "), epoch=epoch, value=values)
+        record(ax, "run", **fields, quantity=_ROWS[detector].replace("\n", " "), epoch=epoch, value=values)
         changed = inputs.moments(detector).loc[place, "changed"]
         if np.isfinite(changed):
             ax.scatter([changed], [values[int(changed)]], **_CHANGED)
-            record(ax, "warning", **of, quantity=detector, epoch=changed, value=values[int(changed)])
+            record(ax, "warning", **fields, quantity=detector, epoch=changed, value=values[int(changed)])
     if np.isfinite(run["onset"]):
         for ax in column:
             ax.axvline(run["onset"], **_ONSET)
-        record(column[0], "moment of overfitting", **of, quantity="epoch", value=run["onset"])
+        record(column[0], "moment of overfitting", **fields, quantity="epoch", value=run["onset"])
     column[0].set_title(run["network"], fontsize=9.5)
 
 
@@ -82,17 +82,17 @@ def warning_leads(sets: Mapping[str, DetectorInputs]) -> Figure:
         names = labels(inputs.curves)
         counts = warning_counts(found["onset"], found["changed"], found["network"])
         for y, network in enumerate(names):
-            mine = found[(found["network"] == network) & found["lead"].notna()].sort_values("lead")
-            leads = mine["lead"].to_numpy()
+            warned = found[(found["network"] == network) & found["lead"].notna()].sort_values("lead")
+            leads = warned["lead"].to_numpy()
             heights = y + 0.25 * np.sin(2.4 * np.arange(len(leads)))  # apart, and the same each time
             color = line_style(network)["color"]
             ax.scatter(leads, heights, s=11, color=color, linewidth=0, alpha=0.85)
             three = counts.loc[network, ["hits", "misses", "false_alarms"]]
             text = " / ".join(str(count) for count in three)
             ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
-            of = {"data": name, "network": network, "detector": "entropy"}
-            record(ax, "lead of a warning (epochs)", **of, seed=mine["seed"], value=leads)
-            record(ax, "runs", **of, outcome=list(three.index), value=three)
+            fields = {"data": name, "network": network, "detector": "entropy"}
+            record(ax, "lead of a warning (epochs)", **fields, seed=warned["seed"], value=leads)
+            record(ax, "runs", **fields, outcome=list(three.index), value=three)
         ax.axvline(0, **ZERO)
         ax.set_title(name, loc="left", fontsize=10)
         name_rows(ax, [in_words(network) for network in names])
@@ -118,9 +118,9 @@ def gap_curves(curves: xr.Dataset) -> Figure:
         row[0].set_ylabel(text)
         for ax, layer in zip(row, layers, strict=True):
             for label in names:
-                mine = both[name].sel(layer=layer)[(curves["label"] == label).to_numpy()]
-                of = {"quantity": f"{name} (nats)", "layer": layer, "network": label}
-                mean_curve(ax, mine, line_style(label) | {"linewidth": 1.2}, of)
+                seeds = both[name].sel(layer=layer)[(curves["label"] == label).to_numpy()]
+                fields = {"quantity": f"{name} (nats)", "layer": layer, "network": label}
+                mean_curve(ax, seeds, line_style(label) | {"linewidth": 1.2}, fields)
     for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
         upper.set_title(layer)
         margin = gap.MARGIN * float(np.log(curves["channels"].sel(layer=layer).max()))

@@ -22,8 +22,8 @@ SHAKESPEARE_FILE = "tinyshakespeare.txt"
 class Text:
     """A text divided in two contiguous parts, int64 (N,) and (M,): places in the alphabet.
 
-    `alphabet` has every character of the whole text, so that a held-out one which training never meets is
-    merely unlikely. `digest` is a SHA-256 of the whole text in UTF-8, whatever part of it is used.
+    `alphabet` has every character of the whole text, so that a held-out one which does not occur in training
+    is merely unlikely. `digest` is a SHA-256 of the whole text in UTF-8, whatever part of it is used.
     """
 
     alphabet: str
@@ -34,7 +34,7 @@ class Text:
     def unigram_bits(self) -> float:
         """Bits per held-out character under the training frequencies of characters.
 
-        One is added to every count, for characters that training never meets.
+        One is added to every count, for characters that do not occur in training.
         """
         import torch  # here, for names of texts alone need no torch
 
@@ -60,17 +60,12 @@ def load(text: str, limit: int | None = None) -> Text:
     place = {character: at for at, character in enumerate(alphabet)}
     numbers = torch.tensor([place[character] for character in whole[:limit]], dtype=torch.int64)
     cut = len(numbers) * 9 // 10
-    return Text(alphabet, digest_of(whole), numbers[:cut], numbers[cut:])
+    return Text(alphabet, hashlib.sha256(whole.encode()).hexdigest(), numbers[:cut], numbers[cut:])
 
 
 def digest(text: str) -> str:
     """The digest of the text of that name as it is here."""
-    return digest_of(_read(text))
-
-
-def digest_of(whole: str) -> str:
-    """SHA-256 of a text in UTF-8, in hex."""
-    return hashlib.sha256(whole.encode()).hexdigest()
+    return hashlib.sha256(_read(text).encode()).hexdigest()
 
 
 def name_of(text: str) -> str:

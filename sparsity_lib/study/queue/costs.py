@@ -32,11 +32,11 @@ class Progress:
 
 def measured(name: str, queue: Sequence[Experiment], folder: str | Path | None = None) -> dict[str, float]:
     """Seconds that runs took, by their ids: the profile's published, and those of the queue that are here."""
-    took = results.published_seconds(name)
+    times = results.published_seconds(name)
     for run, experiment in _with_file(queue, folder, ".nc").items():
-        if run not in took and (found := runs.find(experiment, folder)):
-            took[run] = float(found.provenance["seconds"])
-    return took
+        if run not in times and (found := runs.find(experiment, folder)):
+            times[run] = float(found.provenance["seconds"])
+    return times
 
 
 def in_training(queue: Sequence[Experiment], folder: str | Path | None = None) -> dict[str, Progress]:
@@ -51,12 +51,12 @@ def in_training(queue: Sequence[Experiment], folder: str | Path | None = None) -
 
 def _with_file(queue: Sequence[Experiment], folder: str | Path | None, ending: str) -> dict[str, Experiment]:
     """Return the runs of the queue with a file of that ending, by their ids."""
-    there = runs.path_of(queue[0], folder).parent.glob(f"*{ending}") if queue else []
-    digests = {path.stem.rpartition("-")[2] for path in there}
+    files = runs.path_of(queue[0], folder).parent.glob(f"*{ending}") if queue else []
+    digests = {path.stem.rpartition("-")[2] for path in files}
     return {e.id: e for e in queue if e.digest in digests} if digests else {}
 
 
-def expected(name: str, queue: Sequence[Experiment], took: dict[str, float]) -> dict[str, Cost | None]:
+def expected(name: str, queue: Sequence[Experiment], times: dict[str, float]) -> dict[str, Cost | None]:
     """Return the expected cost of each run of the queue by the `measured` ones; None where none is alike.
 
     Medians: a run on a busy machine takes many times longer.
@@ -67,7 +67,7 @@ def expected(name: str, queue: Sequence[Experiment], took: dict[str, float]) -> 
         experiment.id: experiment for experiment in [*profiles.experiments(name, published=True), *queue]
     }
     for run, experiment in known.items():
-        if seconds := took.get(run):
+        if seconds := times.get(run):
             same.setdefault(_settings(experiment), []).append(seconds)
             an_epoch.setdefault(_alike(experiment), []).append(seconds / experiment.epochs)
     costs: dict[str, Cost | None] = {}

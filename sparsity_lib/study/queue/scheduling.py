@@ -23,7 +23,7 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
 from sparsity_lib.study.runs.results import published_run
 
-# Torch is imported where something is trained: to find that nothing is missing needs none.
+# Torch is imported where something is trained: finding that nothing is missing does without.
 
 
 @dataclass
@@ -54,8 +54,8 @@ def run_queue(
     """Train those experiments that have no run yet, `jobs` at a time, with progress on standard error.
 
     When `seconds` are over, or `stop` returns true, runs in training write a checkpoint after their epoch and
-    stop; the same call goes on from there. A run that fails does not stop the others; its traceback is kept
-    in `runs.log_of` until it succeeds. Returns the outcome of each.
+    stop; the same call resumes. A run that fails does not stop the others; its traceback is kept in
+    `runs.log_of` until it succeeds. Returns the outcome of each.
     """
     require_positive(jobs, seconds)
     outcome = Outcome()
@@ -173,8 +173,4 @@ def _train_one(experiment: Experiment, report_epoch: Report, stop: Stop, folder:
     def report(record: dict[str, Any]) -> None:
         report_epoch((experiment.id, record["epoch"], float(record[loss])))
 
-    try:
-        train(experiment, report, folder, stop=stop)
-    except NonFiniteLoss as error:
-        runs.note_divergence(experiment, folder, str(error))
-        raise
+    train(experiment, report, folder, stop=stop)

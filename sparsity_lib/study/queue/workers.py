@@ -22,7 +22,7 @@ from typing import Any, TypeAlias, TypeVar
 from sparsity_lib.study.errors import Stopped, StudyError
 
 Task = TypeVar("Task")
-_ASKING = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Report: TypeAlias = Callable[[Any], None]
 Stop: TypeAlias = Callable[[], bool]
 
@@ -45,14 +45,14 @@ def run_in_processes(
     """Runs tasks in parallel processes, and yields each as it ends, with what `work` raised, or None.
 
     `work(task, report, stop)`, a function of a module, is called in one of `jobs` processes with `threads`
-    each; what it reports is given to `received` here. When `stop` is true, so is that of the works; tasks
-    that were not begun end with `Stopped`. The works are asked to stop on leaving, too, so that an
-    interrupted notebook leaves checkpoints, and waited for; whoever is interrupted again, or while they stop,
+    each; what it reports is given to `received` here. When `stop` is true, so is the `stop` of each task;
+    tasks that were not started end with `Stopped`. On leaving, running tasks are stopped too, so that an
+    interrupted notebook leaves checkpoints, and waited for; a second interrupt, or one while they stop,
     kills them. Errors carry the traceback of their process as a note.
 
-    The works are done one after the other in this process if `here` is true: what they need is in `__main__`,
-    which the processes do not import; also in a daemonic process, which may have no children. Raises
-    `StudyError` in one of the processes themselves, which a module does that trains as it is imported.
+    The tasks run one after the other in this process if `here` is true, because what they need is in
+    `__main__`, which the processes do not import; also in a daemonic process, which may have no children.
+    Raises `StudyError` in one of the processes themselves, as where a module trains when it is imported.
     """
     if _is_worker:
         raise StudyError(
@@ -73,16 +73,16 @@ def _in_processes(
     stop: Stop,
     received: Report,
 ) -> Iterator[tuple[Task, BaseException | None]]:
-    waiting, asked = deque(tasks), False
+    waiting, stopping = deque(tasks), False
     idle: list[_Worker] = []
     running: dict[Any, tuple[_Worker, Task]] = {}  # by the pipe
     try:
         while waiting or running:
-            if not asked and stop():
-                asked = True
+            if not stopping and stop():
+                stopping = True
                 for worker, _ in running.values():
                     worker.ask_to_stop()
-            while waiting and asked:
+            while waiting and stopping:
                 yield waiting.popleft(), Stopped("not started")
             while waiting and len(running) < jobs:
                 worker = idle.pop() if idle else _Worker(work, threads)
@@ -100,7 +100,7 @@ def _in_processes(
                     idle.append(worker)
                 yield task, content
     except BaseException:
-        if asked:
+        if stopping:
             _kill(running)
         raise
     finally:
@@ -139,12 +139,12 @@ class _Worker:
 
     def __init__(self, work: Callable[..., None], threads: int) -> None:
         context: SpawnContext = multiprocessing.get_context("spawn")  # a forked torch hangs, having threads
-        self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, threads))
+        self.pipe, other_end = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(other_end, work, threads))
         # Signals wait until it ignores them: Ctrl-C is sent to whole groups of processes.
         with _signals_held_back(), _main_hidden():
             self.process.start()
-        theirs.close()  # else the pipe would not end with the process
+        other_end.close()  # else the pipe would not end with the process
 
     def give(self, task: Any) -> None:
         """Let the process begin with the task, or end for None."""
@@ -156,7 +156,7 @@ class _Worker:
         self.give(None)
 
     def leave(self) -> None:
-        """Wait until the process has ended; what it sends meanwhile must not hold it up."""
+        """Wait until the process has ended; what it still sends is read, so that it does not block."""
         while self.process.is_alive():
             with contextlib.suppress(EOFError, OSError):
                 while self.pipe.poll(0.1):
@@ -173,12 +173,12 @@ class _Worker:
             code = self.process.exitcode or 0
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             why = " (no memory left?)" if code == -signal.SIGKILL else ""
-            return "gone", Killed(f"its process was {how}{why}; the same command goes on")
+            return "gone", Killed(f"its process was {how}{why}; the same command resumes")
 
 
 @contextlib.contextmanager
 def _signals_held_back() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:
@@ -199,9 +199,9 @@ def _main_hidden() -> Iterator[None]:
 def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
     global _is_worker
     _is_worker = True
-    for number in _ASKING:  # the parent asks it to stop
+    for number in _STOP_SIGNALS:  # only the parent's message stops it
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     # Torch reads them as it is imported, by the work or by processes that it starts; MKL's own comes first.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     Thread(target=_end_with_parent, daemon=True).start()
@@ -216,9 +216,9 @@ def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
 def _send(pipe: Connection, error: Exception) -> None:
     error.add_note(traceback.format_exc())
     try:
-        copy.copy(error)  # made anew from its parts, as it will be on the other side
+        copy.copy(error)  # built again from its arguments, as by the other process
         pipe.send(("ended", error))
-    except Exception:  # it is made of more than its text
+    except Exception:  # which needs more arguments than its text
         plain = StudyError(f"{type(error).__name__}: {error}")
         plain.add_note(error.__notes__[-1])
         pipe.send(("ended", plain))

@@ -97,9 +97,9 @@ def published_outcomes(name: str, file: str) -> xr.Dataset | None:
 def outcomes_dataset(parts: Iterable[xr.Dataset | None], order: Sequence[str]) -> xr.Dataset | None:
     """The outcomes of runs in this order as one data set, the latest of each; None without any."""
     axes = ("moment", "kept_moment")
-    there = [part.reset_coords(drop=True).drop_vars(axes, errors="ignore") for part in parts if part]
-    if not there:
+    known = [part.reset_coords(drop=True).drop_vars(axes, errors="ignore") for part in parts if part]
+    if not known:
         return None
     nothing = {"image_correct": np.int8(-1), "image_loss": np.float32(np.nan)}
-    together = xr.concat(there, "run", join="outer", fill_value=nothing).drop_duplicates("run", keep="last")
+    together = xr.concat(known, "run", join="outer", fill_value=nothing).drop_duplicates("run", keep="last")
     return together.reindex(run=list(order), fill_value=nothing).drop_vars("run")

@@ -230,7 +230,7 @@ def find(experiment: AnyExperiment, where: str | Path | None = None, by_any_code
 def make_room(experiment: AnyExperiment, where: str | Path | None = None) -> None:
     """Set aside, with a warning each, what stands where the experiment's run is about to be written.
 
-    Files that a killed process was about to write are removed: whoever calls this holds the run's lock.
+    Files that a killed process was about to write are removed: the caller holds the run's lock.
     Raises `Unreadable` as `find` does.
     """
     place = path_of(experiment, where)

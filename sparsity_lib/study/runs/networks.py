@@ -43,7 +43,7 @@ def kept_networks(path: Path, run: str) -> dict[str, Any]:
     """
     kept = _from_netcdf(path) if path.name.endswith(PUBLISHED_NETWORK) else load_tensors(path)
     if kept["run"] != run:
-        raise ValueError(f"it is that of {kept['run']}")
+        raise ValueError(f"it belongs to run {kept['run']}")
     return kept
 
 
@@ -73,12 +73,12 @@ def _from_netcdf(path: Path) -> dict[str, Any]:
 
     with reading(path, "trained network", READER), h5py.File(path) as file:
         check_structure(file)
-        there = read_dataset(file)
-    tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in there.items()}
+        stored = read_dataset(file)
+    tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in stored.items()}
     kept: dict[str, Any] = {name: tensors.pop(name) for name in ("offset", "scale")}
     for key, moment in (("lowest_loss", "lowest_loss"), ("model", "last")):
         kept[key] = {name: values[KEPT.index(moment)] for name, values in tensors.items()}
-    return kept | {"run": there.attrs["run"]}
+    return kept | {"run": stored.attrs["run"]}
 
 
 def built(run: Run, seed: int | None = None) -> nn.Module:

@@ -45,8 +45,8 @@ def publish(name: str, source: str | Path | None = None, replace: bool = False) 
     Numbers are rounded to five significant digits. Run files that a grid shows are kept too, as
     `compact.trimmed` leaves them. The file of a grid of which nothing is new stays as it is. Runs made from
     uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
-    its numerics are the same. With `replace`, published runs of other code give way to those that were made
-    anew by the code as it is.
+    its numerics are the same. With `replace`, new runs by the present code replace published ones of other
+    code.
     """
     return sum(_publish(name, file, source, replace) for file in profile(name).files())
 
@@ -119,8 +119,8 @@ def _together(
     if not parts:
         return None
     together = joined(parts)
-    there = together["run"].to_numpy().tolist()
-    order = dict.fromkeys(run for run in (*(e.id for e in planned), *sorted(there)) if run in there)
+    ids = together["run"].to_numpy().tolist()
+    order = dict.fromkeys(run for run in (*(e.id for e in planned), *sorted(ids)) if run in ids)
     ordered = together.sel(run=list(order))
     data, coords = (
         {name: ordered.variables[name] for name in sorted(names, key=str)}
@@ -146,8 +146,8 @@ def publish_networks(name: str, which: Iterable[str], source: str | Path | None 
     """
     shown = [e for grid in profile(name).grids.values() for e in grid.shown_experiments()]
     if absent := [network for network in which if network not in {e.network for e in shown}]:
-        there = ", ".join(dict.fromkeys(e.network for e in shown)) or "none"
-        raise StudyError(f"no run file of {absent[0]} is published in {name}; there are those of {there}")
+        names = ", ".join(dict.fromkeys(e.network for e in shown)) or "none"
+        raise StudyError(f"no run file of {absent[0]} is published in {name}; there are those of {names}")
     target, count = folder_of(name), 0
     for experiment in shown:
         run = runs.find(experiment, source, by_any_code=True)

@@ -22,7 +22,7 @@ from sparsity_lib.study.runs.netcdf import read_dataset
 
 SUMS = "SHA256SUMS"
 _ENDS = ("", "_low", "_high")
-# Older runs lack some, and runs without the object that they are of.
+# Older runs lack some of them, as do runs without what they measure.
 _BY_EPOCH = (
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "temperature", "val_loss_calibrated"),
     *(f"val_{what}{end}" for what in ("loss_rise", "accuracy_drop", "loss_calibrated_rise") for end in _ENDS),

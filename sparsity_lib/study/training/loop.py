@@ -71,8 +71,8 @@ def train(
     - `checkpoint_seconds`: the shortest time between two checkpoints.
     - `stop`: asked after each epoch; if true, a checkpoint is written, and `Stopped` raised.
 
-    **Raises:** `NonFiniteLoss` when training diverges; `StudyError` for a layer the network lacks, missing
-    data, or a device that is not there.
+    **Raises:** `NonFiniteLoss` when training diverges, which is noted in the folder; `StudyError` for a layer
+    the network lacks, missing data, or a device that is not there.
     """
     path, made_by = runs.path_of(experiment, folder), code(experiment.numerical_parts)
     with lock(path, stop=stop):
@@ -86,7 +86,11 @@ def train(
             training.restore(path.with_suffix(".ckpt"))
             saved_at = time.monotonic()
             while training.epoch < experiment.epochs:
-                record = training.next_epoch()
+                try:
+                    record = training.next_epoch()
+                except NonFiniteLoss as error:
+                    runs.note_divergence(experiment, folder, str(error))
+                    raise
                 if on_epoch:
                     on_epoch(record)
                 stopped = stop is not None and stop()
@@ -124,7 +128,7 @@ def new_training(experiment: AnyExperiment, device: torch.device) -> ResumableTr
 class Training(ResumableTraining):
     """The state of one training: network, optimizer, and the log of what was observed so far.
 
-    `data` lie on the device. `train_epoch` and `observe` are what an epoch consists of.
+    `data` lie on the device. An epoch is `train_epoch` and then `observe`.
     """
 
     experiment: Experiment
@@ -192,7 +196,7 @@ class Training(ResumableTraining):
         record = self.train_epoch() if self.epoch >= 0 else {}
         trained = time.monotonic()
         record |= self.observe()
-        for name in ("val_loss", "monitor_loss"):  # a last step that diverges leaves finite training losses
+        for name in ("val_loss", "monitor_loss"):  # training losses are finite if the last step diverges
             if not record[name].isfinite().all():
                 raise self._non_finite(f"{name} is not finite after epoch {self.epoch}")
         if self.epoch >= 0 and record["val_loss"] < self.lowest_loss:
@@ -216,9 +220,8 @@ class Training(ResumableTraining):
         # Read once an epoch: no wait per step.
         terms = torch.empty(len(order), len(names), device=self.device)
         correct = torch.zeros((), device=self.device)
-        coherence = torch.full(
-            (len(order), 2), torch.nan, device=self.device
-        )  # coherence; whether L1 and L2 act
+        # By step: coherence; whether L1 and L2 act.
+        coherence = torch.full((len(order), 2), torch.nan, device=self.device)
         self.model.train()
         with self._attached():
             for step, batch in enumerate(order):
@@ -311,10 +314,8 @@ class Training(ResumableTraining):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16")
 
     def _knock_out(self) -> dict[str, Tensor]:
-        if (
-            self.experiment.architecture == "ResNet18"
-        ):  # its layers share their ReLUs, and have norms before them
-            return {}
+        if self.experiment.architecture == "ResNet18":
+            return {}  # its layers share their ReLUs, and have norms before them
         generator = torch.Generator().manual_seed(random_stream(self.experiment.seed, "knock-out"))
         with self.autocast():
             record = observation.ablate_channels(

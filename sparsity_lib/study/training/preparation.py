@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +39,12 @@ def load_on(device: torch.device, experiment: Experiment) -> data.Data:
         label_noise=experiment.label_noise,
         data_seed=experiment.data_seed,
     )
-
-    def moved(split: data.Split) -> data.Split:
-        return data.Split(split.images.to(device), split.labels.to(device))
-
-    return dataclasses.replace(
-        loaded,
-        train=moved(loaded.train),
-        train_monitor=moved(loaded.train_monitor),
-        monitor=moved(loaded.monitor),
-        validation=moved(loaded.validation),
-    )
+    moved: dict[str, Any] = {
+        name: data.Split(split.images.to(device), split.labels.to(device))
+        for name, split in vars(loaded).items()
+        if isinstance(split, data.Split)
+    }
+    return dataclasses.replace(loaded, **moved)
 
 
 def untrained(experiment: Experiment) -> tuple[data.Data, nn.Module]:
@@ -109,8 +105,8 @@ def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, 
 def keep_freed_memory() -> None:
     """Have the C library keep the memory that a step frees, for the next step; glibc has a setting for it.
 
-    By default it returns large blocks to the system, which clears every page of them when they are asked
-    for again, which takes a good part of a small network's time. Holds for the whole process.
+    By default it returns large blocks to the system, which clears every page of them before their next use;
+    in small networks that takes a good part of the time. Holds for the whole process.
     """
     never_map, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of <malloc.h>
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, or Windows

@@ -26,9 +26,9 @@ def of_layers(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.Da
     Entropies and SDs are over each layer's ln D, perplexity sparsity is as it is. Raises `StudyError` for
     layers that the runs lack.
     """
-    there = [str(layer) for layer in curves["layer"].to_numpy()]
-    if unknown := [layer for layer in layers if layer not in there]:
-        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(there)}")
+    known = [str(layer) for layer in curves["layer"].to_numpy()]
+    if unknown := [layer for layer in layers if layer not in known]:
+        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(known)}")
     values = curves[quantity].sel(split="monitor", layer=list(layers))
     if quantity != PERPLEXITY:
         values = values / np.log(curves["channels"].sel(layer=list(layers)))

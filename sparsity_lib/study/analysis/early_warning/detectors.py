@@ -54,10 +54,8 @@ class DetectorInputs:
     def moments(self, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
         """`runs` with `changed`, the epoch of the warning, and `lead`, in epochs; NaN for none.
 
-        `margin` is by default the detector's own in MARGIN. Raises `StudyError` for an unknown detector.
+        `margin` is by default the detector's own in MARGIN.
         """
-        if detector not in MARGIN:
-            raise StudyError(f"unknown detector '{detector}'; known: {', '.join(MARGIN)}")
         margin = MARGIN[detector] if margin is None else margin
         changed = collapse_epochs(
             self.signals[detector], margin=margin, reference=BASELINE, patience=PATIENCE
@@ -76,20 +74,20 @@ def detector_inputs(curves: xr.Dataset) -> DetectorInputs:
     after, networks = trained(curves), curves["network"].to_numpy()
     signals = {name: np.full((curves.sizes["run"], after.sizes["epoch"]), np.nan) for name in MARGIN}
     for network in dict.fromkeys(networks.tolist()):
-        mine = networks == network
-        its = after.isel(run=mine)
-        there = layers_of(its)
-        targeted = [layer for layer in regularised_layers(network) if layer in there]
-        features = [layer for layer in recipes.layers_of(network) if layer in there and layer[:2] != "fc"]
+        chosen = networks == network
+        runs = after.isel(run=chosen)
+        present = layers_of(runs)
+        targeted = [layer for layer in regularised_layers(network) if layer in present]
+        features = [layer for layer in recipes.layers_of(network) if layer in present and layer[:2] != "fc"]
         if not targeted or not features:
             raise StudyError(f"{network}: the runs have no layer for a detector to watch")
         of_network = {
-            "entropy": of_layers(its, "entropy", targeted),
-            "perplexity sparsity": -of_layers(its, PERPLEXITY, features),
-            "SD": -xr.apply_ufunc(np.log, of_layers(its, "sd", targeted)),
+            "entropy": of_layers(runs, "entropy", targeted),
+            "perplexity sparsity": -of_layers(runs, PERPLEXITY, features),
+            "SD": -xr.apply_ufunc(np.log, of_layers(runs, "sd", targeted)),
         }
         for name, values in of_network.items():
-            signals[name][mine] = values.transpose("run", "epoch").to_numpy()
+            signals[name][chosen] = values.transpose("run", "epoch").to_numpy()
     identity = {"network": curves["label"].to_numpy(), "seed": curves["seed"].to_numpy()}
     return DetectorInputs(curves, pd.DataFrame(identity | {"onset": onset(curves).to_numpy()}), signals)
 
@@ -124,9 +122,9 @@ def _published(name: str) -> list[xr.Dataset]:
     files, parts = profile(name).files(), []
     for file in sorted(files, key=lambda file: files[file] not in grids):
         if wanted and (part := published(name, file)) is not None:
-            mine = part["run"].isin(list(wanted)).to_numpy()
-            wanted -= set(part["run"].to_numpy()[mine].tolist())
-            parts += [part.isel(run=mine)] if mine.any() else []
+            chosen = part["run"].isin(list(wanted)).to_numpy()
+            wanted -= set(part["run"].to_numpy()[chosen].tolist())
+            parts += [part.isel(run=chosen)] if chosen.any() else []
     return parts
 
 
@@ -183,12 +181,12 @@ def balanced_accuracy(moments: pd.DataFrame) -> float:
 def accuracy_over_other_runs(moments: pd.DataFrame) -> pd.Series:
     """Per run, `correct` minus its mean with the warnings of the network's other runs; NaN if alone."""
     excess = pd.Series(np.nan, moments.index)
-    for _, mine in moments.groupby("network"):
-        onsets, changes = mine["onset"].to_numpy(), mine["changed"].to_numpy()
-        if len(mine) > 1:
+    for _, runs in moments.groupby("network"):
+        onsets, changes = runs["onset"].to_numpy(), runs["changed"].to_numpy()
+        if len(runs) > 1:
             matrix = correct(onsets[:, None], changes[None])
             own = matrix.diagonal()
-            excess[mine.index] = own - (matrix.sum(1) - own) / (len(mine) - 1)
+            excess[runs.index] = own - (matrix.sum(1) - own) / (len(runs) - 1)
     return excess
 
 
@@ -205,8 +203,8 @@ def exchange_matters(moments: pd.DataFrame) -> pd.Series:
     each moment of overfitting: `accuracy_over_other_runs` is then 0 on average, whatever the detector.
     """
     found = {}
-    for network, mine in moments.groupby("network"):
-        right = correct(mine["onset"].to_numpy()[:, None], mine["changed"].to_numpy())
+    for network, runs in moments.groupby("network"):
+        right = correct(runs["onset"].to_numpy()[:, None], runs["changed"].to_numpy())
         rest = right - right.mean(0) - right.mean(1, keepdims=True) + right.mean()
         found[network] = bool(abs(rest).max() > 1e-9)
     return pd.Series(found)

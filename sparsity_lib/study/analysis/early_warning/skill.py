@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sparsity_lib.study.analysis.comparison import Description, describe
-from sparsity_lib.study.errors import StudyError
 
 PERMUTATIONS = 10_000  # drawn where there are more; else each is counted once
 
@@ -56,10 +55,8 @@ def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> S
     **Arguments:** `onset`, `changed`: `(runs,)`, epochs, NaN for none; `network`: `(runs,)`, labels.
 
     **Returns:** `Skill`; the lead is onset minus change-point, with its 95 % t interval over runs.
-
-    **Raises:** `StudyError` if lengths differ or there are no runs.
     """
-    onsets, changes, networks = _checked(onset, changed, network)
+    onsets, changes, networks = _arrays(onset, changed, network)
     lead = describe(onsets - changes)
     both = np.isfinite(onsets) & np.isfinite(changes)
     onsets, changes, networks = onsets[both], changes[both], networks[both]
@@ -80,9 +77,9 @@ def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: A
     **Arguments:** as for `warning_skill`; `seed`: `(runs,)`, at most one run per network and seed.
 
     **Returns:** share of permutations, the observed order among them, whose distance is as small or smaller;
-    NaN where no network has two lead times. **Raises:** as `warning_skill`.
+    NaN where no network has two lead times.
     """
-    onsets, changes, networks = _checked(onset, changed, network)
+    onsets, changes, networks = _arrays(onset, changed, network)
     rows, columns = (np.unique(each, return_inverse=True)[1] for each in (networks, np.asarray(seed)))
     wide = np.full((2, rows.max() + 1, columns.max() + 1), np.nan)
     wide[:, rows, columns] = onsets, changes
@@ -108,9 +105,9 @@ def warning_counts(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> 
 
     Columns: `runs`; `hits`, runs whose change-point comes before their onset; `misses`, runs with an onset
     and no change-point before it; `false_alarms`, runs with a change-point and no onset; `true_negatives`,
-    runs with neither. Arguments and errors as for `warning_skill`.
+    runs with neither. Arguments as for `warning_skill`.
     """
-    onsets, changes, networks = _checked(onset, changed, network)
+    onsets, changes, networks = _arrays(onset, changed, network)
     overfits, hits = np.isfinite(onsets), changes < onsets
     found = {
         "runs": np.ones(len(onsets), dtype=bool),
@@ -123,12 +120,8 @@ def warning_counts(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> 
     return pd.concat([counts, counts.sum().to_frame("all").T]).rename_axis("network")
 
 
-def _checked(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> tuple[np.ndarray, ...]:
-    onsets, changes, networks = np.asarray(onset, float), np.asarray(changed, float), np.asarray(network)
-    if not onsets.size or onsets.ndim != 1 or not onsets.shape == changes.shape == networks.shape:
-        sizes = ", ".join(str(each.shape) for each in (onsets, changes, networks))
-        raise StudyError(f"onsets, change-points and networks have shapes {sizes}: give one of each per run")
-    return onsets, changes, networks
+def _arrays(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> tuple[np.ndarray, ...]:
+    return np.asarray(onset, float), np.asarray(changed, float), np.asarray(network)
 
 
 def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray]) -> PermutationTest:
@@ -139,8 +132,8 @@ def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray])
     leads = onsets - changes[orders]
     distances = np.zeros(len(leads))
     for group in groups:
-        mine = leads[:, group]
-        distances += np.abs(mine - np.median(mine, axis=1, keepdims=True)).sum(1) / len(onsets)
+        of_group = leads[:, group]
+        distances += np.abs(of_group - np.median(of_group, axis=1, keepdims=True)).sum(1) / len(onsets)
     p = (distances <= distances[0] + 1e-9).mean()  # ties are exact but for rounding
     return PermutationTest(float(distances[0]), float(distances.mean()), float(p), len(distances))
 

@@ -1,7 +1,7 @@
 """Strong L1 and L2, always on, delayed, and while gradients cohere: published runs, one row per run.
 
-The reading of GCSR (arXiv 1811.08056, known by its abstract) is the study's own. `gathered` picks the runs
-from curves; `outcomes` makes a table of them, `cell_table` a table of its cells.
+The reading of GCSR (arXiv 1811.08056, known by its abstract) is the study's own. `runs_with_shrinkage`
+picks the runs from curves; `outcomes` makes a table of them, `cell_table` a table of its cells.
 """
 
 import json
@@ -74,28 +74,28 @@ def runs_with_shrinkage(curves: xr.Dataset | None, which: Sequence[Experiment]) 
     The attribute `diverged` holds those of them that diverged. Raises `StudyError` without any run.
     """
     by_id = {experiment.id: experiment for experiment in which}
-    there = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in by_id]
-    if curves is None or not there:
+    present = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in by_id]
+    if curves is None or not present:
         raise StudyError("there are no published runs with strong L1 or L2")
     lost = [
         {"run": run, "seed": by_id[run].seed} | shrinkage_of(by_id[run])
         for run in diverged(curves)
         if run in by_id
     ]
-    cells = pd.DataFrame([shrinkage_of(by_id[run]) for run in there])
-    mine = only(curves, run=there).dropna("epoch", how="all").assign_attrs(diverged=json.dumps(lost))
-    return mine.assign_coords({name: ("run", cells[name].to_numpy()) for name in cells})
+    cells = pd.DataFrame([shrinkage_of(by_id[run]) for run in present])
+    chosen = only(curves, run=present).dropna("epoch", how="all").assign_attrs(diverged=json.dumps(lost))
+    return chosen.assign_coords({name: ("run", cells[name].to_numpy()) for name in cells})
 
 
 def cells(curves: xr.Dataset) -> dict[Condition, xr.Dataset]:
-    """`gathered` curves by term, strength and way, in order."""
+    """Curves of `runs_with_shrinkage` by term, strength and way, in order."""
     columns = (curves[name].to_numpy().tolist() for name in ("term", "strength", "way"))
     keys: list[Condition] = list(zip(*columns, strict=True))
     return {key: curves.isel(run=[each == key for each in keys]) for key in sorted(set(keys))}
 
 
 def outcomes(curves: xr.Dataset) -> pd.DataFrame:
-    """One row per run of `gathered` curves, and per experiment that diverged.
+    """One row per run of `runs_with_shrinkage`, and per experiment that diverged.
 
     **Returns:** `setting`, `dataset`, `seed`, `term`, `strength`, `way`, `label` (of the cell), and
 
@@ -104,8 +104,8 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
       logarithm, NaN of a network that guesses, which needs no weights; `chosen_log_compression`: that at
       the chosen epoch;
     - `guesses`: whether the training loss of the last five epochs is that of guessing, or infinite;
-    - `loss_pull`, `term_pull`: norms of the gradients of the loss, in one batch, and of the term, after the
-      first epoch;
+    - `loss_gradient`, `term_gradient`: norms of the gradients of the loss, in one batch, and of the term,
+      after the first epoch;
     - `open_early`: of the steps in which the term may act, the share in the first fifth of the epochs.
 
     Values that were not measured, and all of a run that diverged, are NaN.
@@ -123,8 +123,8 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
             "compression": 1 / nonzero.sel(epoch=curves["epochs"] - 1).to_numpy(),
             "chosen_compression": 1 / nonzero.sel(epoch=chosen_epoch(curves)).to_numpy(),
             "guesses": (end > GUESSING * loss.sel(epoch=-1)).to_numpy(),
-            "loss_pull": _measured(curves, "loss_gradient_norm").sel(epoch=0).to_numpy(),
-            "term_pull": _measured(curves, "shrinkage_norm").sel(epoch=0).to_numpy(),
+            "loss_gradient": _measured(curves, "loss_gradient_norm").sel(epoch=0).to_numpy(),
+            "term_gradient": _measured(curves, "shrinkage_norm").sel(epoch=0).to_numpy(),
             "open_early": (early / whole.where(whole > 0)).to_numpy(),
         }
     )
@@ -149,7 +149,7 @@ def _measured(curves: xr.Dataset, name: str) -> xr.DataArray:
 def cell_table(table: pd.DataFrame) -> pd.DataFrame:
     """`outcomes` by term, strength and way: runs, how many `guess`, mean and SD of the accuracies.
 
-    Compression is the geometric mean over the learners, the runs that do not guess; the pulls are means.
+    Compression is the geometric mean over the learners, the runs that do not guess; gradient norms are means.
     """
     keys = [table[name] for name in ("term", "strength", "way")]
     grouped = table.groupby(keys)
@@ -163,8 +163,8 @@ def cell_table(table: pd.DataFrame) -> pd.DataFrame:
             "chosen accuracy": grouped["chosen_accuracy"].mean(),
             "chosen compression": np.exp(grouped["chosen_log_compression"].mean().astype(float)),
             "compression": np.exp(grouped["log_compression"].mean().astype(float)),
-            "loss's gradient": grouped["loss_pull"].mean(),
-            "regulariser's gradient": grouped["term_pull"].mean(),
+            "loss's gradient": grouped["loss_gradient"].mean(),
+            "regulariser's gradient": grouped["term_gradient"].mean(),
         }
     )
 
@@ -176,7 +176,7 @@ def against_early_stopping(table: pd.DataFrame, label: str) -> Description:
 
 
 def coherence_table(curves: xr.Dataset) -> pd.DataFrame:
-    """Coherence and open gates of `gathered` curves, cell by cell, in the first and the last five epochs.
+    """Coherence and open gates of `runs_with_shrinkage`, cell by cell, in the first and the last five epochs.
 
     **Returns:** by term, strength and way, for the plain and the gated cells: `n` runs, `coherence` with its
     95 % t interval over seeds, `low` to `high`, and `open`, the share of steps whose gate is open; each
@@ -220,10 +220,10 @@ def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     against = [(ALWAYS, NONE), (DELAYED, NONE), (GATED, NONE), (GATED, ALWAYS), (GATED, DELAYED)]
     learned = table[table["term"].isin(TERMS) & ~table["guesses"]]
     strengths = sorted(set(zip(learned["term"], learned["strength"], strict=True)))
-    there = set(learned["label"])
+    labels = set(learned["label"])
     found = [
         (label_of(term, strength, a), label_of(term, strength, b))
         for term, strength in strengths
         for a, b in against
     ]
-    return [(a, b) for a, b in found if a in there]
+    return [(a, b) for a, b in found if a in labels]

@@ -72,9 +72,9 @@ def slope(table: pd.DataFrame, quantity: str) -> Description:
 def slope_table(table: pd.DataFrame) -> pd.DataFrame:
     """`slope` of the outputs' quantities by setting and layer: n seeds, mean, SD and 95 % t interval."""
     rows = [
-        {"setting": setting, "quantity": words, "layer": layer} | slope(mine, f"{name}:{layer}")._asdict()
-        for setting, mine in table.groupby("setting", sort=False)
+        {"setting": setting, "quantity": words, "layer": layer} | slope(runs, f"{name}:{layer}")._asdict()
+        for setting, runs in table.groupby("setting", sort=False)
         for name, words in OF_OUTPUTS.items()
-        for layer in layers(mine)
+        for layer in layers(runs)
     ]
     return pd.DataFrame(rows).drop(columns="missing").set_index(["setting", "quantity", "layer"])
