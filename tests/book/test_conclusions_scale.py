@@ -231,11 +231,11 @@ def test_filters_of_fc1_end_more_alike_under_the_penalties_those_of_conv3_less(
         assert penalised["conv3"].high < plain["conv3"].low
 
 
-def test_noise_at_each_position_explains_as_much_on_cifar100() -> None:
+def test_noise_at_each_position_explains_slightly_more_on_cifar100() -> None:
     curves = analysis.of_grid(study.published("registered"), "registered").sel(layer=BASELINE)
     r2 = explained_by_noise.explained(curves).set_index("sd")["r2"]
     assert r2.min() > 0.96
-    assert abs(r2["positions"] - r2["pooled"]) < 0.01
+    assert 0 < r2["positions"] - r2["pooled"] < 0.02
     rows = explained_by_noise.explained(curves, by=["label", "layer"]).set_index(["label", "layer", "sd"])[
         "r2"
     ]
