@@ -157,7 +157,7 @@ class Sums:
         there = {name: v.to(self.sum.device) for name, v in vars(other).items() if isinstance(v, Tensor)}
         self._grow(there["unit"])
         if not self.vectors:
-            self.shift = there["shift"]
+            self.shift = there["shift"].to(self.shift.dtype)
         n, ratio = other.vectors, (there["unit"] / self.unit).to(self.exact)
         # In units of self, activations minus its shift are those minus the other's, by the ratio, plus this.
         moved = ratio * there["shift"].to(self.exact) - self.shift.to(self.exact)

@@ -85,7 +85,9 @@ def run_times(root: Path) -> list[str]:
         what = f"Published runs, `{name}`"
         of_kept = f"device and software of the {len(kept)} runs whose files are kept."
         seconds = [(*cell, *columns) for cell, *columns in cells.itertuples()]
-        machines = [(count, *machine) for machine, count in kept.groupby(_MACHINE).size().items()]
+        machines = [
+            (count, *machine) for machine, count in kept.groupby(_MACHINE, dropna=False).size().items()
+        ]
         lines += [
             *("", f"**{what}**: {len(runs)} runs, {minutes:.0f} minutes of training in all.", ""),
             *table(f"{what}: seconds of training, by the clock.", _CELL_HEAD, seconds),

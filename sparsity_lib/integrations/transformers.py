@@ -111,7 +111,8 @@ def penalised(
     - `loss`: `(outputs, labels, num_items_in_batch) -> scalar`, the loss function without penalties.
     - `penalties`: penalties of `sparsity_lib`, such as SparsityReg and DecorrReg; attach them while training.
     - `args`: those of the Trainer, for `gradient_accumulation_steps`, `average_tokens_across_devices` and the
-        numbers of processes, in all and in `parallelism_config` of tensor parallelism.
+        numbers of processes, in all and in `parallelism_config` of tensor parallelism, which must be set
+        there: that of a model sharded while it is loaded, or of DeepSpeed, is not seen.
 
     **Returns:** a function like `loss`.
 

@@ -107,17 +107,17 @@ def _calibrated_rises() -> dict[str, str]:
 
 
 def _warnings() -> dict[str, str]:
-    """Warnings of the entropy's detector on the data sets in which runs overfit."""
+    """Warnings of the entropy's detector in the groups in which runs overfit, by data set and optimiser."""
     inputs = detectors.data_sets("laptop", "desktop")
     outcomes = detectors.outcomes(inputs).query("detector == 'entropy' and hits + misses > 0")
     able = [name for name in outcomes["data"] if detectors.exchange_matters(inputs[name].moments()).any()]
     exchanged = outcomes[outcomes["data"].isin(able)]
     return {
-        "warned_sets": str(len(outcomes)),
+        "warned_groups": str(len(outcomes)),
         "warned_runs": str(outcomes["runs"].sum()),
         "warning_lowest": f"{outcomes['balanced'].min():.2f}",
         "warning_highest": f"{outcomes['balanced'].max():.2f}",
-        "exchanged_sets": str(len(exchanged)),
+        "exchanged_groups": str(len(exchanged)),
         "better_warnings": str((exchanged["low"] > 0).sum()),
         "widest_warning": f"±{((exchanged['high'] - exchanged['low']) / 2).max():.2f}",
     }

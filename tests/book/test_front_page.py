@@ -56,7 +56,7 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["over_dropout"])[2] < 0
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
-    assert int(numbers["exchanged_sets"]) > int(numbers["better_warnings"]) == 0
+    assert int(numbers["exchanged_groups"]) > int(numbers["better_warnings"]) == 0
     assert values(numbers["dropout_fall"])[0] > 0.3
     _, low, high = values(numbers["pattern_rise"])
     assert low < 0 < high

@@ -282,6 +282,14 @@ def test_image_intervals_are_of_primary_claims_alone() -> None:
     width = primary.loc["no-gain-when-small", ["image_low", "image_high"]].diff().iloc[-1]
     assert width == pytest.approx(2 * 1.96 * spread, rel=0.1)
     assert judged()["image_low"].isna().all()
+    images["image_correct"][0, 0, 0] = -1  # not kept
+    images["image_loss"][0, 0, 0] = np.nan
+    some = judge(LEDGER, usual(), [images]).set_index("claim").query("primary")
+    assert images["label"][0] == "vanillaNet"
+    assert some["image_low"].notna().to_dict() == there["image_low"].reindex(some.index).notna().to_dict() | {
+        "loss-rises": False,
+        "no-gain-when-small": False,
+    }
 
 
 def test_other_papers_claims_have_directions_alone() -> None:

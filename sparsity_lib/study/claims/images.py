@@ -12,6 +12,7 @@ from sparsity_lib.study.errors import StudyError
 
 RESAMPLES = 2_000
 _AT_ONCE = 100  # resamples, to spare memory
+_NOT_KEPT = -1  # in place of correctness; of losses it is NaN
 
 # By quantity: the outcome of each image, its dimension of moments, and the moments with their signs.
 _OUTCOMES: dict[str, tuple[str, str, dict[str, int]]] = {
@@ -62,8 +63,9 @@ def outcomes_of(
     found: dict[str, np.ndarray] = {}
     for part in images:
         of_images = part[name].transpose("run", axis, "validation_image").astype(float)
+        of_images = of_images[(of_images > _NOT_KEPT).all([axis, "validation_image"]).to_numpy()]
         outcomes = sum(sign * of_images.sel({axis: moment}).to_numpy() for moment, sign in signs.items())
-        found |= dict(zip(part["run"].to_numpy().tolist(), np.asarray(outcomes), strict=True))
+        found |= dict(zip(of_images["run"].to_numpy().tolist(), np.asarray(outcomes), strict=True))
     try:
         of_pairs = [np.array([found[runs[seed]] for seed in seeds]) for runs in pairs]
     except KeyError:

@@ -23,7 +23,7 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
 from sparsity_lib.study.runs.results import published_run
 
-# Torch is imported where something is trained: finding that nothing is missing does without.
+# Torch is imported where something is trained: a run that finds nothing missing does not need it.
 
 
 @dataclass
