@@ -49,9 +49,14 @@ def numbers() -> dict[str, str]:
     on_digits = (results.published("laptop", name) for name in ("networks.nc", "scale-free.nc"))
     joined = results.joined([part for part in on_digits if part is not None])
     patterns = analysis.of_grid(joined, "laptop", "scale-free")
+    few_images = analysis.of_grid(results.published("desktop", "scale-free.nc"), "desktop", "scale-free")
     strongest = f"sfNet ×16 lambda_={max(MATCHED['digits']):g}"
-    pattern, scale = (
-        comparison.compare(patterns, name, PLAIN, "val_loss_rise") for name in (strongest, "sr2Net ×16")
+    pattern, scale, of_few, scale_of_few = (
+        comparison.compare(trained, name, PLAIN, "val_loss_rise")
+        for trained, name in (
+            *((patterns, name) for name in (strongest, "sr2Net ×16")),
+            *((few_images, name) for name in ("sfNet", "sr2Net")),
+        )
     )
     over_dropout = comparison.compare(runs, "sr2Net", "dropNet", "chosen_accuracy")
     twin = comparison.compare(pilot_runs()[SHOWN], "varNet", "sr2Net", "chosen_accuracy")
@@ -81,6 +86,8 @@ def numbers() -> dict[str, str]:
         "twin": f"{twin:+.4f}",
         "pattern_rise": f"{pattern:+.2f}",
         "scale_rise": f"{scale:+.2f}",
+        "pattern_rise_cifar10": f"{of_few:+.2f}",
+        "scale_rise_cifar10": f"{scale_of_few:+.2f}",
         "plain_overfits": _share(table.loc[PLAIN]),
         "penalised_overfits": _share(table.loc["sr2Net"]),
         "lead": f"{comparison.describe(moments.loc[moments['network'] == PLAIN, 'lead']):.0f}",

@@ -77,6 +77,19 @@ def test_a_penalty_on_the_pattern_does_not_reduce_the_rise_as_sparsityreg_does()
     assert comparison.compare(runs, "sr2Net ×16", PLAIN, "val_loss_rise").high < -0.2
 
 
+def test_on_cifar10_the_reward_for_the_pattern_is_not_shown_to_reduce_the_rise() -> None:
+    runs = analysis.of_grid(study.published("desktop", "scale-free.nc"), "desktop", "scale-free")
+    assert comparison.compare(runs, "sfNet", PLAIN, "scale_free_entropy_end:conv4").low > 0.3
+    for quantity in ("val_loss_rise", "chosen_accuracy"):
+        found = comparison.compare(runs, "sfNet", PLAIN, quantity)
+        assert found.low < 0 < found.high
+    for name in ("sr2Net", "varNet"):
+        assert comparison.compare(runs, name, PLAIN, "val_loss_rise").high < -3
+        assert comparison.compare(runs, name, PLAIN, "chosen_accuracy").low > 0
+    dead = runs["dead_channels"].sel(split="monitor", layer="conv4").set_index(run="label").isel(epoch=-1)
+    assert (dead.sel(run="sfNet") > 0).all()
+
+
 @pytest.mark.parametrize("name", ["cifar10-jpeg", "tiny32-100", "digits, redrawn"])
 def test_at_unit_variance_entropy_hardly_changes(name: str, tables: dict[str, pd.DataFrame]) -> None:
     for layer in TARGETED:
