@@ -175,7 +175,7 @@ PROFILES = {
                     for dataset in _STAND_INS
                     for cell in cells.for_networks(SEVEN, dataset=dataset, size="s", limit=10_000)
                 ),
-                shown={"dataset": "cifar10-jpeg", "size": "s"},
+                shown={"dataset": "cifar10-jpeg", "network": "vanillaNet"},
             ),
             # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
             **{
