@@ -55,7 +55,7 @@ class ActivationPenalty(Attachable):
             whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
             `nn.TransformerEncoderLayer` needs `batch_first=True`.
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, given by name if it is one of `**kwargs`; or a function of
+            model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
             its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
             `(N, D)` count whole. Means are over what counts in the batch. Where a mask leaves out NaN or
             infinity, gradients are NaN.

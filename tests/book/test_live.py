@@ -1,6 +1,7 @@
 """The explorer in a real JupyterLab: what the page does reaches the kernel, and the other way round."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -45,6 +46,10 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     """JupyterLab with a home of its own; its log is shown if the test fails."""
     home, folder = tmp_path / "home", tmp_path / "notebooks"
     folder.mkdir()
+    (home / "config/labconfig").mkdir(parents=True)
+    # Its debugger may report an error where the kernel ends while it starts.
+    disabled = {"disabledExtensions": {"@jupyterlab/debugger-extension": True}}
+    (home / "config/labconfig/page_config.json").write_text(json.dumps(disabled))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
