@@ -1,6 +1,7 @@
 """The registered claims, two files: read and checked, and the runs that each claim needs."""
 
 import functools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -181,22 +182,14 @@ def papers_value(test: Criterion, cell: Cell) -> float | None:
     """The paper's number for a difference of (best) accuracies, from Tables 2 and 3; None if it has none."""
     if test.quantity != "accuracy" or cell.epochs != paper.EPOCHS:
         return None
-    table = paper.accuracies()
-    here = table[
-        (table["dataset"] == cell.dataset)
-        & (table["optimizer"] == cell.optimizer)
-        & (table["epochs"] == cell.epochs)
-    ]
 
-    def of(network: str, size: str | None) -> float | None:
-        found = here[(here["network"] == network) & ((here["size"] == size) if size else True)]
-        return float(found["accuracy"].iloc[0]) if len(found) == 1 else None
+    def of(network: str, size: str | None) -> float:
+        where = {"dataset": cell.dataset, "size": size or "full", "optimizer": cell.optimizer}
+        return paper.accuracy(network=network, epochs=cell.epochs, **where)
 
-    this = of(test.network, cell.size)
+    value = of(test.network, cell.size)
     if test.kind == "difference":
-        other = of(str(test.against), cell.size)
+        value -= of(str(test.against), cell.size)
     elif test.kind == "sizes":
-        other = of(test.network, smaller(cell).size)
-    else:
-        other = 0.0
-    return None if this is None or other is None else this - other
+        value -= of(test.network, smaller(cell).size)
+    return None if math.isnan(value) else value
