@@ -70,8 +70,11 @@ def test_no_detector_of_entropy_is_more_accurate_than_silence(
         elsewhere = transfers[(transfers["detector"] == detector) & (transfers["applied_to"] != CLEAN)]
         assert elsewhere["balanced"].max() <= 0.5
     entropy = outcomes.loc["entropy"]
-    false_alarms = entropy["false_alarms"].sum()
-    assert false_alarms > 2 * entropy["true_negatives"].sum()  # it falls in most runs that do not overfit
+    false_alarms, none = entropy["false_alarms"], entropy["true_negatives"]
+    assert (
+        false_alarms.drop(DEEP).sum() > 4 * none.drop(DEEP).sum()
+    )  # most runs that do not overfit, with SGD
+    assert false_alarms[DEEP] < none[DEEP] / 10
 
 
 def test_the_plain_network_warns_early_and_without_overfitting(

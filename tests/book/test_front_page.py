@@ -57,7 +57,10 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     _, low, high = values(numbers["twin"])
     assert -0.01 < low < 0 < high < 0.01
     assert int(numbers["exchanged_groups"]) > int(numbers["better_warnings"]) == 0
-    assert values(numbers["dropout_fall"])[0] > 0.3
+    assert values(numbers["dropout_fall"])[0] < 0.05 < 0.3 < values(numbers["dropout_fall_before"])[0]
+    before, in_all = (values(numbers[name])[0] for name in ("fall_before", "fall_in_all"))
+    assert 0.5 * in_all < before < 0.6 * in_all
+    assert values(numbers["early_epochs"])[1] < findings.EARLY < values(numbers["late_epochs"])[0] - 20
     _, low, high = values(numbers["pattern_rise"])
     assert low < 0 < high
     assert values(numbers["scale_rise"])[2] < low

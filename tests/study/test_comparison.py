@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from refusals import refused
 from scipy import stats
-from synthetic import many, with_accuracy
+from synthetic import many, one, with_accuracy
 
 from sparsity_lib.study import paper
 from sparsity_lib.study.analysis import comparison
@@ -62,6 +62,10 @@ def test_fresh_values_outside_are_counted_by_quantity():
     assert counts.loc["lowest validation loss (nats)", "outside"] == 0
     assert not comparison.repeatability(fresh, None).to_numpy().any()
     assert not comparison.repeatability(published, published).to_numpy().any()  # which are not new
+    spread = [one("normNet", 100 + s, val_loss=np.full(42, loss)) for s, loss in enumerate((0.5, 1, 2, 4))]
+    fresh = many([one("normNet", s, val_loss=np.full(42, loss)) for s, loss in enumerate((20, 0.1, 90))])
+    outside = comparison.repeatability(fresh, many(spread))["outside"]
+    assert outside["lowest validation loss (nats)"] == 1  # on the log scale
     other = with_accuracy("normNet", 0, 0.5, label_noise=0.3)
     assert not comparison.repeatability(other, published).to_numpy().any()
 

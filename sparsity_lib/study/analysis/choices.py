@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sparsity_lib.study import profiles
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import holm, one_sided
-from sparsity_lib.study.analysis.summary import SMOOTHING, only, pilot_onset, summary, trained
+from sparsity_lib.study.analysis.summary import SMOOTHING, of_grid, only, pilot_onset, summary, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import grid, with_grid
@@ -276,6 +277,25 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
     if not rows:
         raise StudyError("there are no runs of tuned regularisers")
     return pd.DataFrame(rows).drop(columns="missing")
+
+
+def learning_rates() -> pd.DataFrame:
+    """Outcomes of networks at several learning rates: one row per published run.
+
+    The rate with a network's highest mean accuracy on the monitor images is `chosen`; the validation images,
+    by which it is judged, have no part in it.
+
+    **Returns:** the columns of `outcomes`, `chosen`, and `setting`, the rate in words.
+    """
+    where = "registered", "learning-rates"
+    curves = of_grid(published(where[0], f"{where[1]}.nc"), *where)
+    table = outcomes(curves, profiles.experiments(where[0], grids=[where[1]], published=True))
+    accuracy = table.groupby(["label", "lr"])["monitor_accuracy"].mean()
+    best = accuracy.groupby("label").idxmax()
+    return table.assign(
+        chosen=table.set_index(["label", "lr"]).index.isin(list(best)),
+        setting=[f"learning rate {rate:g}" for rate in table["lr"]],
+    )
 
 
 def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:

@@ -163,7 +163,8 @@ def repeatability(
 ) -> pd.DataFrame:
     """Counts of fresh values outside the 95 % prediction intervals of the published runs of their cell.
 
-    A fresh run that has the id of a published one is not judged: `verify --again` repeats it.
+    Intervals of losses are computed on the log scale. A fresh run that has the id of a published one is not
+    judged: `verify --again` repeats it.
 
     **Returns:** one row per accuracy or loss: `judged`, fresh values whose cell has at least two published
     runs; `outside`, those of them outside the interval; `outside by chance`, the number expected if nothing
@@ -177,10 +178,11 @@ def repeatability(
     for key, runs in new.groupby(cell):
         peers = old[(old[cell] == list(key)).all(axis=1)]
         for quantity in QUANTITIES if len(peers) else ():
-            low, high = prediction_interval(peers[quantity])
+            scale = np.log if quantity.endswith("loss") else np.asarray
+            low, high = prediction_interval(scale(peers[quantity]))
             if np.isfinite(low):
-                values = runs[quantity].dropna()
-                counts.loc[quantity] += [len(values), (~values.between(low, high)).sum()]
+                values = scale(runs[quantity].dropna())
+                counts.loc[quantity] += [len(values), ((values < low) | (values > high)).sum()]
     return counts.assign(**{"outside by chance": 0.05 * counts["judged"]}).rename(index=QUANTITIES)
 
 

@@ -2,6 +2,7 @@
 
 from sparsity_lib.study.figures.choices import (
     decorrelation_descents,
+    learning_rates,
     reading_effects,
     response_curve,
     trained_correlations,
@@ -57,6 +58,7 @@ __all__ = [
     "heatmap_strip",
     "language_curves",
     "language_sparsity",
+    "learning_rates",
     "loss_curves",
     "noise_residuals",
     "noise_variances",
