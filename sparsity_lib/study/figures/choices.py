@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -75,8 +74,9 @@ def response_curve(table: pd.DataFrame) -> Figure:
 
     `table` is that of `choices.outcomes`. The grey band is vanillaNet's mean with its interval.
     """
-    tried = choices.strengths(table)
+    tried, color = choices.strengths(table), COLORS["sr2Net"]
     plain = table[(table["label"] == "vanillaNet") & table["seed"].isin(tried["seed"])]
+    x = tried["strength"].unique()
     fig, axes = grid(2, 2, 5.6, sharex=True)
     for ax, (quantity, words) in zip(axes.flat, _RESPONSES.items(), strict=True):
         if len(plain):
@@ -85,14 +85,19 @@ def response_curve(table: pd.DataFrame) -> Figure:
             ax.axhline(none.mean, color="0.5", linewidth=1.2)
             numbers = {"value": none.mean, "low": none.low, "high": none.high}
             record(ax, INTERVAL, quantity=words, network="vanillaNet", **numbers)
-        _means_by(ax, tried, "strength", quantity, {"quantity": words, "network": "sr2Net"})
+        fields = {"quantity": words, "network": "sr2Net"}
+        found = [describe(runs[quantity]) for _, runs in tried.groupby("strength")]
+        upright_means(ax, x, found, {**fields, "strength": x}, color=color, marker="o", markersize=5)
+        ax.scatter(tried["strength"], tried[quantity], s=26, color=color, marker="_", alpha=0.6)
+        record(ax, "a seed", **fields, strength=tried["strength"], seed=tried["seed"], value=tried[quantity])
+        ax.set_xscale("log")
         ax.set_title(words)
     fig.supxlabel("λ (conv layers on digits: 16 times)")
     legend(
         fig,
         [],
-        (handle(COLORS["sr2Net"], marker="o"), "sr2Net: mean, 95 % interval"),
-        (handle(COLORS["sr2Net"], marker="_", linestyle=""), "a seed"),
+        (handle(color, marker="o"), "sr2Net: mean, 95 % interval"),
+        (handle(color, marker="_", linestyle=""), "a seed"),
         (handle("0.5"), "vanillaNet: mean, 95 % interval"),
     )
     return fig
@@ -100,33 +105,27 @@ def response_curve(table: pd.DataFrame) -> Figure:
 
 @figure
 def learning_rates(table: pd.DataFrame) -> Figure:
-    """Outcomes of each network by learning rate: a tick per seed, means, their 95 % t intervals.
+    """Outcomes of each network by learning rate: a tick per seed, and means over seeds.
 
     `table` is that of `choices.learning_rates`.
     """
-    by_network = table.groupby("network")
+    networks = [name for name in COLORS if name in set(table["network"])]
     fig, axes = grid(2, 2, 5.8, sharex=True)
     for ax, (quantity, words) in zip(axes.flat, _RESPONSES.items(), strict=True):
-        for i, (network, runs) in enumerate(by_network):
-            _means_by(ax, runs, "lr", quantity, {"quantity": words, "network": network}, 1.04**i)
+        for network in networks:
+            runs, style = table[table["network"] == network], line_style(network)
+            mean = runs.groupby("lr")[quantity].mean()
+            fields = {"quantity": words, "network": network}
+            ax.plot(mean.index, mean, **style, marker="o", markersize=4)
+            record(ax, "mean", **fields, learning_rate=mean.index, value=mean)
+            ax.scatter(runs["lr"], runs[quantity], s=26, color=style["color"], marker="_", alpha=0.6)
+            record(ax, "a seed", **fields, learning_rate=runs["lr"], seed=runs["seed"], value=runs[quantity])
+        ax.set_xscale("log")
         ax.set_title(words)
         plain_numbers(ax.xaxis, subs=(1, 3))
     fig.supxlabel("learning rate")
-    legend(fig, by_network.groups)
+    legend(fig, networks, (handle("0.3", marker="_", linestyle=""), "a seed"), columns=5)
     return fig
-
-
-def _means_by(
-    ax: Axes, runs: pd.DataFrame, by: str, quantity: str, fields: dict[str, str], shift: float = 1.0
-) -> None:
-    # means over the runs at each value of the column, on a logarithmic axis, drawn `shift` times to the right
-    style, groups = line_style(fields["network"]), runs.groupby(by)[quantity]
-    x = np.array(list(groups.groups))
-    found = [describe(values) for _, values in groups]
-    upright_means(ax, shift * x, found, {**fields, by: x}, **style, marker="o", markersize=5)
-    ax.scatter(shift * runs[by], runs[quantity], s=26, color=style["color"], marker="_", alpha=0.6)
-    record(ax, "a seed", **fields, **{by: runs[by]}, seed=runs["seed"], value=runs[quantity])
-    ax.set_xscale("log")
 
 
 @figure
