@@ -45,18 +45,17 @@ def numbers() -> dict[str, str]:
     """
     runs = runs_on_cifar100()
     table = network_table(runs)
-    rises = onset.onset_table(runs).groupby("label")["excess"]
+    rises, calibrated = (
+        onset.onset_table(runs, loss).groupby("label")["excess"] for loss in onset.QUANTITIES
+    )
     on_digits = (results.published("laptop", name) for name in ("networks.nc", "scale-free.nc"))
     joined = results.joined([part for part in on_digits if part is not None])
     patterns = analysis.of_grid(joined, "laptop", "scale-free")
     few_images = analysis.of_grid(results.published("desktop", "scale-free.nc"), "desktop", "scale-free")
     strongest = f"sfNet ×16 lambda_={max(MATCHED['digits']):g}"
+    pairs = ((patterns, strongest), (patterns, "sr2Net ×16"), (few_images, "sfNet"), (few_images, "sr2Net"))
     pattern, scale, of_few, scale_of_few = (
-        comparison.compare(trained, name, PLAIN, "val_loss_rise")
-        for trained, name in (
-            *((patterns, name) for name in (strongest, "sr2Net ×16")),
-            *((few_images, name) for name in ("sfNet", "sr2Net")),
-        )
+        comparison.compare(trained, name, PLAIN, "val_loss_rise") for trained, name in pairs
     )
     over_dropout = comparison.compare(runs, "sr2Net", "dropNet", "chosen_accuracy")
     twin = comparison.compare(pilot_runs()[SHOWN], "varNet", "sr2Net", "chosen_accuracy")
@@ -85,7 +84,8 @@ def numbers() -> dict[str, str]:
         "noise_r2_least_position": f"{least['positions']:.2f}",
         "plain_rise": f"{comparison.describe(rises.get_group(PLAIN)):.1f}",
         "penalised_rise": f"{comparison.describe(rises.get_group('sr2Net')):.2f}",
-        **_calibrated_rises(),
+        "plain_calibrated": f"{calibrated.mean()[PLAIN]:.2f}",
+        "penalised_calibrated": f"{calibrated.mean()['sr2Net']:.2f}",
         "gain": f"{table.loc['sr2Net', 'gain']:+.3f}",
         "over_dropout": f"{over_dropout:+.3f}",
         "twin": f"{twin:+.4f}",
@@ -93,8 +93,8 @@ def numbers() -> dict[str, str]:
         "scale_rise": f"{scale:+.2f}",
         "pattern_rise_cifar10": f"{of_few:+.2f}",
         "scale_rise_cifar10": f"{scale_of_few:+.2f}",
-        "plain_overfits": _share(table.loc[PLAIN]),
-        "penalised_overfits": _share(table.loc["sr2Net"]),
+        "plain_overfits": "{overfits} of {runs}".format(**table.loc[PLAIN]),
+        "penalised_overfits": "{overfits} of {runs}".format(**table.loc["sr2Net"]),
         "lead": f"{comparison.describe(moments.loc[moments['network'] == PLAIN, 'lead']):.0f}",
         "early_falls": f"{early.sum()} of {len(moments)}",
         "early_epochs": "{:.0f} to {:.0f}".format(*begins.loc[True]),
@@ -104,20 +104,6 @@ def numbers() -> dict[str, str]:
         **_warnings(),
         **_paper_settings(),
     }
-
-
-def _share(row: "pd.Series[object]") -> str:
-    return f"{row['overfits']} of {row['runs']}"
-
-
-def _calibrated_rises() -> dict[str, str]:
-    """Rises of the loss after temperature scaling, by the registered rule."""
-    rises = scorecard.rises(claims.load(), claims.published())
-    rows = rises.query(
-        "dataset == 'cifar100' and size == 's' and optimizer == 'sgd' and loss == 'calibrated'"
-    )
-    means = rows.set_index("network")["mean"]
-    return {"plain_calibrated": f"{means[PLAIN]:.2f}", "penalised_calibrated": f"{means['sr2Net']:.2f}"}
 
 
 def _warnings() -> dict[str, str]:
@@ -147,13 +133,9 @@ def _paper_settings() -> dict[str, str]:
         analysis.summary(scorecard.curves_of_cells(published, dataset=name, size="full", optimizer="sgd"))
         for name in ("cifar10", "cifar100")
     )
-    best, chosen, second = (
-        comparison.compare(runs, "srLeNet", "LeNet", quantity)
-        for runs, quantity in (
-            (lenet, "best_accuracy"),
-            (lenet, "chosen_accuracy"),
-            (lenet_second, "chosen_accuracy"),
-        )
+    best = comparison.compare(lenet, "srLeNet", "LeNet", "best_accuracy")
+    chosen, second = (
+        comparison.compare(runs, "srLeNet", "LeNet", "chosen_accuracy") for runs in (lenet, lenet_second)
     )
     return {
         "lenet_gain": f"{best:+.3f}",

@@ -143,5 +143,3 @@ def _open(path: Path, epoch: int) -> "SummaryWriter":
         return SummaryWriter(path, purge_step=epoch)
     except ImportError as error:
         raise StudyError(str(error)) from None
-    except OSError as error:
-        raise StudyError(f"cannot write in {path}: {error.strerror}") from None

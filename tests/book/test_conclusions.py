@@ -55,6 +55,10 @@ def runs_of(table: pd.DataFrame, label: str, noise: float) -> pd.DataFrame:
     return found
 
 
+def compare(table: pd.DataFrame, a: str, b: str, quantity: str, noise: float) -> comparison.Description:
+    return comparison.compare(table[table["label_noise"] == noise], a, b, quantity)
+
+
 def change(runs: pd.DataFrame, quantity: str, layer: str, since: str = "best") -> comparison.Description:
     return comparison.describe(runs[f"{quantity}_end:{layer}"] - runs[f"{quantity}_{since}:{layer}"])
 
@@ -113,23 +117,23 @@ def test_monitoring_loss_of_norm_net_has_an_early_peak(curves: xr.Dataset) -> No
 
 def test_sr1_weakens_overfitting_and_does_not_stop_it(table: pd.DataFrame, overfitting: pd.Series) -> None:
     assert 0 < overfitting[NOISY, SR1] < overfitting[NOISY, PLAIN]
-    assert comparison.compare(table, SR1, PLAIN, "val_loss_rise", label_noise=NOISY).high < 0
+    assert compare(table, SR1, PLAIN, "val_loss_rise", NOISY).high < 0
     assert comparison.describe(runs_of(table, SR1, NOISY)["val_loss_rise"]).low > 0.1
-    assert abs(comparison.compare(table, SR1, PLAIN, "min_val_loss", label_noise=NOISY).mean) < 0.02
-    assert comparison.compare(table, SR1, PLAIN, "min_val_loss", label_noise=CLEAN).high < -0.02
+    assert abs(compare(table, SR1, PLAIN, "min_val_loss", NOISY).mean) < 0.02
+    assert compare(table, SR1, PLAIN, "min_val_loss", CLEAN).high < -0.02
     assert overfitting[CLEAN].sum() == 0  # though the mean rise of sr2Net is above zero
     assert runs_of(table, SR2, CLEAN)["val_loss_rise"].mean() > 0
     for noise in (NOISY, CLEAN):
-        assert comparison.compare(table, SR1, PLAIN, "chosen_accuracy", label_noise=noise).low > 0
-    assert comparison.compare(table, SR1, PLAIN, "entropy_end:conv3", label_noise=NOISY).low > 1
-    scale_free = comparison.compare(table, SR1, PLAIN, "scale_free_entropy_end:conv3", label_noise=NOISY)
+        assert compare(table, SR1, PLAIN, "chosen_accuracy", noise).low > 0
+    assert compare(table, SR1, PLAIN, "entropy_end:conv3", NOISY).low > 1
+    scale_free = compare(table, SR1, PLAIN, "scale_free_entropy_end:conv3", NOISY)
     assert -0.05 < scale_free.low < 0 < scale_free.high < 0.05
 
 
 def test_sr1_loss_peaks_and_levels_off(table: pd.DataFrame, long: xr.Dataset) -> None:
     sr1 = runs_of(table, SR1, NOISY)
     assert comparison.describe(sr1["val_loss_peak"] - sr1["val_loss_rise"]).low > onset.FLOOR
-    assert comparison.compare(table, SR1, PLAIN, "val_loss_peak", label_noise=NOISY).high < 0
+    assert compare(table, SR1, PLAIN, "val_loss_peak", NOISY).high < 0
     late = analysis.late_change(analysis.only(long, label=SR1))
     found = comparison.describe(late[late["seed"] != 100])
     assert found.low < 0 < found.high < 0.05
@@ -165,43 +169,43 @@ def test_sr2_overfits_less_than_sr1_and_is_not_more_accurate(
     assert counts == sorted(counts)
     assert overfitting[NOISY, SR2] < overfitting[NOISY, "sr2Net"]
     for other in (PLAIN, SR1):
-        assert comparison.compare(table, SR2, other, "val_loss_rise", label_noise=NOISY).high < 0
-        assert comparison.compare(table, SR2, other, "last_five_accuracy", label_noise=NOISY).low > 0
-    assert comparison.compare(table, SR2, PLAIN, "chosen_accuracy", label_noise=NOISY).low > 0
-    assert comparison.compare(table, SR2, SR1, "chosen_accuracy", label_noise=NOISY).high < 0
+        assert compare(table, SR2, other, "val_loss_rise", NOISY).high < 0
+        assert compare(table, SR2, other, "last_five_accuracy", NOISY).low > 0
+    assert compare(table, SR2, PLAIN, "chosen_accuracy", NOISY).low > 0
+    assert compare(table, SR2, SR1, "chosen_accuracy", NOISY).high < 0
     for quantity, noise in (("chosen_accuracy", CLEAN), ("best_accuracy", NOISY)):
-        found = comparison.compare(table, SR2, SR1, quantity, label_noise=noise)
+        found = compare(table, SR2, SR1, quantity, noise)
         assert found.low < 0 < found.high
 
 
 def test_sr2_loss_has_a_peak_that_the_rule_does_not_count(curves: xr.Dataset, table: pd.DataFrame) -> None:
     sr2 = runs_of(table, SR2, NOISY)
     assert comparison.describe(sr2["val_loss_peak"] - sr2["val_loss_rise"]).low > 0.1
-    assert comparison.compare(table, SR2, PLAIN, "val_loss_peak", label_noise=NOISY).high < 0
-    assert comparison.compare(table, SR2, SR1, "val_loss_peak", label_noise=NOISY).direction == 0
+    assert compare(table, SR2, PLAIN, "val_loss_peak", NOISY).high < 0
+    assert compare(table, SR2, SR1, "val_loss_peak", NOISY).direction == 0
     by_pilot = analysis.pilot_onset(analysis.only(curves, label_noise=NOISY)).to_series()
     mostly = by_pilot.notna().groupby(analysis.only(curves, label_noise=NOISY)["label"].to_numpy()).mean()
     assert mostly.min() > 0.5
-    assert comparison.compare(table, "sr2Net", PLAIN, "val_loss_rise", label_noise=NOISY).high < 0
+    assert compare(table, "sr2Net", PLAIN, "val_loss_rise", NOISY).high < 0
 
 
 def test_a_variance_penalty_overfits_as_little_as_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
-    rise = comparison.compare(table, VAR, SR2, "val_loss_rise", label_noise=NOISY)
+    rise = compare(table, VAR, SR2, "val_loss_rise", NOISY)
     assert -0.05 < rise.low < 0 < rise.high < 0.05
     assert abs(overfitting[NOISY, VAR] - overfitting[NOISY, SR2]) <= 2
-    assert comparison.compare(table, SR2, PLAIN, "sd_end:conv3", label_noise=NOISY).high < -1
-    assert abs(comparison.compare(table, VAR, SR2, "entropy_end:conv3", label_noise=NOISY).mean) < 0.01
+    assert compare(table, SR2, PLAIN, "sd_end:conv3", NOISY).high < -1
+    assert abs(compare(table, VAR, SR2, "entropy_end:conv3", NOISY).mean) < 0.01
     for name in (SR2, VAR):
-        found = comparison.compare(table, name, PLAIN, "scale_free_entropy_end:conv3", label_noise=NOISY)
+        found = compare(table, name, PLAIN, "scale_free_entropy_end:conv3", NOISY)
         assert -0.05 < found.low < found.high < 0.05
 
 
 def test_sr3_does_not_differ_from_sr2(table: pd.DataFrame, overfitting: pd.Series) -> None:
     for quantity in ("chosen_accuracy", "min_val_loss", "val_loss_rise", "val_loss_peak"):
         for noise in (NOISY, CLEAN):
-            found = comparison.compare(table, SR3, SR2, quantity, label_noise=noise)
+            found = compare(table, SR3, SR2, quantity, noise)
             assert found.low < 0 < found.high
-    assert comparison.compare(table, SR3, PLAIN, "chosen_accuracy", label_noise=NOISY).low > 0
+    assert compare(table, SR3, PLAIN, "chosen_accuracy", NOISY).low > 0
     assert overfitting[NOISY, SR3] <= overfitting[NOISY, SR2] < overfitting[NOISY, PLAIN]
 
 

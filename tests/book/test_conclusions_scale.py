@@ -190,7 +190,6 @@ def test_conv1_is_no_further_from_random_filters_than_conv2(name: str, groups: d
     curves = groups[name]
     factors = {layer: random_filters.factor_over_random(curves, PLAIN, layer) for layer in BASELINE}
     assert factors["conv2"].mean > factors["conv1"].mean > 1.4
-    assert random_filters.factor_over_random(curves, PLAIN, "conv1", less="conv2").low < 0
     assert factors["conv1"].mean > factors["conv4"].mean
     rows = random_filters.correlations(curves).set_index(["label", "layer", "moment"])["mean"]
     assert rows[PLAIN, "conv1", "end"] > 1.5 * max(rows[PLAIN, layer, "end"] for layer in BASELINE[1:])

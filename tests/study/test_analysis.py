@@ -152,7 +152,6 @@ EMPTY = one().isel(run=slice(0, 0))
         analysis.pilot_onset,
         lambda runs: comparison.compare(runs, "vanillaNet", "normNet", "best_accuracy"),
         lambda runs: comparison.repeatability(runs, one()),
-        lambda _: comparison.describe([]),
     ],
 )
 def test_empty_runs_are_an_error(analyse):

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from refusals import refused
 from registered import LENET, SMALL, SPREAD, cell_of, images_of, runs_of, together
 from scipy.stats import t
 
 from sparsity_lib.study import claims
 from sparsity_lib.study.analysis.early_warning.change_points import change_point
-from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
+from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds
 from sparsity_lib.study.analysis.onset import onset, onset_table, rise_after_minimum
 from sparsity_lib.study.analysis.significance import detectable
 from sparsity_lib.study.claims import Cell
@@ -235,8 +234,7 @@ def test_the_permutation_tests_are_over_the_cells_networks() -> None:
     )
     found = row("entropy-warns", curves)
     changed = change_point(curves, ["conv3", "conv4", "fc1"], 0.05)
-    skill = warning_skill(onset(curves), changed, curves["label"])
-    assert (found["p_overall"], found["p_within"]) == (skill.overall.p, skill.within.p)
+    assert (found["p_overall"], found["p_within"]) == p_of_runs(onset(curves), changed, curves["label"])
     assert found["p_of_seeds"] == p_of_seeds(onset(curves), changed, curves["label"], curves["seed"])
     assert found["p_within"] < found["p_of_seeds"]  # runs of a seed are copies here
 
@@ -311,8 +309,3 @@ def test_other_papers_claims_have_directions_alone() -> None:
     assert table.loc["penalty-lowers-sparsity", "direction"] == "negligible"
     assert table.loc["perplexity-sparsity-warns", ["n", "margin"]].tolist() == [5, 2]
     assert table.loc["sparseout-controls-sparsity", "direction"] == "not run"
-
-
-def test_curves_without_a_variable_are_refused() -> None:
-    with refused("correlation"):
-        row("conv1-most-correlated", usual().drop_vars("correlation"))

@@ -17,4 +17,3 @@ def test_sparsity_is_the_mean_of_the_convolutions_at_the_end() -> None:
     assert found["sparsity"].item() == pytest.approx(conv[1])
     assert found["log_sd"].item() == pytest.approx(1)
     assert found["setting"].item() == "digits, s"
-    assert sparsity.convolutions("a network of one's own") == []

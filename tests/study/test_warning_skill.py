@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_counts, warning_skill
+from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds, warning_counts
 
 
 def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.ndarray, ...]:
@@ -23,66 +23,59 @@ def test_p_is_uniform_without_coupling(networks: int, monkeypatch: pytest.Monkey
     found = []
     for _ in range(400):
         onset, changed, network = (each[: kept * networks] for each in runs(rng, coupling=0, seeds=kept))
-        found.append(warning_skill(onset, changed, network))
-    p = np.array([skill.within.p for skill in found])
+        found.append(p_of_runs(onset, changed, network))
+    p = np.array([within for _, within in found])
     assert p.mean() == pytest.approx(0.5, abs=0.04)
     for level in (0.05, 0.2, 0.5, 0.8):
         assert np.mean(p <= level) == pytest.approx(level, abs=0.075)  # 3 SDs at a level of 0.5
-    assert networks > 1 or found[0].overall == found[0].within
+    assert networks > 1 or found[0][0] == found[0][1]
 
 
 def test_differences_between_networks_count_overall_and_not_within() -> None:
     rng = np.random.default_rng(1)
-    found = [warning_skill(*runs(rng, 0, seeds=3)) for _ in range(20)]
-    assert all(skill.overall.p < 0.05 for skill in found)
-    assert np.mean([skill.within.p for skill in found]) == pytest.approx(0.5, abs=0.2)
+    found = [p_of_runs(*runs(rng, 0, seeds=3)) for _ in range(20)]
+    assert all(overall < 0.05 for overall, _ in found)
+    assert np.mean([within for _, within in found]) == pytest.approx(0.5, abs=0.2)
 
 
 def test_coupled_runs_have_small_p() -> None:
     rng = np.random.default_rng(2)
-    found = [warning_skill(*runs(rng, 1, seeds=8)) for _ in range(10)]
-    assert np.mean([skill.within.p < 0.05 for skill in found]) >= 0.9
-    assert all(skill.within.distance < skill.within.by_chance for skill in found)
+    found = [p_of_runs(*runs(rng, 1, seeds=8)) for _ in range(10)]
+    assert np.mean([within < 0.05 for _, within in found]) >= 0.9
 
 
 def test_few_permutations_are_enumerated() -> None:
-    skill = warning_skill([20, 30, 41, 10], [10, 20, 30, np.nan], ["a"] * 4)
-    assert skill.overall.permutations == 6
-    assert skill.overall.distance == pytest.approx(1 / 3)
-    assert skill.overall.p == pytest.approx(1 / 6)
-    assert (skill.lead.n, skill.lead.missing) == (3, 1)
-    assert skill.lead.mean == pytest.approx(31 / 3)
+    overall, _ = p_of_runs([20, 30, 41, 10], [10, 20, 30, np.nan], ["a"] * 4)
+    assert overall == pytest.approx(1 / 6)
 
 
 def test_equal_change_points_have_p_1() -> None:
-    skill = warning_skill([20.0, 30, 40], [10.0, 10, 10], ["a"] * 3)
-    assert (skill.overall.p, skill.within.p) == (1, 1)
+    assert p_of_runs([20.0, 30, 40], [10.0, 10, 10], ["a"] * 3) == (1, 1)
 
 
 def test_the_result_is_the_same_each_time_and_in_any_unit() -> None:
     onset, changed, network = runs(np.random.default_rng(3), 1)
-    skill, again = warning_skill(onset, changed, network), warning_skill(onset, changed, network)
-    assert skill == again
-    scaled = warning_skill(2 * onset + 7, 2 * changed, network)
-    assert (scaled.overall.p, scaled.within.p) == (skill.overall.p, skill.within.p)
+    found = p_of_runs(onset, changed, network)
+    assert p_of_runs(onset, changed, network) == found
+    assert p_of_runs(2 * onset + 7, 2 * changed, network) == found
 
 
 def test_runs_that_cannot_be_exchanged_have_no_p() -> None:
-    for skill in (warning_skill([20.0], [10.0], ["a"]), warning_skill([20.0, 30], [np.nan, 5], ["a", "a"])):
-        assert np.isnan([skill.overall.p, skill.within.p]).all()
-    alone = warning_skill([20.0, 30, 40], [10, 20, 30], ["a", "b", "c"])
-    assert alone.overall.p == pytest.approx(1 / 6)
-    assert np.isnan(alone.within.p)
+    assert np.isnan(p_of_runs([20.0], [10.0], ["a"])).all()
+    assert np.isnan(p_of_runs([20.0, 30], [np.nan, 5], ["a", "a"])).all()
+    overall, within = p_of_runs([20.0, 30, 40], [10, 20, 30], ["a", "b", "c"])
+    assert overall == pytest.approx(1 / 6)
+    assert np.isnan(within)
 
 
 def test_copies_of_a_network_leave_p_of_seeds_unchanged() -> None:
     """Copies with the same seeds lower p within networks, and leave p of the seeds as it is."""
     onset, changed, seed = np.array([20.0, 24, 30, 33, 41]), np.array([10.0, 15, 19, 25, 30]), np.arange(5)
     alone = p_of_seeds(onset, changed, ["a"] * 5, seed)
-    assert alone == warning_skill(onset, changed, ["a"] * 5).within.p
+    assert alone == p_of_runs(onset, changed, ["a"] * 5)[1]
     three = [np.tile(each, 3) for each in (onset, changed)], np.repeat(["a", "b", "c"], 5), np.tile(seed, 3)
     assert p_of_seeds(*three[0], three[1], three[2]) == alone
-    assert warning_skill(*three[0], three[1]).within.p < alone / 10
+    assert p_of_runs(*three[0], three[1])[1] < alone / 10
 
 
 def test_p_of_seeds_is_uniform_where_seeds_are_shared_and_nothing_is_coupled() -> None:

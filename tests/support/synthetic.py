@@ -56,6 +56,9 @@ def one(label: str = "vanillaNet", seed: int = 0, **given: object) -> xr.Dataset
     growth = curve(1.0, 1.0, 3.0, at=epochs // 2, epochs=epochs)
     variables["weight_norm"] = (("run", "layer", "epoch"), growth * np.ones((1, len(LAYERS), 1)))
     variables["channels"] = (("run", "layer"), np.array([CHANNELS]))
+    axes = {"layer": list(LAYERS), "split": ["monitor", "train"], "center": ["filters", "components"]}
+    correlation = np.full((1, len(LAYERS), 2, epochs + 1), np.nan)
+    variables["correlation"] = (("run", "layer", "center", "epoch"), correlation)
     identity = {
         "network": label.split()[0],
         "size": "s",
@@ -71,8 +74,7 @@ def one(label: str = "vanillaNet", seed: int = 0, **given: object) -> xr.Dataset
     } | given
     name = "-".join(str(value) for value in identity.values())
     coordinates = {key: ("run", [value]) for key, value in (identity | {"run": name}).items()}
-    axes = {"layer": list(LAYERS), "split": ["monitor", "train"], "epoch": np.arange(-1, epochs)}
-    return xr.Dataset(variables, coordinates | axes)
+    return xr.Dataset(variables, coordinates | axes | {"epoch": np.arange(-1, epochs)})
 
 
 def many(runs: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -166,15 +166,9 @@ def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFram
         "entropy_end": end.mean(1),
         "entropy_drop": (best - end).mean(1),
     }
-    columns |= {f"correlation:{center}": _at_the_end(curves, center) for center in ("filters", "components")}
+    of_conv1 = curves["correlation"].sel(layer="conv1", epoch=curves["epochs"] - 1)
+    columns |= {f"correlation:{name}": of_conv1.sel(center=name) for name in ("filters", "components")}
     return table.assign(**columns)
-
-
-def _at_the_end(curves: xr.Dataset, center: str) -> np.ndarray:
-    if "correlation" not in curves:
-        return np.full(curves.sizes["run"], np.nan)
-    of_conv1 = curves["correlation"].sel(layer="conv1", center=center)
-    return of_conv1.sel(epoch=curves["epochs"] - 1).to_numpy()
 
 
 def _readings(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -207,7 +201,7 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
         for (network, change), each, corrected in zip(cells, pairs, holm(p, len(cells)), strict=True):
             row = {"reading": change, "network": network, "quantity": quantity}
             rows.append(row | describe(each)._asdict() | {"holm": corrected if len(each) > 1 else np.nan})
-    return pd.DataFrame(rows).drop(columns="missing")
+    return pd.DataFrame(rows)
 
 
 def findings(table: pd.DataFrame) -> pd.DataFrame:
@@ -276,7 +270,7 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
             rows.append(row | {"chosen": strength == accuracy.idxmax()} | found._asdict())
     if not rows:
         raise StudyError("there are no runs of tuned regularisers")
-    return pd.DataFrame(rows).drop(columns="missing")
+    return pd.DataFrame(rows)
 
 
 def learning_rates() -> pd.DataFrame:

@@ -28,9 +28,9 @@ QUANTITIES = {
 
 
 class Description(NamedTuple):
-    """Description of several values: number, mean, SD, the mean's 95 % t interval, and the number missing.
+    """Description of several values: number, mean, SD, and the mean's 95 % t interval.
 
-    NaN where values are too few: SD and interval of one value, everything of none.
+    NaN where values are too few: SD and interval of one value, everything but the number of none.
     """
 
     n: int
@@ -38,7 +38,6 @@ class Description(NamedTuple):
     sd: float
     low: float
     high: float
-    missing: int
 
     @property
     def direction(self) -> int:
@@ -52,15 +51,12 @@ class Description(NamedTuple):
 
 
 def describe(values: ArrayLike) -> Description:
-    """n, mean, SD and 95 % t interval; NaN (censored or absent) values are counted as missing."""
+    """n, mean, SD and 95 % t interval; NaN (censored or absent) values are left out."""
     array = np.asarray(values, dtype=float).ravel()
-    if not array.size:
-        raise StudyError("no values to describe")
     known = array[np.isfinite(array)]
-    n, missing = len(known), len(array) - len(known)
-    mean = float(known.mean()) if n else np.nan
-    sd = float(known.std(ddof=1)) if n > 1 else np.nan
-    return Description(n, mean, sd, *interval(known, 0.95), missing)
+    mean = float(known.mean()) if len(known) else np.nan
+    sd = float(known.std(ddof=1)) if len(known) > 1 else np.nan
+    return Description(len(known), mean, sd, *interval(known, 0.95))
 
 
 def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = None) -> tuple[float, float]:
@@ -69,35 +65,29 @@ def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = No
     Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
     (NaN, NaN) for fewer than two values, or no degree of freedom.
     """
-    n, mean, own, *_ = describe(values)
+    n, mean, own, _, _ = describe(values)
     sd, freedom = pooled or (own, n - 1)
     known = n > 1 and freedom > 0
     half = float(t.ppf(0.975, freedom)) * sd * np.sqrt(1 + 1 / n) if known else np.nan
     return mean - half, mean + half
 
 
-def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str, **where: object) -> Description:
+def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str) -> Description:
     """Network `a` minus network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
 
-    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`; `where`, values
-    of its columns that name the setting, as in `label_noise=0.3`. Pairs of which a run is missing or has no
-    value (censored) are counted as missing.
+    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`. Pairs of which a
+    run is missing or has no value (censored) are left out.
 
-    **Raises:** `StudyError` for an unknown name or value, if `where` leaves more than one setting, and for
-    two runs that differ in nothing in the table.
+    **Raises:** `StudyError` for an unknown name, more than one setting, and two runs that differ in nothing
+    in the table.
     """
     table = _table(runs)
-    for name, value in where.items():
-        _known("column", name, list(table.columns))
-        table = table[table[name] == value]
-        if table.empty:
-            raise StudyError(f"no run with {name} = {value}")
     _known("quantity", quantity, list(table.columns))
     for label in (a, b):
         _known("network", label, sorted(table["label"].unique()))
     both = table[table["label"].isin([a, b])]
     if several := [name for name in SETTING if name in both and both[name].nunique() > 1]:
-        raise StudyError(f"there are {a} and {b} in several settings; name one by {', '.join(several)}")
+        raise StudyError(f"there are {a} and {b} in several settings; choose one by {', '.join(several)}")
     if (twice := both.duplicated(["label", "seed"])).any():
         raise StudyError(
             f"more than one run of {both[twice].iloc[0]['label']} with the same seed and setting"
@@ -118,8 +108,7 @@ def comparison_table(
     `analysis.summary`, or of the table.
 
     **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a minus b), `n`
-    pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences; `direction`: higher or lower
-    where the interval excludes 0, else blank.
+    pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences.
     """
     if isinstance(runs, xr.Dataset):
         tables = [(title, summary(group)) for title, group in settings(runs)]
@@ -130,12 +119,9 @@ def comparison_table(
         present = set(table["label"])
         for quantity in quantities:
             for a, b in ((a, b) for a, b in pairs if {a, b} <= present):
-                found = compare(table, a, b, quantity)
-                direction = "higher" if found.low > 0 else "lower" if found.high < 0 else ""
                 row = {"setting": title, "quantity": quantity, "networks": f"{a} minus {b}"}
-                rows.append(row | found._asdict() | {"direction": direction})
-    columns = ["setting", "quantity", "networks", *Description._fields[:-1], "direction"]
-    return pd.DataFrame(rows, columns=columns)
+                rows.append(row | compare(table, a, b, quantity)._asdict())
+    return pd.DataFrame(rows, columns=["setting", "quantity", "networks", *Description._fields])
 
 
 def optimism(curves: xr.Dataset) -> pd.DataFrame:
@@ -151,10 +137,9 @@ def optimism(curves: xr.Dataset) -> pd.DataFrame:
         ranks = means.rank(ascending=False, method="min").astype(int)
         for label in labels(group):
             runs = table[table["label"] == label]
-            found = describe(100 * (runs["best_accuracy"] - runs["chosen_accuracy"]))._asdict()
-            del found["missing"]
+            found = describe(100 * (runs["best_accuracy"] - runs["chosen_accuracy"]))
             placed = {f"rank by {name.split('_')[0]}": ranks.loc[label, name] for name in ranks}
-            rows.append({"setting": title, "network": label} | found | placed)
+            rows.append({"setting": title, "network": label} | found._asdict() | placed)
     return pd.DataFrame(rows)
 
 

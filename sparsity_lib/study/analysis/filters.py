@@ -7,8 +7,6 @@ from torch import Tensor
 from sparsity_lib import functional
 from sparsity_lib.study.training.random_streams import one_thread
 
-CENTERS = functional.CENTERS
-PENALTIES = functional.PENALTIES
 COPIES = 0.1  # SD of the noise on copies, in shares of a pattern's
 ALIKE = 0.9  # |c| above which two filters count as copies
 
@@ -67,8 +65,8 @@ def descents(filters: int = 64, shape: tuple[int, ...] = (3, 3, 3)) -> pd.DataFr
     with one_thread():  # for so small tensors, several are a hundred times slower on a busy machine
         for name, weight in starts(filters, shape).items():
             before = float(pairs(weight, "components").mean())
-            for center in CENTERS:
-                for penalty in PENALTIES:
+            for center in functional.CENTERS:
+                for penalty in functional.PENALTIES:
                     after = pairs(descend(weight, center, penalty), "components")
                     row = {"filters": name, "center": center, "penalty": penalty, "before": before}
                     alike = float((after > ALIKE).float().mean())

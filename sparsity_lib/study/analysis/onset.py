@@ -37,21 +37,16 @@ class Onset(NamedTuple):
 
     - `epoch`: the moment; NaN where the run does not overfit, or not yet (censored).
     - `rise`: mean loss of the last five epochs minus the smoothed minimum, nats.
-    - `null_mean`, `null_95`: mean and 95 % quantile of the rise of plateaus with the run's noise, nats.
-    - `excess`: `rise - null_mean`, the rise to report, nats.
-    - `phi`: lag-1 autocorrelation of the noise, between -0.5 and 0.9.
-    - `noise_sd`: SD of the noise of a single epoch, nats.
+    - `null_95`: 95 % quantile of the rise of plateaus with the run's noise, nats.
+    - `excess`: `rise` minus the mean rise of these plateaus, the rise to report, nats.
 
     All but `rise` are NaN for runs of fewer than 40 epochs.
     """
 
     epoch: np.ndarray
     rise: np.ndarray
-    null_mean: np.ndarray
     null_95: np.ndarray
     excess: np.ndarray
-    phi: np.ndarray
-    noise_sd: np.ndarray
 
 
 def detect_onset(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
@@ -78,7 +73,7 @@ def detect_onset(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
     lowest, rise = rise_after_minimum(curves)
     if epochs < SHORTEST:
         missing = np.full(rise.shape, np.nan)
-        return Onset(missing, rise, missing, missing, missing, missing, missing)
+        return Onset(missing, rise, missing, missing)
     phi, sd = fit_ar1_noise(curves)
     scale = sd * smoothed_sd(phi)
     mean, quantile = null_rise(phi, epochs)
@@ -86,9 +81,7 @@ def detect_onset(loss: ArrayLike, rise_low: ArrayLike | None = None) -> Onset:
     if rise_low is not None:
         low = _smooth(np.asarray(rise_low, dtype=float))
         overfits &= np.take_along_axis(low, lowest[..., None], axis=-1)[..., 0] > 0
-    return Onset(
-        np.where(overfits, lowest, np.nan), rise, scale * mean, scale * quantile, rise - scale * mean, phi, sd
-    )
+    return Onset(np.where(overfits, lowest, np.nan), rise, scale * quantile, rise - scale * mean)
 
 
 def rise_after_minimum(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -90,16 +90,11 @@ def correlations(curves: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def factor_over_random(curves: xr.Dataset, label: str, layer: str, less: str = "") -> Description:
-    """Factor by which a layer's filters are more correlated than random ones after the last epoch.
-
-    **Arguments:** `label` of a network; `less`, a layer whose factor is subtracted in each run.
-    """
+def factor_over_random(curves: xr.Dataset, label: str, layer: str) -> Description:
+    """Factor by which a layer's filters of a network are more correlated than random ones at the end."""
     runs = having(only(curves, label=label), "correlation")
-    shapes = _shapes(runs)
-    end = runs["correlation"].sel(center="filters").sel(epoch=runs["epochs"] - 1)
-    factors = {name: end.sel(layer=name) / random_correlation(*shapes[name]) for name in {layer, less} - {""}}
-    return describe(factors[layer] - (factors[less] if less else 0))
+    end = runs["correlation"].sel(center="filters", layer=layer).sel(epoch=runs["epochs"] - 1)
+    return describe(end / random_correlation(*_shapes(runs)[layer]))
 
 
 def _shapes(curves: xr.Dataset) -> dict[str, tuple[int, int]]:

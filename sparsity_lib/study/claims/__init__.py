@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import xarray as xr
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sparsity_lib.study import paper
 from sparsity_lib.study.experiment import Experiment
@@ -23,27 +23,14 @@ REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"  # three,
 JUDGED = ("registered", "paper")  # profiles whose runs judge the claims
 _VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds, readings and learning rates
 
-# Quantities by what their margin is named after.
-MARGIN_OF = {
-    "accuracy": "accuracy",
-    "val_loss_rise": "loss",
-    "val_loss_calibrated_rise": "loss",
-    "min_val_loss": "loss",
-    "entropy": "entropy",
-    "scale_free_entropy": "entropy",
-    "entropy_end": "entropy",
-    "entropy_change": "entropy",
-    "correlation": "correlation",
-    "perplexity_sparsity": "sparsity",
-    "perplexity_sparsity_end": "sparsity",
-}
+
+class _FromFile(BaseModel):
+    """Part of a registration; what no code reads is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Cell(_Strict):
+class Cell(_FromFile):
     """Where a claim is judged: an experiment's fields, and how close that is to the paper's."""
 
     dataset: str
@@ -61,8 +48,14 @@ class Cell(_Strict):
         parts += [f"{self.epochs} epochs"] if self.epochs != paper.EPOCHS else []
         return ", ".join([*parts, *(["Adam"] if self.optimizer == "adam" else [])])
 
+    @property
+    def place(self) -> dict[str, object]:
+        """Columns of a table that name the cell; cells of the same place need the same runs."""
+        named = {"dataset": self.dataset, "size": self.size or "full", "limit": self.limit or 0}
+        return named | {"epochs": self.epochs, "optimizer": self.optimizer}
 
-class Criterion(_Strict):
+
+class Criterion(_FromFile):
     """The rule by which a claim is judged; the kinds are explained at the head of its file."""
 
     kind: Literal["value", "difference", "change", "layers", "sizes", "share", "lead"]
@@ -79,20 +72,13 @@ class Criterion(_Strict):
         """The labels of the networks whose runs it needs."""
         return (self.network, self.against) if isinstance(self.against, str) else (self.network,)
 
-    @property
-    def margin_of(self) -> str:
-        """The name of the margin within which the effect is none."""
-        return "epochs" if self.kind == "lead" else MARGIN_OF[self.quantity]
 
-
-class Claim(_Strict):
+class Claim(_FromFile):
     """One claim of the paper, in our words; the first of `cells` decides a primary one."""
 
     id: str
     where: str
     claim: str
-    paper: str = ""
-    holds: str = Field(alias="in_the_paper")
     test: Criterion | None
     primary: bool = False
     cells: tuple[Cell, ...] = ()
@@ -102,30 +88,26 @@ class Claim(_Strict):
     def _none_is_none(cls, value: Any) -> Any:
         return None if value == "none" else value
 
-    @model_validator(mode="after")
-    def _tested_somewhere(self) -> "Claim":
-        if bool(self.test) != bool(self.cells):
-            raise ValueError("a claim has a test and cells, or neither")
-        return self
 
-
-class Registration(_Strict):
+class Registration(_FromFile):
     """Registered claims and the rules that judge them."""
 
-    file: str
     rules: dict[str, Any]
-    predictions: dict[str, str] = {}
-    cells: dict[str, tuple[Cell, ...]]
     claims: tuple[Claim, ...]
 
     def margin(self, test: Criterion) -> float:
-        """Within which a difference is none; infinite for shares, which have none."""
-        return float("inf") if test.kind == "share" else float(self.rules["margins"][test.margin_of])
+        """Within which a difference is none; infinite for shares, which have none.
+
+        Margins are named after the quantity, as in loss for val_loss_rise; that of leads is in epochs.
+        """
+        named = "epochs" if test.kind == "lead" else test.quantity
+        known = (margin for name, margin in self.rules["margins"].items() if name in named)
+        return math.inf if test.kind == "share" else float(next(known))
 
 
 def load(path: Path = REGISTRATION) -> Registration:
     """The registration in a YAML file of this folder."""
-    return Registration(file=path.name, **yaml.safe_load(path.read_text(encoding="utf-8")))
+    return Registration(**yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def published() -> list[xr.Dataset]:
@@ -135,8 +117,7 @@ def published() -> list[xr.Dataset]:
 
 def published_images() -> list[xr.Dataset]:
     """Each validation image in published runs that can judge a claim, of `compact.published_outcomes`."""
-    files = [(name, file) for name in JUDGED for file in profile(name).files()]
-    found = [compact.published_outcomes(name, file) for name, file in files]
+    found = (compact.published_outcomes(name, file) for name in JUDGED for file in profile(name).files())
     return [images for images in found if images is not None]
 
 
@@ -147,14 +128,10 @@ def registered_ids(label: str, cell: Cell) -> Mapping[int, str]:
     Runs of the test of equivalence, of readings and of other learning rates do not count. Cells that two
     cores cannot train (sizes m and xxl, AlexNet) have the runs of the profile `paper`.
     """
+    wanted = cell.model_dump(exclude={"kind"} if cell.size else {"kind", "size"})
     both = (_runs_by_label(name).get(label, ()) for name in JUDGED)
-    found = ({run.seed: run.id for run in runs if _matches(run, cell)} for runs in both)
+    found = ({run.seed: run.id for run in runs if wanted.items() <= dict(run).items()} for runs in both)
     return next(filter(None, found), {})
-
-
-def place(cell: Cell) -> tuple[object, ...]:
-    """The cell without its kind: cells of different claims that need the same runs have the same place."""
-    return cell.dataset, cell.size, cell.limit, cell.epochs, cell.optimizer
 
 
 def smaller(cell: Cell) -> Cell:
@@ -173,23 +150,14 @@ def _runs_by_label(name: str) -> dict[str, list[Experiment]]:
     return found
 
 
-def _matches(experiment: Experiment, cell: Cell) -> bool:
-    wanted = cell.model_dump(exclude={"kind"} if cell.size else {"kind", "size"})
-    return wanted.items() <= dict(experiment).items()
-
-
 def papers_value(test: Criterion, cell: Cell) -> float | None:
     """The paper's number for a difference of (best) accuracies, from Tables 2 and 3; None if it has none."""
     if test.quantity != "accuracy" or cell.epochs != paper.EPOCHS:
         return None
-
-    def of(network: str, size: str | None) -> float:
-        where = {"dataset": cell.dataset, "size": size or "full", "optimizer": cell.optimizer}
-        return paper.accuracy(network=network, epochs=cell.epochs, **where)
-
-    value = of(test.network, cell.size)
+    where = {name: value for name, value in cell.place.items() if name != "limit"}
+    value = paper.accuracy(network=test.network, **where)
     if test.kind == "difference":
-        value -= of(str(test.against), cell.size)
+        value -= paper.accuracy(network=test.against, **where)
     elif test.kind == "sizes":
-        value -= of(test.network, smaller(cell).size)
+        value -= paper.accuracy(network=test.network, **where | {"size": smaller(cell).size})
     return None if math.isnan(value) else value

@@ -13,8 +13,7 @@ from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.early_warning import change_points
 from sparsity_lib.study.analysis.onset import SHORTEST, onset, onset_table
 from sparsity_lib.study.analysis.significance import interval, pooled_sd
-from sparsity_lib.study.claims import Cell, Criterion, Registration, place, registered_ids, smaller
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.claims import Cell, Criterion, Registration, registered_ids, smaller
 from sparsity_lib.study.profiles import SEVEN
 from sparsity_lib.study.runs.results import diverged
 
@@ -34,38 +33,32 @@ class Evidence:
     def __init__(self, curves: Curves) -> None:
         given = [curves] if isinstance(curves, xr.Dataset) else list(curves)
         self.diverged = {run for part in given for run in diverged(part)}
+        self._finished = set(self.diverged)
         self._parts: list[xr.Dataset] = []
-        self._part_of: dict[str, int] = {}
         for part in given:
             its_own = (part["epoch"] >= 0) & (part["epoch"] < part["epochs"])
-            loss = part["val_loss"].where(its_own, 0)
+            loss, runs = part["val_loss"].where(its_own, 0), part["run"].to_numpy()
             finite = (loss.notnull() & (loss < np.inf)).all("epoch").to_numpy()
-            self.diverged |= set(part["run"].to_numpy()[~finite].tolist())
-            self._part_of |= dict.fromkeys(part["run"].to_numpy()[finite].tolist(), len(self._parts))
-            self._parts.append(part.isel(run=finite))
+            self.diverged |= set(runs[~finite].tolist())
+            self._parts.append(part.isel(run=finite & ~np.isin(runs, list(self._finished))))
+            self._finished |= set(runs.tolist())
 
     def __contains__(self, run: str) -> bool:
         """Whether the run was finished, diverged ones included."""
-        return run in self._part_of or run in self.diverged
+        return run in self._finished
 
     def of(self, runs: Iterable[str]) -> list[xr.Dataset]:
         """Curves of those of the runs that are published and did not diverge; may be none."""
-        wanted: dict[int, list[str]] = {}
-        for run in dict.fromkeys(runs):
-            if run in self._part_of:
-                wanted.setdefault(self._part_of[run], []).append(run)
-        parts = ((self._parts[number], its) for number, its in sorted(wanted.items()))
-        return [part.isel(run=part["run"].isin(its).to_numpy()) for part, its in parts]
+        wanted = list(runs)
+        found = [part.isel(run=part["run"].isin(wanted).to_numpy()) for part in self._parts]
+        return [part for part in found if part.sizes["run"]]
 
     def measured(self, measure: Measure, runs: Iterable[str]) -> pd.Series:
         """The measure of each of those runs that is published, by id; NaN for a run without a value."""
-        try:
-            found = [
-                pd.Series(measure(part).to_numpy().astype(float), part["run"].to_numpy().tolist())
-                for part in self.of(runs)
-            ]
-        except KeyError as error:
-            raise StudyError(f"the published runs lack {error}; publish them again by this version") from None
+        found = [
+            pd.Series(measure(part).to_numpy().astype(float), part["run"].to_numpy().tolist())
+            for part in self.of(runs)
+        ]
         return pd.concat(found) if found else pd.Series(dtype=float)
 
 
@@ -96,16 +89,15 @@ class Sample:
         return 0 < self.planned == self.finished
 
     def counts(self) -> dict[str, object]:
-        """Columns `n` (values), `planned`, `diverged` and `status` of a table."""
+        """Columns `n` (values), `planned`, `diverged`, `runs` (as in `3 of 5`) and `status` of a table."""
         counted = {"n": len(self.known), "planned": self.planned, "diverged": self.diverged}
-        return counted | {"status": status(self.finished, self.planned)}
+        runs = f"{self.finished} of {self.planned}"
+        return counted | {"runs": runs, "status": status(self.finished, self.planned)}
 
     def described(self) -> dict[str, float]:
-        """Columns `mean`, `sd`, `low` to `high` (95 %) and `low90` to `high90` of a table."""
-        _, mean, sd, low, high, _ = describe([*self.known, math.nan])  # there may be none
+        """Columns `n`, `mean`, `sd`, `low` to `high` (95 %) and `low90` to `high90` of a table."""
         low90, high90 = interval(self.known, 0.90)
-        numbers = {"mean": mean, "sd": sd, "low": low, "high": high}
-        return numbers | {"low90": low90, "high90": high90}
+        return describe(self.known)._asdict() | {"low90": low90, "high90": high90}
 
 
 def status(finished: int, planned: int) -> str:
@@ -143,8 +135,7 @@ def plans(test: Criterion, cell: Cell) -> list[Runs]:
 
 def networks_of(cell: Cell, ledger: Registration) -> dict[str, Runs]:
     """Planned runs of the cell's networks by label: TSR's and varNet, and those of the ledger's claims."""
-    here = place(cell)
-    tests = [claim.test for claim in ledger.claims for each in claim.cells if place(each) == here]
+    tests = [claim.test for claim in ledger.claims for each in claim.cells if each.place == cell.place]
     labels = dict.fromkeys(label for test in tests if test for label in test.networks)
     if any(label in SEVEN for label in labels):
         labels = dict.fromkeys(SEVEN) | labels

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
 
 from sparsity_lib.study.claims import Criterion
 from sparsity_lib.study.claims.evidence import Runs
-from sparsity_lib.study.errors import StudyError
 
 RESAMPLES = 2_000
-_AT_ONCE = 100  # resamples, to spare memory
 _NOT_KEPT = -1  # in place of correctness; of losses it is NaN
 
 # By quantity: the outcome of each image, its dimension of moments, and the moments with their signs.
@@ -21,7 +18,7 @@ _OUTCOMES: dict[str, tuple[str, str, dict[str, int]]] = {
 }
 
 
-def image_interval(outcomes: ArrayLike, value: float | None = None) -> tuple[float, float]:
+def image_interval(outcomes: np.ndarray, value: float) -> tuple[float, float]:
     """95 % bootstrap interval of the mean over runs and images; images are resampled jointly for all runs.
 
     **Arguments:**
@@ -31,22 +28,14 @@ def image_interval(outcomes: ArrayLike, value: float | None = None) -> tuple[flo
         is one of smoothed means, minus a null; images' outcomes are known at the lowest and the last epoch.
 
     **Returns:** the 2.5 % and 97.5 % quantiles of 2,000 resamples with a fixed seed; NaN without outcomes.
-
-    **Raises:** `StudyError` for an array that is not two-dimensional.
     """
-    array = np.asarray(outcomes, dtype=float)
-    if array.ndim != 2:
-        raise StudyError(f"outcomes of images have the shape {array.shape}: give one row per run")
-    if not array.size:
+    if not outcomes.size:
         return np.nan, np.nan
-    of_image = array.mean(0)
+    of_image = outcomes.mean(0)
     random = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
-    pieces = [
-        of_image[random.randint(len(of_image), size=(_AT_ONCE, len(of_image)))].mean(1)
-        for _ in range(RESAMPLES // _AT_ONCE)
-    ]
-    low, high = np.quantile(np.concatenate(pieces), [0.025, 0.975])
-    shift = 0.0 if value is None else value - float(of_image.mean())
+    draws = (random.randint(len(of_image), size=len(of_image)) for _ in range(RESAMPLES))
+    low, high = np.quantile([of_image[drawn].mean() for drawn in draws], [0.025, 0.975])
+    shift = value - float(of_image.mean())
     return float(low) + shift, float(high) + shift
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import prediction_interval
-from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_skill
+from sparsity_lib.study.analysis.comparison import describe, prediction_interval
+from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, detectable, holm, interval, one_sided, wilson
 from sparsity_lib.study.claims import Cell, Claim, Criterion, Registration, papers_value
@@ -38,7 +38,7 @@ def judge(ledger: Registration, curves: Curves, images: Sequence[xr.Dataset] = (
     - `claim`; `dataset`, `size`, `limit` (0: all images), `epochs`, `optimizer`, `kind` of the cell; `test`,
       `quantity`, `network`, `expected`; `primary`: whether this cell decides a primary claim.
     - `n` values of `planned` runs or pairs; `diverged`, left out for an infinite or NaN loss; `without` a
-      value (lead times). `status`: complete, not run, or as in "3 of 5".
+      value (lead times). `runs`: as in "3 of 5"; `status`: complete, not run, or the same.
     - `mean`, `sd`, 95 % interval `low` to `high` (of a share: Wilson's), 90 % interval `low90` to `high90`,
       `margin`; of accuracies and raw losses in primary cells, the bootstrap interval over `images`,
       `image_low` to `image_high`.
@@ -56,17 +56,10 @@ def judge(ledger: Registration, curves: Curves, images: Sequence[xr.Dataset] = (
       prediction interval for one more run or pair from the pooled SD, `predicted_low` to `predicted_high`,
       and from the cell's own SD, `unpooled_low` to `unpooled_high`; whether the paper's value lies `inside`,
       and `inside_unpooled`; `distance`, ours minus the paper's, in points.
-
-    **Raises:** `StudyError` for curves without a variable that a claim needs.
     """
     evidence = Evidence(curves)
-    rows = [
-        _row(ledger, evidence, images, claim, cell)
-        for claim in ledger.claims
-        if claim.test
-        for cell in claim.cells
-    ]
-    return _decided(pd.DataFrame(rows), ledger)[COLUMNS]
+    rows = [_row(ledger, evidence, images, claim, cell) for claim in ledger.claims for cell in claim.cells]
+    return _decided(pd.DataFrame(rows), ledger)
 
 
 def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
@@ -116,10 +109,9 @@ def moments_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]
 
 def magnitude(paper: float, best: Sample) -> dict[str, object]:
     """Columns `best` to `distance` of a table: whether one more run or pair could give the paper's value."""
-    n = len(best.known)
-    low, high = prediction_interval([*best.known, math.nan], pooled=best.pooled)
-    own_low, own_high = prediction_interval([*best.known, math.nan])
-    mean = float(best.known.mean()) if n else math.nan
+    n, mean, *_ = describe(best.known)
+    low, high = prediction_interval(best.known, pooled=best.pooled)
+    own_low, own_high = prediction_interval(best.known)
     judged = best.complete and n > 1
     return {
         "best": mean,
@@ -134,17 +126,6 @@ def magnitude(paper: float, best: Sample) -> dict[str, object]:
     }
 
 
-def fields(cell: Cell) -> dict[str, object]:
-    """Columns of a table that say which cell it is, but for its kind."""
-    return {
-        "dataset": cell.dataset,
-        "size": cell.size or "full",
-        "limit": cell.limit or 0,
-        "epochs": cell.epochs,
-        "optimizer": cell.optimizer,
-    }
-
-
 def _row(
     ledger: Registration, evidence: Evidence, images: Sequence[xr.Dataset], claim: Claim, cell: Cell
 ) -> dict[str, object]:
@@ -152,7 +133,7 @@ def _row(
     assert test is not None, "only claims with a test are judged"
     pairs, networks = plans(test, cell), networks_of(cell, ledger)
     found = sample(evidence, measure_of(test), pairs, list(networks.values()))
-    row = {"claim": claim.id} | fields(cell) | {"kind": cell.kind} | found.counts()
+    row = {"claim": claim.id} | cell.place | {"kind": cell.kind} | found.counts()
     row |= {"test": test.kind, "quantity": test.quantity, "network": " - ".join(test.networks)}
     row |= {"expected": test.expected, "primary": claim.primary and cell == claim.cells[0]}
     row |= {"margin": ledger.margin(test), "without": len(found.values) - len(found.known), "warning": ""}
@@ -184,12 +165,10 @@ def _warning(test: Criterion, row: Mapping[str, object], moments: pd.DataFrame) 
     if moments.empty:
         return {}
     columns = [moments[name] for name in ("onset", "changed", "network", "seed")]
-    skill = warning_skill(*columns[:3])
-    found: dict[str, object] = {"p_overall": skill.overall.p, "p_within": skill.within.p}
-    found["p_of_seeds"] = p_of_seeds(*columns)
+    overall, within = p_of_runs(*columns[:3])
+    found: dict[str, object] = {"p_overall": overall, "p_within": within, "p_of_seeds": p_of_seeds(*columns)}
     if test.expected > 0 and row["uncorrected"] == "supported":
-        coupled = skill.overall.p < ALPHA and skill.within.p < ALPHA
-        found["warning"] = "warning" if coupled else "order of events"
+        found["warning"] = "warning" if overall < ALPHA and within < ALPHA else "order of events"
     return found
 
 
@@ -221,7 +200,7 @@ def _stands_in(table: pd.DataFrame) -> pd.Series:
 COLUMNS = [
     *("claim", "dataset", "size", "limit", "epochs", "optimizer", "kind"),
     *("test", "quantity", "network", "expected", "primary"),
-    *("n", "planned", "diverged", "without", "status"),
+    *("n", "planned", "diverged", "without", "runs", "status"),
     *("mean", "sd", "low", "high", "low90", "high90", "image_low", "image_high", "margin", "smallest"),
     *("p_supported", "p_opposite", "p", "holm", "direction", "uncorrected", "verdict"),
     *("p_overall", "p_within", "p_of_seeds", "warning"),

@@ -19,12 +19,9 @@ def claims_table(table: pd.DataFrame, columns: list[str]) -> str:
     shown = table.assign(**{EFFECT: [with_interval(*each) for each in effects]})[columns]
     shown = shown.astype(str).map(html.escape)
     shown = shown.replace(r"^(\d+) of (\d+)$", r"\1&nbsp;of&nbsp;\2", regex=True)  # on one line
-    bold = {True: "<strong>{}</strong>", False: "{}"}
-    named = [
-        f"{bold[primary].format(html.escape(claim))} <code>{name}</code>"
-        for claim, name, primary in zip(table["claim"], table["id"], table["primary"], strict=True)
-    ]
-    shown.insert(0, "claim", named)
+    claim = table["claim"].map(html.escape)
+    claim = claim.mask(table["primary"], "<strong>" + claim + "</strong>")
+    shown.insert(0, "claim", claim + " <code>" + table["id"] + "</code>")
     return shown.to_html(index=False, escape=False, classes="claims")
 
 

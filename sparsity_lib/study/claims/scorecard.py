@@ -6,7 +6,7 @@ words blank where there is nothing to show; no result of a test appears until al
 
 import math
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.explained_by_noise import explained
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, holm, one_sided
-from sparsity_lib.study.claims import REGISTRATION, Cell, Registration, load, place, registered_ids
+from sparsity_lib.study.claims import REGISTRATION, Cell, Registration, load, registered_ids
 from sparsity_lib.study.claims.evidence import (
     OF_A_RUN,
     Curves,
@@ -28,21 +28,15 @@ from sparsity_lib.study.claims.evidence import (
     sample,
     status,
 )
-from sparsity_lib.study.claims.judge import fields as fields_of
 from sparsity_lib.study.claims.judge import magnitude, moments_of
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import SEVEN, experiments
-from sparsity_lib.study.recipes import LAYERS
+from sparsity_lib.study.recipes import LAYERS, TARGETED
 from sparsity_lib.study.runs.results import joined, label
 
 SMALL = Cell(dataset="cifar100", size="s", kind="direct")
 # Least R^2 of the prediction `noise-curve`: over all layers but the last, and in each of three.
-THRESHOLDS: dict[tuple[str, ...], float] = {
-    LAYERS[:-1]: 0.97,
-    ("conv3",): 0.95,
-    ("conv4",): 0.95,
-    ("fc1",): 0.95,
-}
+THRESHOLDS = {LAYERS[:-1]: 0.97} | {(layer,): 0.95 for layer in TARGETED}
 ALTERNATIVES = ("varNet", "dropNet", "normNet")  # with which sr2Net is compared in the test of equivalence
 ACCURACIES = {"accuracy": "chosen", "best_accuracy": "best", "last_five_accuracy": "last five"}
 _SPREAD = ("sd", "low", "high")
@@ -50,6 +44,10 @@ _SPREAD = ("sd", "low", "high")
 WORDS = {"supported": "holds", "inconclusive": "undecided"}
 WORDS |= dict.fromkeys(("opposite", "negligible", "contradicted"), "does not hold")
 LOSSES = {"val_loss": "raw", "val_loss_calibrated": "calibrated"}
+_VERDICTS = [
+    *("id", "claim", "where", "cell", "kind", "runs", "effect", "low", "high", "direction", "verdict"),
+    *("p_within", "p_of_seeds", "warning", "primary", "holm"),
+]
 OVERFITTING = ("val_loss_rise", "val_loss_calibrated_rise", "onset_loss")  # quantities of a claim of none
 
 
@@ -67,30 +65,22 @@ def verdicts(ledger: Registration, judged: pd.DataFrame, every_cell: bool = Fals
     `direction`, `verdict` (blank in conceptual cells, which give none); of lead times, as of `judge`,
     `p_within`, `p_of_seeds` and `warning`; `primary`; `holm`, the corrected p of a finished primary claim.
     """
-    rows = []
-    for claim in ledger.claims:
-        mine = judged[judged["claim"] == claim.id]
-        started = mine[mine["status"] != "not run"]
-        listed = mine if every_cell else mine[:1] if started.empty else started
-        cells = [claim.cells[mine.index.get_loc(number)] for number in listed.index]
-        sentence = claim.claim + " (ours)" * claim.where.startswith("ours")
-        for cell, row in zip(cells, listed.itertuples(), strict=True):
-            whole = {"complete": f"{row.planned} of {row.planned}", "not run": f"0 of {row.planned}"}
-            unfinished = row.status if row.status == "not run" else "incomplete"
-            decided = WORDS.get(row.verdict, "") if row.status == "complete" else unfinished
-            overfitting = claim.test and claim.test.expected == 0 and claim.test.quantity in OVERFITTING
-            if overfitting and decided == "does not hold":
-                decided += ": it overfits"
-            rows.append(
-                {"id": claim.id, "claim": sentence, "where": claim.where, "cell": cell.title}
-                | {"kind": cell.kind, "runs": whole.get(row.status, row.status)}
-                | {"effect": row.mean, "low": row.low, "high": row.high}
-                | {"direction": WORDS.get(row.direction, ""), "verdict": decided}
-                | {"p_within": row.p_within, "p_of_seeds": row.p_of_seeds}
-                | {"warning": row.warning, "primary": row.primary}
-                | {"holm": row.holm if row.status == "complete" else math.nan}
-            )
-    return pd.DataFrame(rows)
+    sentences = [
+        (claim.claim + " (ours)" * claim.where.startswith("ours"), claim.where, cell.title)
+        for claim in ledger.claims
+        for cell in claim.cells
+    ]
+    table = judged.rename(columns={"claim": "id", "mean": "effect"})
+    table = table.join(pd.DataFrame(sentences, columns=["claim", "where", "cell"]))
+    complete, started = table["status"] == "complete", table["status"] != "not run"
+    verdict = table["verdict"].map(WORDS).fillna("")
+    overfits = (verdict == "does not hold") & (table["expected"] == 0) & table["quantity"].isin(OVERFITTING)
+    verdict = verdict.mask(overfits, "does not hold: it overfits")
+    verdict = verdict.where(complete, table["status"].mask(started, "incomplete"))
+    direction = table["direction"].map(WORDS).fillna("")
+    table = table.assign(direction=direction, verdict=verdict, holm=table["holm"].where(complete))
+    first_of_none = ~started.groupby(table["id"]).transform("any") & ~table["id"].duplicated()
+    return table.loc[every_cell | started | first_of_none, _VERDICTS].reset_index(drop=True)
 
 
 def predictions(curves: Curves) -> pd.DataFrame:
@@ -170,9 +160,8 @@ def accuracies(curves: Curves) -> pd.DataFrame:
             sample(evidence, OF_A_RUN[quantity], [runs], pool) for quantity in ("best_accuracy", "accuracy")
         )
         needs_gpu = not best.finished and not trained_here.intersection(runs.values())
-        found = {"network": row.network} | fields_of(cell) | {"kind": cell.kind, "source": row.source}
-        found |= {"runs": f"{best.finished} of {best.planned}"} | best.counts()
-        found |= {"status": "needs a GPU"} if needs_gpu else {}
+        found = {"network": row.network} | cell.place | {"kind": cell.kind, "source": row.source}
+        found |= best.counts() | ({"status": "needs a GPU"} if needs_gpu else {})
         found |= magnitude(row.accuracy, best) | {name: best.described()[name] for name in _SPREAD}
         found |= {"chosen": chosen.described()["mean"]}
         rows.append(found | {f"chosen_{name}": chosen.described()[name] for name in _SPREAD})
@@ -187,9 +176,8 @@ def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset:
     **Raises:** `StudyError` if there are none.
     """
     ledger = load(REGISTRATION)
-    cells = {place(cell): cell for _, cell in _papers_cells()}
-    chosen = [cell for cell in cells.values() if fields.items() <= fields_of(cell).items()]
-    networks = [networks_of(cell, ledger) for cell in chosen]
+    cells = dict.fromkeys(cell for _, cell in _papers_cells() if fields.items() <= cell.place.items())
+    networks = [networks_of(cell, ledger) for cell in cells]
     found = Evidence(curves).of(run for each in networks for runs in each.values() for run in runs.values())
     if not found:
         wanted = ", ".join(f"{name} = {value}" for name, value in fields.items()) or "the paper's settings"
@@ -206,7 +194,7 @@ def alarms(ledger: Registration, curves: Curves) -> pd.DataFrame:
     """
     evidence = Evidence(curves)
     tests = {
-        (place(cell), claim.test.quantity, claim.test.layer): (cell, claim.test)
+        (*cell.place.values(), claim.test.quantity, claim.test.layer): (cell, claim.test)
         for claim in ledger.claims
         if claim.test and claim.test.kind == "lead"
         for cell in claim.cells
@@ -215,7 +203,7 @@ def alarms(ledger: Registration, curves: Curves) -> pd.DataFrame:
     for cell, test in tests.values():
         found = moments_of(test, evidence, networks_of(cell, ledger))
         if len(found):
-            where = fields_of(cell) | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
+            where = cell.place | {"quantity": test.quantity, "layers": ", ".join(test.layer)}
             counts = warning_counts(found["onset"], found["changed"], found["network"]).reset_index()
             tables.append(pd.DataFrame(where, index=counts.index).join(counts))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -229,29 +217,27 @@ def rises(ledger: Registration, curves: Curves) -> pd.DataFrame:
     `onsets`, the number of runs that overfit, and `epoch`, the median of their moments.
     """
     evidence, rows = Evidence(curves), []
-    cells = {place(cell): cell for claim in ledger.claims for cell in claim.cells}
+    cells = {tuple(cell.place.values()): cell for claim in ledger.claims for cell in claim.cells}
     for cell in cells.values():
         for network, runs in networks_of(cell, ledger).items():
             for quantity, name in LOSSES.items():
                 found = sample(evidence, rise(quantity), [runs])
                 onsets = sample(evidence, partial(onset, quantity=quantity), [runs]).known
                 if found.finished:
-                    row = {**fields_of(cell), "network": network, "loss": name, **found.counts()}
+                    row = {**cell.place, "network": network, "loss": name, **found.counts()}
                     epoch = float(np.median(onsets)) if len(onsets) else math.nan
                     rows.append(row | found.described() | {"onsets": len(onsets), "epoch": epoch})
     return pd.DataFrame(rows)
 
 
 def _papers_cells() -> list[tuple[Any, Cell]]:
-    """Rows of the paper's Tables 2 and 3, each with its cell."""
-    rows = [row for row in paper.accuracies().itertuples() if row.epochs == paper.EPOCHS]
-    return [(row, _cell(row.dataset, row.size, row.optimizer)) for row in rows]
-
-
-def _cell(dataset: str, size: str, optimizer: Literal["sgd", "adam"]) -> Cell:
-    if size == "full":
-        return Cell(dataset=dataset, optimizer=optimizer, kind="close")  # T12
-    return Cell(dataset=dataset, size=size, optimizer=optimizer, kind="direct")
+    """Rows of the paper's Tables 2 and 3, each with its cell; LeNet and AlexNet have one size (T12)."""
+    found = []
+    for row in paper.accuracies().query(f"epochs == {paper.EPOCHS}").itertuples():
+        close = row.size == "full"
+        sized = {"size": None, "kind": "close"} if close else {"size": row.size, "kind": "direct"}
+        found.append((row, Cell(dataset=row.dataset, optimizer=row.optimizer, **sized)))
+    return found
 
 
 def _with_more_seeds(network: str, seeds: int) -> Runs:

@@ -64,9 +64,7 @@ def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
         "size": [f"size {e.size}" for e in described],
         "data": [e.dataset_name for e in described],
         "noise": [f"{100 * e.label_noise:g} % of labels redrawn" for e in described],
-        "optimizer": [
-            e.optimizer.upper() if e.optimizer == "sgd" else e.optimizer.title() for e in described
-        ],
+        "optimizer": [{"sgd": "SGD", "adam": "Adam"}[e.optimizer] for e in described],
         "lr": [f"lr {e.learning_rate():g}" for e in described],
         "epochs": [f"{e.epochs} epochs" for e in described],
         "data_seed": [f"data seed {e.data_seed}" for e in described],

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from IPython.display import HTML
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -118,7 +117,6 @@ def _still(image: np.ndarray, output: Tensor, what: str) -> Still:
     for axis in axes:
         axis.set_axis_off()
     png = io.BytesIO()
-    FigureCanvasAgg(figure)
     figure.savefig(png, format="png", metadata={"Software": None})
     means = ", ".join(
         f"{entropies.mean():.2f} at × {factor:g}" for factor, entropies in zip(FACTORS, maps, strict=True)

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sparsity_lib.study.analysis import choices, filters
+from sparsity_lib import functional
+from sparsity_lib.study.analysis import choices
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.panels import (
@@ -205,8 +206,8 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
 
 def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **fields: str) -> None:
     # a row per centre, a marker per penalty; intervals where the table has them
-    for y, center in enumerate(filters.CENTERS):
-        for i, penalty in enumerate(filters.PENALTIES):
+    for y, center in enumerate(functional.CENTERS):
+        for i, penalty in enumerate(functional.PENALTIES):
             here = table[(table["center"] == center) & (table["penalty"] == penalty)]
             at, style = [y + 0.17 * (i - 1.5)] * len(here), _PENALTIES[penalty]
             intervals = {name: here[name] for name in ("low", "high") if name in here}
@@ -221,4 +222,4 @@ def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **fields: str) -> Non
 
 
 def _penalty_handles() -> list[tuple[Artist, str]]:
-    return [(handle(**_PENALTIES[name], linestyle=""), name) for name in filters.PENALTIES]
+    return [(handle(**_PENALTIES[name], linestyle=""), name) for name in functional.PENALTIES]

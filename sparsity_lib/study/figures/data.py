@@ -40,22 +40,15 @@ def record_map(ax: Axes, drawn: str, values: ArrayLike, **columns: Any) -> None:
     record(ax, drawn, **columns, **position, value=values.ravel())
 
 
-def table(figure: Figure) -> pd.DataFrame | None:
-    """Return the recorded data of `figure`: a row per point, numbers in the last columns; else None."""
+def csv(figure: Figure) -> str | None:
+    """Recorded data of `figure`: a row per point, numbers in the last columns; None if there are none."""
     if figure not in _recorded:
         return None
     rows = pd.concat(_recorded[figure], ignore_index=True)
     numbers = [name for name in _NUMBERS if name in rows]
     words = rows.columns.difference(numbers, sort=False)
-    return rows.dropna(subset=numbers, how="all")[[*words, *numbers]]
-
-
-def csv(figure: Figure) -> str | None:
-    """The table as text, floats with six significant digits; None if there is none."""
-    rows = table(figure)
-    if rows is None:
-        return None
-    return rows.replace(r"\s+", " ", regex=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    rows = rows.dropna(subset=numbers, how="all")[[*words, *numbers]].replace(r"\s+", " ", regex=True)
+    return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def offer(figure: Figure, night: Figure | None = None) -> None:

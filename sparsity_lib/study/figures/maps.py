@@ -32,38 +32,31 @@ _GUIDE: dict[str, Any] = {
 
 
 @figure
-def heatmap_strip(
-    runs: Run | Sequence[Run],
-    image: int = 0,
-    epochs: Sequence[int] | None = None,
-    layers: Sequence[str] | None = None,
-) -> Figure:
-    """TSR's Figure 4: entropy maps of one image, layers as rows and saved epochs as columns.
+def heatmap_strip(runs: Run | Sequence[Run]) -> Figure:
+    """TSR's Figure 4: entropy maps of the first image, layers as rows and saved epochs as columns.
 
     The first of several runs is drawn; of none, a line. The image itself is on the left. Each layer has one
     colour scale for all epochs, in nats; it starts at the first percentile of what is shown, so that a single
     position does not take all colours. The data of more than `MOST_POSITIONS` positions are not offered, for
     the page's sake: the run's file has them.
-
-    Raises `StudyError` for an image, epoch or layer that the run does not keep, naming what it keeps.
     """
     run = first_of(runs)
     if run is None:
         return no_runs()
-    layers = list(layers or run.layers)
-    pictures, shown = run.root["images"], _shown_epochs(run, image, epochs)
-    all_maps = {
-        layer: run.layer(layer)["heatmap"].isel(image=image).sel(saved_epoch=shown) for layer in layers
-    }
+    picture, saved = run.root["images"][0].to_numpy(), run.root["saved_epoch"].to_numpy().tolist()
+    shown = [epoch for epoch in SHOWN if epoch in saved[:-1]] + saved[-1:]
+    first = {"image": 0, "saved_epoch": [saved.index(epoch) for epoch in shown]}
+    all_maps = {layer: run.layer(layer)["heatmap"].isel(first) for layer in run.layers}
     complete = sum(maps.size for maps in all_maps.values()) <= MOST_POSITIONS
     step, left, head = 1.08, 2.0, 0.85  # maps are 1 x 1, right of the image and the layers' names
-    width, height = left + step * len(shown) + 0.85, head + step * len(layers)
+    width, height = left + step * len(shown) + 0.85, head + step * len(all_maps)
     fig, ax = plt.subplots(figsize=(WIDTH, WIDTH * height / width))
     fig.subplots_adjust(left=0, right=1, bottom=0, top=1)
     ax.axis("off")
-    _picture(ax, pictures.isel(image=image).to_numpy())
+    ax.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
+    ax.text(0.5, -0.08, "image", ha="center", va="bottom")
     if complete:
-        record_map(ax, "image", pictures.isel(image=image))
+        record_map(ax, "image", picture)
     for column, epoch in enumerate(shown):
         text = f"epoch {epoch}" if column == 0 else str(epoch)
         ax.text(left + step * column + 0.5, -0.08, text.replace("-", "−"), ha="center", va="bottom")
@@ -88,19 +81,6 @@ def heatmap_strip(
         bar.ax.yaxis.set_major_locator(MaxNLocator(3))
     ax.set(xlim=(0, width), ylim=(height - head, -head), aspect="equal")
     return fig
-
-
-def _shown_epochs(run: Run, image: int, epochs: Sequence[int] | None) -> list[int]:
-    """Epochs whose maps are drawn; `StudyError` for an image or epoch that the run does not keep."""
-    pictures, saved = run.root["images"], run.root["saved_epoch"].to_numpy().tolist()
-    if not 0 <= image < pictures.sizes["image"]:
-        raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
-    shown = list(epochs) if epochs is not None else [e for e in SHOWN if e < saved[-1]] + [saved[-1]]
-    if missing := [epoch for epoch in shown if epoch not in saved]:
-        raise StudyError(
-            f"run {run.id} has no maps of epoch {missing[0]}; it has {', '.join(map(str, saved))}"
-        )
-    return shown
 
 
 @figure
@@ -128,7 +108,7 @@ def correlation_histograms(
     norm = LogNorm(*np.nanquantile(np.concatenate([s.to_numpy().ravel() for *_, s in panels]), [0, 1]))
     columns = len(chosen) if len(chosen) > 1 else min(3, len(names))
     fig, drawn = panel_grid(len(panels), columns, 1.1, 1.5, sharex=True, sharey=True)
-    titles, bounded = _run_titles(chosen), False
+    labels, bounded = [label(run.experiment) for run in chosen], False
     for i, (ax, (name, run, shares)) in enumerate(zip(drawn, panels, strict=True)):
         colours = ax.pcolormesh(
             shares["epoch"], shares["bin"], shares, cmap=_SHARES, norm=norm, rasterized=True
@@ -137,7 +117,8 @@ def correlation_histograms(
         if len(chosen) == 1:
             ax.set_title(name)
         elif i < columns:
-            ax.set_title(titles[run.id])
+            same = labels.count(labels[i]) > 1
+            ax.set_title(f"{labels[i]}, seed {run.experiment.seed}" if same else labels[i])
         if len(chosen) > 1 and i % columns == 0:
             ax.set_ylabel(name)
         ax.tick_params(labelbottom=i + columns >= len(panels))
@@ -179,19 +160,3 @@ def _setting(run: Run) -> str:
     shown = run.experiment
     noise = f", {100 * shown.label_noise:g} % of labels redrawn" if shown.label_noise else ""
     return f"{shown.dataset_name}, {shown.size}{noise}"
-
-
-def _run_titles(runs: Sequence[Run]) -> dict[str, str]:
-    # the label, and the seed where two runs share it
-    names = [label(run.experiment) for run in runs]
-    return {
-        run.id: name if names.count(name) == 1 else f"{name}, seed {run.experiment.seed}"
-        for run, name in zip(runs, names, strict=True)
-    }
-
-
-def _picture(ax: Axes, pixels: np.ndarray) -> None:
-    # pixels (y, x, channel) uint8
-    shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    ax.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
-    ax.text(0.5, -0.08, "image", ha="center", va="bottom")

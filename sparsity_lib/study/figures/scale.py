@@ -1,6 +1,6 @@
 """Entropy and the scale of activations; filters compared with random ones; capacity in use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,7 +14,7 @@ from sparsity_lib import functional
 from sparsity_lib.study.analysis import capacity as capacities
 from sparsity_lib.study.analysis import explained_by_noise as noise
 from sparsity_lib.study.analysis import random_filters
-from sparsity_lib.study.analysis.summary import labels, penalised_layers
+from sparsity_lib.study.analysis.summary import labels, only, penalised_layers
 from sparsity_lib.study.figures.curves import median_moments
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, upright_means
@@ -40,8 +40,8 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     """
     shares, moments = noise.shares(curves.sel(layer=layer)), median_moments(curves)
     fig, ((left, right),) = grid(1, 2, 4.4, sharey=True)
-    for label, runs in _by_network(shares):
-        style, fields = line_style(label), {"network": label, "layer": layer}
+    for label in labels(shares):
+        runs, style, fields = only(shares, label=label), line_style(label), {"network": label, "layer": layer}
         mean_curve(left, runs["observed"], style, {"quantity": "entropy / ln D"} | fields)
         if label in moments:
             height = runs["observed"].mean("run").interp(epoch=moments[label]).item()
@@ -58,7 +58,7 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
     right.set_xscale("log")
     _noise(right, int(curves["channels"].sel(layer=layer).max()), layer)
     left.set_ylim(0, 1.03)
-    label_ends(left, [label for label, _ in _by_network(shares)])
+    label_ends(left, labels(shares))
     left.set_ylabel("activation entropy / ln D")
     left.set_xlabel("epoch")
     right.set_xlabel(_SCALE)
@@ -99,8 +99,9 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
         ax.set_title(layer)
     for row, kind in zip(axes, kinds, strict=True):
         for ax, layer in zip(row, layers, strict=True):
-            for label, runs in _by_network(shares.sel(layer=layer)):
-                few = runs.sortby("seed").isel(run=slice(SEEDS), epoch=slice(None, None, DOTS))
+            for label in names:
+                runs = only(shares, label=label).sel(layer=layer).sortby("seed")
+                few = runs.isel(run=slice(SEEDS), epoch=slice(None, None, DOTS))
                 points = (few["observed"] - few[kind]).to_dataset(name="residual").assign(sd=few["scale"])
                 table = points.to_dataframe().reset_index().dropna(subset=["residual"])
                 color = line_style(label)["color"]
@@ -115,11 +116,6 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
     fig.supxlabel(_SCALE)
     legend(fig, names)
     return fig
-
-
-def _by_network(runs: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
-    for label in labels(runs):
-        yield label, runs.isel(run=(runs["label"] == label).to_numpy())
 
 
 @figure

@@ -1,7 +1,8 @@
 """Schemes of the networks and of the measure: counterparts of TSR's Figures 1 and 2, and its Table 1."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,14 +44,6 @@ _RED = "#D62728"
 _BOX: dict[str, Any] = {"fill": False, "edgecolor": _RED, "linewidth": 1.8}
 
 
-class Block(NamedTuple):
-    """A module that was run: its name, its kind in `_KINDS`, and its output's shape without the batch."""
-
-    name: str
-    kind: tuple[str, str, float]
-    shape: tuple[int, ...]
-
-
 @figure
 def architectures(runs: Run | Sequence[Run | Experiment]) -> Figure:
     """TSR's Figure 2: the networks as they are built, one row each, with the shapes of their outputs.
@@ -62,7 +55,7 @@ def architectures(runs: Run | Sequence[Run | Experiment]) -> Figure:
         return no_runs()
     rows = [_blocks(run) for run in chosen]
     gap = 0.18
-    longest = max(sum(block.kind[2] + gap for block in row) for row in rows)
+    longest = max(sum(width + gap for _, (*_, width), _ in row) for row in rows)
     experiments = [run if isinstance(run, Experiment) else run.experiment for run in chosen]
     fig, axes = grid(len(rows), 1, 0.5 + 1.75 * len(rows))
     for ax, experiment, row in zip(axes.flat, experiments, rows, strict=True):
@@ -77,7 +70,7 @@ def architectures(runs: Run | Sequence[Run | Experiment]) -> Figure:
         ax.set(xlim=(-0.1, longest), ylim=(-0.42, 1.05))
         ax.set_title(f"{label(experiment)}, {experiment.size}", loc="left")
         ax.axis("off")
-    kinds = dict.fromkeys(block.kind for row in rows for block in row)
+    kinds = dict.fromkeys(kind for row in rows for _, kind, _ in row)
     handles = [Patch(facecolor=color, edgecolor="0.35", label=name) for name, color, _ in kinds]
     if any(layers for experiment in experiments for layers in experiment.strengths().values()):
         handles.append(Patch(facecolor="white", edgecolor=_RED, linewidth=2, label="under a penalty"))
@@ -90,24 +83,23 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "\n".join([str(channels), " × ".join(map(str, spatial))])
 
 
-def _blocks(run: Run | Experiment) -> list[Block]:
+def _blocks(run: Run | Experiment) -> list[tuple[str, tuple[str, str, float], tuple[int, ...]]]:
+    """The modules in the order in which they run: name, kind in `_KINDS`, shape of the output."""
     if isinstance(run, Experiment):
         loaded, model = untrained(run)
         model, images = model.eval(), loaded.monitor.images
     else:
         model, images = _before_training(run)
-    blocks = [Block("image", _INPUT, tuple(images.shape[1:]))]
+    blocks = [("image", _INPUT, tuple(images.shape[1:]))]
 
-    def note(name: str, module: nn.Module, output: Tensor) -> None:
-        if not isinstance(module, nn.Flatten):
-            blocks.append(Block(name, _KINDS.get(type(module), _OTHER), tuple(output.shape[1:])))
+    def note(name: str, module: nn.Module, _: object, output: Tensor) -> None:
+        blocks.append((name, _KINDS.get(type(module), _OTHER), tuple(output.shape[1:])))
 
-    handles = [
-        module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
-        for name, module in model.named_modules()
-        if not list(module.children())
-    ]
-    _forward(model, images[:1], handles)
+    for name, module in model.named_modules():
+        if not list(module.children()) and not isinstance(module, nn.Flatten):
+            module.register_forward_hook(partial(note, name))
+    with torch.no_grad():
+        model(images[:1] / 255)
     return blocks
 
 
@@ -117,37 +109,26 @@ def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
     return built(run, random_stream(run.experiment.seed, "initialisation")).eval(), images
 
 
-@torch.no_grad()
-def _forward(model: nn.Module, images: Tensor, handles: Sequence[Any]) -> None:
-    try:
-        model(images.float() / 255)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @figure
-def receptive_field(runs: Run | Sequence[Run], image: int = 0, layer: str = "conv3") -> Figure:
+def receptive_field(runs: Run | Sequence[Run], layer: str = "conv3") -> Figure:
     """TSR's Figure 1: an image, one proximate receptive field, the activations, and the map of entropies.
 
-    The place is where the layer's entropy is lowest after training. A run keeps maps, not weights: input and
-    activations are those of the network before training, rebuilt from the run's seed. The first of several
-    runs is drawn; of none, a line.
+    The place is where the layer's entropy for the run's first image is lowest after training. A run keeps
+    maps, not weights: input and activations are those of the network before training, rebuilt from the run's
+    seed. The first of several runs is drawn; of none, a line.
 
-    Raises `StudyError` for an image or layer that the run does not keep, a layer that is no convolution, and
-    inputs that are scaled otherwise than to [0, 1].
+    Raises `StudyError` for a layer that the run does not keep, a layer that is no convolution, and inputs
+    that are scaled otherwise than to [0, 1].
     """
     run = first_of(runs)
     if run is None:
         return no_runs()
-    pictures, maps = run.root["images"], run.layer(layer)["heatmap"]
-    if not 0 <= image < pictures.sizes["image"]:
-        raise StudyError(f"run {run.id} shows images 0 to {pictures.sizes['image'] - 1}, not {image}")
+    pixels, maps = run.root["images"][0].to_numpy(), run.layer(layer)["heatmap"]
     if run.experiment.input_scaling != "unit":
         raise StudyError(f"run {run.id} has standardised inputs; this figure needs pixels from 0 to 1")
-    before, after = (maps.isel(saved_epoch=at, image=image).to_numpy() for at in (0, -1))
+    before, after = (maps.isel(saved_epoch=at, image=0).to_numpy() for at in (0, -1))
     y, x = (int(i) for i in np.unravel_index(int(after.argmin()), after.shape))
-    seen, activations, convolution = _input_and_output(run, layer, image)
+    seen, activations, convolution = _input_and_output(run, layer)
     vector, kernel, center = activations[:, y, x], convolution.kernel_size, _center(convolution, y, x)
 
     fig, axes = plt.subplot_mosaic(
@@ -156,8 +137,7 @@ def receptive_field(runs: Run | Sequence[Run], image: int = 0, layer: str = "con
         height_ratios=[1.1, 1],
         layout="constrained",
     )
-    pixels = pictures.isel(image=image).to_numpy()
-    _map(axes["image"], pixels[..., 0] if pixels.shape[-1] == 1 else pixels, "image")
+    _map(axes["image"], pixels.squeeze(), "image")
     _map(axes["input"], seen.mean(0).numpy(), f"input of {layer}\n(mean of channels)")
     record_map(axes["image"], "image", pixels)
     record_map(axes["input"], f"input of {layer} (mean of channels)", seen.mean(0))
@@ -187,15 +167,16 @@ def receptive_field(runs: Run | Sequence[Run], image: int = 0, layer: str = "con
     return fig
 
 
-def _input_and_output(run: Run, layer: str, image: int) -> tuple[Tensor, Tensor, nn.Conv2d]:
-    # the layer's input (C, H, W) and output (D, A, B) for one image before training, and the layer
+def _input_and_output(run: Run, layer: str) -> tuple[Tensor, Tensor, nn.Conv2d]:
+    # the layer's input (C, H, W) and output (D, A, B) for the first image before training, and the layer
     model, images = _before_training(run)
     module = model.get_submodule(layer)
     if not isinstance(module, nn.Conv2d):
         raise StudyError(f"layer '{layer}' of run {run.id} is no convolution: it has no receptive fields")
     kept: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _, inputs, output: kept.extend((inputs[0][0], output[0])))
-    _forward(model, images[image : image + 1], [handle])
+    module.register_forward_hook(lambda _, inputs, output: kept.extend((inputs[0][0], output[0])))
+    with torch.no_grad():
+        model(images[:1] / 255)
     return kept[0], kept[1], module
 
 

@@ -176,19 +176,18 @@ def _in_words(quantity: str) -> str:
     return f"{words} of {layer}, {MOMENTS.get(moment, moment)}" if layer else words
 
 
-def entropy_table(curves: xr.Dataset, layers: Sequence[str] | None = None) -> pd.DataFrame:
+def entropy_table(curves: xr.Dataset) -> pd.DataFrame:
     """Entropy, scale-free entropy (nats) and SD over training, one row per setting, network and layer.
 
     Means over n seeds, on held-out images: at the epoch of the `lowest loss`, the smoothed validation loss,
-    and at the `end`, the last epoch. `layers` are by default those that SparsityReg acts on in each
-    architecture.
+    and at the `end`, the last epoch. Layers are those that SparsityReg acts on in each architecture.
     """
     rows = {}
     for title, group in settings(curves):
         table = summary(group)
         for label in labels(group):
             runs = table[table["label"] == label]
-            for layer in layers or _targeted(only(group, label=label)):
+            for layer in _targeted(only(group, label=label)):
                 rows[title, label, layer] = {("runs", "n"): len(runs)} | {
                     (_QUANTITIES[name], when): runs[f"{name}_{moment}:{layer}"].mean()
                     for name in LAYER_QUANTITIES

@@ -76,17 +76,11 @@ def name_of(text: str) -> str:
 def _read(text: str) -> str:
     if text == TOPICS:
         return "\n".join(topic for _, topic in sorted(pydoc_data.topics.topics.items()))
+    path = Path(text.removeprefix(FILE)).expanduser()
     if text == SHAKESPEARE:
         path = files.folder("data", "SPARSITY_DATA") / SHAKESPEARE_FILE
         if not path.exists():
             raise StudyError(f"shakespeare is not at {path}: put the file there, or choose {TOPICS}")
-        return _decoded(path)
-    if text.startswith(FILE):
-        return _decoded(Path(text.removeprefix(FILE)).expanduser())
-    raise StudyError(f"unknown text '{text}'; known: {', '.join(TEXTS)}, or '{FILE}PATH'")
-
-
-def _decoded(path: Path) -> str:
     try:
         return files.content_of(path).decode()
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 A detector is a quantity and a margin. It warns when the quantity has left the range of epochs 0 to 4 by more
 than the margin, for two epochs in a row: the registered change-point (`change_points.change_point`) at other
-margins and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_skill`.
+margins and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_counts`.
 """
 
 import functools
@@ -17,7 +17,7 @@ from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study import recipes
 from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.analysis.early_warning.change_points import BASELINE, PATIENCE, PERPLEXITY, of_layers
-from sparsity_lib.study.analysis.early_warning.skill import p_of_seeds, warning_counts, warning_skill
+from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds, warning_counts
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.summary import layers_of, regularised_layers, settings, trained
 from sparsity_lib.study.errors import StudyError
@@ -144,21 +144,18 @@ def lead_times(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     """Lead times of warnings on overfitting, and tests of whether they depend on their own run.
 
     **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
-    lead, epochs, with its 95 % interval `low` to `high`; the mean `distance` of lead times from the median of
-    their network, epochs, and `by_chance`, its mean over permutations within networks; the registered tests'
-    `p_overall` and `p_within`; `p_of_seeds`, of permutations that keep runs of one seed together.
+    lead, epochs, with its 95 % interval `low` to `high`; the registered tests' `p_overall` and `p_within`;
+    `p_of_seeds`, of permutations that keep runs of one seed together.
     """
     rows = []
     for name, inputs in sets.items():
         for detector in MARGIN if inputs.runs["onset"].notna().any() else ():
             found = inputs.moments(detector)
             columns = [found[column].to_numpy() for column in ("onset", "changed", "network", "seed")]
-            skill = warning_skill(*columns[:3])
+            lead, (p_overall, p_within) = describe(found["lead"]), p_of_runs(*columns[:3])
             rows.append(
-                {"data": name, "detector": detector, "n": skill.lead.n, "lead": skill.lead.mean}
-                | {"low": skill.lead.low, "high": skill.lead.high}
-                | {"distance": skill.within.distance, "by_chance": skill.within.by_chance}
-                | {"p_overall": skill.overall.p, "p_within": skill.within.p}
+                {"data": name, "detector": detector, "n": lead.n, "lead": lead.mean}
+                | {"low": lead.low, "high": lead.high, "p_overall": p_overall, "p_within": p_within}
                 | {"p_of_seeds": p_of_seeds(*columns)}
             )
     return pd.DataFrame(rows)
@@ -188,11 +185,6 @@ def accuracy_over_other_runs(moments: pd.DataFrame) -> pd.Series:
             own = matrix.diagonal()
             excess[runs.index] = own - (matrix.sum(1) - own) / (len(runs) - 1)
     return excess
-
-
-def best_margin(inputs: DetectorInputs, detector: str) -> float:
-    """The margin in MARGINS with the highest `balanced_accuracy`; of equals the largest."""
-    return max(MARGINS[detector], key=lambda margin: balanced_accuracy(inputs.moments(detector, margin)))
 
 
 def exchange_matters(moments: pd.DataFrame) -> pd.Series:
@@ -229,7 +221,8 @@ def outcomes(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
 def transfers(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     """Detectors whose margin is chosen on one data set, applied to each of the others.
 
-    A margin is chosen on data sets in which some runs overfit and some do not.
+    The margin in MARGINS with the highest `balanced_accuracy` is chosen, of equals the largest, on data sets
+    in which some runs overfit and some do not.
 
     **Returns:** one row per detector, data set `chosen_on` and data set `applied_to`: `margin`; `balanced` to
     `high` as of `outcomes`.
@@ -238,7 +231,8 @@ def transfers(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
     for detector in MARGINS:
         for known, source in sets.items():
             if source.runs["onset"].notna().nunique() == 2:
-                margin = best_margin(source, detector)
+                moments = {margin: source.moments(detector, margin) for margin in MARGINS[detector]}
+                margin = max(moments, key=lambda each: balanced_accuracy(moments[each]))
                 rows += [
                     {"detector": detector, "chosen_on": known, "applied_to": new, "margin": margin}
                     | _worth(target.moments(detector, margin))

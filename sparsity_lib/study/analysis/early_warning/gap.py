@@ -4,8 +4,6 @@ The *gap* is the entropy on training images minus that on as many held-out ones,
 both in nats, by layer.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -20,21 +18,6 @@ FEWEST = 5  # seeds: ranks of fewer show little
 MARGIN = 0.05  # of ln D: within it, the registration counts a change of entropy as none
 
 
-class RankCorrelations(NamedTuple):
-    """Result of `rank_correlations`: mean size for `gap` and `level`, their `difference` and its interval.
-
-    `low` to `high` is the 95 % bootstrap interval over `seeds` seeds, each with a run of all `networks`.
-    """
-
-    gap: float
-    level: float
-    difference: float
-    low: float
-    high: float
-    seeds: int
-    networks: int
-
-
 def gap_and_level(curves: xr.Dataset) -> xr.Dataset:
     """`gap` and `level` (run, layer, epoch), in nats, of conv1 to fc1 as far as the runs have them."""
     entropy = curves["entropy"].sel(layer=penalised_layers(curves))
@@ -42,7 +25,7 @@ def gap_and_level(curves: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"gap": entropy.sel(split="train", drop=True) - held_out, "level": held_out})
 
 
-def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> RankCorrelations:
+def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> dict[str, float]:
     """Agreement of the gap and of the level at the end with the rise of the validation loss.
 
     Spearman's rank correlation within networks, each run ranked among its network's own; its size (without
@@ -51,6 +34,9 @@ def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> RankCorrelat
 
     **Arguments:** `curves`: one setting's runs; the seeds that not all networks have are left out.
     `resamples`: of the seeds, all networks of a seed together; drawn with a fixed seed.
+
+    **Returns:** mean size for `gap` and `level`, their `difference`, and its 95 % bootstrap interval over
+    seeds, `low` to `high`.
 
     **Raises:** `StudyError` for fewer than five seeds, or where the runs have none of these layers.
     """
@@ -66,11 +52,9 @@ def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> RankCorrelat
         sign: np.mean([abs(_spearman(of[places], rise)) for of in ends[sign].sel(layer=layers).values], 0)
         for sign in ("gap", "level")
     }
-    difference = size["gap"] - size["level"]
-    low, high = np.quantile(difference[1:], (0.025, 0.975))
-    _, networks, seeds = places.shape
-    gap, level, apart = (float(values[0]) for values in (size["gap"], size["level"], difference))
-    return RankCorrelations(gap, level, apart, float(low), float(high), seeds, networks)
+    size["difference"] = size["gap"] - size["level"]
+    low, high = np.quantile(size["difference"][1:], (0.025, 0.975))
+    return {name: float(each[0]) for name, each in size.items()} | {"low": float(low), "high": float(high)}
 
 
 def _places(curves: xr.Dataset, resamples: int) -> np.ndarray:

@@ -6,75 +6,44 @@ depends on its run only if runs that change earlier also overfit earlier.
 
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sparsity_lib.study.analysis.comparison import Description, describe
-
 PERMUTATIONS = 10_000  # drawn where there are more; else each is counted once
 
 
-class PermutationTest(NamedTuple):
-    """Permutation test of whether lead times scatter less about their median than by chance.
+def p_of_runs(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> tuple[float, float]:
+    """Two p values of whether lead times scatter less about their median than by chance.
 
-    **Fields:**
-
-    - `distance`: mean |lead - median lead|, epochs.
-    - `by_chance`: its mean over the permutations, epochs.
-    - `p`: share of permutations, the observed order among them, whose distance is as small or smaller.
-    - `permutations`: how many were compared.
-
-    NaN where no two runs can be exchanged.
-    """
-
-    distance: float
-    by_chance: float
-    p: float
-    permutations: int
-
-
-class Skill(NamedTuple):
-    """The test of `warning_skill`: `lead`, in epochs, and the coupling `overall` and `within` networks."""
-
-    lead: Description
-    overall: PermutationTest
-    within: PermutationTest
-
-
-def warning_skill(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> Skill:
-    """Tests whether change-points predict their own runs' onsets better than other runs' onsets.
-
-    Runs with both an onset and a change-point count. `overall` permutes change-points over all these runs;
-    `within` permutes them within each network and measures lead times from the median of their network, so
-    that differences between networks do not help. Up to 10,000 permutations are enumerated; else as many are
-    drawn with a fixed seed.
+    Runs with both an onset and a change-point count. The first test permutes change-points over all these
+    runs; the second within each network, with lead times measured from the median of their network, so that
+    differences between networks do not help. Up to 10,000 permutations are enumerated; else as many are drawn
+    with a fixed seed.
 
     **Arguments:** `onset`, `changed`: `(runs,)`, epochs, NaN for none; `network`: `(runs,)`, labels.
 
-    **Returns:** `Skill`; the lead is onset minus change-point, with its 95 % t interval over runs.
+    **Returns:** p over all runs and p within networks: the share of permutations, the observed order among
+    them, with a mean |lead - median lead| as small or smaller; NaN where no two runs can be exchanged.
     """
     onsets, changes, networks = _arrays(onset, changed, network)
-    lead = describe(onsets - changes)
     both = np.isfinite(onsets) & np.isfinite(changes)
     onsets, changes, networks = onsets[both], changes[both], networks[both]
     groups = [np.flatnonzero(networks == label) for label in dict.fromkeys(networks.tolist())]
-    overall = _coupling(onsets, changes, [np.arange(len(onsets))])
-    return Skill(lead, overall, _coupling(onsets, changes, groups))
+    return _coupling(onsets, changes, [np.arange(len(onsets))]), _coupling(onsets, changes, groups)
 
 
 def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: ArrayLike) -> float:
     """p of the coupling within networks, under permutations that keep runs of one seed together.
 
     Runs of one seed begin from the same weights and see the same batches, so those of similar networks are
-    near copies. `warning_skill` permutes them independently, as registered, and its p within networks is then
+    near copies. `p_of_runs` permutes them independently, as registered, and its p within networks is then
     too small. Here a permutation of the seeds moves the change-points of all networks alike. Since it can
     pair an onset with a missing change-point, distances from the networks' medians are summed over n - 1
     lead times per network.
 
-    **Arguments:** as for `warning_skill`; `seed`: `(runs,)`, at most one run per network and seed.
+    **Arguments:** as for `p_of_runs`; `seed`: `(runs,)`, at most one run per network and seed.
 
     **Returns:** share of permutations, the observed order among them, whose distance is as small or smaller;
     NaN where no network has two lead times.
@@ -105,7 +74,7 @@ def warning_counts(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> 
 
     Columns: `runs`; `hits`, runs whose change-point comes before their onset; `misses`, runs with an onset
     and no change-point before it; `false_alarms`, runs with a change-point and no onset; `true_negatives`,
-    runs with neither. Arguments as for `warning_skill`.
+    runs with neither. Arguments as for `p_of_runs`.
     """
     onsets, changes, networks = _arrays(onset, changed, network)
     overfits, hits = np.isfinite(onsets), changes < onsets
@@ -124,18 +93,17 @@ def _arrays(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> tuple[n
     return np.asarray(onset, float), np.asarray(changed, float), np.asarray(network)
 
 
-def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray]) -> PermutationTest:
+def _coupling(onsets: np.ndarray, changes: np.ndarray, groups: list[np.ndarray]) -> float:
     number = math.prod(math.factorial(len(group)) for group in groups)
     if number < 2:
-        return PermutationTest(np.nan, np.nan, np.nan, number)
+        return np.nan
     orders = _every(groups) if number <= PERMUTATIONS else _drawn(groups)
     leads = onsets - changes[orders]
     distances = np.zeros(len(leads))
     for group in groups:
         of_group = leads[:, group]
         distances += np.abs(of_group - np.median(of_group, axis=1, keepdims=True)).sum(1) / len(onsets)
-    p = (distances <= distances[0] + 1e-9).mean()  # ties are exact but for rounding
-    return PermutationTest(float(distances[0]), float(distances.mean()), float(p), len(distances))
+    return float((distances <= distances[0] + 1e-9).mean())  # ties are exact but for rounding
 
 
 def _every(groups: list[np.ndarray]) -> np.ndarray:

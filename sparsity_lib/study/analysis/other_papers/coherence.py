@@ -24,11 +24,10 @@ from sparsity_lib.study.analysis.summary import (
 )
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
-from sparsity_lib.study.profiles import profile as profile_of
+from sparsity_lib.study.profiles import experiments as experiments_of
+from sparsity_lib.study.recipes import PLAIN
 from sparsity_lib.study.runs.results import diverged
-from sparsity_lib.study.selection import Listed, parse_seeds, select
 
-GRIDS = ("coherent", "coherent-strengths", "readings")  # of the last, weight decay alone
 NONE, ALWAYS, DELAYED, GATED = "none", "always on", "delayed", "gated"
 WAYS = (ALWAYS, DELAYED, GATED)
 TERMS = ("L1", "L2")
@@ -37,19 +36,10 @@ GUESSING = 0.95  # a training loss above this share of the untrained network's i
 Condition = tuple[str, float, str]  # term, strength, way
 
 
-def experiments(profile: str, seeds: Listed | None = "") -> list[Experiment]:
-    """vanillaNet's experiments of the profile in which gradients are watched or weights decay.
-
-    `seeds` are the published ones by default. A grid that the profile lacks adds nothing.
-    """
-    grids = profile_of(profile).grids
-    found = [
-        experiment
-        for name in GRIDS
-        if name in grids
-        for experiment in select(profile, grid=name, seeds=parse_seeds(seeds) or grids[name].published_seeds)
-    ]
-    return [e for e in found if e.network == "vanillaNet" and (e.rho is not None or e.weight_decay)]
+def experiments(profile: str) -> list[Experiment]:
+    """vanillaNet's published experiments of the profile in which gradients are watched or weights decay."""
+    planned = experiments_of(profile, published=True)
+    return [e for e in planned if e.network == PLAIN and (e.rho is not None or e.weight_decay)]
 
 
 def shrinkage_of(experiment: Experiment) -> dict[str, Any]:
@@ -112,8 +102,7 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     """
     loss = curves["monitor_loss"].sel(split="train")
     end = loss.where(loss["epoch"] >= curves["epochs"] - LAST).mean("epoch")
-    nonzero = _measured(curves, "nonzero_share")
-    gate = _measured(trained(curves), "coherence_gate")
+    nonzero, gate = curves["nonzero_share"], trained(curves)["coherence_gate"]
     early, whole = (each.sum("epoch") for each in (gate.where(gate["epoch"] < curves["epochs"] / 5), gate))
     table = pd.DataFrame(
         {name: curves[name].to_numpy() for name in ("run", "seed", "term", "strength", "way")}
@@ -123,8 +112,8 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
             "compression": 1 / nonzero.sel(epoch=curves["epochs"] - 1).to_numpy(),
             "chosen_compression": 1 / nonzero.sel(epoch=chosen_epoch(curves)).to_numpy(),
             "guesses": (end > GUESSING * loss.sel(epoch=-1)).to_numpy(),
-            "loss_gradient": _measured(curves, "loss_gradient_norm").sel(epoch=0).to_numpy(),
-            "term_gradient": _measured(curves, "shrinkage_norm").sel(epoch=0).to_numpy(),
+            "loss_gradient": curves["loss_gradient_norm"].sel(epoch=0).to_numpy(),
+            "term_gradient": curves["shrinkage_norm"].sel(epoch=0).to_numpy(),
             "open_early": (early / whole.where(whole > 0)).to_numpy(),
         }
     )
@@ -140,10 +129,6 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
             for when in ("", "chosen_")
         },
     )
-
-
-def _measured(curves: xr.Dataset, name: str) -> xr.DataArray:
-    return curves[name] if name in curves else xr.full_like(trained(curves)["val_loss"], np.nan)
 
 
 def cell_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -59,14 +59,14 @@ def layers(table: pd.DataFrame) -> list[int]:
 def slope(table: pd.DataFrame, quantity: str) -> Description:
     """Change of the quantity with each unit of q: over seeds, the least-squares slope of a seed's runs.
 
-    Seeds with fewer than three values of q are missing.
+    Seeds with fewer than three values of q are left out.
     """
     found = []
     for _, each in table[table["q"].notna()].groupby("seed"):
         values = each[["q", quantity]].dropna()
         enough = values["q"].nunique() > 2
         found.append(float(np.polyfit(values["q"], values[quantity], 1)[0]) if enough else np.nan)
-    return describe(found or np.nan)
+    return describe(found)
 
 
 def slope_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -77,4 +77,4 @@ def slope_table(table: pd.DataFrame) -> pd.DataFrame:
         for name, words in OF_OUTPUTS.items()
         for layer in layers(runs)
     ]
-    return pd.DataFrame(rows).drop(columns="missing").set_index(["setting", "quantity", "layer"])
+    return pd.DataFrame(rows).set_index(["setting", "quantity", "layer"])

@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis.summary import settings, summary
-from sparsity_lib.study.recipes import NETWORKS, layers_of
+from sparsity_lib.study.recipes import layers_of
 
 
 def outcomes(curves: xr.Dataset) -> pd.DataFrame:
@@ -31,11 +31,6 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
 
 def _over_convolutions(of_layers: pd.DataFrame, table: pd.DataFrame) -> list[float]:
     return [
-        of_layers.loc[run, [name for name in convolutions(network) if name in of_layers]].mean()
+        of_layers.loc[run, [n for n in layers_of(network) if n in of_layers and n[:2] != "fc"]].mean()
         for run, network in zip(table["run"], table["network"], strict=True)
     ]
-
-
-def convolutions(network: str) -> list[str]:
-    """The layers of a known network that extract features; none of a network of one's own."""
-    return [name for name in layers_of(network) if not name.startswith("fc")] if network in NETWORKS else []
