@@ -62,7 +62,7 @@ lock: .venv/.installed ## bring requirements.lock in line with pyproject.toml
 	echo uv==$(UV) | $(COMPILE) --quiet - --no-annotate --output-file scripts/installer.lock
 
 clean: ## remove the book and the executed notebooks
-	rm -rf _build book/experiments book/_generated
+	rm -rf _build book/experiments
 	@echo "kept: .venv, data, the published results, and runs, which took the time"
 
 # Where everything is installed already this needs no network; the project is built with the lock's setuptools.

@@ -17,14 +17,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import targets
 from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
 from benchmarks.growth import by_channels, growth
+from benchmarks.measure import write
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
-from sparsity_lib.study.files import atomic_write
 from sparsity_lib.study.runs import provenance
 from sparsity_lib.study.training.preparation import device_of, keep_freed_memory
 
@@ -59,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record["sections"][name] = {"date": today, **made_by, "rows": rows}
         for row in rows:
             print(f"{name}: {row}", flush=True)
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        targets.write(RESULTS)
+        write(path, record)
     return 0
 
 
@@ -79,18 +76,18 @@ def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
         "channels": [lambda: by_channels(device, rounds)],
     }
     if on_cpu:
-        parted: list[Case] = [lambda size=size: parts(size, device) for size in sizes]
-        paid: list[Case] = [lambda: compiling(sizes)]
-        profiled: list[Case] = [lambda: monitor_parts(device)]
-        common |= {"parts": parted, "monitor_parts": profiled, "compiling": paid}
-        return common | {"scripts": [lambda: scripts(device)]}
+        return common | {
+            "parts": [lambda size=size: parts(size, device) for size in sizes],
+            "monitor_parts": [lambda: monitor_parts(device)],
+            "compiling": [lambda: compiling(sizes)],
+            "scripts": [lambda: scripts(device)],
+        }
     common["steps"] += [lambda size=size: steps(size, device, rounds, "bf16") for size in sizes]
-    wholes: list[Case] = [
-        lambda size=size: [whole("sr3Net", size, device, precision="bf16", compiled=True)]
-        for size in ("s", "xxl")
-    ]
-    many: list[Case] = [lambda: scripts(device, rounds=3, images=30_000, epochs=10)]
-    return common | {"whole": wholes, "scripts": many}
+    quick = {"precision": "bf16", "compiled": True}
+    return common | {
+        "whole": [lambda size=size: [whole("sr3Net", size, device, **quick)] for size in ("s", "xxl")],
+        "scripts": [lambda: scripts(device, rounds=3, images=30_000, epochs=10)],
+    }
 
 
 def machine(device: torch.device) -> dict[str, Any]:

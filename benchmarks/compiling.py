@@ -1,4 +1,4 @@
-"""python -m benchmarks.compiling SIZE: what compiling the entropies takes and saves, in a process of its own.
+"""python -m benchmarks.compiling SIZE: time that compiling the entropies takes and saves, in a new process.
 
 Prints a JSON object: seconds that compiling takes once, and those of an epoch compiled and not; and the
 epoch's steps, and the activations per step whose entropy is taken.
@@ -21,7 +21,7 @@ from sparsity_lib.study.training.preparation import COMPILED_FROM, keep_freed_me
 
 
 def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:
-    """After how many activations compiling has paid for itself, with torch's cache empty and filled.
+    """Number of activations after which compiling has saved its own time; torch's cache empty and filled.
 
     `steps`: what compiling takes, in steps of sr1Net that is not compiled; `pays_from`: activations whose
     entropy is then to be taken until as much is saved; infinite if compiled steps are no faster. On a CPU.

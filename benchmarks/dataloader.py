@@ -1,4 +1,4 @@
-"""python -m benchmarks.dataloader FOLDER EPOCHS: what one would write with torchvision and a DataLoader.
+"""python -m benchmarks.dataloader FOLDER EPOCHS: a training script with torchvision and a DataLoader.
 
 vanillaNet-s on a folder of images, trained and validated every epoch, in the main process and two workers.
 """

@@ -1,4 +1,4 @@
-"""How time and memory grow with the size of what is computed.
+"""Growth of time and memory with the size of the computation.
 
 python -m benchmarks.growth DEVICE SIZES: seconds of the decorrelation of so many filters, printed as JSON.
 """

@@ -8,9 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from sparsity_lib.study.files import atomic_write
 
 Work = Callable[[], object]
 
@@ -87,6 +90,12 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
     x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (sizes, times))
     x, y = x - x.mean(), y - y.mean()
     return float((x @ y) / (x @ x))
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def fresh_process(module: str, *arguments: str, cache: str | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The same without the library: hooks, softmax and logarithm, a matrix of all pairs, `.item()`."""
+"""Training without the library: hooks, softmax and logarithm, a matrix of all pairs, `.item()`."""
 
 from typing import Any
 

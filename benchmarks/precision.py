@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Work, interleaved, ratio
+from benchmarks.measure import interleaved, ratio
 from benchmarks.trainings import BATCH, random_data, training
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.training import observation
-from sparsity_lib.study.training.loop import Training
 from sparsity_lib.study.training.preparation import load_on
 from sparsity_lib.study.training.random_streams import reproducible
 
@@ -25,21 +24,13 @@ def precisions(size: str, device: torch.device, rounds: int) -> list[dict[str, A
             work[network, precision] = one.train_epoch
         if device.type == "cuda":
             one = training(network, size, device, data, deterministic=True, compiled=True)
-            work[network, "float32, deterministic"] = _deterministic(one)
+            work[network, "float32, deterministic"] = reproducible(one.experiment, device)(one.train_epoch)
     times = interleaved(work, rounds)
     return [
         {"size": size, "network": network, "precision": precision}
         | ratio(times[network, "float32"], times[network, precision])._asdict()
         for network, precision in work
     ]
-
-
-def _deterministic(one: Training) -> Work:
-    def epoch() -> None:
-        with reproducible(one.experiment, one.device):
-            one.train_epoch()
-
-    return epoch
 
 
 def accuracies(device: torch.device, seeds: int = 10, epochs: int = 12) -> list[dict[str, Any]]:
@@ -52,12 +43,8 @@ def accuracies(device: torch.device, seeds: int = 10, epochs: int = 12) -> list[
                 one.epoch = epoch
                 one.train_epoch()
             with one.autocast():
-                return (
-                    observation.evaluate(one.model, data.validation, one.prepare)
-                    .correct.float()
-                    .mean()
-                    .item()
-                )
+                outcome = observation.evaluate(one.model, data.validation, one.prepare)
+            return outcome.correct.float().mean().item()
 
     data = load_on(device, Experiment(dataset="digits"))
     rows = []

@@ -4,7 +4,6 @@ python -m benchmarks.resnet18: measures in three minutes, prints, and writes `re
 """
 
 import datetime
-import json
 import math
 import subprocess
 import sys
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 
 import sparsity_lib as sl
 from benchmarks.__main__ import RESULTS, machine
-from benchmarks.measure import Ratio, Work, interleaved, quartiles, ratio
-from sparsity_lib.study.files import atomic_write
+from benchmarks.measure import Ratio, Work, interleaved, quartiles, ratio, write
 from sparsity_lib.study.runs import provenance
 
 FIRST_MONITOR = """
@@ -127,8 +125,7 @@ def main() -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     sections = {"resnet18": {"date": today, **made_by, "rows": rows}}
     record = {"machine": machine(torch.device("cpu")), "sections": sections}
-    with atomic_write(RESULTS / "resnet18.json") as partial:
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write(RESULTS / "resnet18.json", record)
 
 
 if __name__ == "__main__":

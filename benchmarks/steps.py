@@ -15,6 +15,7 @@ from benchmarks.naive import NaiveTraining
 from benchmarks.trainings import BATCH, random_data, training
 from sparsity_lib.study import Experiment
 from sparsity_lib.study.training.loop import Training
+from sparsity_lib.study.training.observation import layer_outputs
 
 RECIPES = ("sr1Net", "sr2Net", "sr3Net")
 PARTS = {
@@ -107,7 +108,7 @@ def parts(size: str, device: torch.device, rounds: int = 31) -> list[dict[str, A
 
 
 def self_times(work: Work, parts: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """CPU seconds of a call: of each part, the first by how an operation's name begins, and of all."""
+    """CPU seconds of a call, in all and of each part, the operations whose names begin as given."""
     gc.collect()  # of the last profile's many events, which would else be collected in this one
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         start = time.perf_counter()
@@ -123,16 +124,10 @@ def self_times(work: Work, parts: Mapping[str, tuple[str, ...]]) -> dict[str, fl
 
 def regularised_bytes(one: Training) -> int:
     """Bytes of one batch of the activations that the training's penalties act on."""
-    sizes = []
-    handles = [
-        one.layers[name].register_forward_hook(lambda module, x, y: sizes.append(y.nbytes))
-        for name in one.regularised
-    ]
     with torch.no_grad(), one.autocast():
-        one.model(one.prepare(one.data.train.images[:BATCH]))
-    for handle in handles:
-        handle.remove()
-    return sum(sizes)
+        x = one.prepare(one.data.train.images[:BATCH])
+        outputs = layer_outputs(one.model, list(one.regularised), x)
+    return sum(output.nbytes for output in outputs.values())
 
 
 def flops(one: Training) -> int:

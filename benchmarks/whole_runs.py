@@ -32,12 +32,7 @@ def epoch_parts(
 ) -> list[dict[str, Any]]:
     """Costs of observing and writing against training an epoch of sr3Net: shares of its time, by round.
 
-    - `monitor`: the statistics of 1,000 held-out and 1,000 training images in every layer;
-    - `passing`: of that, what a plain pass of these images through the network takes;
-    - `filters`: the correlations of the filters;
-    - `validation`: the loss of 9,000 images, or as many as there are for training;
-    - `observing`: all that is done after an epoch, these three and the gradients of the penalties;
-    - `writing_of_100_epochs`: the file of 100 epochs and what is measured once at the end, by the epoch.
+    The parts are described where they are shown, in book/_ext/speed_tables.py.
     """
     validated = min(9000, images)
     data = random_data(images, device, held_out=min(1000, images), validation=validated)

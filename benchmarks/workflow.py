@@ -6,7 +6,6 @@ them, is given in trainings of a run of the laptop's main grid, with how many of
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -19,9 +18,9 @@ from typing import Any
 import torch
 
 from benchmarks.__main__ import RESULTS, machine
+from benchmarks.measure import write
 from sparsity_lib import study
 from sparsity_lib.study import profiles
-from sparsity_lib.study.files import atomic_write
 from sparsity_lib.study.queue.scheduling import run_queue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for how, each in seconds.items()
     ]
     record = {"machine": machine(torch.device("cpu")), "rows": rows}
-    with atomic_write(RESULTS.parent / "workflow.json") as partial:
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write(RESULTS.parent / "workflow.json", record)
     for row in rows:
         print(row)
     return 0

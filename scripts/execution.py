@@ -15,6 +15,7 @@ import papermill
 from traitlets.config import Config
 
 from sparsity_lib.study.errors import Stopped, StudyError
+from sparsity_lib.study.files import atomic_write
 from sparsity_lib.study.queue.workers import Report, Stop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,8 +24,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
-class Work:
-    """A page that is not what would be made now, and why."""
+class StalePage:
+    """A page to be executed again, and the reason."""
 
     source: Path
     page: Path
@@ -32,7 +33,7 @@ class Work:
     reason: str
 
 
-def execute(work: Work, report: Report, stop: Stop) -> None:
+def execute(work: StalePage, report: Report, stop: Stop) -> None:
     """Make the page. Raises `StudyError` naming the cell that failed, `Stopped` when interrupted.
 
     The executed notebook lies in `_build/notebooks/` until it is accepted, and stays there if it is not.
@@ -101,7 +102,7 @@ def unfinished(notebook: Any) -> str | None:
 
 
 def tidy(notebook: Any) -> Any:
-    """Take out what differs between equal runs (times, paths, ids) and what no page uses (widget state)."""
+    """Remove times, paths and ids, which differ between equal runs, and the state of widgets."""
     for name in ("papermill", "widgets"):
         notebook.metadata.pop(name, None)
     for number, cell in enumerate(notebook.cells):
@@ -118,12 +119,8 @@ def _write(executed: Path, page: Path, origin: dict[str, Any]) -> None:
     notebook.metadata[origins.KEY] = origin
     own = origins.own_digest(json.loads(nbformat.writes(notebook)))
     notebook.metadata[origins.KEY] = origin | {origins.OWN: own}
-    partial = page.with_name(f".{page.name}.partial")
-    try:
+    with atomic_write(page) as partial:
         partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-        os.replace(partial, page)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _line(name: str, message: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import origins
-from execution import PAGES, PARTIAL, ROOT, Work, execute
+from execution import PAGES, PARTIAL, ROOT, StalePage, execute
 from nbformat.reader import NotJSONError
 from papermill import inspect_notebook
 
@@ -74,7 +74,7 @@ def chosen(names: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found)) if names else known
 
 
-def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[Work]:
+def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Path) -> list[StalePage]:
     """Return the pages to execute, with reasons; `ValueError` for a parameter of a wrong name or type."""
     around = origins.surroundings()
     defaults_of = {source: defaults(source) for source in sources}
@@ -90,7 +90,7 @@ def out_of_date(sources: Sequence[Path], texts: Sequence[Sequence[str]], out: Pa
         values = {name: value for name, value in values.items() if value != own[name]}
         page = out / source.name
         if reason := origins.staleness(page, origins.origin(source, values, around)):
-            stale.append(Work(source, page, values, reason))
+            stale.append(StalePage(source, page, values, reason))
     return stale
 
 
@@ -138,27 +138,22 @@ def set_aside(page: Path) -> None:
     print(f"{page} is damaged; it was set aside as {aside}", file=sys.stderr)
 
 
-def execute_all(stale: Sequence[Work], pages: int, jobs: int) -> list[str]:
+def execute_all(stale: Sequence[StalePage], pages: int, jobs: int) -> list[str]:
     """Execute in up to `jobs` processes, with a line for each page; return the names of those that failed."""
     print(f"pages: {pages - len(stale)} of {pages} are up to date", end="")
-    print(f", {len(stale)} to execute, {left(len(stale), SECONDS / jobs)}" if stale else "", flush=True)
+    left = f", {len(stale)} to execute, about {len(stale) * SECONDS / jobs:.0f} s left"
+    print(left if stale else "", flush=True)
     failed, start = [], time.monotonic()
     threads = max(1, (os.cpu_count() or 1) // jobs)
     for done, (work, error) in enumerate(run_in_processes(execute, stale, jobs, threads), 1):
-        elapsed = time.monotonic() - start
-        what = f"[{done} of {len(stale)}] {work.page.stem} ({work.reason})"
-        each = elapsed / (done + (jobs - 1) / 2)  # pages in other processes count as half done
-        print(f"{what}, {left(len(stale) - done, each)}", flush=True)
+        each = (time.monotonic() - start) / (done + (jobs - 1) / 2)  # others at work count as half done
+        left = f"about {(len(stale) - done) * each:.0f} s left"
+        print(f"[{done} of {len(stale)}] {work.page.stem} ({work.reason}), {left}", flush=True)
         if error:
             print(f"error: {work.source.name} is not in the book: {error}", file=sys.stderr)
             work.page.unlink(missing_ok=True)
             failed.append(work.page.stem)
     return failed
-
-
-def left(pages: int, seconds: float) -> str:
-    """The time that so many pages take, in words."""
-    return f"about {pages * seconds:.0f} s left"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sparsity_lib.study.files import digest
+
 ROOT = Path(__file__).resolve().parent.parent
 KEY, OWN = "made_from", "page"  # the latter is the digest of the page itself
 DAMAGED = "the page is damaged"
@@ -37,7 +39,7 @@ def origin(source: Path, values: dict[str, Any], around: dict[str, str]) -> dict
 
 
 def staleness(page: Path, now: dict[str, Any]) -> str | None:
-    """Why the page is not what would be made now; None if it is."""
+    """Reason for which the page is out of date; None if it is not."""
     if not page.exists():
         return "no page yet"
     if is_damaged(page):
@@ -73,12 +75,7 @@ def own_digest(content: dict[str, Any]) -> str:
 
 def digests(paths: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file, by its path from the project's root, in order of path."""
-    found = {}
-    for path in sorted(paths):
-        if path.is_file():
-            with path.open("rb") as file:
-                found[_name(path)] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {_name(path): digest(path) for path in sorted(paths) if path.is_file()}
 
 
 def _name(path: Path) -> str:

@@ -4,11 +4,11 @@
 `{fields} sparsity_lib.study.Experiment` one of a record's fields, with the comments of its source.
 """
 
-import importlib
 import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_args
 
 from docutils import nodes
@@ -67,7 +67,7 @@ class Fields(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        record = imported(self.arguments[0])
+        record = resolve_name(self.arguments[0])
         rows = [
             (f"`{name}`", f"`{record.model_fields[name].default!r}`", meaning)
             for name, meaning in described_fields(record)
@@ -97,14 +97,8 @@ def public_names() -> dict[str, str]:
 
 def first_sentence(name: str) -> str:
     """The first sentence of the docstring of an object with this full name, fit for a cell of a table."""
-    paragraph = inspect.getdoc(imported(name)).split("\n\n")[0]
+    paragraph = inspect.getdoc(resolve_name(name)).split("\n\n")[0]
     return re.split(r"(?<=\.) (?=[A-Z])", paragraph.replace("\n", " "))[0].replace("|", r"\|")
-
-
-def imported(name: str) -> Any:
-    """The object of this full name."""
-    module, _, last = name.rpartition(".")
-    return getattr(importlib.import_module(module), last)
 
 
 def _as_markdown(app: Sphinx, what: str, name: str, described: Any, options: Any, lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A picture without alternative text or without a caption is a warning, and so fails the build.
+"""Warning, which fails the build, for a picture without alternative text or without a caption.
 
 In a notebook both come from the metadata of the cell: `mystnb.image.alt` and `mystnb.figure.caption`.
 """

@@ -1,8 +1,6 @@
 """Each figure is a link to its picture; below its caption are links to its data as CSV and to the notebook.
 
-The data are those that the figure's output carries. A picture of another page has them next to it, in a file
-of the same name that ends in `.csv`; a figure without data has no link to any. Where the output carries a
-picture for dark pages, these show it.
+The data are those that the figure's output carries. Where it carries a picture for dark pages, these show it.
 """
 
 import base64
@@ -28,7 +26,6 @@ def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for figure in doctree.findall(nodes.figure):
         name, here = figure["ids"][0], app.builder.get_target_uri(page)
         output = carried.get(name, {})
-        data = output.get("text/csv") if is_notebook else _next_to(figure, Path(app.srcdir))
         for image in list(figure.findall(nodes.image)):
             image.setdefault("width", "100%")  # such a picture is a link to itself in full size
             if NIGHT in output:
@@ -37,8 +34,8 @@ def _add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
                 image.parent.insert(image.parent.index(image), _by_night(uri, image["alt"]))
                 figure["classes"].append("keeps-colours")
         files = {}
-        if data is not None:
-            files["Data (CSV)"] = _write(app, f"{name}.csv", data.encode())
+        if "text/csv" in output:
+            files["Data (CSV)"] = _write(app, f"{name}.csv", output["text/csv"].encode())
         if is_notebook:
             files["Notebook"] = f"_sources/{page}{source.suffix}{app.config.html_sourcelink_suffix}"
         if files:
@@ -57,12 +54,6 @@ def _carried(notebook: Path) -> dict[str, dict[str, str]]:
             kinds = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
             found.setdefault(nodes.make_id(name), {}).update(kinds)
     return found
-
-
-def _next_to(figure: nodes.figure, folder: Path) -> str | None:
-    """The data of a figure's picture, whose path is from `folder`; None if there are none."""
-    paths = ((folder / image["uri"]).with_suffix(".csv") for image in figure.findall(nodes.image))
-    return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
 
 
 def _write(app: Sphinx, name: str, content: bytes) -> str:

@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import targets
 from table_lines import Row, percent, table
 
 _COMPILED = (
@@ -22,16 +23,16 @@ Columns = dict[str, str | Callable[[Measured], str]]  # by heading: a format of 
 
 def benchmarks(root: Path) -> list[str]:
     """The targets, then what was measured, device by device."""
-    lines = _targets(json.loads((root / "benchmarks/results/targets.json").read_text(encoding="utf-8")))
-    for path in sorted(root.glob("benchmarks/results/*.json")):
-        if path.stem != "targets":
-            lines += _of_device(json.loads(path.read_text(encoding="utf-8")))
+    results = root / "benchmarks/results"
+    lines = _targets(targets.judge(results))
+    for path in sorted(results.glob("*.json")):
+        lines += _of_device(json.loads(path.read_text(encoding="utf-8")))
     return [re.sub(r"(?<=[ |])-(?=\d)", "\N{MINUS SIGN}", line) for line in lines]
 
 
-def _targets(cells: Measured) -> list[str]:
+def _targets(judged: Sequence[Measured]) -> list[str]:
     lines: list[str] = []
-    for device, rows in itertools.groupby(cells["rows"], lambda row: row["device"]):
+    for device, rows in itertools.groupby(judged, lambda row: row["device"]):
         shown = [
             (row["what"], f"{'≤' if row['high'] else '≥'} {row['bound']:g}{row['unit']}", *_judged(row))
             for row in rows

@@ -1,11 +1,6 @@
 """Tables that are made while the book is built, from the files that are there: no number is typed in.
 
-`{software}` shows the versions in use, `{notebook-settings}` what each notebook was executed with;
-`{published-cost}` shows the number and the time of all published runs, `{run-times}` what they cost by
-profile, with the machines and versions that made them; `{benchmarks}` shows what was measured of the code's
-own cost; `{primary-claims}` lists the primary claims with their verdicts;
-`{networks-on-cifar100}` and `{pilot-networks}` compare networks; and `{workflow-overhead}` shows the
-cost of a job of the workflow.
+Each public function is a directive: `{run-times}` shows the table of `run_times`.
 """
 
 import hashlib
@@ -23,6 +18,11 @@ from speed_tables import benchmarks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from table_lines import Row, percent, table
+
+from sparsity_lib.study import StudyError, claims, findings, load
+from sparsity_lib.study.claims import judge, scorecard
+from sparsity_lib.study.profiles import PROFILES
+from sparsity_lib.study.runs.results import published_parts, published_runs
 
 PACKAGES = (
     "torch",
@@ -69,10 +69,6 @@ def notebook_settings(root: Path) -> list[str]:
 
 def run_times(root: Path) -> list[str]:
     """Costs of the published runs, by profile."""
-    from sparsity_lib.study import load
-    from sparsity_lib.study.profiles import PROFILES
-    from sparsity_lib.study.runs.results import published_parts, published_runs
-
     lines: list[str] = []
     for name in (name for name in PROFILES if name != "language"):
         parts = [part[[*_CELL, "seconds"]].to_dataframe() for part in published_parts(name)]
@@ -98,9 +94,6 @@ def run_times(root: Path) -> list[str]:
 
 def published_cost(root: Path) -> list[str]:
     """Number and time of all published runs of the profiles whose times `run_times` lists."""
-    from sparsity_lib.study.profiles import PROFILES
-    from sparsity_lib.study.runs.results import published_parts
-
     parts = [part for name in PROFILES if name != "language" for part in published_parts(name)]
     runs = sum(part.sizes["run"] for part in parts)
     hours = sum(float(part["seconds"].sum()) for part in parts) / 3600
@@ -123,9 +116,6 @@ def workflow_overhead(root: Path) -> list[str]:
 
 def primary_claims(root: Path) -> list[str]:
     """The primary claims with their cells, finished runs, effects and verdicts."""
-    from sparsity_lib.study import claims
-    from sparsity_lib.study.claims import judge, scorecard
-
     ledger = claims.load()
     found = scorecard.verdicts(ledger, judge.judge(ledger, claims.published()))
     whole = str.maketrans(" ", "\N{NO-BREAK SPACE}")
@@ -148,8 +138,6 @@ def primary_claims(root: Path) -> list[str]:
 
 def networks_on_cifar100(root: Path) -> list[str]:
     """The networks on CIFAR-100 at the paper's settings: accuracy, change of entropy, runs that overfit."""
-    from sparsity_lib.study import findings
-
     caption = (
         "Networks of size s on CIFAR-100 at the paper's settings. Accuracy at the "
         "[chosen epoch](#accuracies) minus that of the plain network; change of the entropy of "
@@ -161,16 +149,12 @@ def networks_on_cifar100(root: Path) -> list[str]:
 
 def pilot_networks(root: Path) -> list[str]:
     """The pilot's networks on its two data sets: accuracy, change of entropy, runs that overfit."""
-    from sparsity_lib.study import findings
-
     by_data_set = {f"{dataset}: ": runs for dataset, runs in findings.pilot_runs().items()}
     return _network_results("The pilot's networks, with the same quantities.", by_data_set)
 
 
 def _network_results(caption: str, data_sets: dict[str, xr.Dataset]) -> list[str]:
     """A table of networks, with three columns for each data set, by what their heads begin with."""
-    from sparsity_lib.study import findings
-
     head, columns = ["network"], [[f"{words} ({label})" for label, words in findings.NETWORKS.items()]]
     for prefix, runs in data_sets.items():
         compared = findings.network_table(runs)
@@ -193,8 +177,6 @@ def _half_width(described: Any, spec: str) -> str:
 
 
 def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
-    from sparsity_lib.study import StudyError
-
     class Generated(SphinxDirective):
         def run(self) -> list[nodes.Node]:
             self.env.note_reread()  # files come and go between builds
@@ -209,13 +191,9 @@ def _directive(make: Callable[[Path], list[str]]) -> type[SphinxDirective]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
-    app.add_directive("software", _directive(software))
-    app.add_directive("notebook-settings", _directive(notebook_settings))
-    app.add_directive("published-cost", _directive(published_cost))
-    app.add_directive("run-times", _directive(run_times))
-    app.add_directive("benchmarks", _directive(benchmarks))
-    app.add_directive("workflow-overhead", _directive(workflow_overhead))
-    app.add_directive("primary-claims", _directive(primary_claims))
-    app.add_directive("networks-on-cifar100", _directive(networks_on_cifar100))
-    app.add_directive("pilot-networks", _directive(pilot_networks))
+    for make in (
+        *(software, notebook_settings, published_cost, run_times, benchmarks),
+        *(workflow_overhead, primary_claims, networks_on_cifar100, pilot_networks),
+    ):
+        app.add_directive(make.__name__.replace("_", "-"), _directive(make))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

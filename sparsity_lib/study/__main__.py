@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from sparsity_lib.study.errors import Stopped, StudyError
@@ -19,14 +20,15 @@ from sparsity_lib.study.queue import costs
 from sparsity_lib.study.recipes import ALL_SIZES
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import results
-from sparsity_lib.study.selection import parse_seeds
+from sparsity_lib.study.selection import listed, parse_seeds
 
 # Other modules are imported in the commands that need them: torch alone takes two seconds.
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit code: 0 done, 1 something is wrong or unfinished, 2 bad input."""
-    args = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_args(given, argparse.Namespace(given=given))
     try:
         return args.command(args)
     except Stopped as error:
@@ -73,21 +75,20 @@ def _tensorboard(args: argparse.Namespace) -> int:
 
 
 def _queue(args: argparse.Namespace, name: str) -> list[Experiment]:
-    sizes = args.sizes.split(",") if args.sizes else list(ALL_SIZES)
-    if unknown := [size for size in sizes if size not in ALL_SIZES]:
+    if unknown := [size for size in args.sizes if size not in ALL_SIZES]:
         raise StudyError(f"unknown size '{unknown[0]}'; known: {', '.join(ALL_SIZES)}")
-    grids = args.grids.split(",") if args.grids else []
-    queue = experiments(name, parse_seeds(args.seeds), grids, args.published)
+    queue = experiments(name, parse_seeds(args.seeds), args.grids, args.published)
     if args.only:
-        queue = _alone(queue, args.only.split(","), name)
-    datasets = args.datasets.split(",") if args.datasets else {e.dataset for e in queue}
-    if absent := [dataset for dataset in datasets if dataset not in {e.dataset for e in queue}]:
-        known = ", ".join(dict.fromkeys(e.dataset for e in queue))
-        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {known}")
-    return [e for e in queue if (e.size in sizes or not args.sizes) and e.dataset in datasets]
+        queue = _selected(queue, args.only, name)
+    datasets = dict.fromkeys(e.dataset for e in queue)
+    if absent := [dataset for dataset in args.datasets if dataset not in datasets]:
+        raise StudyError(f"no runs on '{absent[0]}' in {name}; there are runs on {', '.join(datasets)}")
+    return [
+        e for e in queue if e.size in (args.sizes or [e.size]) and e.dataset in (args.datasets or datasets)
+    ]
 
 
-def _alone(queue: list[Experiment], wanted: list[str], name: str) -> list[Experiment]:
+def _selected(queue: list[Experiment], wanted: list[str], name: str) -> list[Experiment]:
     by_digest = {experiment.digest: experiment for experiment in queue}
     digests = [each.rpartition("-")[2] for each in wanted]
     if absent := [each for each in digests if each not in by_digest]:
@@ -106,16 +107,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.list:
         for experiment in absent:
             cost = expected[experiment.id]
-            print(experiment.id, f"{cost.seconds:.0f} s" if cost else "cost unknown", sep="\t")
+            print(experiment.id, f"{cost:.0f} s" if cost else "cost unknown", sep="\t")
         return 0
-    to_do = "none to train"
-    if absent:
-        known = [cost.seconds for cost in expected.values() if cost]
-        unknown, price = len(absent) - len(known), "cost unknown"
-        if known:
-            seconds = f"{sum(known) / (args.jobs or default_jobs()):.0f} s"
-            price = f"at least {seconds}, {unknown} of unknown cost" if unknown else f"about {seconds}"
-        to_do = f"{len(absent)} to train, {price}"
+    known = [cost for cost in expected.values() if cost]
+    seconds = sum(known) / (args.jobs or default_jobs()) if known else 0  # torch is imported for the default
+    to_do = f"{len(absent)} to train: about {seconds:.0f} s, and {len(absent) - len(known)} of unknown cost"
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
     with _stop_requested() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
@@ -130,20 +126,12 @@ def _run(args: argparse.Namespace) -> int:
         if experiment.id in outcome.failed:
             print(f"failed: {experiment.id}: {outcome.failed[experiment.id]}")
             print(f"  log: {runs.log_of(experiment, args.out)}")
-            print(f"  again: {_again(args, experiment)}")
+            again = ["python", "-m", "sparsity_lib.study", *args.given, "--only", experiment.digest]
+            print(f"  again: {shlex.join(again)}")
     if stop() and outcome.stopped:
         print("stopped; the same command resumes", file=sys.stderr)
         return 130
     return 1 if outcome.failed or outcome.stopped else 0
-
-
-def _again(args: argparse.Namespace, experiment: Experiment) -> str:
-    """The command that trains this one of the queue."""
-    command = ["python", "-m", "sparsity_lib.study", "run", args.profile, "--only", experiment.digest]
-    command += ["--seeds", args.seeds] if args.seeds else []
-    command += ["--published"] if args.published else []
-    command += ["--out", args.out] if args.out else []
-    return shlex.join(command)
 
 
 @contextlib.contextmanager
@@ -165,9 +153,8 @@ def _stop_requested() -> Iterator[Callable[[], bool]]:
 
 
 def _status(args: argparse.Namespace) -> int:
-    grids = set(args.grids.split(",")) if args.grids else set()
     for name in [args.profile] if args.profile else PROFILES:
-        if args.profile or grids <= set(profile(name).grids):  # of all profiles, those that have the grids
+        if args.profile or set(args.grids) <= profile(name).grids.keys():  # else not of this profile
             _print_status(name, _queue(args, name), args.out)
     return 0
 
@@ -175,32 +162,23 @@ def _status(args: argparse.Namespace) -> int:
 def _print_status(name: str, queue: list[Experiment], folder: str | None) -> None:
     """Print the finished, running and missing runs of a queue, cell by cell, and the hours left."""
     times = costs.measured(name, queue, folder)
-    started = {run: each for run, each in costs.in_training(queue, folder).items() if run not in times}
-    by_checkpoint = {
-        e.id: started[e.id].seconds / started[e.id].epochs * e.epochs
-        for e in queue
-        if e.id in started and started[e.id].epochs
-    }
-    expected = costs.expected(name, queue, times | by_checkpoint)
+    started = costs.in_training([e for e in queue if e.id not in times], folder)
+    expected = costs.expected(name, queue, times | {run: seconds for run, (_, seconds) in started.items()})
     absent = sum(experiment.id not in times for experiment in queue)
     print(f"{name}: {len(queue)} runs, {absent} missing")
     rest, unknown = 0.0, 0
     for cell, group in itertools.groupby(sorted(queue, key=_cell), key=_cell):
-        members = {e.id: e for e in group}
+        members = {e.id: e.epochs for e in group}
         left = [run for run in members if run not in times]
-        cost, price = expected[next(iter(members))], "cost unknown"
+        cost = expected[next(iter(members))]
         if cost is None:
             unknown += len(left)
         else:
-            seconds = f"{cost.seconds:.0f} s each"
-            price = f"about {seconds}, as others of this size" if cost.others else seconds
-            todo = [1 - started[run].epochs / members[run].epochs if run in started else 1.0 for run in left]
-            rest += cost.seconds * sum(todo)
-        underway = [
-            f"{started[run].epochs} of {members[run].epochs} epochs" for run in left if run in started
-        ]
+            rest += cost * sum(1 - started.get(run, (0, 0.0))[0] / members[run] for run in left)
+        underway = [f"{started[run][0]} of {members[run]} epochs" for run in left if run in started]
         at = f"{len(underway)} in training ({', '.join(underway)}), " if underway else ""
         done, missing = len(members) - len(left), len(left) - len(underway)
+        price = f"about {cost:.0f} s each" if cost else "cost unknown"
         print(f"  {cell}: {done} done, {at}{missing} missing, {price}")
     if absent:
         hours = rest / 3600
@@ -213,7 +191,7 @@ def _publish(args: argparse.Namespace) -> int:
     count = publication.publish(args.profile, args.out, args.replace)
     print(f"{count} runs added to {results.folder_of(args.profile)}")
     if args.weights:
-        count = publication.publish_networks(args.profile, args.weights.split(","), args.out)
+        count = publication.publish_networks(args.profile, args.weights, args.out)
         print(f"{count} networks added")
     return 0
 
@@ -222,18 +200,18 @@ def _verify(args: argparse.Namespace) -> int:
     from sparsity_lib.study.runs import publication
 
     if args.again:
-        wrong, sound = _repeated(args), f"{args.again}: its first epochs are the same again"
+        wrong, sound = _repeat(args), f"{args.again}: its first epochs are the same again"
     else:
         wrong, sound = publication.verify(args.profile), f"{args.profile}: every published file is as listed"
     print("\n".join(wrong) if wrong else sound)
     return 1 if wrong else 0
 
 
-def _repeated(args: argparse.Namespace) -> list[str]:
+def _repeat(args: argparse.Namespace) -> list[str]:
     """Train the run, finished or published, again and list the differences."""
     from sparsity_lib.study.repeatability import differences
 
-    (experiment,) = _alone(experiments(args.profile, published=True), [args.again], args.profile)
+    (experiment,) = _selected(experiments(args.profile, published=True), [args.again], args.profile)
     if run := runs.find(experiment, args.out, by_any_code=True):
         return differences(experiment, results.curves([run]))
     for part in results.published_parts(args.profile):
@@ -293,13 +271,14 @@ def _parser() -> argparse.ArgumentParser:
 
     status = command("status", _status, "what is done, missing, and the cost of the rest")
     status.add_argument("profile", nargs="?", help=", ".join(PROFILES))
+    names: dict[str, Any] = {"type": partial(listed, "names", kind=str), "default": []}
     for sub in (many, status):
-        sub.add_argument("--sizes", metavar="s,m", default="", help="these alone")
-        sub.add_argument("--datasets", metavar="cifar100", default="", help="these alone")
+        sub.add_argument("--sizes", metavar="s,m", **names, help="these alone")
+        sub.add_argument("--datasets", metavar="cifar100", **names, help="these alone")
         sub.add_argument("--seeds", metavar="0-2,5", default="", help="instead of the profile's own")
-        sub.add_argument("--grids", metavar="adam,readings", default="", help="these alone")
+        sub.add_argument("--grids", metavar="adam,readings", **names, help="these alone")
         sub.add_argument("--published", action="store_true", help="the seeds that are published")
-        sub.add_argument("--only", metavar="RUN,RUN", default="", help="these runs alone, by id or its end")
+        sub.add_argument("--only", metavar="RUN,RUN", **names, help="these runs alone, by id or its end")
 
     board = command("tensorboard", _tensorboard, "write a finished run for TensorBoard")
     board.add_argument("run", metavar="RUN", help="the run's file")
@@ -309,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("profile")
     again = "also replace published runs of other code by new ones"
     publish.add_argument("--replace", action="store_true", help=again)
-    publish.add_argument("--weights", metavar="sr2Net,varNet", default="", help="also networks of shown runs")
+    publish.add_argument("--weights", metavar="sr2Net,varNet", **names, help="also networks of shown runs")
     verify = command("verify", _verify, "check the published runs against their digests")
     verify.add_argument("profile")
     verify.add_argument("--again", metavar="RUN", default="", help="train a run's first epochs again instead")

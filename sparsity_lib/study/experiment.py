@@ -2,9 +2,9 @@
 
 import functools
 import hashlib
-import importlib
 import json
 import math
+import pkgutil
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from sparsity_lib.study.configuration import Configuration, file_name, is_plain
 from sparsity_lib.study.data import DATASETS
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.language import LanguageExperiment
-from sparsity_lib.study.recipes import NETWORKS, layers_of, sizes_of
+from sparsity_lib.study.recipes import NETWORKS, Recipe, layers_of, sizes_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,12 +127,6 @@ class Experiment(Configuration):
         return name
 
     @model_validator(mode="after")
-    def _known_size(self) -> "Experiment":
-        if self.size not in (known := sizes_of(self.network)):
-            raise ValueError(f"unknown size '{self.size}' of {self.network}; known: {', '.join(known)}")
-        return self
-
-    @model_validator(mode="after")
     def _known_layers(self) -> "Experiment":
         for field in ("sparsity", "variance", "scale_free", "decorrelation", "perplexity"):
             for layer, strength in (getattr(self, field) or {}).items():
@@ -149,15 +143,13 @@ class Experiment(Configuration):
         return self
 
     @model_validator(mode="after")
-    def _a_relu_has_no_bias(self) -> "Experiment":
+    def _fields_agree(self) -> "Experiment":
+        if self.size not in (sizes := sizes_of(self.network)):
+            raise ValueError(f"unknown size '{self.size}' of {self.network}; known: {', '.join(sizes)}")
         if self.activation == "after" and not self.include_bias:
             raise ValueError(
                 "include_bias=False needs activation='before': behind the ReLU the bias is part of it"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> "Experiment":
         for name, known in ONLY_OF.items():
             if getattr(self, name) != type(self).model_fields[name].default and self.network not in known:
                 raise ValueError(
@@ -204,9 +196,8 @@ class Experiment(Configuration):
                 )
             except ValueError as error:
                 raise StudyError(str(error)) from None
-        module, _, factory = self.network.partition(":")
         try:
-            model = getattr(importlib.import_module(module), factory)(in_channels, image_size, num_classes)
+            model = pkgutil.resolve_name(self.network)(in_channels, image_size, num_classes)
         except Exception as error:  # whatever the factory raises
             line = f"{type(error).__name__}: {error}".splitlines()[0]
             raise StudyError(f"network '{self.network}' cannot be made: {line}") from error
@@ -222,26 +213,19 @@ class Experiment(Configuration):
         Explicit fields win over the network's recipe; layers of strength 0 are left out. A recipe's
         perplexity sparsity is a mean over its layers.
         """
-        recipe = NETWORKS.get(self.network)
+        recipe = NETWORKS.get(self.network, Recipe(self.network))
+        by_lambda = dict.fromkeys(("sparsity", "variance", "scale_free"), self.lambda_)
+        mean = self.lambda_ / max(len(recipe.perplexity), 1)
         result = {}
-        for field, scale in (
-            ("sparsity", self.lambda_),
-            ("variance", self.lambda_),
-            ("scale_free", self.lambda_),
-            ("decorrelation", self.kappa),
-        ):
+        for field, scale in (by_lambda | {"decorrelation": self.kappa, "perplexity": mean}).items():
+            conv_scale = self.lambda_conv_scale if field in by_lambda else 1.0
             chosen = getattr(self, field)
             if chosen is None:
-                conv_scale = 1.0 if field == "decorrelation" else self.lambda_conv_scale
-                layers = getattr(recipe, field) if recipe else ()
                 chosen = {
-                    layer: scale * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers
+                    layer: scale * (conv_scale if layer.startswith("conv") else 1.0)
+                    for layer in getattr(recipe, field)
                 }
             result[field] = {layer: strength for layer, strength in chosen.items() if strength > 0}
-        penalised = recipe.perplexity if recipe else ()
-        mean = dict.fromkeys(penalised, self.lambda_ / max(len(penalised), 1))
-        chosen = mean if self.perplexity is None else self.perplexity
-        result["perplexity"] = {layer: strength for layer, strength in chosen.items() if strength > 0}
         return result
 
     def learning_rate(self) -> float:

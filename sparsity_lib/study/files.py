@@ -1,7 +1,6 @@
 """Atomic writes, checksums that show damage, and locks against two processes that write one file."""
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import io
@@ -20,15 +19,6 @@ from sparsity_lib.study.errors import Stopped, StudyError, Unreadable, Unusable
 # The checkout this package is installed from, or the current folder where it is installed as a wheel.
 _CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
-
-_REASONS = {
-    errno.EAGAIN: "it is in use by another program",
-    errno.EACCES: "no permission to read it",
-    errno.EISDIR: "it is a folder, not a file",
-    errno.ENOTDIR: "it is a file, not a folder",
-    errno.ENOENT: "it is a link to what is not there",
-}
-TENSORS = "file of tensors"  # as errors name it
 
 
 def folder(name: str, variable: str) -> Path:
@@ -79,15 +69,15 @@ def write_with_checksum(path: Path, content: bytes | memoryview) -> None:
         file.write(_seal(content))
 
 
-def read_with_checksum(path: Path, what: str) -> memoryview:
+def read_with_checksum(path: Path) -> memoryview:
     """The content that `write_with_checksum` wrote.
 
-    Raises `Unusable` where the file is missing, is damaged or no `what`, and else as `content_of`.
+    Raises `Unusable` where the file is missing, damaged or of another origin, and else as `content_of`.
     """
     whole = memoryview(content_of(path))
     content = whole[: -len(_seal(b""))]
     if whole[len(content) :] != _seal(content):
-        raise Unusable(f"{path} is damaged or no {what}: it does not end with the SHA-256 of its content")
+        raise Unusable(f"{path} is damaged: it does not end with the SHA-256 of its content")
     return content
 
 
@@ -96,13 +86,13 @@ def _seal(content: bytes | memoryview) -> bytes:
 
 
 @contextlib.contextmanager
-def reading(path: Path, what: str, reader: str) -> Iterator[None]:
+def reading(path: Path, reader: str) -> Iterator[None]:
     """Have `reader`, a library with its version, read a sealed file.
 
     Raises as `read_with_checksum`, and `Unreadable`, one line, for whatever the reader raises: the content is
     as it was written, so the reader is too old for it.
     """
-    read_with_checksum(path, what)
+    read_with_checksum(path)
     try:
         yield
     except Exception as error:
@@ -149,7 +139,7 @@ def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
     """Return the system's reason for not opening a file or folder; `Unusable` where there is none."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return Unusable(f"there is no {path}")
-    reason = _REASONS.get(error.errno or 0, error.strerror)
+    reason = "it is in use by another program" if isinstance(error, BlockingIOError) else error.strerror
     return Unreadable(f"cannot read {path}: {reason}; nothing was changed")
 
 
@@ -166,7 +156,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """The tensors that `save_tensors` wrote, on the CPU. Raises as `reading` does."""
     import torch
 
-    with reading(path, TENSORS, f"torch {torch.__version__}"):
+    with reading(path, f"torch {torch.__version__}"):
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 

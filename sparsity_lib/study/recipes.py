@@ -121,7 +121,9 @@ def build(
     from sparsity_lib import Sparseout, models
 
     sizes = (in_channels, image_size, num_classes)
-    norm = _norm(batch_norm) if architecture.startswith("norm") else None
+    # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
+    keras: dict[str, Any] = {"momentum": 0.01, "eps": 1e-3} if batch_norm == "keras" else {}
+    norm = functools.partial(nn.BatchNorm2d, **keras) if architecture.startswith("norm") else None
     noise: models.Dropout = 0.0
     if architecture.startswith("drop"):
         noise = functools.partial(nn.Dropout, dropout)
@@ -158,11 +160,3 @@ def monitored_layers(architecture: str, model: "nn.Module") -> list[str] | None:
         return None
     kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
     return [name for name, module in model.named_modules() if isinstance(module, kinds)][:-1]
-
-
-def _norm(batch_norm: str) -> "models.Norm":
-    from torch import nn
-
-    # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
-    settings: dict[str, dict[str, Any]] = {"pytorch": {}, "keras": {"momentum": 0.01, "eps": 1e-3}}
-    return functools.partial(nn.BatchNorm2d, **settings[batch_norm])

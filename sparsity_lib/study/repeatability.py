@@ -26,10 +26,8 @@ def differences(experiment: AnyExperiment, curves: xr.Dataset, tolerance: float 
     the monitor images, or a language model's bits per character, may differ by `tolerance`, or DECORRELATED
     if that is more. Nothing is kept.
 
-    It trains with one thread, as runs are trained side by side on two cores. At another number of threads, or
-    on a CPU of another capability, sums are rounded otherwise, and rounding grows: with two threads, SDs of
-    vanillaNet on CIFAR-100 differ by up to 7e-3 after two epochs, losses by up to 1e-4; without AVX-512, SDs
-    of normNet on digits by up to 1.6e-2, losses by up to 2.7e-3.
+    It trains with one thread, as runs are trained side by side. At another number of threads, or on another
+    CPU, sums are rounded otherwise: SDs differ by up to 2e-2 after two epochs, losses by up to 3e-3.
     """
     run, found = curves.squeeze("run"), []
     decorrelates = isinstance(experiment, Experiment) and experiment.strengths()["decorrelation"]

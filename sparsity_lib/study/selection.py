@@ -1,5 +1,6 @@
 """Experiments selected by a notebook's parameters: a profile's cells, with the given values."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,12 +78,12 @@ def _narrow(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[
         if value in present:
             narrowed += [cell for cell in cells if cell.get(field, default) == value]
         else:
-            narrowed += [cell | {field: value} | _delayed_alike(cell, field, value) for cell in cells]
+            narrowed += [cell | {field: value} | _rescaled_delay(cell, field, value) for cell in cells]
     return narrowed
 
 
-def _delayed_alike(cell: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
-    """The delay, if any, that is the same share of other epochs; none where it rounds to 0."""
+def _rescaled_delay(cell: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """The delay, if any, rescaled to the same share of the epochs."""
     if field != "epochs" or "delay" not in cell:
         return {}
     epochs = cell.get("epochs", Experiment.model_fields["epochs"].default)
@@ -112,17 +113,13 @@ def parse_seeds(value: Listed | None) -> list[int]:
     if not isinstance(value, str):
         return listed("seeds", value, int)
     seeds: list[int] = []
-    for part in value.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not part.strip():
-            continue
-        whole = [number.isdecimal() and len(number) <= 9 for number in (first, last if dash else first)]
-        if not all(whole) or (dash and int(last) < int(first)):
+    for part in listed("seeds", value, str):
+        numbers = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
+        several = range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1) if numbers else range(0)
+        if not 0 < len(several) <= MOST_SEEDS:
             raise StudyError(
-                f"seeds = {value!r}: give comma-separated whole numbers or ranges, as in 0,1,2 or 100-104"
+                f"seeds = {value!r}: give comma-separated whole numbers, or ranges of at most {MOST_SEEDS:,} "
+                "of them, as in 0,1,2 or 100-104"
             )
-        several = range(int(first), int(last if dash else first) + 1)
-        if len(several) > MOST_SEEDS:
-            raise StudyError(f"seeds = {value!r}: {len(several):,} in a row; at most {MOST_SEEDS:,}")
         seeds += several
     return seeds

@@ -17,6 +17,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import targets
 import yaml
 from accessibility import violations
 from browser import Visit, contrast
@@ -81,9 +82,7 @@ def stand_in(name: str) -> nbformat.NotebookNode:
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages, built by the documented command from stand-in notebooks."""
     root = tmp_path_factory.mktemp("project")
-    shutil.copytree(
-        BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "_generated", "__pycache__")
-    )
+    shutil.copytree(BOOK, root / "book", ignore=shutil.ignore_patterns("experiments", "__pycache__"))
     for name in ("_config.yml", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, root)
     for page in toc():
@@ -213,8 +212,7 @@ def test_environment_page_shows_what_is_there(book: Path, tiny_run: study.Run) -
 
 def test_the_page_of_costs_shows_what_was_measured(book: Path) -> None:
     text = article(read(book)["speed"]).get_text(" ", strip=True).replace("’", "'").replace("−", "-")
-    judged = json.loads((ROOT / "benchmarks/results/targets.json").read_text())
-    for row in judged["rows"]:
+    for row in targets.judge(ROOT / "benchmarks/results"):
         shown = f"{row['what']} {'≤' if row['high'] else '≥'} {row['bound']:g}{row['unit']} "
         if "met" in row:
             quartiles = f" {row['low']:.3f} to {row['upper']:.3f}" if "low" in row else ""

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from accessibility import violations
 from browser import Visit, contrast, luminance
+from explorer_speed import measured
 from playwright.sync_api import Page
 
-from benchmarks.explorer import measured
 from sparsity_lib import study
 
 pytestmark = pytest.mark.browser

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import targets
 import torch
 
 import benchmarks.__main__ as command
-from benchmarks import targets
 from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
 from benchmarks.growth import by_channels, growth
@@ -115,10 +115,8 @@ def test_a_target_of_a_share_of_what_was_measured_is_scaled() -> None:
     assert judged == pytest.approx({"value": 0.048, "met": True, "low": 0.04, "upper": 0.06})
 
 
-def test_the_targets_shown_are_those_of_what_was_measured() -> None:
-    results = ROOT / "benchmarks/results"
-    rows = targets.judge(results)
-    assert json.loads((results / "targets.json").read_text(encoding="utf-8"))["rows"] == rows
+def test_every_target_on_a_cpu_was_measured() -> None:
+    rows = targets.judge(ROOT / "benchmarks/results")
     assert all("met" in row for row in rows if row["device"] == "CPU")
 
 
@@ -151,7 +149,6 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
         [{"median": 1.0}],
         [{"median": 4.0}],
     ]
-    assert all("met" not in row for row in json.loads((tmp_path / "targets.json").read_text())["rows"])
     assert {"date", "commit", "numerics"} <= measured["sections"]["one"].keys()
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "three"])

@@ -13,7 +13,6 @@ from typing import Any
 import h5py
 import numpy as np
 import origins
-import published_explorer
 import pytest
 import study_facts
 from image_folders import contents, make_folder
@@ -82,7 +81,7 @@ def test_a_damaged_file_is_noticed_set_aside_and_made_again(
     for content in damages(path.read_bytes()):
         path.write_bytes(content)
         with pytest.raises(Unusable):
-            files.read_with_checksum(path, "file")
+            files.read_with_checksum(path)
         assert runs.find(WANTED, tmp_path) is None
         if ending == ".nc":
             with pytest.raises(Unusable):
@@ -196,7 +195,7 @@ def test_readers_of_published_results_refuse_damaged_ones(published: Path) -> No
             lambda: results.published_ids("laptop"),
             lambda: study_facts.run_times(published.parent),
         ],
-        run: [published_explorer.chosen, lambda: results.published_runs("laptop")],
+        run: [lambda: results.published_runs("laptop")],
         published / "language/laptop.nc": [lambda: study.published("language", "laptop.nc")],
     }
     for path, read_by in readers.items():

@@ -42,14 +42,14 @@ def test_splits_are_disjoint(
     parts = splits.split_indices(
         labels, train_count, has_own_split=has_own_split, limit=limit, data_seed=data_seed
     )
-    used = np.concatenate([parts.train, parts.monitor, parts.validation])
+    used = np.concatenate([parts["train"], parts["monitor"], parts["validation"]])
     assert len(set(used)) == len(used)
-    assert len(parts.train) == (limit or train_count)
-    assert len(parts.monitor) + len(parts.validation) == len(labels) - train_count
-    assert len(set(parts.train_monitor)) == min(len(parts.monitor), len(parts.train))
-    assert set(parts.train_monitor) <= set(range(len(parts.train)))
+    assert len(parts["train"]) == (limit or train_count)
+    assert len(parts["monitor"]) + len(parts["validation"]) == len(labels) - train_count
+    assert len(set(parts["train_monitor"])) == min(len(parts["monitor"]), len(parts["train"]))
+    assert set(parts["train_monitor"]) <= set(parts["train"])
     if has_own_split:
-        assert parts.train.max() < train_count <= min(parts.monitor.min(), parts.validation.min())
+        assert parts["train"].max() < train_count <= min(parts["monitor"].min(), parts["validation"].min())
 
 
 @given(count=st.integers(1, 40), seed=st.integers(0, 9))

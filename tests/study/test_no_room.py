@@ -147,7 +147,7 @@ def test_a_training_without_space_keeps_earlier_files_and_resumes(
     assert before.items() <= after.items()
     assert after.keys() - before.keys() == {f"{WANTED.id}{ending}" for ending in left}
     for ending in left:
-        files.read_with_checksum(disk.path / f"{WANTED.id}{ending}", "file")
+        files.read_with_checksum(disk.path / f"{WANTED.id}{ending}")
     disk.hold(4096)
     epochs.clear()
     assert equal(train(), wanted)

@@ -267,9 +267,9 @@ def test_status_shows_runs_in_training_and_the_hours_left(
     assert "2 runs of unknown cost" in capsys.readouterr().out
     with pytest.raises(study.errors.Stopped):
         study.train(experiment, stop=iter([False, True]).__next__)
-    ((run, progress),) = costs.in_training([experiment]).items()
-    assert (run, progress.epochs) == (experiment.id, 1)
-    assert progress.seconds > 0
+    ((run, (epochs, seconds)),) = costs.in_training([experiment]).items()
+    assert (run, epochs) == (experiment.id, 1)
+    assert seconds > 0
     assert main(asked) == 0
     output = capsys.readouterr().out
     assert "0 done, 1 in training (1 of 2 epochs), 0 missing" in output

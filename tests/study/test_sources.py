@@ -36,7 +36,7 @@ def faults(source: str, name: str) -> list[str]:
         if (
             (called == "torch.load" and given.get("weights_only") != "True")
             or (called in ("np.load", "numpy.load") and given.get("allow_pickle") != "False")
-            or (called.endswith(("import_module", "__import__")) and name not in IMPORTERS)
+            or (called.endswith(("import_module", "resolve_name", "__import__")) and name not in IMPORTERS)
         ):
             found.append(ast.unparse(call))
     return found

@@ -81,9 +81,9 @@ def opening_fails(number: int) -> Obstacle:
 
 OBSTACLES = {
     "in use": locked,
-    "a folder": folder,
-    "a link to what is not there": dangling,
-    "no permission": opening_fails(errno.EACCES),
+    "Is a directory": folder,
+    "No such file or directory": dangling,
+    "Permission denied": opening_fails(errno.EACCES),
     "Input/output error": opening_fails(errno.EIO),
     "Stale file handle": opening_fails(errno.ESTALE),
 }
@@ -171,7 +171,7 @@ def test_unreadable_files_are_left_unchanged(
     make(folder)
     for ending in endings:
         (path,) = folder.rglob(f"*{ending}")
-        for why in ("in use", "a link to what is not there"):
+        for why in ("in use", "No such file or directory"):
             is_left_alone(path, why, lambda: use(folder), monkeypatch)
 
 
@@ -192,12 +192,12 @@ def test_commands_name_the_unreadable_file_and_return_2(
 
 def test_a_sealed_file_of_a_newer_version_is_left_alone(finished: study.Run) -> None:
     def of_hdf5() -> bytes:
-        content = bytes(files.read_with_checksum(finished.path, "run"))
+        content = bytes(files.read_with_checksum(finished.path))
         return content[:8] + b"\x09" + content[9:]  # a superblock of a version that is not made yet
 
     def with_a_field() -> bytes:
         described_as(finished, finished.path.parent, not_invented_yet=1)
-        return bytes(files.read_with_checksum(finished.path, "run"))
+        return bytes(files.read_with_checksum(finished.path))
 
     network, folder = finished.path.with_suffix(runs.NETWORK), finished.path.parent
     checkpoint = runs.path_of(WANTED, folder).with_suffix(".ckpt")

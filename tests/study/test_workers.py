@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from sparsity_lib.study.errors import Stopped, StudyError
-from sparsity_lib.study.queue.workers import Killed, run_in_processes
+from sparsity_lib.study.queue.workers import run_in_processes
 
 
 class Particular(Exception):
@@ -65,7 +65,7 @@ def test_a_killed_process_leaves_other_tasks_unaffected():
     outcome = dict(outcomes)
     assert sorted(reported) == ["a", "b", "c", "d"]
     assert all(outcome[task] is None for task in reported)
-    assert isinstance(outcome["dies"], Killed)
+    assert isinstance(outcome["dies"], StudyError)
     assert "killed by SIGKILL (no memory left?)" in str(outcome["dies"])
     assert "ended with exit code 3" in str(outcome["leaves"])
     assert str(outcome["fails"]) == "no good"

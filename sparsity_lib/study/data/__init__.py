@@ -76,21 +76,13 @@ def load(
         data_seed=data_seed,
         held_out_limit=held_out,
     )
-    noisy = splits.with_label_noise(labels[division.train], len(content.classes), label_noise, data_seed)
-    train = Split(_rows(images, division.train), torch.from_numpy(noisy))
-
-    def of(indices: np.ndarray) -> Split:
-        return Split(_rows(images, indices), torch.from_numpy(labels[indices]))
-
-    return Data(
-        name=name,
-        classes=content.classes,
-        digest=digest,
-        train=train,
-        train_monitor=Split(train.images[division.train_monitor], train.labels[division.train_monitor]),
-        monitor=of(division.monitor),
-        validation=of(division.validation),
-    )
+    train = division["train"]
+    labels[train] = splits.with_label_noise(labels[train], len(content.classes), label_noise, data_seed)
+    parts = {
+        part: Split(_rows(images, indices), torch.from_numpy(labels[indices]))
+        for part, indices in division.items()
+    }
+    return Data(name, content.classes, digest, **parts)
 
 
 def _rows(images: "Tensor", indices: np.ndarray) -> "Tensor":

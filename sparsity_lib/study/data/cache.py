@@ -20,7 +20,6 @@ from torch import Tensor
 from sparsity_lib.study import files
 from sparsity_lib.study.errors import StudyError, Unusable
 
-KIND = "decoded data set"  # as errors name it
 _DECODING = 3  # increased when the same files decode to other arrays: earlier copies are not used
 
 
@@ -60,11 +59,14 @@ def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, C
         digest = source.digest or _digest(source, folder)
         size = f"-{image_size}px" if image_size else ""
         path = folder / f"{kind}-{digest[:16]}{size}-{_DECODING}.npy"
-        content = _read_sound(path)
-        if content is None:
-            _write(path, source.decode(image_size))
-            content = _read(path)
-    return digest, content
+        try:
+            return digest, _read(path)
+        except Unusable as error:  # damaged, or not there
+            for damaged in (_record_of(path), path) if _record_of(path).exists() else ():
+                if damaged.exists():
+                    files.set_aside(damaged, error)
+        _write(path, source.decode(image_size))
+        return digest, _read(path)
 
 
 def digest_of(source: Source, folder: Path) -> str:
@@ -89,28 +91,11 @@ def _write(path: Path, content: Content) -> None:
     files.write_with_checksum(_record_of(path), json.dumps(record).encode())
 
 
-def _read_sound(path: Path) -> Content | None:
-    """Return the content stored at `path`, or None; a damaged file is set aside.
-
-    Raises `Unreadable` for what cannot be read here and now.
-    """
-    record = _record_of(path)
-    if not os.path.lexists(record):
-        return None
-    try:
-        return _read(path)
-    except Unusable as error:
-        for damaged in (path, record):
-            if damaged.exists():
-                files.set_aside(damaged, error)
-        return None
-
-
 def _read(path: Path) -> Content:
     """The arrays, mapped into memory; `Unusable` if they are not what was written, or `Unreadable`."""
-    record = json.loads(bytes(files.read_with_checksum(_record_of(path), KIND)))
+    record = json.loads(bytes(files.read_with_checksum(_record_of(path))))
     if files.digest(path) != record["sha256"]:
-        raise Unusable(f"{path} is damaged or no {KIND}: its SHA-256 is not the one that was written")
+        raise Unusable(f"{path} is damaged: its SHA-256 is not the one that was written")
     # "c": changes stay in memory, and only the pages in use are read.
     images = np.load(path, mmap_mode="c", allow_pickle=False)
     return Content(
@@ -129,7 +114,7 @@ def _digest(source: Source, folder: Path) -> str:
     """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
     remembered = folder / f"digest-{_fingerprint(source)[:16]}"
     with contextlib.suppress(Unusable):
-        return bytes(files.read_with_checksum(remembered, "digest")).decode()
+        return bytes(files.read_with_checksum(remembered)).decode()
     digest = hashlib.sha256()
     for name in sorted(source.paths):
         content = files.content_of(source.folder / name)

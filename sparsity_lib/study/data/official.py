@@ -5,14 +5,13 @@ Archives already in the data folder are used as they are, so a machine without a
 
 import os
 import shutil
-import zipfile
+import sys
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
-from tqdm import tqdm
+import torch.hub
 
 from sparsity_lib.study import files
 from sparsity_lib.study.errors import StudyError
@@ -46,7 +45,22 @@ def downloaded(archive: Archive, root: Path) -> Path:
     """
     path = root / archive.file
     with files.lock(path, "downloaded"):
-        _download(archive, path)
+        if os.path.lexists(path):
+            wrong = _md5_fault(archive.md5, path)
+            if wrong is None:
+                return path
+            files.set_aside(path, f"it is {wrong}")
+        with files.atomic_write(path) as partial:
+            try:
+                torch.hub.download_url_to_file(archive.url, str(partial), progress=sys.stderr.isatty())
+            except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+                if isinstance(error, HTTPError):
+                    error.close()
+                raise StudyError(
+                    f"cannot download {archive.url} ({error}); try again, or put the file at {path}"
+                ) from error
+            if wrong := _md5_fault(archive.md5, partial):
+                raise StudyError(f"{archive.url} is {wrong}; try again")
     return path
 
 
@@ -55,53 +69,23 @@ def unpacked(archive: Archive, root: Path) -> Path:
 
     Raises `StudyError` if the archive cannot be had or unpacked.
     """
-    folder, path = root / archive.folder, root / archive.file
-    with files.lock(path, "downloaded"):
-        if not folder.exists():
-            _download(archive, path)
-            _unpack(archive, path, folder)
+    folder, partial = root / archive.folder, root / f".{archive.file}.unpacking"
+    with files.lock(folder, "unpacked"):
+        if folder.exists():
+            return folder
+        path = downloaded(archive, root)
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: this one holds the lock
+        try:
+            shutil.unpack_archive(path, partial, "zip")
+            os.replace(partial / archive.folder, folder)
+        except OSError as error:
+            raise StudyError(f"cannot unpack {path}: {error}; nothing was changed") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def _download(archive: Archive, path: Path) -> None:
-    """Download the archive unless a file with its digest is there; another file is set aside."""
-    if os.path.lexists(path):
-        wrong = _other_than(archive.md5, path)
-        if wrong is None:
-            return
-        files.set_aside(path, f"it is {wrong}")
-    with files.atomic_write(path) as partial:
-        request = Request(archive.url, headers={"User-Agent": "sparsity_lib"})
-        try:
-            with urlopen(request) as response, partial.open("wb") as file:
-                shown = {"total": response.length, "unit": "B", "unit_scale": True, "disable": None}
-                with tqdm.wrapattr(response, "read", desc=archive.file, leave=False, **shown) as content:
-                    shutil.copyfileobj(content, file)
-        except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
-            if isinstance(error, HTTPError):
-                error.close()
-            raise StudyError(
-                f"cannot download {archive.url} ({error}); try again, or put the file at {path}"
-            ) from error
-        if wrong := _other_than(archive.md5, partial):
-            raise StudyError(f"{archive.url} is {wrong}; try again")
-
-
-def _unpack(archive: Archive, path: Path, folder: Path) -> None:
-    partial = path.with_name(f".{path.name}.unpacking")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: this one holds the lock
-    try:
-        partial.mkdir()
-        with zipfile.ZipFile(path) as archived:
-            archived.extractall(partial)
-        os.replace(partial / archive.folder, folder)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise StudyError(f"cannot unpack {path}: {error}; nothing was changed") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _other_than(md5: str, path: Path) -> str | None:
-    """The fault of a file with another MD5 digest; None if it has this one. Raises `Unreadable`."""
+def _md5_fault(md5: str, path: Path) -> str | None:
+    """A sentence on the file's MD5 digest if it is another one; else None. Raises `Unreadable`."""
     found = files.digest(path, "md5")
     return None if found == md5 else f"damaged or cut off: its MD5 digest is {found}, not {md5}"

@@ -1,7 +1,5 @@
 """Splits of a data set: seeded, stratified choices of indices, so that no image is in two splits."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sparsity_lib.study.errors import StudyError
@@ -13,16 +11,6 @@ MONITOR_MOST = 1000  # and at most as many as in TSR, section 4.1
 
 # One stream of random numbers per choice: changing `limit` must not change who is held out.
 _POOL, _LIMIT, _HELD_OUT, _TRAIN_MONITOR, _NOISE = range(5)
-
-
-@dataclass(frozen=True)
-class SplitIndices:
-    """Indices into a data set's images: `train`, `monitor` and `validation` have none in common."""
-
-    train: Indices
-    train_monitor: Indices  # positions within `train`
-    monitor: Indices
-    validation: Indices
 
 
 def stratified_order(labels: np.ndarray, seed: tuple[int, int]) -> Indices:
@@ -49,8 +37,8 @@ def split_indices(
     limit: int | None,
     data_seed: int,
     held_out_limit: int | None = None,
-) -> SplitIndices:
-    """Divide (N,) labelled images into those trained on and those held out (T8).
+) -> dict[str, Indices]:
+    """Divide (N,) labelled images into those trained on and those held out (T8), by the names of `Data`.
 
     `train_count` images are for training: the first ones where the data set has a split of its own, a
     stratified draw where it has not. `limit` keeps a stratified part of them, `held_out_limit` of the others.
@@ -73,12 +61,13 @@ def split_indices(
     if len(held_out) < 2:
         raise StudyError(f"{len(held_out)} held-out image: two or more are needed to monitor and to validate")
     monitored = min(max(len(held_out) // MONITOR_SHARE, 1), MONITOR_MOST)
-    return SplitIndices(
-        train=train,
-        train_monitor=stratified_order(labels[train], (data_seed, _TRAIN_MONITOR))[:monitored],
-        monitor=held_out[:monitored],
-        validation=np.sort(held_out[monitored:]),
-    )
+    seen = stratified_order(labels[train], (data_seed, _TRAIN_MONITOR))[:monitored]
+    return {
+        "train": train,
+        "train_monitor": train[seen],
+        "monitor": held_out[:monitored],
+        "validation": np.sort(held_out[monitored:]),
+    }
 
 
 def with_label_noise(labels: np.ndarray, classes: int, share: float, data_seed: int) -> np.ndarray:

@@ -59,7 +59,7 @@ def run_queue(
     """
     require_positive(jobs, seconds)
     outcome = Outcome()
-    missing = _sorted_out(experiments, folder, outcome)
+    missing = _missing(experiments, folder, outcome)
     if missing:
         jobs = default_jobs() if jobs is None else jobs
         require_writable(runs.path_of(missing[0], folder).parent)
@@ -89,10 +89,10 @@ def require_positive(jobs: int | None, seconds: float | None) -> None:
 
 def missing(experiments: Sequence[Experiment], folder: str | Path | None = None) -> list[Experiment]:
     """Return the experiments that `run_queue` would train: no sound run by this code, no known divergence."""
-    return _sorted_out(experiments, folder, Outcome())
+    return _missing(experiments, folder, Outcome())
 
 
-def _sorted_out(
+def _missing(
     experiments: Sequence[Experiment], folder: str | Path | None, outcome: Outcome
 ) -> list[Experiment]:
     """Return the missing experiments; the others are noted in the outcome."""

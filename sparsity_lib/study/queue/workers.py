@@ -29,10 +29,6 @@ Stop: TypeAlias = Callable[[], bool]
 _is_worker = False  # whether this process is one of those that `run_in_processes` starts
 
 
-class Killed(StudyError):
-    """The process that did the work was killed."""
-
-
 def run_in_processes(
     work: Callable[[Task, Report, Stop], None],
     tasks: Sequence[Task],
@@ -61,18 +57,7 @@ def run_in_processes(
         )
     if here or multiprocessing.current_process().daemon:
         yield from _one_after_the_other(work, tasks, stop, received)
-    else:
-        yield from _in_processes(work, tasks, jobs, threads, stop, received)
-
-
-def _in_processes(
-    work: Callable[[Task, Report, Stop], None],
-    tasks: Sequence[Task],
-    jobs: int,
-    threads: int,
-    stop: Stop,
-    received: Report,
-) -> Iterator[tuple[Task, BaseException | None]]:
+        return
     waiting, stopping = deque(tasks), False
     idle: list[_Worker] = []
     running: dict[Any, tuple[_Worker, Task]] = {}  # by the pipe
@@ -152,7 +137,7 @@ class _Worker:
             self.pipe.send(task)
 
     def ask_to_stop(self) -> None:
-        """The work sees it as something that waits in the pipe; once it has ended, the process reads it."""
+        """Send a message that the work can poll for; after the work, it ends the process."""
         self.give(None)
 
     def leave(self) -> None:
@@ -173,7 +158,7 @@ class _Worker:
             code = self.process.exitcode or 0
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             why = " (no memory left?)" if code == -signal.SIGKILL else ""
-            return "gone", Killed(f"its process was {how}{why}; the same command resumes")
+            return "gone", StudyError(f"its process was {how}{why}; the same command resumes")
 
 
 @contextlib.contextmanager
@@ -187,7 +172,7 @@ def _signals_held_back() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _main_hidden() -> Iterator[None]:
-    """A process that starts meanwhile does not import the main script, which would train again there."""
+    """Keep processes that start in this block from importing the main script, which would train again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -225,7 +210,7 @@ def _send(pipe: Connection, error: Exception) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot stop its workers, which would wait for work for ever."""
+    """End this process with its parent, which cannot stop it when it is killed itself."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

@@ -29,28 +29,24 @@ if TYPE_CHECKING:
 class Log:
     """Observations, epoch by epoch from -1 on: `{name: [tensor per epoch]}`; maps only at saved epochs."""
 
-    def __init__(self, state: dict[str, list[Tensor]] | None = None) -> None:
-        self._values: dict[str, list[Tensor]] = state or {}
+    def __init__(self, values: dict[str, list[Tensor]] | None = None) -> None:
+        self.values = values or {}
 
     def append(self, epoch: int, record: Mapping[str, Tensor], last: bool) -> None:
         """Add an epoch's record; values that begin later are NaN before."""
         for name, value in record.items():
             if name.endswith(MAPS):
                 if is_saved(epoch) or last:
-                    self._values.setdefault(name, []).append(value)
+                    self.values.setdefault(name, []).append(value)
             else:
-                column = self._values.setdefault(name, [])
+                column = self.values.setdefault(name, [])
                 if gap := epoch + 1 - len(column):  # nothing is trained before epoch 0
                     column.extend([torch.full_like(value, torch.nan)] * gap)
                 column.append(value)
 
-    def state(self) -> dict[str, list[Tensor]]:
-        """The log as `torch.save` takes it and `Log(state)` gives it back."""
-        return self._values
-
     def stacked(self) -> dict[str, Tensor]:
         """Values of each name, stacked with epochs as the first axis."""
-        return {name: torch.stack(values) for name, values in self._values.items()}
+        return {name: torch.stack(values) for name, values in self.values.items()}
 
 
 def is_saved(epoch: int) -> bool:

@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from sparsity_lib.study.configuration import is_plain
 from sparsity_lib.study.errors import StudyError, Unusable
 from sparsity_lib.study.experiment import AnyExperiment, Experiment, described_by
 from sparsity_lib.study.files import (
-    TENSORS,
     atomic_write,
     content_of,
     folder,
@@ -91,8 +89,8 @@ class Run:
     def _tree(self) -> "xr.DataTree":
         import xarray as xr
 
-        with as_loaded(self.path):
-            return xr.open_datatree(self.path, engine="h5netcdf")
+        read_with_checksum(self.path)  # it may have been replaced meanwhile
+        return xr.open_datatree(self.path, engine="h5netcdf")
 
     @cached_property
     def root(self) -> "xr.Dataset":
@@ -187,23 +185,13 @@ def load(path: str | Path) -> Run:
     now: it is locked, there is no permission, it is of a newer format. Both are `StudyError`.
     """
     path = Path(path)
-    with reading(path, "run's file", READER):
+    with reading(path, READER):
         with h5py.File(path) as file:
             check_structure(file)
             absent = [name for name in _REQUIRED if name not in file.attrs]
         if not absent:
             return Run(path)
     raise Unusable(f"{path} is no run's file: it has no attribute {', '.join(absent)}")
-
-
-@contextlib.contextmanager
-def as_loaded(path: Path) -> Iterator[None]:
-    """Read from the file of a run that was opened before; where that fails, raise as `load` now does."""
-    try:
-        yield
-    except Exception:
-        load(path)
-        raise
 
 
 def find(experiment: AnyExperiment, where: str | Path | None = None, by_any_code: bool = False) -> Run | None:
@@ -228,7 +216,7 @@ def find(experiment: AnyExperiment, where: str | Path | None = None, by_any_code
 
 
 def make_room(experiment: AnyExperiment, where: str | Path | None = None) -> None:
-    """Set aside, with a warning each, what stands where the experiment's run is about to be written.
+    """Set aside, with a warning each, the files in the place of the experiment's run.
 
     Files that a killed process was about to write are removed: the caller holds the run's lock.
     Raises `Unreadable` as `find` does.
@@ -273,7 +261,7 @@ def _sound(path: Path) -> Run:
     """The run, if neither its file nor that of its network is damaged."""
     run, network = load(path), path.with_suffix(NETWORK)
     if os.path.lexists(network):
-        read_with_checksum(network, TENSORS)
+        read_with_checksum(network)
     return run
 
 

@@ -71,7 +71,7 @@ def _axes(name: str, array: Tensor) -> tuple[str, ...]:
 def _from_netcdf(path: Path) -> dict[str, Any]:
     from sparsity_lib.study.runs.netcdf import read_dataset
 
-    with reading(path, "trained network", READER), h5py.File(path) as file:
+    with reading(path, READER), h5py.File(path) as file:
         check_structure(file)
         stored = read_dataset(file)
     tensors = {str(name): torch.from_numpy(values.to_numpy()) for name, values in stored.items()}
@@ -96,7 +96,7 @@ def built(run: Run, seed: int | None = None) -> nn.Module:
 
 
 def _check_imported(experiment: Experiment) -> None:
-    """Only functions and classes of a module that is there already, itself no part of Python."""
+    """Raise `StudyError` unless the network is of a module that was imported and is no part of Python."""
     if experiment.network in NETWORKS:
         return
     module, _, factory = experiment.network.partition(":")

@@ -41,7 +41,7 @@ def is_current(recorded: str) -> bool:
     return set(recorded.split(", ")) <= {f"{part} {version}" for part, version in NUMERICS.items()}
 
 
-def surroundings(data_digest: str, device: "torch.device", seconds: float) -> dict[str, Any]:
+def environment(data_digest: str, device: "torch.device", seconds: float) -> dict[str, Any]:
     """Return what a run was made from and on: data, versions, machine."""
     import torch
 

@@ -56,10 +56,10 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     grid = profile(name).files()[file]
     planned, before = experiments(name, grids=[grid], published=True), published(name, file)
     new = _new_runs(name, planned, before, source, replace)
-    together = _together(before, new, planned)
+    together = _merged(before, new, planned)
     if together is None:
         return 0  # notes of divergence alone have no curves to be written with
-    lost = (diverged(before) if before is not None else {}) | _noted(planned, source)
+    lost = (diverged(before) if before is not None else {}) | _divergences(planned, source)
     finished = together["run"].to_numpy().tolist()
     together.attrs["diverged"] = json.dumps({run: lost[run] for run in sorted(lost.keys() - set(finished))})
     if before is not None and not new and diverged(together) == diverged(before):
@@ -107,7 +107,7 @@ def _new_runs(
     return new
 
 
-def _together(
+def _merged(
     before: xr.Dataset | None, new: Sequence[Run], planned: Sequence[Experiment]
 ) -> xr.Dataset | None:
     """Published and new runs in the order of the grid, new ones rounded; None if there are none."""
@@ -122,14 +122,11 @@ def _together(
     ids = together["run"].to_numpy().tolist()
     order = dict.fromkeys(run for run in (*(e.id for e in planned), *sorted(ids)) if run in ids)
     ordered = together.sel(run=list(order))
-    data, coords = (
-        {name: ordered.variables[name] for name in sorted(names, key=str)}
-        for names in (ordered.data_vars, ordered.coords)
-    )
-    return xr.Dataset(data, coords, ordered.attrs)  # in the same order, whatever was published first
+    # Names in the same order, whatever was published first.
+    return ordered[[*sorted(ordered.data_vars, key=str), *sorted(ordered.coords, key=str)]]
 
 
-def _noted(planned: Sequence[Experiment], source: str | Path | None) -> dict[str, str]:
+def _divergences(planned: Sequence[Experiment], source: str | Path | None) -> dict[str, str]:
     """The notes of divergence by committed code."""
     notes = {experiment.id: runs.divergence(experiment, source) for experiment in planned}
     return {

@@ -12,11 +12,11 @@ import xarray as xr
 
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import MACHINE_FIELDS, Experiment
-from sparsity_lib.study.files import PROJECT, digest, note_read
+from sparsity_lib.study.files import PROJECT, digest, note_read, read_with_checksum
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.profiles import PROFILES, profile
 from sparsity_lib.study.runs.dimensions import CENTERS, KEPT, KNOCKED_OUT, MOMENTS, SPLITS
-from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run, as_loaded, load
+from sparsity_lib.study.runs.file import PUBLISHED_NETWORK, Run, load
 from sparsity_lib.study.runs.language import language_curves
 from sparsity_lib.study.runs.netcdf import read_dataset
 
@@ -85,8 +85,8 @@ def curves(which: Sequence[Run]) -> xr.Dataset:
         name: np.full([sizes[dim] for dim in dims], np.nan, "float32") for name, dims in _DIMENSIONS.items()
     }
     for i, run in enumerate(which):
-        # Opening each as labelled data takes forty times as long.
-        with as_loaded(run.path), h5py.File(run.path) as file:
+        read_with_checksum(run.path)  # it may have been replaced meanwhile
+        with h5py.File(run.path) as file:  # opening each as labelled data takes forty times as long
             _read(file, {name: values[i] for name, values in arrays.items()}, run.layers, layers)
     variables = {name: (dims, arrays[name]) for name, dims in _DIMENSIONS.items()}
     return xr.Dataset(variables, _identity(which) | axes)
@@ -136,7 +136,7 @@ def _text(values: Sequence[str]) -> np.ndarray:
 
 
 def label(experiment: Experiment) -> str:
-    """The network's name and what is not the default of it or of its penalties.
+    """The network's name, and those of its fields and of its penalties' that differ from their defaults.
 
     As in `sr2Net ×16`, the factor on the conv layers' lambda, or `sr2Net reduction=mean`.
     """
@@ -147,47 +147,41 @@ def label(experiment: Experiment) -> str:
     if experiment.lambda_conv_scale != 1 and any(layer.startswith("conv") for layer in scaled):
         parts.append(f"×{experiment.lambda_conv_scale:g}")
     relevant = {
-        _OF_ACTIVATION_PENALTIES: bool(scaled or strengths["perplexity"]),
-        _OF_DECORRELATION: bool(strengths["decorrelation"]),
-        _OF_NORM_NET: experiment.architecture.startswith("norm"),
-        _OF_NOISY_NET: experiment.architecture.startswith(("drop", "sparseout")),
-        _OF_WEIGHTS: True,
+        "activations": bool(scaled or strengths["perplexity"]),
+        "correlations": bool(strengths["decorrelation"]),
+        "norms": experiment.architecture.startswith("norm"),
+        "noise": experiment.architecture.startswith(("drop", "sparseout")),
+        "weights": True,
     }
-    parts += _unusual(experiment, [name for names, is_on in relevant.items() if is_on for name in names])
-    return " ".join(parts)
+    shown = [name for kind, names in _IN_LABEL.items() if relevant[kind] for name in names]
+    return " ".join(parts + _unusual(experiment, shown))
 
 
 def others(experiment: Experiment) -> str:
     """Values other than the defaults, as `batch_size=128 init=pytorch`; pairs of runs share them."""
-    own = {"lr", "dataset", "limit", *MACHINE_FIELDS}
-    own |= {
-        *_IDENTITY,
-        *_OF_ACTIVATION_PENALTIES,
-        *_OF_DECORRELATION,
-        *_OF_NORM_NET,
-        *_OF_NOISY_NET,
-        *_OF_WEIGHTS,
-    }
+    own = {"lr", "dataset", "limit", *MACHINE_FIELDS, *_IDENTITY}.union(*_IN_LABEL.values())
     return " ".join(_unusual(experiment, [name for name in type(experiment).model_fields if name not in own]))
 
 
-_OF_ACTIVATION_PENALTIES = (
-    *("lambda_", "sparsity", "variance", "scale_free", "perplexity"),
-    *("reduction", "activation", "include_bias"),
-)
-_OF_DECORRELATION = ("kappa", "decorrelation", "center", "decorrelation_penalty")
-_OF_NORM_NET = ("norm_placement", "batch_norm")
-_OF_NOISY_NET = ("dropout_placement", "dropout", "q", "sparseout_gradient")
-_OF_WEIGHTS = ("l1", "l2", "rho", "delay")
+# Fields that `label` shows, by what they are about.
+_IN_LABEL = {
+    "activations": (
+        *("lambda_", "sparsity", "variance", "scale_free", "perplexity"),
+        *("reduction", "activation", "include_bias"),
+    ),
+    "correlations": ("kappa", "decorrelation", "center", "decorrelation_penalty"),
+    "norms": ("norm_placement", "batch_norm"),
+    "noise": ("dropout_placement", "dropout", "q", "sparseout_gradient"),
+    "weights": ("l1", "l2", "rho", "delay"),
+}
 
 
 def _unusual(experiment: Experiment, names: Sequence[str]) -> list[str]:
     values = {name: getattr(experiment, name) for name in names}
-    defaults = {name: type(experiment).model_fields[name].default for name in names}
     return [
         f"{name}={json.dumps(value) if isinstance(value, dict) else value}"
         for name, value in values.items()
-        if value != defaults[name]
+        if value != type(experiment).model_fields[name].default
     ]
 
 
@@ -320,7 +314,7 @@ def diverged(published: xr.Dataset) -> dict[str, str]:
 
 
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The runs of several data sets of curves as one; a layer keeps the place that it has where it first is.
+    """Several data sets of curves as one; layers are in the order in which they first occur.
 
     A value that some of them lack is NaN.
     """

@@ -11,7 +11,7 @@ _HALVINGS = 50
 
 @torch.no_grad()
 def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T for which softmax(logits / T) has the lowest mean cross-entropy, from 1/MOST to MOST.
+    """Temperature T, from 1/MOST to MOST, that minimises the mean cross-entropy of softmax(logits / T).
 
     **Arguments:** `logits` (N, classes), `labels` (N,). The cross-entropy is convex in 1/T: its
     derivative there, the mean of E[z] - z_label over images, z the logits, is bisected.

@@ -72,7 +72,7 @@ class ResumableTraining:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "coherent": self.coherent.state_dict() if self.coherent else {},
-            "log": self.log.state(),
+            "log": self.log.values,
         }
         save_tensors(path, state)
 

@@ -20,7 +20,7 @@ from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.experiment import LanguageExperiment
 from sparsity_lib.study.language.model import CharacterLSTM, build, observe, streams, train_epoch
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs.provenance import surroundings
+from sparsity_lib.study.runs.provenance import environment
 from sparsity_lib.study.training.checkpoint import Record, ResumableTraining
 from sparsity_lib.study.training.random_streams import random_stream
 
@@ -65,7 +65,7 @@ class LanguageTraining(ResumableTraining):
         curves = as_dataset(self.log.stacked(), self.experiment.layers)
         tree = xr.DataTree(curves.assign(unigram_bits=self.data.unigram_bits()))
         tree.attrs = {"experiment": json.dumps(self.experiment.describe())}
-        tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
+        tree.attrs |= made_by | environment(self.data.digest, self.device, self.seconds)
         return runs.save(tree, path)
 
 

@@ -30,12 +30,12 @@ from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs import networks as trained
 from sparsity_lib.study.runs.contents import as_tree
-from sparsity_lib.study.runs.provenance import code, surroundings
+from sparsity_lib.study.runs.provenance import code, environment
 from sparsity_lib.study.training import calibration, moments, observation
 from sparsity_lib.study.training.checkpoint import Record, ResumableTraining
 from sparsity_lib.study.training.language import LanguageTraining
 from sparsity_lib.study.training.preparation import (
-    compiling_pays,
+    compiling_saves_time,
     device_of,
     keep_freed_memory,
     load_on,
@@ -151,7 +151,7 @@ class Training(ResumableTraining):
             raise StudyError(f"{experiment.network}: {error}") from None
         compiled = experiment.compiled
         if compiled is None:
-            compiled = compiling_pays(self.model, experiment, data, self.prepare)
+            compiled = compiling_saves_time(self.model, experiment, data, self.prepare)
         if compiled:
             self.make_observers(compiled)
         modules = named_layers(self.model)
@@ -343,7 +343,7 @@ class Training(ResumableTraining):
             log |= zip((name, f"{name}_low", f"{name}_high"), rise, strict=True)
         shown = Split(self.data.monitor.images[:MAPS].cpu(), self.data.monitor.labels[:MAPS].cpu())
         tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, epochs)
-        tree.attrs |= made_by | surroundings(self.data.digest, self.device, self.seconds)
+        tree.attrs |= made_by | environment(self.data.digest, self.device, self.seconds)
         tree.attrs["compiled"] = int(self.compiled)
         trained.keep(path, self.model, self.weights_kept, self.prepare)
         return runs.save(tree, path)

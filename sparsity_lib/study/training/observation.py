@@ -58,7 +58,7 @@ def batches(split: Split, prepare: Prepare, size: int) -> Iterator[tuple[Tensor,
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, prepare: Prepare) -> Outcome:
-    """Evaluation mode: every image's logits and cross-entropy, and whether it is classified correctly."""
+    """Logits, cross-entropy and correctness of every image, in evaluation mode."""
     model.eval()
     logits = torch.cat([model(x).float() for x, _ in batches(split, prepare, BATCH)])
     loss = F.cross_entropy(logits, split.labels, reduction="none")
@@ -206,7 +206,7 @@ def observe_gradients(
 
 
 def rise_to_end(values: Tensor, sign: float) -> Tensor:
-    """How much worse the end is than each epoch, with a 95 % bootstrap interval over images (T10).
+    """Deterioration from each epoch to the end, with a 95 % bootstrap interval over images (T10).
 
     **Arguments:** `values` (epochs, images), a loss (`sign=1`) or correctness (`sign=-1`) of each image, the
     first epoch being the untrained network's, which is no part of the end.

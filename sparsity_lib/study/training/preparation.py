@@ -1,4 +1,4 @@
-"""The start of a training: the device, the data on it, the scaling of inputs, and the penalties."""
+"""Set-up of a training: the device, the data on it, the scaling of inputs, and the penalties."""
 
 import contextlib
 import ctypes
@@ -31,14 +31,8 @@ COMPILED_FROM = 5e9  # activations in a whole run
 
 def load_on(device: torch.device, experiment: Experiment) -> data.Data:
     """The experiment's data, resident on the device."""
-    loaded = data.load(
-        experiment.dataset,
-        limit=experiment.limit,
-        held_out=experiment.held_out,
-        image_size=experiment.image_size,
-        label_noise=experiment.label_noise,
-        data_seed=experiment.data_seed,
-    )
+    settings = ("limit", "held_out", "image_size", "label_noise", "data_seed")
+    loaded = data.load(experiment.dataset, **{name: getattr(experiment, name) for name in settings})
     moved: dict[str, Any] = {
         name: data.Split(split.images.to(device), split.labels.to(device))
         for name, split in vars(loaded).items()
@@ -86,8 +80,10 @@ def penalties(
     return built, list(dict.fromkeys(layers_of))
 
 
-def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, prepare: Prepare) -> bool:
-    """Whether so many entropies are taken in the whole run that it is quicker to compile them first."""
+def compiling_saves_time(
+    model: nn.Module, experiment: Experiment, loaded: data.Data, prepare: Prepare
+) -> bool:
+    """Whether the run takes so many entropies that compiling them first saves time."""
     monitor = ActivationMonitor(model)
     model.eval()
     with torch.no_grad(), monitor:
@@ -103,7 +99,7 @@ def compiling_pays(model: nn.Module, experiment: Experiment, loaded: data.Data, 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory that a step frees, for the next step; glibc has a setting for it.
+    """Set glibc to keep the memory that a step frees, for the next step.
 
     By default it returns large blocks to the system, which clears every page of them before their next use;
     in small networks that takes a good part of the time. Holds for the whole process.

@@ -10,13 +10,13 @@ from sparsity_lib.study.experiment import AnyExperiment
 
 
 def random_stream(seed: int, purpose: str, epoch: int = 0) -> int:
-    """A seed of its own for each purpose and epoch, so that a resumed run draws what an unbroken one does."""
+    """Seed of a stream for one purpose and epoch: a resumed run draws the same numbers as an unbroken one."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:7])
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Have torch compute with one thread."""
+    """Restrict torch to one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

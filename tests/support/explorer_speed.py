@@ -1,16 +1,14 @@
-"""How quickly an explorer draws, in Chromium: `python -m benchmarks.explorer`.
+"""How quickly an explorer draws, in Chromium.
 
 Two made-up networks of five layers of size s on images of 32 x 32, 16 images, 100 epochs that all have maps:
 a fair share of noise, so that nothing is small because it is regular.
 """
 
-import json
 import statistics
-import tempfile
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from sparsity_lib import models
 from sparsity_lib.explorer.page import page as to_html
@@ -18,8 +16,6 @@ from sparsity_lib.explorer.payload import payload
 from sparsity_lib.explorer.recording import MEASURES, RecordedLayer, Recording, known_fields
 from sparsity_lib.explorer.still import Still
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 LAYERS = {"conv1": (16, 32), "conv2": (16, 32), "conv3": (32, 16), "conv4": (32, 16), "fc1": (64, 1)}
 
 # The time that the page's own script takes for one frame, layout included: what is requested in a frame is
@@ -89,14 +85,3 @@ def measured(page: Page, folder: Path, moves: int = 60) -> dict[str, float]:
         "redraw_median_ms": statistics.median(times),
         "redraw_most_ms": max(times),
     }
-
-
-def main() -> None:
-    """Print the figures of one page."""
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        print(json.dumps(measured(browser.new_page(), Path(folder)), indent=1))
-
-
-if __name__ == "__main__":
-    main()
