@@ -36,8 +36,8 @@ class SparsityReg(ActivationPenalty):
     at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
 
     It keeps no activations: a second derivative (`create_graph=True`) needs those that are alive still, as
-    before a batch norm or GELU; elsewhere, and with `include_bias=False`, it raises `RuntimeError` unless a
-    hook of your own keeps them. All of torch.func works.
+    before a batch norm or GELU; elsewhere it raises `RuntimeError` unless a hook of your own keeps them, and
+    with `include_bias=False` always. All of torch.func works.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
