@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity_lib._hooks import Attachable, in_backward, outlived
-from sparsity_lib._layers import Axes, Key, excluded, may_run, meant, named_layers
+from sparsity_lib._layers import Axes, Key, excluded, may_have_channels_on, may_run, meant, named_layers
 from sparsity_lib._outputs import Mask, Output, masked_sum
 from sparsity_lib._settings import one_of
 
@@ -42,8 +42,9 @@ class ActivationPenalty(Attachable):
             strength, whatever type or glob it also matches. Strengths are at least 0.
         - `exclude`: names, modules, types or globs of layers that are left out again.
         - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
-            `"sum"` (TSR, Eq. 5). Over samples, axis 0, it is always the mean (T2). Each use of a module in
-            a pass adds its own penalty.
+            `"sum"` (TSR, Eq. 5). Over samples, axis 0, it is always the mean (T2): of the sums over all
+            samples, also those where nothing counts by `mask`. Each use of a module in a pass adds its own
+            penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
             Eq. 1 (T1), for layers whose `bias` is a vector or that have none.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
@@ -57,8 +58,11 @@ class ActivationPenalty(Attachable):
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
             its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
-            `(N, D)` count whole. Means are over what counts in the batch. Where a mask leaves out NaN or
-            infinity, gradients are NaN.
+            `(N, D)` count whole, and outputs `(N*T, D)` have a mask `(N, T)` sample by sample. All layers
+            have the same mask: of an encoder and its decoder, name the layers of one. The reduction
+            `"mean"` is over all positions that count in the batch, not first over those of each sample.
+            Where a mask leaves out NaN or infinity, gradients are NaN. The model runs in one thread at a
+            time.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 
@@ -76,6 +80,9 @@ class ActivationPenalty(Attachable):
         self._compiled = compiled
         self.losses: dict[str, Tensor] = {}
         self.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_collected": {}, "_training": {}}
 
     def _shown(self) -> str:
         return repr(self._strengths)
@@ -123,13 +130,16 @@ class ActivationPenalty(Attachable):
             return
         if not self._include_bias:
             bias, channels = getattr(module, "bias", None), output.shape[axis]
-            if isinstance(bias, Tensor) and bias.shape == (channels,) and not hasattr(bias, "full_tensor"):
+            fits = not hasattr(bias, "full_tensor") and (
+                callable(self._output) or may_have_channels_on(axis, module, output)
+            )
+            if isinstance(bias, Tensor) and bias.shape == (channels,) and fits:
                 exact = torch.promote_types(output.dtype, torch.float32)
                 output = output.to(exact) - bias.view(-1, *[1] * (output.dim() - 1 - axis))
             elif any("bias" in parameter for parameter, _ in module.named_parameters()):
                 raise ValueError(
                     f"layer {name!r}, {type(module).__name__}, has no bias that is a whole vector of one "
-                    f"number for each of its {channels} channels: use include_bias=True"
+                    f"number for each of {channels} channels on axis {axis}: use include_bias=True"
                 )
         positions = output.numel() // max(output.shape[axis], 1)
         count = positions if self._reduction == "mean" and self._mask is None else len(output)
@@ -142,7 +152,9 @@ class ActivationPenalty(Attachable):
         else:
             mask = self._counted(name, output, axis)
             counted = torch.ones_like(part, dtype=torch.bool) if mask is None else mask
-            share = len(output) / counted.sum().clamp(min=1) if self._reduction == "mean" else 1
+            share = (
+                len(output) / counted.sum().clamp(min=1).to(part.dtype) if self._reduction == "mean" else 1
+            )
             part = masked_sum(part, counted, share)
         before = self._collected.get(name)
         if before is None or outlived(before) or self._training[name] < module.training:

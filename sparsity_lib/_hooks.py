@@ -23,7 +23,7 @@ _proxy_mode: Callable[[], Any] = getattr(
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 without_modes = getattr(torch.utils._python_dispatch, "_disable_current_modes", contextlib.nullcontext)
 
-Receive = Callable[[nn.Module, Any], None]
+Receive = Callable[..., None]
 
 
 def in_backward() -> bool:
@@ -64,11 +64,11 @@ class Hook:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def __call__(self, *given: Any) -> None:
         if not torch.compiler.is_compiling():
-            self._receive(module, output)
+            self._receive(*given)
         elif not _is_exporting():
-            _receive_apart(self._receive, module, output)
+            _receive_apart(self._receive, *given)
 
     @property
     def __name__(self) -> str:
@@ -80,9 +80,9 @@ class Hook:
 
 
 @without_compiler
-def _receive_apart(receive: Receive, module: nn.Module, output: Any) -> None:
+def _receive_apart(receive: Receive, *given: Any) -> None:
     """Traced by torch.compile, a hook could not tell whether a backward pass is running."""
-    receive(module, output)
+    receive(*given)
 
 
 class Attachable:
@@ -117,6 +117,9 @@ class Attachable:
         """The names of the layers listened to."""
         return list(self._modules)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_handles": []}
+
     def attach(self) -> Self:
         """Listen from now on.
 
@@ -134,7 +137,9 @@ class Attachable:
         _let_compiled_code_see_hooks()
         self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
         if self._mask:
-            self._handles += self._mask.attach()
+            begin, end, model = Hook(self._mask.begin), Hook(self._mask.end), self._mask.model
+            self._handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
+            self._handles.append(model.register_forward_hook(end, always_call=True))
         return self
 
     def remove(self) -> None:
@@ -154,7 +159,7 @@ class Attachable:
     def _receiver(self, name: str) -> Receive:
         dim = self._axes[name]
 
-        def receive(module: nn.Module, output: Any) -> None:
+        def receive(module: nn.Module, inputs: Any, output: Any) -> None:
             if getattr(module, "_is_replica", False):  # wrapped after this object was made
                 raise RuntimeError(
                     "nn.DataParallel is not supported; use torch.nn.parallel.DistributedDataParallel"

@@ -45,7 +45,7 @@ WRAPPERS = {
 }
 
 Key = str | nn.Module | type[nn.Module]
-Widths = tuple[set[int | None], set[int | None]]  # numbers of channels on axis 1, and last
+Widths = tuple[set[int | None], ...]  # numbers of channels on axis 1, last, and last on vectors or tokens
 Axes = int | Mapping[Key, int] | Mapping[str, int] | None
 
 
@@ -199,14 +199,14 @@ def _once(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 def known_widths(modules: Mapping[str, nn.Module]) -> Widths:
     """Numbers of channels of the model's layers with channels on axis 1, and of those with channels last.
 
-    In a model of convolutions without layer norm, the latter are of flattened activations alone, and there
-    are none.
+    In a model of convolutions without layer norm, the latter are of vectors or tokens alone: they count as
+    none, and the third set has them in every model.
     """
     first = {_width(module) for module in modules.values() if isinstance(module, tuple(SPATIAL_AXES))}
     kinds = (*CHANNELS_LAST, *conv1d_of_transformers())
     last = {_width(module) for module in modules.values() if isinstance(module, kinds)}
     norms = any(isinstance(module, (nn.LayerNorm, nn.RMSNorm)) for module in modules.values())
-    return first, last if norms or not first else set()
+    return first, last if norms or not first else set(), last
 
 
 def channel_axis(
@@ -214,7 +214,7 @@ def channel_axis(
     module: nn.Module,
     output: Any,
     dim: int | None,
-    widths: Widths = (set(), set()),
+    widths: Widths = (set(), set(), set()),
 ) -> int:
     """The axis of the output's channels, the first being its samples; an error where it cannot be found.
 
@@ -237,6 +237,12 @@ def channel_axis(
             f"on any axis from 1 to {axes - 1}; say which, by dim={{{name!r}: axis}}"
         )
     return axis
+
+
+def may_have_channels_on(axis: int, module: nn.Module, output: Tensor) -> bool:
+    """Whether they may be on this axis of what the module returned; torch's own layers mostly say where."""
+    own = _usual_axis(module, tuple(output.shape), (set(), set(), set())) if _is_torchs_own(module) else None
+    return own in (axis, None)
 
 
 def check_width(name: str, module: nn.Module, channels: int) -> None:
@@ -282,9 +288,11 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> in
     if first:
         return 1
     if width is None and not [*module.children()]:
-        places = [axis for axis, known in zip((1, axes - 1), widths, strict=True) if shape[axis] in known]
+        places = [axis for axis, known in zip((1, axes - 1), widths[:2], strict=True) if shape[axis] in known]
+        if len(places) > 1 or (axes == 3 and places == [1] and shape[2] in widths[2]):
+            return None  # (N, D, T), or (N, T, D) of a layer with channels last
         if places:
-            return places[0] if len(places) == 1 else None
+            return places[0]
     if fitting or last or axes == 3:
         return None
     return None if any(isinstance(each, CHANNELS_LAST) for each in module.modules()) else 1

@@ -42,7 +42,7 @@ class MaskOfPass:
     """The mask of the current forward pass: an argument of the model, or a function of its arguments."""
 
     def __init__(self, model: nn.Module, mask: str | Callable[..., Tensor]) -> None:
-        self._model, self._mask = model, mask
+        self.model, self._mask = model, mask
         self._signature = inspect.signature(model.forward)
         if not (isinstance(mask, str) or callable(mask)):
             raise TypeError(f"mask must be a name or a function, not {type(mask).__name__}")
@@ -55,19 +55,15 @@ class MaskOfPass:
             raise ValueError(
                 f"mask: {mask} of torch is True where nothing counts: give a function that inverts it"
             )
-        self._now: Tensor | None = None
-        self._running = False
+        self._masks: list[Tensor | None] = []  # of the passes that are running, one in another
 
-    def attach(self) -> list[Any]:
-        """Listen to the model's arguments; returns the handles of the hooks."""
-        before = self._model.register_forward_pre_hook(self._receive, with_kwargs=True)
-        return [before, self._model.register_forward_hook(self._end, always_call=True)]
+    def end(self, model: nn.Module, args: Any, output: Any) -> None:
+        """Forget the mask of the pass that ends."""
+        del self._masks[-1:]  # there is none where hooks were attached within the pass
 
-    def _end(self, model: nn.Module, args: Any, output: Any) -> None:
-        self._now, self._running = None, False
-
-    @without_compiler
-    def _receive(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take the mask from the arguments of the pass that begins."""
+        self._masks.append(None)
         given: Any
         if callable(self._mask):
             given = self._mask(*args, **kwargs)
@@ -81,17 +77,18 @@ class MaskOfPass:
             raise TypeError(f"the mask must be a tensor or None, not {type(given).__name__}")
         if given is not None and (given.is_floating_point() or given.is_complex()):
             raise TypeError(f"the mask must be of truth values or integers, not {given.dtype}")
-        self._now, self._running = None if given is None else given.detach() != 0, True
+        self._masks[-1] = None if given is None else given.detach() != 0
 
     def of(self, name: str, output: Tensor, axis: int, cut: bool) -> Tensor | None:
         """The positions that the mask keeps, `(N, *spatial)` bool; None for all.
 
         An output without positions, `(N, D)`, counts whole. `cut`: a mask may be longer.
         """
-        if not self._running:
+        if not self._masks:
             raise ValueError(f"layer {name!r} ran outside of its model's forward pass, which has the mask")
-        if (mask := self._now) is None:
+        if (mask := self._masks[-1]) is None:
             return None
+        mask = mask.to(output.device)
         positions = (*output.shape[:axis], *output.shape[axis + 1 :])
         if cut and mask.dim() == 2:
             mask = mask[:, : positions[1]]

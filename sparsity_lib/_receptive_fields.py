@@ -140,9 +140,9 @@ def _lent(network: nn.Module) -> Iterator[None]:
     try:
         for module, state in before.items():
             vars(module).update({name: _own(value) for name, value in state.items()}, training=False)
-            module._forward_hooks = OrderedDict(
-                (key, copy.copy(hook)) for key, hook in module._forward_hooks.items()
-            )
+            for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+                copies = ((key, copy.copy(hook)) for key, hook in vars(module)[hooks].items())
+                vars(module)[hooks] = OrderedDict(copies)
             if isinstance(module, nn.RNNBase):
                 module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
         yield

@@ -149,7 +149,8 @@ class Sums:
 
     def _keep_maps(self, *maps: Tensor) -> None:
         """Copies of both entropies' maps, of as many samples as are still wanted."""
-        entropy, scale_free = (each[: self._maps_missing()].to(self.sum.device, copy=True) for each in maps)
+        wanted = self._maps_missing()
+        entropy, scale_free = (each[:wanted].to(self.sum.device, torch.float32, copy=True) for each in maps)
         self.maps.append((entropy, scale_free))
 
     def merge(self, other: "Sums") -> None:
@@ -181,7 +182,7 @@ class Sums:
         """Products of pairs of channels, `(D, D)`, or of each with itself where there is no rank, `(D,)`."""
         return one.outer(other) if self.products.dim() == 2 else one * other
 
-    def stats(self) -> LayerStats:
+    def stats(self, with_maps: bool = True) -> LayerStats:
         """The statistics of what was added."""
         n, d = self.vectors, self.channels
         rest = self.sum / n  # of the means, after the shift
@@ -191,7 +192,7 @@ class Sums:
         trace = (covariance.diagonal() if covariance.dim() == 2 else covariance).sum()
         rank = 0.0 if trace <= rounding else (trace**2 / covariance.square().sum()).item()
         entropy, perplexity_less_1, scale_free, noise, signs, nonzeros = (self.totals / n).tolist()
-        maps, scale_free_maps = self._joined_maps()
+        maps, scale_free_maps = self._joined_maps() if with_maps else (None, None)
         stats = LayerStats(
             samples=self.samples,
             positions=n // self.samples,

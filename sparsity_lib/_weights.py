@@ -26,7 +26,7 @@ class Used(NamedTuple):
 
     def read(self) -> Tensor:
         """The tensor, whole."""
-        return whole(self.made())
+        return whole(self.made()).to_dense()
 
 
 def used_weights(module: nn.Module) -> dict[str, Used]:
@@ -38,6 +38,9 @@ def used_weights(module: nn.Module) -> dict[str, Used]:
             for name, read in packed.items()
             if read() is not None
         }
+    if hasattr(module, "_all_weight_values") or hasattr(module, "_packed_weight_ih"):  # quantised, recurrent
+        tensors = module.get_weight() | module.get_bias()  # type: ignore[operator]
+        return {name: Used(((module, name),), tensor.dequantize) for name, tensor in tensors.items()}
     parameters = dict(module.named_parameters(recurse=False))
     used = {}
     for hook in module._forward_pre_hooks.values():
@@ -60,7 +63,13 @@ def used_weights(module: nn.Module) -> dict[str, Used]:
 
 def has_filters(module: nn.Module) -> bool:
     """Whether `filters_of` knows its filters."""
-    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *conv1d_of_transformers()))
+    known = isinstance(module, (*CONVOLUTIONS, nn.Linear, *conv1d_of_transformers()))
+    return known and "weight" in used_weights(module)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether its filters are not along the weight's first axis."""
+    return bool(getattr(module, "transposed", False)) or isinstance(module, conv1d_of_transformers())
 
 
 def filters_of(module: nn.Module) -> Tensor:

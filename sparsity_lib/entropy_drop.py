@@ -82,13 +82,15 @@ class EntropyDropDetector:
         `entropies` are those of `ActivationMonitor.compute()`, or numbers in nats, one for each layer; other
         layers are ignored.
 
-        **Raises:** `ValueError` for a layer that is missing, or an entropy that is not in [0, ln D]; the
-        epoch then does not count.
+        **Raises:** `ValueError` for a layer that is missing or has another number of channels, or an entropy
+        that is not in [0, ln D]; the epoch then does not count.
         """
         shares = []
         for name, d in self._channels.items():
             if name not in entropies:
                 raise ValueError(f"the entropy of layer {name!r} is missing; given: {', '.join(entropies)}")
+            if (given := getattr(entropies[name], "channels", d)) != d:
+                raise ValueError(f"layer {name!r} has {given} channels, and {d} in this detector")
             shares.append(_share(name, getattr(entropies[name], "entropy", entropies[name]), d))
         began = self._falls.step(np.array(shares))
         return [name for name, begins in zip(self._channels, began, strict=True) if begins]

@@ -15,11 +15,11 @@ that share their layers draw the same weights from the same seed.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import nn
 
-from sparsity_lib._settings import needs
+from sparsity_lib._settings import needs, one_of
 
 __all__ = ["WIDTHS", "alexnet", "lenet", "resnet18", "vanilla_net", "vgg11"]
 
@@ -70,8 +70,11 @@ def vanilla_net(
         behind the pooling, or behind each convolution (`dropout_placement`; T5).
     - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
 
-    **Raises:** `ValueError` for images that are too small, another number of widths, or an unknown `init`.
+    **Raises:** `ValueError` for images that are too small, another number of widths, or an unknown `init` or
+    placement.
     """
+    one_of("norm_placement", norm_placement, get_args(Placement))
+    one_of("dropout_placement", dropout_placement, get_args(Placement))
     _check_size("the baseline network", image_size, 4)
     if len(widths) != 5:
         raise ValueError(f"widths are of conv1 to conv4 and fc1: five numbers, not {len(widths)}")
@@ -124,7 +127,8 @@ def lenet(
     - `width`: share of the original numbers of filters and neurons.
     - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
 
-    **Raises:** `ValueError` for images that are too small, or an unknown `init`.
+    **Raises:** `ValueError` for images that are too small, a width that leaves no filter, or an unknown
+    `init`.
     """
     plan = ((6, 5, True), (16, 5, True))
     _check_size("LeNet", image_size, 16)
@@ -156,7 +160,8 @@ def alexnet(
     - `width`: share of the original numbers of filters and neurons.
     - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
 
-    **Raises:** `ValueError` for images that are too small, or an unknown `init`.
+    **Raises:** `ValueError` for images that are too small, a width that leaves no filter, or an unknown
+    `init`.
     """
     plan = ((64, 5, True), (192, 5, True), (384, 3, False), (256, 3, False), (256, 3, True))
     _check_size("AlexNet", image_size, 8)
@@ -191,7 +196,8 @@ def vgg11(
     - `dropout`: probability, or what makes a module in its place (such as `Sparseout`), behind each pooling.
     - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
 
-    **Raises:** `ValueError` for images that are too small, or an unknown `init`.
+    **Raises:** `ValueError` for images that are too small, a width that leaves no filter, or an unknown
+    `init`.
     """
     widths = (64, 128, 256, 256, 512, 512, 512, 512)
     plan = tuple((filters, 3, i not in (2, 4, 6)) for i, filters in enumerate(widths))
@@ -223,8 +229,8 @@ def resnet18(
     - `width`: share of the original numbers of filters and neurons.
     - `init`: `"glorot"`, Glorot uniform weights and zero biases (T6), or `"pytorch"`, torch's default.
 
-    **Raises:** `ValueError` for images that are too small, or an unknown `init`; `ImportError` without
-    torchvision.
+    **Raises:** `ValueError` for images that are too small, a width that leaves no filter, or an unknown
+    `init`; `ImportError` without torchvision.
     """
     with needs("study"):
         from torchvision.models.resnet import BasicBlock, ResNet
@@ -232,17 +238,17 @@ def resnet18(
     class Narrow(ResNet):
         def _make_layer(self, block: Any, planes: int, blocks: int, **settings: Any) -> nn.Sequential:
             if planes == 64:
-                self.inplanes = round(64 * width)  # the input of the first stage
-            stage: nn.Sequential = super()._make_layer(block, round(planes * width), blocks, **settings)
+                self.inplanes = _share(width, 64)  # the input of the first stage
+            stage: nn.Sequential = super()._make_layer(block, _share(width, planes), blocks, **settings)
             return stage
 
     _check_size("ResNet-18", image_size, 8)
     model: Any = Narrow(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
-    first = round(64 * width)
+    first = _share(width, 64)
     model.conv1 = nn.Conv2d(in_channels, first, kernel_size=3, padding=1, bias=False)
     model.bn1 = nn.BatchNorm2d(first)
     model.maxpool = nn.Identity()
-    model.fc = nn.Linear(round(512 * width), num_classes)
+    model.fc = nn.Linear(_share(width, 512), num_classes)
     return _initialised(model, init)
 
 
@@ -262,7 +268,7 @@ def _sequence(
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     height, width = image_size
     for i, (filters, kernel, pooled) in enumerate(plan, start=1):
-        filters = round(filters * share)
+        filters = _share(share, filters)
         padding = kernel // 2 if padded else 0
         modules[f"conv{i}"] = nn.Conv2d(in_channels, filters, kernel, padding=padding)
         if norm:
@@ -278,7 +284,7 @@ def _sequence(
     modules["flatten"] = nn.Flatten()
     features = in_channels * height * width
     for i, neurons in enumerate(hidden, start=1):
-        neurons = round(neurons * share)
+        neurons = _share(share, neurons)
         modules[f"fc{i}"] = nn.Linear(features, neurons)
         modules[f"fc{i}_relu"] = nn.ReLU()
         features = neurons
@@ -294,6 +300,12 @@ def _check_size(name: str, image_size: tuple[int, int], smallest: int) -> None:
         )
 
 
+def _share(width: float, number: int) -> int:
+    if (share := round(number * width)) < 1:
+        raise ValueError(f"width {width} leaves none of {number} filters or neurons")
+    return share
+
+
 def _noise(dropout: Dropout) -> Callable[[], nn.Module] | None:
     if callable(dropout):
         return dropout
@@ -301,8 +313,7 @@ def _noise(dropout: Dropout) -> Callable[[], nn.Module] | None:
 
 
 def _initialised(model: Model, init: Init) -> Model:
-    if init not in ("glorot", "pytorch"):
-        raise ValueError(f"init is 'glorot' or 'pytorch', not {init!r}")
+    one_of("init", init, get_args(Init))
     if init == "glorot":
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

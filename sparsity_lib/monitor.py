@@ -85,8 +85,9 @@ class ActivationMonitor(Attachable):
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
             its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
-            `(N, D)` count whole, and samples where nothing counts are no samples. On a GPU, the pass waits
-            for it.
+            `(N, D)` count whole, outputs `(N*T, D)` have a mask `(N, T)` sample by sample, and samples where
+            nothing counts are no samples. All layers have the same mask: of an encoder and its decoder, name
+            the layers of one. On a GPU, the pass waits for it; the model runs in one thread at a time.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
@@ -154,8 +155,11 @@ class ActivationMonitor(Attachable):
         Where no layers were named, a warning, given once, names those that did not run or cannot be used.
 
         **Raises:** `RuntimeError` naming the layers that did not run, or if none ran whose output is not the
-        model's.
+        model's; `ValueError` for maps of several sizes.
         """
+        return self._statistics(True)
+
+    def _statistics(self, with_maps: bool) -> dict[str, LayerStats]:
         if missing := [name for name in self.layers if name not in self._seen_data()]:
             raise RuntimeError(
                 f"no output was seen from {', '.join(missing)}: the model did not run them while attached; "
@@ -169,8 +173,8 @@ class ActivationMonitor(Attachable):
             raise RuntimeError("; ".join(["no layer can be reported but the model's output", *reasons]))
         if self._guess is not None and reasons and not self._warned:
             self._warned = True
-            warnings.warn(f"not monitored: {'; '.join(reasons)}", RuntimeWarning, stacklevel=2)
-        return {name: self._sums[name].stats() for name in self.layers}
+            warnings.warn(f"not monitored: {'; '.join(reasons)}", RuntimeWarning, stacklevel=3)
+        return {name: self._sums[name].stats(with_maps) for name in self.layers}
 
     def scalars(self) -> dict[str, float]:
         """`compute()` as numbers by `quantity/layer`, for loggers: `{"entropy/conv1": 2.3, ...}`.
@@ -181,7 +185,8 @@ class ActivationMonitor(Attachable):
         """
         left_out = {"samples", "positions", "channels", "entropy_quantiles", "maps", "scale_free_maps"}
         names = [f.name for f in fields(LayerStats) if f.name not in left_out]
-        return {f"{n}/{layer}": float(getattr(s, n)) for n in names for layer, s in self.compute().items()}
+        statistics = self._statistics(False)
+        return {f"{n}/{layer}": float(getattr(s, n)) for n in names for layer, s in statistics.items()}
 
     def merge(self, other: "ActivationMonitor") -> Self:
         """Add another monitor's statistics of such a model: equals one monitor of both, up to rounding.
@@ -224,23 +229,21 @@ class ActivationMonitor(Attachable):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the model, its hooks, and the state of an unfinished pass."""
-        kept: dict[str, Any] = {
-            "_modules": dict.fromkeys(self._modules),
-            "_hooks": [],
-            "_handles": [],
-            "_mask": None,
-        }
+        kept: dict[str, Any] = {"_modules": dict.fromkeys(self._modules), "_hooks": [], "_mask": None}
         kept |= {"_heads": self._giving_output(), "_last": None, "_returned": {}, "_output": None}
         kept["_settings"] = {"every": self._every, "maps": self._maps}  # others may hold modules or functions
-        return vars(self) | kept
+        return super().__getstate__() | kept
 
     def to_dataframe(self) -> "pd.DataFrame":
-        """`compute()` as a pandas table, a row per layer; quantiles as columns, maps left out."""
+        """`compute()` as a pandas table, a row per layer; quantiles as columns, maps left out.
+
+        **Raises:** `RuntimeError` as `compute`.
+        """
         with needs("study"):
             import pandas as pd
 
         rows = {}
-        for layer, stats in self.compute().items():
+        for layer, stats in self._statistics(False).items():
             row = {f.name: getattr(stats, f.name) for f in fields(stats)}
             del row["maps"], row["scale_free_maps"]
             quantiles = row.pop("entropy_quantiles")
@@ -257,10 +260,10 @@ class ActivationMonitor(Attachable):
             mask = None if name in self._without else self._counted(name, output, axis)
         except ValueError as error:
             return self._refuse(name, error)
-        self._seen[name] += 1
-        if self._last:
+        if self._last:  # before this output is counted: it may be of the same layer
             self._add(*self._last)
             self._last = None
+        self._seen[name] += 1
         if self._guess is not None and is_linear(module):
             self._returned[name] = weakref.ref(output)
             # A copy, as it may be overwritten before the next layer runs.
@@ -295,7 +298,7 @@ class ActivationMonitor(Attachable):
         if name not in self._without:
             self._refused[name] = error
 
-    def _model_ran(self, model: nn.Module, output: Any) -> None:
+    def _model_ran(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """Take note of the linear layers that gave the model's output."""
         if in_backward():
             return

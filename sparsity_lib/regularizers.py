@@ -10,7 +10,7 @@ from sparsity_lib._activation_penalty import ActivationPenalty, Layers, strength
 from sparsity_lib._entropy import weighted_entropy
 from sparsity_lib._layers import Key
 from sparsity_lib._settings import one_of
-from sparsity_lib._weights import filters_of, has_filters, refuse_slices, used_weights
+from sparsity_lib._weights import filters_of, has_filters, is_transposed, refuse_slices, used_weights
 
 __all__ = ["DecorrReg", "PerplexityReg", "ScaleFreeReg", "SparsityReg", "VarianceReg"]
 
@@ -36,8 +36,8 @@ class SparsityReg(ActivationPenalty):
     at each of the layers (with fullgraph=True it refuses); nn.DataParallel is refused.
 
     It keeps no activations: a second derivative (`create_graph=True`) needs those that are alive still, as
-    before a batch norm or GELU; elsewhere it raises `RuntimeError` unless a hook of your own keeps them. All
-    of torch.func works.
+    before a batch norm or GELU; elsewhere it raises `RuntimeError` unless a hook of your own keeps them, and
+    with `include_bias=False` always. All of torch.func works.
     """
 
     def _penalty(self, activations: Tensor, dim: int, weight: float) -> Tensor:
@@ -126,7 +126,8 @@ class DecorrReg:
 
     Reads the weights that the layers compute with when called; needs no hook and no forward pass. Pruned and
     parametrised weights are read as masked and made, weights sharded by `fully_shard` whole on every process,
-    and a weight that layers share counts once, in the first.
+    and a weight that layers share counts once, in the first. Make it anew where layers of the model are
+    replaced by others.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class DecorrReg:
                     f"layer {name!r}, {type(module).__name__}, has no two filters to decorrelate"
                 )
             weight = used_weights(module).get("weight")
-            key = (type(module), *weight.sources) if weight and not filters else (name,)
+            key = (is_transposed(module), *weight.sources) if weight and not filters else (name,)
             other = first.setdefault(key, name)
             if other == name:
                 self._modules[name] = module

@@ -104,7 +104,7 @@ class Recording:
 
         **Raises:** `ValueError` if the epoch does not follow the last one; for a layer that is missing, or
         whose maps are of other images or sizes, masked or not finite; if no layer can be drawn; for
-        `channels` of another shape than the maps'. The recording is unchanged then.
+        `channels` of another shape than the maps', or not finite. The recording is unchanged then.
         """
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(f"epoch {epoch} does not follow epoch {self.epochs[-1]}, the recording's last")
@@ -181,7 +181,9 @@ def _grown(layer: RecordedLayer, stats: LayerStats, maps: Mapping[str, np.ndarra
 
 def _detailed(name: str, layer: RecordedLayer, outputs: Tensor | np.ndarray) -> RecordedLayer:
     """The layer with its activations of an epoch more."""
-    values = np.asarray(outputs.detach().cpu() if isinstance(outputs, Tensor) else outputs, np.float32)
+    values = np.asarray(
+        outputs.detach().cpu().float() if isinstance(outputs, Tensor) else outputs, np.float32
+    )
     before, (images, *size) = layer.activations, layer.maps["entropy"].shape[1:]
     first = range(1, images + 1) if before is None else (before.shape[1],)
     expected = (layer.channels, *size)
@@ -191,6 +193,8 @@ def _detailed(name: str, layer: RecordedLayer, outputs: Tensor | np.ndarray) -> 
         raise ValueError(
             f"channels of layer {name!r} are (n, {wanted}) of the first images, not {values.shape}"
         )
+    if not np.isfinite(values).all():
+        raise ValueError(f"channels of layer {name!r} hold NaN or infinity, which cannot be drawn")
     more = values.reshape(1, len(values), *expected)
     return replace(layer, activations=more if before is None else np.concatenate([before, more]))
 

@@ -22,17 +22,8 @@ class NotThereError(ValueError, traitlets.TraitError):
 class Explorer(anywidget.AnyWidget):
     """Entropy maps of networks; `waiting` is shown until there are any.
 
-    The attributes of the view can be read and set, and follow the page as the page follows them:
-
-    - `run`: the network's place; `compare`: that of the one compared with it, or None
-    - `layer`: one of the network's layers, by name
-    - `image`: the image's place among the network's images
-    - `measure`: `"entropy"`, or `"scale_free_entropy"` of the vectors at unit variance
-    - `stretched`: whether colours end at the layer's extreme values; else they go from 0 to ln D
-    - `epoch`: one whose maps are kept; -1 is before training
-    - `playing`: whether the epochs are stepped through
-
-    Setting one to what does not exist raises `NotThereError`, a `ValueError`, whose line names what does.
+    The attributes of the view are those of `HeatmapExplorer`. Setting one to what does not exist raises
+    `NotThereError`, a `ValueError`, whose line names what does.
     """
 
     _esm = module()

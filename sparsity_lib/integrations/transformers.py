@@ -15,7 +15,7 @@ with sparsity:
 ```
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -54,8 +54,10 @@ class MonitorCallback(transformers.TrainerCallback):
     trainer.add_callback(MonitorCallback(trainer, ["*.mlp.c_fc"], mask="attention_mask"))
     ```
 
-    Entropies are in nats, over all evaluation data of all processes. It listens from when it is made until
-    `monitor.remove()`, and counts passes while the Trainer's model is in evaluation mode.
+    Names begin as those of the Trainer's own metrics do: `eval_<data set>_entropy/...` where there are
+    several data sets. Entropies are in nats, over all evaluation data of all processes. It listens from when
+    it is made until `monitor.remove()`, and counts passes while the Trainer's model is in evaluation mode,
+    but those of `Trainer.predict`.
 
     **Attributes:**
 
@@ -83,12 +85,20 @@ class MonitorCallback(transformers.TrainerCallback):
         args: transformers.TrainingArguments,
         state: transformers.TrainerState,
         control: transformers.TrainerControl,
+        metrics: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         """Log, and begin anew."""
         self.last = scalars_of_all(self.monitor)
         self.monitor.reset()
-        self._trainer.log({f"eval_{name}": value for name, value in self.last.items()})
+        # The Trainer gives all names of metrics one prefix, and its own one, the runtime, has no other part.
+        runtimes = [name for name in metrics or () if name.endswith("_runtime")]
+        prefix = min(runtimes, key=len, default="eval_runtime").removesuffix("runtime")
+        self._trainer.log({prefix + name: value for name, value in self.last.items()})
+
+    def on_predict(self, *args: Any, **kwargs: Any) -> None:
+        """Drop what `Trainer.predict` ran, which is no evaluation."""
+        self.monitor.reset()
 
 
 def penalised(

@@ -124,6 +124,7 @@ def test_data_that_do_not_fit_are_refused_and_change_nothing() -> None:
         ((1, stats | {"fc1": replace(stats["fc1"], maps=np.full(4, np.nan))}), ["fc1", "mask"]),
         ((1, stats, 1.0, {"conv9": INPUTS}), ["conv1", "conv9"]),
         ((1, stats, 1.0, {"conv1": INPUTS}), ["conv1", "(n, "]),
+        ((1, stats, 1.0, {"fc1": torch.full((1, stats["fc1"].channels), torch.inf)}), ["fc1", "infinity"]),
     ):
         with refused(*named, error=ValueError):
             recording.add(*given)

@@ -76,6 +76,14 @@ def test_parts_of_a_model_may_run_by_themselves() -> None:
     assert {layer.samples for layer in stats.values()} == {18}
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_every_counts_the_same_outputs_whether_layers_are_named_or_not(every: int) -> None:
+    model = Net(lambda net, x: net.c(net.b(net.a(net.a(net.a(net.a(x)))))))
+    named, found = (monitored(model, x, layers=layers, every=every)["a"] for layers in (["a"], None))
+    assert (found.samples, found.entropy) == (named.samples, named.entropy)
+    assert found.samples == len(x) * len(range(0, 4, every))
+
+
 def test_passes_repeated_by_checkpointing_give_no_output() -> None:
     model = Net(lambda net, x: net.c(checkpoint(lambda y: net.b(net.a(y)), x, use_reentrant=False)))
     with sl.ActivationMonitor(model) as monitor:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from reference import monitored
 from torch import nn
 
 import sparsity_lib as sl
@@ -149,6 +150,13 @@ def test_impossible_entropies_are_refused_and_do_not_count() -> None:
     for name in ("reference", "patience"):
         with pytest.raises(ValueError, match=f"{name}.* 0$"):
             sl.EntropyDropDetector(CHANNELS, **{name: 0})
+
+
+def test_statistics_of_another_number_of_channels_are_refused() -> None:
+    layer, detector = nn.Linear(4, 32), sl.EntropyDropDetector({"": 64})
+    with pytest.raises(ValueError, match=r"''.* 32 .* 64"):
+        detector.update(monitored(layer, torch.randn(8, 4), layers=[layer]))
+    assert detector.state_dict()["seen"] == 0
 
 
 def test_the_old_name_warns():

@@ -185,6 +185,12 @@ def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
     assert callback.last["entropy/net.0"] == pytest.approx(entropy, rel=1e-5)
     logged = [record for record in trainer.state.log_history if "eval_entropy/net.0" in record]
     assert [record["eval_entropy/net.0"] for record in logged] == [pytest.approx(entropy, rel=1e-5)]
+    trainer.predict(Data())
+    assert not callback.monitor._sums
+    trainer.evaluate({"first": Data(), "second": Data()})
+    for name in ("first", "second"):
+        (record,) = (each for each in trainer.state.log_history if f"eval_{name}_entropy/net.0" in each)
+        assert record[f"eval_{name}_entropy/net.0"] == pytest.approx(entropy, rel=1e-5)
     callback.monitor.remove()
     assert hooks_on(model) == 0
     with pytest.raises(RuntimeError, match="not attached"):

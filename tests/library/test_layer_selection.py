@@ -1,6 +1,8 @@
 """Which layers are meant, which axis, which part of an output and which positions count."""
 
+import copy
 import dataclasses
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import sparsity_lib as sl
 from sparsity_lib import functional as f
+from sparsity_lib._outputs import MaskOfPass
 
 
 class Tagger(nn.Module):
@@ -229,6 +232,79 @@ def test_a_mask_may_be_an_argument_without_a_place() -> None:
             model(x, mask)
         model(x, attention_mask=None)
     assert monitor.compute()["tagger.first"].samples == 2 + 3
+
+
+@pytest.mark.parametrize("which", ["attention_mask", lambda x, attention_mask: attention_mask])
+def test_copies_of_a_model_with_a_mask_run_without_it(which: object) -> None:
+    model = Tagger()
+    with sl.ActivationMonitor(model, ["first"], mask=which) as monitor:
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(twin(x, "no mask"), model(x, mask))
+    assert monitor.compute()["first"].samples == 2 * 2
+
+
+def test_a_model_may_call_itself() -> None:
+    class TwoScales(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor, mask: Tensor, again: bool = True) -> Tensor:
+            return self.layer(x + self(x, mask[:, :1].expand(3, 4), False) if again else x)
+
+    model = TwoScales()
+    with sl.ActivationMonitor(model, ["layer"], mask="mask") as monitor:
+        model(torch.randn(3, 4, 4), torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]))
+    stats = monitor.compute()["layer"]
+    assert (stats.samples, stats.positions) == (4, (8 + 5) // 4)
+
+
+def test_a_monitor_may_be_attached_within_a_pass() -> None:
+    model = Tagger()
+    monitor = sl.ActivationMonitor(model, ["first"], mask="attention_mask")
+
+    def attach(*args: object) -> None:
+        monitor.attach()
+
+    handle = model.register_forward_pre_hook(attach)
+    with pytest.raises(ValueError, match="'first'"):
+        model(x, mask)
+    handle.remove()
+    model(x, mask)
+    assert monitor.compute()["first"].samples == 2
+
+
+def test_receptive_fields_are_found_while_a_mask_is_awaited() -> None:
+    class Masked(nn.Conv2d):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            return super().forward(x)
+
+    layer = Masked(1, 2, 3)
+    with sl.ActivationMonitor(layer, [layer], mask=lambda x, mask=None: mask.bool()) as monitor:
+        assert len(sl.receptive_fields(layer, (1, 8, 8), [""])[""].rows) == 6
+        layer(torch.randn(2, 1, 8, 8), torch.ones(2, 6, 6))
+    assert monitor.compute()[""].samples == 2
+
+
+def test_a_mask_goes_to_the_device_of_the_output() -> None:
+    of_pass = MaskOfPass(Tagger(), "attention_mask")
+    of_pass.begin(nn.Identity(), (x, mask), {})
+    found = of_pass.of("first", torch.empty(*mask.shape, 5, device="meta"), 2, False)
+    assert (found.device.type, found.shape) == ("meta", mask.shape)
+
+
+@pytest.mark.parametrize("default", [torch.float16, torch.bfloat16])
+def test_masked_means_do_not_depend_on_the_default_dtype(default: torch.dtype) -> None:
+    model, many, given = Tagger(), torch.randn(40, 30, 5), torch.ones(40, 30, dtype=torch.bool)
+    given[0, 0] = False
+    expected = -f.rfav_entropy(model.first(many), dim=2)[given].mean()
+    torch.set_default_dtype(default)
+    try:
+        with sl.SparsityReg(model, {"first": 1.0}, mask="attention_mask") as reg:
+            model(many, given)
+            torch.testing.assert_close(reg(), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_mask_that_cannot_be_used_is_refused() -> None:

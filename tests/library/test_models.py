@@ -36,5 +36,18 @@ def test_a_probability_and_a_factory_make_the_same_dropout():
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="4"):
         models.vanilla_net(widths=(1, 2, 3, 4))
-    with pytest.raises(ValueError, match=r"glorot.*pytorch.*zeros"):
+    with pytest.raises(ValueError, match=r"init 'zeros'.* glorot, pytorch"):
         models.vanilla_net(init="zeros")
+
+
+@pytest.mark.parametrize("argument", ["norm_placement", "dropout_placement"])
+def test_unknown_placements_are_refused(argument):
+    with pytest.raises(ValueError, match=rf"{argument} .*conv.* block, convolution"):
+        models.vanilla_net(**{argument: "conv"})
+
+
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "vgg11", "resnet18"])
+@pytest.mark.parametrize("width", [0.005, -1.0])
+def test_a_width_that_leaves_no_filter_is_refused(name, width):
+    with pytest.raises(ValueError, match=f"width {width}"):
+        BUILDERS[name][0](width=width)

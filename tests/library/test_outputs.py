@@ -152,6 +152,20 @@ def test_an_activation_function_has_its_channels_where_the_models_layers_have(
     assert stats.channels == 9
 
 
+def test_tokens_as_many_as_a_convolutions_channels_are_not_taken_for_them() -> None:
+    class Frames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc, self.act = nn.Conv1d(3, C, 1), nn.Linear(C, 9), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.fc(self.conv(x).transpose(1, 2)))
+
+    model = Frames()
+    with sl.ActivationMonitor(model, ["act"]), pytest.raises(ValueError, match=r"'act'.*dim="):
+        model(torch.randn(N, 3, C))
+
+
 class Wrapper(Tensor):
     """A tensor that stands for others, as DTensor does."""
 
@@ -216,6 +230,16 @@ def test_a_bias_that_is_no_vector_of_the_channels_cannot_be_left_out(
 ) -> None:
     with pytest.raises(ValueError, match=f"'', {type(layer).__name__}, .*include_bias=True"):
         penalty(layer, torch.randn(shape), include_bias=False, **options)
+
+
+def test_a_bias_is_not_left_out_along_another_axis_than_its_own() -> None:
+    layer, x = nn.Linear(7, C), torch.randn(N, C, 7)
+    with pytest.raises(ValueError, match=r"axis 1.*include_bias=True"):
+        penalty(layer, x, include_bias=False, dim=1)
+    expected = penalty(layer, x, include_bias=False)
+    torch.testing.assert_close(penalty(layer, x, include_bias=False, dim=-1), expected)
+    options = {"dim": 1, "output": lambda output: output.transpose(1, 2)}
+    torch.testing.assert_close(penalty(layer, x, include_bias=False, **options), expected)
 
 
 def test_without_a_bias_there_is_none_to_leave_out() -> None:

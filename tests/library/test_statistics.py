@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from reference import QUANTILES, assert_is_reference, of_batches
 from torch import nn
 
+import sparsity_lib as sl
 from sparsity_lib import functional as f
 
 
@@ -49,3 +51,12 @@ def test_one_channel_has_no_perplexity_sparsity_and_no_noise() -> None:
     assert math.isnan(stats.noise_entropy)
     assert stats.entropy == 0.0
     assert stats.entropy_quantiles == dict.fromkeys(QUANTILES, 0.0)
+
+
+def test_maps_of_float64_activations_are_float32_and_read_only_where_they_are_wanted() -> None:
+    layer, x = nn.Conv2d(1, 3, 3).double(), torch.randn(2, 1, 9, 9, dtype=torch.float64)
+    assert of_batches(layer, x, maps=2).maps.dtype == np.float32
+    with sl.ActivationMonitor(layer, [layer], maps=4) as monitor:
+        layer(x)
+        layer(x[..., 1:])
+    assert monitor.scalars()["entropy/"] == monitor.to_dataframe().loc["", "entropy"] > 0

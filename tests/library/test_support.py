@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 import torch
-from small_network import SmallNetwork
+from small_network import SmallNetwork, hooks_on
 from torch import Tensor, nn
 from torch.distributed import fsdp
 from torch.distributed.device_mesh import init_device_mesh
@@ -148,3 +148,16 @@ def test_copies_of_penalties_go_with_copies_of_models_or_are_refused(duplicate) 
     torch.testing.assert_close(duplicate(decorrelation)(), decorrelation())
     with pytest.raises(RuntimeError, match="copied"):
         duplicate(sl.SparsityReg(model, {"conv1": 1.0})).attach()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_an_attached_penalty_is_copied_without_what_it_collected(duplicate) -> None:
+    model = SmallNetwork()
+    with sl.SparsityReg(model, {"conv1": 1.0}) as reg:
+        model(torch.randn(2, 3, 6, 6))
+        twin = duplicate(reg)
+        twin.remove()
+        assert reg() < 0
+        assert hooks_on(model) == 1
+    with pytest.raises(RuntimeError, match="copied"):
+        twin.attach()

@@ -112,6 +112,34 @@ def test_a_tied_weight_counts_once() -> None:
     assert sl.compression(language_model).parameters == 35
 
 
+def test_a_weight_tied_between_classes_counts_once() -> None:
+    class Own(nn.Linear):
+        pass
+
+    net = nn.Sequential(nn.Linear(5, 5), Own(5, 5))
+    net[1].weight = net[0].weight
+    assert sl.DecorrReg(net, {"*": 1.0}).layers == ["0"]
+
+
+def test_a_layer_without_a_weight_of_that_name_has_no_known_filters() -> None:
+    net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    weight = net[0].weight.detach()
+    del net[0].weight
+    net[0].register_buffer("weight", weight)
+    assert sl.DecorrReg(net, {"*": 1.0}).layers == ["1"]
+    with pytest.raises(TypeError, match=r"'0'.*filters="):
+        sl.DecorrReg(net, {"0": 1.0})
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_sparse_weights_count_as_dense_ones(layout: torch.layout) -> None:
+    layer = nn.Linear(4, 4, bias=False)
+    layer.weight = nn.Parameter(torch.eye(4).to_sparse(layout=layout), requires_grad=False)
+    found = sl.compression(layer)
+    assert (found.parameters, found.nonzero) == (16, 4)
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -191,6 +219,15 @@ def test_quantised_weights_count() -> None:
     assert found.layers["2"].nonzero <= expected.layers["2"].nonzero == 15
     with pytest.raises(TypeError, match="filters="):
         sl.DecorrReg(quantised, {"2": 1.0})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.LSTMCell])
+def test_quantised_recurrent_weights_count(kind: type[nn.Module]) -> None:
+    net = nn.Sequential(kind(4, 8))
+    quantised = torch.ao.quantization.quantize_dynamic(net, {kind})
+    assert type(quantised[0]) is not kind
+    assert sl.compression(quantised).parameters == sl.compression(net).parameters
 
 
 def test_slices_are_refused() -> None:
