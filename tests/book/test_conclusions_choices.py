@@ -123,6 +123,27 @@ def test_absolute_correlations_are_the_reading_nearest_to_none(photographs: pd.D
     assert (absolute["after"] < 0.5, absolute["alike"] < 0.1) == (True, True)
 
 
+def test_the_gain_depends_on_the_learning_rate() -> None:
+    by_rate = choices.learning_rates()
+    for rate, runs in by_rate.groupby("lr"):
+        gain = comparison.compare(runs, "sr2Net", "vanillaNet", "chosen_accuracy")
+        assert gain.n == 3
+        assert gain.direction == (1 if rate in (0.03, 0.1) else 0)
+        assert runs.groupby("network")["chosen_accuracy"].mean().idxmax() == "normNet"
+        plain = runs[runs["network"] == "vanillaNet"]
+        rise, fall = plain["val_loss_rise"].mean(), plain["entropy_drop"].mean()
+        assert min(rise / 2, fall / 0.5) > 1 if rate in (0.03, 0.1) else max(rise / 0.3, fall / 0.15) < 1
+    chosen = by_rate[by_rate["chosen"]]
+    rates = chosen.groupby("network")["lr"].unique().explode()
+    assert rates[["sr2Net", "normNet"]].tolist() == [0.1, 0.1]
+    assert rates[["vanillaNet", "dropNet"]].tolist() == [0.03, 0.03]
+    own = [
+        comparison.compare(chosen.drop(columns="lr"), name, than, "chosen_accuracy")
+        for name, than in (("normNet", "sr2Net"), ("sr2Net", "vanillaNet"), ("dropNet", "vanillaNet"))
+    ]
+    assert min(each.low for each in own) > 0
+
+
 def test_counts_of_overfitting_depend_on_the_rule() -> None:
     found = choices.overfitting_by_rule(*choices.load("laptop"))
     assert (found["n"] == 20).all()

@@ -135,7 +135,7 @@ DRAW: dict[str, Callable[[int | None], Figure]] = {
     "language_curves": lambda n: figures.language_curves(models(n)),
     "language_sparsity": lambda n: figures.language_sparsity(of_language.outcomes(models(n))),
     "filter_correlations": lambda n: figures.filter_correlations(measured("correlation", n)),
-    "learning_rates": lambda n: figures.learning_rates(outcomes(n)),
+    "learning_rates": lambda n: figures.learning_rates(outcomes(n).query("change == ''")),
     "loss_curves": lambda n: figures.loss_curves(runs(n), runs(n)),
     "entropy_against_noise": lambda n: figures.entropy_against_noise(detail(n)),
     "noise_residuals": lambda n: figures.noise_residuals(detail(n)),
