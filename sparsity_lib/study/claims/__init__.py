@@ -98,7 +98,7 @@ class Registration(_FromFile):
     def margin(self, test: Criterion) -> float:
         """Within which a difference is none; infinite for shares, which have none.
 
-        Margins are named after the quantity, as in loss for val_loss_rise; the margin of lead times is in epochs.
+        The name of a margin is part of that of its quantity, as loss in val_loss_rise; lead times have epochs.
         """
         named = "epochs" if test.kind == "lead" else test.quantity
         known = (margin for name, margin in self.rules["margins"].items() if name in named)
