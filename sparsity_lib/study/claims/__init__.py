@@ -98,7 +98,7 @@ class Registration(_FromFile):
     def margin(self, test: Criterion) -> float:
         """Within which a difference is none; infinite for shares, which have none.
 
-        The name of a margin is part of that of its quantity, as loss in val_loss_rise; lead times have epochs.
+        The name of a margin is part of the name of its quantity, as loss in val_loss_rise.
         """
         named = "epochs" if test.kind == "lead" else test.quantity
         known = (margin for name, margin in self.rules["margins"].items() if name in named)
