@@ -41,10 +41,10 @@ class ActivationPenalty(Attachable):
             matching modules without children. A layer that is given by name or as a module has that
             strength, whatever type or glob it also matches. Strengths are at least 0.
         - `exclude`: names, modules, types or globs of layers that are left out again.
-        - `reduction`: over positions, `"mean"` (a strength that does not depend on the image's size) or
-            `"sum"` (TSR, Eq. 5). Over samples, axis 0, it is always the mean (T2): of the sums over all
-            samples, also those where nothing counts by `mask`. Each use of a module in a pass adds its own
-            penalty.
+        - `reduction`: `"mean"` over all positions of the batch that count by `mask` (a strength that does not
+            depend on the image's size), or `"sum"` over positions (TSR, Eq. 5), of which the mean is taken
+            over all samples (T2), also those where nothing counts. Each use of a module in a pass adds its
+            own penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
             Eq. 1 (T1), for layers whose `bias` is a vector or that have none.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
@@ -58,11 +58,10 @@ class ActivationPenalty(Attachable):
         - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
             model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
             its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
-            `(N, D)` count whole, and outputs `(N*T, D)` have a mask `(N, T)` sample by sample. All layers
-            have the same mask: of an encoder and its decoder, name the layers of one. The reduction
-            `"mean"` is over all positions that count in the batch, not first over those of each sample.
-            Where a mask leaves out NaN or infinity, gradients are NaN. The model runs in one thread at a
-            time.
+            `(N, D)` count whole, and outputs `(N*T, D)` have a mask `(N, T)` sample by sample. One mask
+            applies to all layers: where encoder and decoder have different masks, name the layers of one.
+            Where a mask leaves out NaN or infinity, gradients are NaN. Do not run the model in several
+            threads at once.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 

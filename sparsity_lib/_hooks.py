@@ -59,7 +59,7 @@ def is_data(output: Any) -> bool:
 
 
 class Hook:
-    """A forward hook that copies and pickles as a no-op."""
+    """A forward hook or forward pre-hook that copies and pickles as a no-op."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -118,7 +118,7 @@ class Attachable:
         return list(self._modules)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_handles": []}
+        return vars(self) | {"_hooks": [], "_handles": []}
 
     def attach(self) -> Self:
         """Listen from now on.
@@ -137,6 +137,7 @@ class Attachable:
         _let_compiled_code_see_hooks()
         self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
         if self._mask:
+            self._mask.reset()
             begin, end, model = Hook(self._mask.begin), Hook(self._mask.end), self._mask.model
             self._handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
             self._handles.append(model.register_forward_hook(end, always_call=True))

@@ -240,7 +240,7 @@ def channel_axis(
 
 
 def may_have_channels_on(axis: int, module: nn.Module, output: Tensor) -> bool:
-    """Whether they may be on this axis of what the module returned; torch's own layers mostly say where."""
+    """Whether the channels of the module's output may be on this axis; most of torch's layers fix it."""
     own = _usual_axis(module, tuple(output.shape), (set(), set(), set())) if _is_torchs_own(module) else None
     return own in (axis, None)
 

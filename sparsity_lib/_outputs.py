@@ -57,6 +57,10 @@ class MaskOfPass:
             )
         self._masks: list[Tensor | None] = []  # of the passes that are running, one in another
 
+    def reset(self) -> None:
+        """Forget passes that ended without their hooks, as by Ctrl-C."""
+        self._masks.clear()
+
     def end(self, model: nn.Module, args: Any, output: Any) -> None:
         """Forget the mask of the pass that ends."""
         del self._masks[-1:]  # there is none where hooks were attached within the pass

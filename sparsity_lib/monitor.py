@@ -86,8 +86,9 @@ class ActivationMonitor(Attachable):
             model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
             its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
             `(N, D)` count whole, outputs `(N*T, D)` have a mask `(N, T)` sample by sample, and samples where
-            nothing counts are no samples. All layers have the same mask: of an encoder and its decoder, name
-            the layers of one. On a GPU, the pass waits for it; the model runs in one thread at a time.
+            nothing counts are no samples. One mask applies to all layers: where encoder and decoder have
+            different masks, name the layers of one. On a GPU, the pass waits for the mask. Do not run the
+            model in several threads at once.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
@@ -229,7 +230,7 @@ class ActivationMonitor(Attachable):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the model, its hooks, and the state of an unfinished pass."""
-        kept: dict[str, Any] = {"_modules": dict.fromkeys(self._modules), "_hooks": [], "_mask": None}
+        kept: dict[str, Any] = {"_modules": dict.fromkeys(self._modules), "_mask": None}
         kept |= {"_heads": self._giving_output(), "_last": None, "_returned": {}, "_output": None}
         kept["_settings"] = {"every": self._every, "maps": self._maps}  # others may hold modules or functions
         return super().__getstate__() | kept

@@ -14,9 +14,11 @@ SETTING = {"dataset": "cifar100", "size": "s", "epochs": 100, "optimizer": "sgd"
 
 
 def chosen() -> list[Run]:
-    """The published run of each of NETWORKS."""
+    """The published run of each of NETWORKS; `StudyError` if one is not there."""
     runs = map(load, results.published_runs("registered"))
     found = {run.experiment.network: run for run in runs if SETTING.items() <= dict(run.experiment).items()}
+    if absent := [network for network in NETWORKS if network not in found]:
+        raise StudyError(f"{absent[0]} has no published run file at the paper's settings")
     return [found[network] for network in NETWORKS]
 
 

@@ -57,7 +57,7 @@ class MonitorCallback(transformers.TrainerCallback):
     Names begin as those of the Trainer's own metrics do: `eval_<data set>_entropy/...` where there are
     several data sets. Entropies are in nats, over all evaluation data of all processes. It listens from when
     it is made until `monitor.remove()`, and counts passes while the Trainer's model is in evaluation mode,
-    but those of `Trainer.predict`.
+    except those of `Trainer.predict`.
 
     **Attributes:**
 

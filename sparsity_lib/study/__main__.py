@@ -110,8 +110,9 @@ def _run(args: argparse.Namespace) -> int:
             print(experiment.id, f"{cost:.0f} s" if cost else "cost unknown", sep="\t")
         return 0
     known = [cost for cost in expected.values() if cost]
-    seconds = sum(known) / (args.jobs or default_jobs()) if known else 0  # torch is imported for the default
-    to_do = f"{len(absent)} to train: about {seconds:.0f} s, and {len(absent) - len(known)} of unknown cost"
+    to_do = f"{len(absent)} to train, {len(absent) - len(known)} of them of unknown cost"
+    if known:  # torch is imported for the default number of jobs
+        to_do += f", the others in about {sum(known) / (args.jobs or default_jobs()):.0f} s"
     print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
     with _stop_requested() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
@@ -153,9 +154,11 @@ def _stop_requested() -> Iterator[Callable[[], bool]]:
 
 
 def _status(args: argparse.Namespace) -> int:
-    for name in [args.profile] if args.profile else PROFILES:
-        if args.profile or set(args.grids) <= profile(name).grids.keys():  # else not of this profile
-            _print_status(name, _queue(args, name), args.out)
+    having = [name for name in PROFILES if set(args.grids) <= profile(name).grids.keys()]
+    if not having and not args.profile:
+        raise StudyError(f"no profile has the grids {', '.join(args.grids)}")
+    for name in [args.profile] if args.profile else having:
+        _print_status(name, _queue(args, name), args.out)
     return 0
 
 

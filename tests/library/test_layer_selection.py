@@ -259,6 +259,20 @@ def test_a_model_may_call_itself() -> None:
     assert (stats.samples, stats.positions) == (4, (8 + 5) // 4)
 
 
+def test_the_mask_of_an_interrupted_pass_is_forgotten() -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    model = Tagger()
+    monitor = sl.ActivationMonitor(model, ["first"], mask="attention_mask")
+    handle = model.act.register_forward_pre_hook(interrupt)
+    with monitor, pytest.raises(KeyboardInterrupt):
+        model(x, mask)
+    handle.remove()
+    with monitor, pytest.raises(ValueError, match="'first'"):
+        model.first(x)
+
+
 def test_a_monitor_may_be_attached_within_a_pass() -> None:
     model = Tagger()
     monitor = sl.ActivationMonitor(model, ["first"], mask="attention_mask")

@@ -150,7 +150,9 @@ def test_copies_of_penalties_go_with_copies_of_models_or_are_refused(duplicate) 
         duplicate(sl.SparsityReg(model, {"conv1": 1.0})).attach()
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))]
+)
 def test_an_attached_penalty_is_copied_without_what_it_collected(duplicate) -> None:
     model = SmallNetwork()
     with sl.SparsityReg(model, {"conv1": 1.0}) as reg:

@@ -24,13 +24,13 @@ JUDGED = ("registered", "paper")  # profiles whose runs judge the claims
 _VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds, readings and learning rates
 
 
-class _FromFile(BaseModel):
-    """Part of a registration; what no code reads is left out."""
+class _Part(BaseModel):
+    """Part of a registration; what no code reads is left out, but of cells and criteria."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Cell(_FromFile):
+class Cell(_Part, extra="forbid"):
     """Where a claim is judged: an experiment's fields, and how close that is to the paper's."""
 
     dataset: str
@@ -55,7 +55,7 @@ class Cell(_FromFile):
         return named | {"epochs": self.epochs, "optimizer": self.optimizer}
 
 
-class Criterion(_FromFile):
+class Criterion(_Part, extra="forbid"):
     """The rule by which a claim is judged; the kinds are explained at the head of its file."""
 
     kind: Literal["value", "difference", "change", "layers", "sizes", "share", "lead"]
@@ -73,7 +73,7 @@ class Criterion(_FromFile):
         return (self.network, self.against) if isinstance(self.against, str) else (self.network,)
 
 
-class Claim(_FromFile):
+class Claim(_Part):
     """One claim of the paper, in our words; the first of `cells` decides a primary one."""
 
     id: str
@@ -89,7 +89,7 @@ class Claim(_FromFile):
         return None if value == "none" else value
 
 
-class Registration(_FromFile):
+class Registration(_Part):
     """Registered claims and the rules that judge them."""
 
     rules: dict[str, Any]

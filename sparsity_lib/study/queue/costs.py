@@ -25,7 +25,7 @@ def measured(name: str, queue: Sequence[Experiment], folder: str | Path | None =
 def in_training(
     queue: Sequence[Experiment], folder: str | Path | None = None
 ) -> dict[str, tuple[int, float]]:
-    """Runs of the queue with a checkpoint, by their ids: epochs trained, and seconds of all at that rate."""
+    """Runs of the queue with a checkpoint, by their ids: epochs trained, and seconds for all epochs."""
     found = {}
     for run, experiment in _with_file(queue, folder, ".ckpt").items():
         with contextlib.suppress(Exception):  # damaged, just gone, or of no epoch: the run is missing
