@@ -77,7 +77,7 @@ def test_a_page_of_published_runs_takes_a_profile_without_any(name: str, tmp_pat
 @pytest.mark.slow
 def test_the_page_of_choices_shows_runs_of_other_seeds(tmp_path: Path) -> None:
     outputs = executed(BY_STEM["13-choices"], tmp_path, epochs=2, limit=60, seeds="0")
-    assert sum("image/png" in data for data in outputs) == 9
+    assert sum("image/png" in data for data in outputs) == 10
     assert list((tmp_path / "runs").glob("*.nc"))
 
 
