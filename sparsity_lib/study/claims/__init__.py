@@ -25,7 +25,7 @@ _VARIED = ("equivalence", "readings", "learning-rates")  # grids that vary seeds
 
 
 class _Part(BaseModel):
-    """Part of a registration; what no code reads is left out, but of cells and criteria."""
+    """Part of a registration; what no code reads is left out, except in cells and criteria."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -96,7 +96,7 @@ class Registration(_Part):
     claims: tuple[Claim, ...]
 
     def margin(self, test: Criterion) -> float:
-        """Within which a difference is none; infinite for shares, which have none.
+        """Margin within which a difference counts as none; infinite for shares, which have none.
 
         The name of a margin is part of the name of its quantity, as loss in val_loss_rise.
         """
