@@ -1,12 +1,11 @@
-"""python -m benchmarks: measure, and write benchmarks/results/<device>.json, which the book shows.
+"""python -m benchmarks: measures, and writes benchmarks/results/<device>.json, which the book shows.
 
-Every time is a median over rounds in which the candidates take turns; the results are ratios. Images
-are random bytes of 3 x 32 x 32: what they show does not change what they cost.
+Times are medians over rounds in which the candidates take turns; results are ratios. Images are random
+bytes of 3 x 32 x 32: costs do not depend on the content of images.
 """
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import platform
@@ -20,7 +19,7 @@ import torch
 from benchmarks.compiling import compiling
 from benchmarks.counterparts import counterparts
 from benchmarks.growth import by_channels, growth
-from benchmarks.measure import write
+from benchmarks.measure import section, write
 from benchmarks.precision import accuracies, precisions
 from benchmarks.steps import parts, steps
 from benchmarks.whole_runs import epoch_parts, monitor_parts, scripts, whole
@@ -33,7 +32,7 @@ Case = Callable[[], list[dict[str, Any]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure everything on one device and write it down."""
+    """Measure everything on one device and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", help="measure these again and keep the rest: names with commas")
@@ -54,16 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made_by = provenance.code()  # before measuring: files may change meanwhile
     for name in names:
         rows = [row for case in to_measure[name] for row in case()]
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        record["sections"][name] = {"date": today, **made_by, "rows": rows}
+        record["sections"][name] = section(rows, made_by)
         for row in rows:
             print(f"{name}: {row}", flush=True)
         write(path, record)
     return 0
 
 
-def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
+def cases(device: torch.device) -> dict[str, list[Case]]:
     """Return the measurements for the device, section by section."""
+    rounds = 15
     on_cpu = device.type == "cpu"
     sizes = ("s", "m") if on_cpu else ("s", "m", "xxl")
     common: dict[str, list[Case]] = {
@@ -71,7 +70,7 @@ def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
         "counterparts": [lambda size=size: counterparts(size, device, rounds) for size in sizes],
         "precision": [lambda size=size: precisions(size, device, rounds) for size in sizes[1:]],
         "accuracy": [lambda: accuracies(device)],
-        "epoch": [lambda how=how: epoch_parts("s", device, how) for how in (False, True)],
+        "epoch": [lambda how=how: epoch_parts(device, how) for how in (False, True)],
         "growth": [lambda: growth(device)],
         "channels": [lambda: by_channels(device, rounds)],
     }
@@ -91,7 +90,7 @@ def cases(device: torch.device, rounds: int = 15) -> dict[str, list[Case]]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """The machine of a measurement; absolute times are for a GPU alone."""
+    """The machine of a measurement."""
     of_cpu = processor()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else of_cpu["model name"]
     flags = of_cpu["flags"].split()

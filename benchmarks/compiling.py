@@ -1,7 +1,7 @@
 """python -m benchmarks.compiling SIZE: time that compiling the entropies takes and saves, in a new process.
 
-Prints a JSON object: seconds that compiling takes once, and those of an epoch compiled and not; and the
-epoch's steps, and the activations per step whose entropy is taken.
+Prints a JSON object: seconds of compiling, seconds of an epoch with and without it, the epoch's steps, and
+the number of activations per step whose entropy is computed.
 """
 
 import json
@@ -23,8 +23,8 @@ from sparsity_lib.study.training.preparation import COMPILED_FROM, keep_freed_me
 def compiling(sizes: tuple[str, ...], rounds: int = 3) -> list[dict[str, Any]]:
     """Number of activations after which compiling has saved its own time; torch's cache empty and filled.
 
-    `steps`: what compiling takes, in steps of sr1Net that is not compiled; `pays_from`: activations whose
-    entropy is then to be taken until as much is saved; infinite if compiled steps are no faster. On a CPU.
+    `steps`: time of compiling, in uncompiled steps of sr1Net; `pays_from`: number of activations whose
+    entropy must be computed to save this time, infinite if compiled steps are no faster. On a CPU.
     """
     rows = []
     for size in sizes:

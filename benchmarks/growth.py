@@ -33,8 +33,8 @@ def growth(device: torch.device, rounds: int = 5, small: bool = False) -> list[d
         return lambda: functional.rfav_entropy(x).sum().backward()
 
     def measured(what: str, work: Mapping[int, Work]) -> dict[str, Any]:
-        times = interleaved({str(size): one for size, one in work.items()}, rounds, 0.05)
-        of_rounds = [{size: times[str(size)][i] for size in work} for i in range(rounds)]
+        times = interleaved(work, rounds, 0.05)
+        of_rounds = [{size: times[size][i] for size in work} for i in range(rounds)]
         return _row(what, list(work), of_rounds, _peaks(work, device))
 
     samples, channels = ((1, 2), (8, 16)) if small else ((256, 512, 1024, 2048), (32, 64, 128, 256))
@@ -42,14 +42,17 @@ def growth(device: torch.device, rounds: int = 5, small: bool = False) -> list[d
         measured("entropy, not compiled, with positions", {256 * n: entropy(n, 32) for n in samples}),
         measured("entropy, not compiled, with channels", {d: entropy(samples[0], d) for d in channels}),
     ]
-    rows += _of_filters(device, rounds, ((64, 128),) if small else ((64, 128, 256, 512), (1024, 2048, 4096)))
+    filters = ((64, 128),) if small else ((64, 128, 256, 512), (1024, 2048, 4096))
+    rows += _decorrelation_rows(device, rounds, filters)
     images = (64, 128) if small else (640, 2560, 10240)
     ones = {n: training("sr1Net", "s", device, random_data(n, device, held_out=64)) for n in images}
     return [*rows, measured("an epoch, with images", {n: one.train_epoch for n, one in ones.items()})]
 
 
-def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """Each round is a process of its own: where memory lies changes these more than anything within one."""
+def _decorrelation_rows(
+    device: torch.device, rounds: int, ranges: Sequence[Sequence[int]]
+) -> list[dict[str, Any]]:
+    """Rows of the decorrelation; each round is a new process, as times depend on the place in memory."""
     rows = []
     for sizes in ranges:
         argument = json.dumps(sizes)
@@ -57,25 +60,25 @@ def _of_filters(device: torch.device, rounds: int, ranges: Sequence[Sequence[int
         by_what: dict[str, list[dict[int, float]]] = {
             what: [{size: record[what][str(size)] for size in sizes} for record in found] for what in found[0]
         }
-        for what, work in of_filters(device, sizes).items():
+        for what, work in decorrelation_work(device, sizes).items():
             rows.append(_row(what, sizes, by_what[what], _peaks(work, device)))
         beyond = [
-            _exponent(signed) - _exponent(added)
+            exponent(signed) - exponent(added)
             for signed, added in zip(by_what[SIGNED], by_what[ADDITIONS], strict=True)
         ]
         rows.append({"what": "decorrelation minus additions", "sizes": sizes} | quartiles(beyond)._asdict())
     return rows
 
 
-def of_filters(device: torch.device, sizes: Sequence[int]) -> dict[str, dict[int, Work]]:
-    """Decorrelation with its gradient, as ours and as all pairs, and the additions for comparison."""
+def decorrelation_work(device: torch.device, sizes: Sequence[int]) -> dict[str, dict[int, Work]]:
+    """Decorrelation with its gradient, by the library and by all pairs, and additions, by number of filters."""
 
     def penalty(of: Callable[[torch.Tensor], torch.Tensor], filters: int) -> Work:
         weight = torch.randn(filters, 576, device=device, requires_grad=True)
         return lambda: of(weight).backward()
 
     def additions(filters: int) -> Work:
-        """A fixed number of passes over such weights: what exceeds linear growth here is memory's."""
+        """Passes over the same weights: growth beyond linear is due to memory alone."""
         weight = torch.randn(filters, 576, device=device)
 
         def work() -> None:
@@ -96,8 +99,8 @@ def main(device: torch.device, sizes: Sequence[int]) -> None:
     """Measure in this process, and print."""
     keep_freed_memory()
     record = {}
-    for what, work in of_filters(device, sizes).items():
-        times = interleaved({str(size): one for size, one in work.items()}, 5, 0.05)
+    for what, work in decorrelation_work(device, sizes).items():
+        times = interleaved(work, 5, 0.05)
         record[what] = {size: statistics.median(seconds) for size, seconds in times.items()}
     print(json.dumps(record))
 
@@ -105,12 +108,8 @@ def main(device: torch.device, sizes: Sequence[int]) -> None:
 def _row(
     what: str, sizes: Sequence[int], of_rounds: Sequence[Seconds], memory: Mapping[int, int]
 ) -> dict[str, Any]:
-    by_round = quartiles([_exponent(seconds) for seconds in of_rounds])._asdict()
-    return {"what": what, "sizes": list(sizes)} | by_round | {"memory": _exponent(memory)}
-
-
-def _exponent(of_sizes: Mapping[int, float]) -> float:
-    return exponent(list(of_sizes), list(of_sizes.values()))
+    by_round = quartiles([exponent(seconds) for seconds in of_rounds])._asdict()
+    return {"what": what, "sizes": list(sizes)} | by_round | {"memory": exponent(memory)}
 
 
 def _peaks(work: Mapping[int, Work], device: torch.device) -> dict[int, int]:
@@ -118,9 +117,9 @@ def _peaks(work: Mapping[int, Work], device: torch.device) -> dict[int, int]:
 
 
 def by_channels(device: torch.device, rounds: int, activations: int = 2**21) -> list[dict[str, Any]]:
-    """An activation's share of an entropy with its gradient, over one exponential, by the number of channels.
+    """Time of an entropy with its gradient per activation, over one exponential, by the number of channels.
 
-    Few channels cost more each: a vector's maximum and sums are taken across it, once per vector.
+    With fewer channels, an activation costs more: a vector's maximum and sums are computed once per vector.
     """
     exponentials = torch.empty(activations, device=device)
     values = torch.randn(activations, device=device)
@@ -131,13 +130,10 @@ def by_channels(device: torch.device, rounds: int, activations: int = 2**21) -> 
         return lambda: functional.rfav_entropy(vectors, compiled=compiled)
 
     ways = [(channels, compiled) for compiled in (True, False) for channels in counts]
-    work: dict[str, Work] = {"exp": lambda: torch.exp(values, out=exponentials)}
-    work |= {f"{channels} {compiled}": entropy(channels, compiled) for channels, compiled in ways}
-    times = interleaved(work, rounds, 0.1)
+    work: dict[Any, Work] = {"exp": lambda: torch.exp(values, out=exponentials)}
+    times = interleaved(work | {way: entropy(*way) for way in ways}, rounds, 0.1)
     return [
-        {"channels": channels, "compiled": compiled}
-        | ratio(times[f"{channels} {compiled}"], times["exp"])._asdict()
-        for channels, compiled in ways
+        {"channels": way[0], "compiled": way[1]} | ratio(times[way], times["exp"])._asdict() for way in ways
     ]
 
 

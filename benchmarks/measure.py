@@ -1,5 +1,6 @@
-"""Times and memory, measured so that a busy moment of the machine slows all candidates alike."""
+"""Times and memory; candidates take turns, so that a busy moment of the machine slows all of them."""
 
+import datetime
 import json
 import os
 import statistics
@@ -9,13 +10,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 
 from sparsity_lib.study.files import atomic_write
 
 Work = Callable[[], object]
+Name = TypeVar("Name")
 
 
 class Ratio(NamedTuple):
@@ -27,14 +30,14 @@ class Ratio(NamedTuple):
 
 
 def interleaved(
-    candidates: Mapping[str, Work], rounds: int = 15, seconds: float = 0.4
-) -> dict[str, list[float]]:
+    candidates: Mapping[Name, Work], rounds: int, seconds: float = 0.4
+) -> dict[Name, list[float]]:
     """Seconds per call of each candidate, round by round; they take turns of about `seconds`."""
     repeats = {}
     for name, work in candidates.items():
         work()  # allocates, and compiles where there is something to compile
         repeats[name] = max(1, round(seconds / _timed(work, 1)))
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+    times: dict[Name, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, work in candidates.items():
             times[name].append(_timed(work, repeats[name]))
@@ -67,7 +70,7 @@ def quartiles(of_rounds: Sequence[float]) -> Ratio:
 
 
 def peak_bytes(work: Work, device: torch.device) -> int:
-    """The most memory that a call holds at one moment, beyond what was held before it."""
+    """Peak memory of a call in bytes, beyond the memory in use before it."""
     work()
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -85,11 +88,14 @@ def peak_bytes(work: Work, device: torch.device) -> int:
     return peak
 
 
-def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
-    """The slope of log time over log size, by least squares: 1 is linear."""
-    x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (sizes, times))
-    x, y = x - x.mean(), y - y.mean()
-    return float((x @ y) / (x @ x))
+def exponent(of_sizes: Mapping[int, float]) -> float:
+    """The exponent of a time or memory, given by size: the slope of logarithms by least squares."""
+    return float(np.polyfit(np.log([*of_sizes]), np.log([*of_sizes.values()]), 1)[0])
+
+
+def section(rows: list[dict[str, Any]], made_by: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a section with today's date and the code that they were measured with."""
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **made_by, "rows": rows}
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 python -m benchmarks.resnet18: measures in three minutes, prints, and writes `results/resnet18.json`.
 """
 
-import datetime
 import math
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 import sparsity_lib as sl
 from benchmarks.__main__ import RESULTS, machine
-from benchmarks.measure import Ratio, Work, interleaved, quartiles, ratio, write
+from benchmarks.measure import Ratio, Work, interleaved, quartiles, ratio, section, write
 from sparsity_lib.study.runs import provenance
 
 FIRST_MONITOR = """
@@ -31,7 +30,7 @@ print(time.process_time() - start)
 
 
 def costs(rounds: int = 21, size: int = 64) -> Iterator[dict[str, Any]]:
-    """Times over those without the library, in pairs, by round; of fields and import the CPU time."""
+    """Times with the library over times without it, by round; CPU times of receptive fields and import."""
     torch.manual_seed(0)
     model = torchvision.models.resnet18()
     x, y = torch.randn(16, 3, size, size), torch.randint(1000, (16,))
@@ -85,7 +84,7 @@ def _row(what: str, goal: float, unit: str, measured: Ratio, profile: str = "") 
 
 
 def _pair(what: str, goal: float, ours: Work, plain: Work, rounds: int) -> dict[str, Any]:
-    """Times of the two in turns, and where the difference goes, in shares of the plain time."""
+    """Ratio of the two times, and the operations that make the difference, in shares of the plain time."""
     times = interleaved({"ours": ours, "plain": plain}, rounds, seconds=0.1)
     spent, without = _spent(ours), _spent(plain)
     whole = sum(seconds for _, seconds in without.values())
@@ -99,10 +98,10 @@ def _pair(what: str, goal: float, ours: Work, plain: Work, rounds: int) -> dict[
     return _row(what, goal, " ×", ratio(times["ours"], times["plain"]), profile)
 
 
-def _spent(work: Work, times: int = 3) -> dict[str, tuple[int, float]]:
-    """Calls and least CPU time of each operation itself."""
+def _spent(work: Work) -> dict[str, tuple[int, float]]:
+    """Calls, and least CPU time of three profiles, of each operation without the operations it calls."""
     spent: dict[str, tuple[int, float]] = {}
-    for _ in range(times):
+    for _ in range(3):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             work()
         for event in profile.key_averages():
@@ -122,10 +121,8 @@ def main() -> None:
             flush=True,
         )
         rows.append(row)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    sections = {"resnet18": {"date": today, **made_by, "rows": rows}}
-    record = {"machine": machine(torch.device("cpu")), "sections": sections}
-    write(RESULTS / "resnet18.json", record)
+    sections = {"resnet18": section(rows, made_by)}
+    write(RESULTS / "resnet18.json", {"machine": machine(torch.device("cpu")), "sections": sections})
 
 
 if __name__ == "__main__":

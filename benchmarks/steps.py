@@ -1,4 +1,4 @@
-"""Costs of penalties in a training step, against plain training and the naive form, with causes."""
+"""Costs of penalties in a training step, relative to plain training and the naive form, by operation."""
 
 import gc
 import statistics
@@ -30,7 +30,7 @@ PARTS = {
 
 
 def steps(size: str, device: torch.device, rounds: int, precision: str = "float32") -> list[dict[str, Any]]:
-    """The step of each recipe over vanillaNet's, ours and the naive form, and the memory it holds.
+    """Time and memory of a step of each recipe over vanillaNet's, with the library and in the naive form.
 
     The naive form is in float32 alone.
     """
@@ -67,9 +67,9 @@ def steps(size: str, device: torch.device, rounds: int, precision: str = "float3
 
 
 def matrix_products(device: torch.device, precision: str) -> tuple[dict[str, Work], int]:
-    """One product of two square matrices, in the ways that torch has, and its floating-point operations.
+    """One product of two square matrices, computed in two ways, and its floating-point operations.
 
-    On a CPU the two ways are two libraries, one of which can be twice as fast as the other.
+    On a CPU the two ways use different libraries; one can be twice as fast as the other.
     """
     n = 2048 if device.type == "cpu" else 8192
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
@@ -84,10 +84,10 @@ def matrix_products(device: torch.device, precision: str) -> tuple[dict[str, Wor
 
 
 def parts(size: str, device: torch.device, rounds: int = 31) -> list[dict[str, Any]]:
-    """Return the cost of compiled penalties in a step, by profile: shares of vanillaNet's profiled step.
+    """Costs of compiled penalties in a step, by profile, in shares of vanillaNet's profiled step.
 
-    `all` is the whole of it, by the clock; `the rest` what has none of the names in PARTS, and Python's own
-    time: hooks and the loop, and of sr3Net DecorrReg.
+    `all` is the difference by the clock; `the rest` is the time outside PARTS: Python's own time in hooks and
+    the loop, and DecorrReg in sr3Net.
     """
     data = random_data(BATCH * (16 if size == "s" else 4), device, held_out=64)
     ones = {n: training(n, size, device, data, compiled=True) for n in ("vanillaNet", *RECIPES)}
@@ -108,12 +108,12 @@ def parts(size: str, device: torch.device, rounds: int = 31) -> list[dict[str, A
 
 
 def self_times(work: Work, parts: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """CPU seconds of a call, in all and of each part, the operations whose names begin as given."""
-    gc.collect()  # of the last profile's many events, which would else be collected in this one
+    """CPU seconds of a call, and of each part: the operations whose names begin as given."""
+    gc.collect()  # events of the last profile, which would be collected in this one
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         start = time.perf_counter()
         work()
-        everything = time.perf_counter() - start  # by the clock: no operation has Python's own time
+        everything = time.perf_counter() - start  # by the clock: operations lack Python's own time
     seconds = dict.fromkeys(parts, 0.0)
     for event in profile.key_averages():
         part = next((part for part, names in parts.items() if event.key.startswith(names)), None)

@@ -1,4 +1,4 @@
-"""Trainings on random images: what they show does not change what they cost."""
+"""Trainings on random images: costs do not depend on the content of images."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whole runs: what observing and writing cost, and how they compare with a script with a DataLoader.
+"""Whole runs: costs of observing and writing, and speed compared with a script with a DataLoader.
 
 python -m benchmarks.whole_runs FIELDS: one whole training in a process of its own, its row printed as JSON.
 """
@@ -28,15 +28,15 @@ from sparsity_lib.study.training.preparation import keep_freed_memory
 
 
 def epoch_parts(
-    size: str, device: torch.device, compiled: bool, images: int = 10_000, rounds: int = 7
+    device: torch.device, compiled: bool, images: int = 10_000, rounds: int = 7
 ) -> list[dict[str, Any]]:
-    """Costs of observing and writing against training an epoch of sr3Net: shares of its time, by round.
+    """Costs of observing and writing, in shares of the time of training sr3Net for an epoch, by round.
 
     The parts are described where they are shown, in book/_ext/speed_tables.py.
     """
     validated = min(9000, images)
     data = random_data(images, device, held_out=min(1000, images), validation=validated)
-    one = training("sr3Net", size, device, data, compiled=compiled)
+    one = training("sr3Net", "s", device, data, compiled=compiled)
     splits = (data.monitor, data.train_monitor)
     times = interleaved(
         {
@@ -51,16 +51,14 @@ def epoch_parts(
         seconds=0.1,
     )
     training_times = times.pop("training")
+    row: dict[str, Any] = {"size": "s", "compiled": compiled, "images": images}
     rows = [
-        {"size": size, "compiled": compiled, "images": images, "part": part}
-        | ratio(seconds, training_times)._asdict()
-        for part, seconds in times.items()
+        row | {"part": part} | ratio(seconds, training_times)._asdict() for part, seconds in times.items()
     ]
     with tempfile.TemporaryDirectory() as folder:
         work = {"writing": _writing(one, Path(folder) / "run.nc")}
         writing = statistics.median(interleaved(work, 3, seconds=0.1)["writing"])
     epoch = statistics.median(training_times)
-    row: dict[str, Any] = {"size": size, "compiled": compiled, "images": images}
     return [*rows, row | {"part": "writing_of_100_epochs", "median": writing / (100 * epoch)}]
 
 

@@ -1,8 +1,8 @@
 """python -m benchmarks.workflow: the cost of a workflow's job in addition to its runs.
 
-A hundred jobs of one short run each go through Snakemake, once on this machine's cores and once, where it is
-installed, through a Slurm started here. Their time beyond the training itself, shared among
-them, is given in trainings of a run of the laptop's main grid, with how many of these a job holds.
+Snakemake processes a hundred jobs of one short run each: on this machine's cores, and by Slurm where that is
+installed. The mean time of a job beyond its training is given in units of the training time of a run of the
+laptop's main grid, with the number of such runs in a planned job.
 """
 
 import argparse
