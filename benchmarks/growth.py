@@ -71,7 +71,7 @@ def _decorrelation_rows(
 
 
 def decorrelation_work(device: torch.device, sizes: Sequence[int]) -> dict[str, dict[int, Work]]:
-    """Decorrelation with its gradient, by the library and by all pairs, and additions, by number of filters."""
+    """Decorrelation with its gradient, by the library and by all pairs, and additions, by size."""
 
     def penalty(of: Callable[[torch.Tensor], torch.Tensor], filters: int) -> Work:
         weight = torch.randn(filters, 576, device=device, requires_grad=True)

@@ -78,7 +78,7 @@ def test_a_divergence_is_noted_and_published_and_the_others_finish(tiny_profile,
     """vanillaNet's learning rate is so high that its loss is soon infinite."""
 
     def here(*given):  # which spares the start of a process
-        return run_in_processes(*given[:-1], here=True)
+        return run_in_processes(*given[:-1], in_this_process=True)
 
     monkeypatch.setattr(scheduling, "run_in_processes", here)
     wild = ({"network": "vanillaNet", **SMALL | {"lr": 1e12}}, {"network": "sr3Net", **SMALL})

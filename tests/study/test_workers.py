@@ -55,7 +55,7 @@ def work(task, report, stop):
 def finish(tasks, jobs=1, **how):
     """The tasks with their errors, and what they reported."""
     reported = []
-    return list(run_in_processes(work, tasks, jobs, 1, received=reported.append, **how)), reported
+    return list(run_in_processes(work, tasks, jobs, 1, on_report=reported.append, **how)), reported
 
 
 @pytest.mark.fault("one fails", "processes side by side")
@@ -88,7 +88,7 @@ def test_a_process_has_its_number_of_threads_in_any_environment(monkeypatch):
 def test_stopped_tasks_end_and_the_others_never_begin():
     reported = []
     outcomes = run_in_processes(
-        work, ["waits", "a"], 1, 1, stop=lambda: bool(reported), received=reported.append
+        work, ["waits", "a"], 1, 1, stop=lambda: bool(reported), on_report=reported.append
     )
     assert [(task, str(error)) for task, error in outcomes] == [("a", "not started"), ("waits", "as asked")]
 
@@ -101,7 +101,7 @@ def test_an_interrupt_waits_for_the_processes():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(run_in_processes(work, ["waits"], 1, 1, received=interrupted))
+        list(run_in_processes(work, ["waits"], 1, 1, on_report=interrupted))
     (process,) = reported
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
@@ -121,7 +121,7 @@ def test_a_second_interrupt_waits_no_longer():
     reported, before = [], signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(run_in_processes(work, ["is deaf"], 1, 1, stop=stop, received=reported.append))
+            list(run_in_processes(work, ["is deaf"], 1, 1, stop=stop, on_report=reported.append))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -142,7 +142,7 @@ def test_a_process_that_is_just_starting_is_not_interrupted(number):
 
     reported, thread = [], Thread(target=interrupt_all)
     thread.start()
-    assert list(run_in_processes(work, ["a"], 1, 1, received=reported.append)) == [("a", None)]
+    assert list(run_in_processes(work, ["a"], 1, 1, on_report=reported.append)) == [("a", None)]
     thread.join()
 
 
@@ -165,12 +165,12 @@ def test_a_worker_has_no_workers():
 
 
 def test_tasks_run_in_sequence_in_this_process():
-    outcomes, reported = finish(["is process", "fails", "a"], 2, here=True)
+    outcomes, reported = finish(["is process", "fails", "a"], 2, in_this_process=True)
     outcome = dict(outcomes)
     assert reported == [os.getpid(), "a"]
     assert outcome["is process"] is outcome["a"] is None
     assert str(outcome["fails"]) == "no good"
-    (((_, error),), _) = finish(["a"], 2, stop=lambda: True, here=True)
+    (((_, error),), _) = finish(["a"], 2, stop=lambda: True, in_this_process=True)
     assert isinstance(error, Stopped)
 
 

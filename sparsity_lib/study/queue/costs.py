@@ -25,10 +25,10 @@ def measured(name: str, queue: Sequence[Experiment], folder: str | Path | None =
 def in_training(
     queue: Sequence[Experiment], folder: str | Path | None = None
 ) -> dict[str, tuple[int, float]]:
-    """Runs of the queue with a checkpoint, by their ids: epochs trained, and seconds for all epochs."""
+    """Epochs trained, and expected seconds of all epochs, of runs of the queue with a checkpoint, by id."""
     found = {}
     for run, experiment in _with_file(queue, folder, ".ckpt").items():
-        with contextlib.suppress(Exception):  # damaged, just gone, or of no epoch: the run is missing
+        with contextlib.suppress(Exception):  # damaged, just removed, or of no epoch: the run is missing
             state = load_tensors(runs.path_of(experiment, folder).with_suffix(".ckpt"))
             epochs = int(state["epoch"])
             found[run] = epochs, float(state["seconds"]) / epochs * experiment.epochs
@@ -43,9 +43,9 @@ def _with_file(queue: Sequence[Experiment], folder: str | Path | None, ending: s
 
 
 def expected(name: str, queue: Sequence[Experiment], times: dict[str, float]) -> dict[str, float | None]:
-    """Expected seconds of each run of the queue, as the `measured` ones of its settings, or else of its size.
+    """Expected seconds of each run of the queue: the median of `measured` runs of its settings, or its size.
 
-    None where none is alike. Medians: a run on a busy machine takes many times longer.
+    None without such a run. Means would follow runs on a busy machine, which take many times longer.
     """
     an_epoch: dict[Hashable, list[float]] = {}
     for experiment in {e.id: e for e in (*profiles.experiments(name, published=True), *queue)}.values():

@@ -1,4 +1,4 @@
-"""Train what is missing of a profile: several runs side by side, in order, in a given time."""
+"""Training of a profile's missing runs: several side by side, in order, in a given time."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.provenance import is_current
 from sparsity_lib.study.runs.results import published_run
 
-# Torch is imported where something is trained: a run that finds nothing missing does not need it.
+# Torch is imported where a run is trained: a queue without missing runs does not need it.
 
 
 @dataclass
@@ -51,21 +51,21 @@ def run_queue(
     folder: str | Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train those experiments that have no run yet, `jobs` at a time, with progress on standard error.
+    """Train the experiments that have no run yet, `jobs` at a time, with progress on standard error.
 
-    When `seconds` are over, or `stop` returns true, runs in training write a checkpoint after their epoch and
-    stop; the same call resumes. A run that fails does not stop the others; its traceback is kept in
-    `runs.log_of` until it succeeds. Returns the outcome of each.
+    After `seconds`, or when `stop` returns true, runs in training write a checkpoint at the end of their
+    epoch and stop; the same call resumes them. A run that fails does not stop the others; its traceback is
+    kept in `runs.log_of` until it succeeds. Returns the outcome of each run.
     """
     require_positive(jobs, seconds)
     outcome = Outcome()
-    missing = _missing(experiments, folder, outcome)
-    if missing:
+    to_train = missing(experiments, folder, outcome)
+    if to_train:
         jobs = default_jobs() if jobs is None else jobs
-        require_writable(runs.path_of(missing[0], folder).parent)
+        require_writable(runs.path_of(to_train[0], folder).parent)
         end = math.inf if seconds is None else time.monotonic() + seconds
         for experiment, error in _train_side_by_side(
-            missing, min(jobs, len(missing)), folder, lambda: stop() or time.monotonic() >= end
+            to_train, min(jobs, len(to_train)), folder, lambda: stop() or time.monotonic() >= end
         ):
             if error is None:
                 runs.log_of(experiment, folder).unlink(missing_ok=True)
@@ -87,45 +87,41 @@ def require_positive(jobs: int | None, seconds: float | None) -> None:
         raise StudyError(f"jobs and seconds must be more than 0, not {jobs} and {seconds}")
 
 
-def missing(experiments: Sequence[Experiment], folder: str | Path | None = None) -> list[Experiment]:
-    """Return the experiments that `run_queue` would train: no sound run by this code, no known divergence."""
-    return _missing(experiments, folder, Outcome())
-
-
-def _missing(
-    experiments: Sequence[Experiment], folder: str | Path | None, outcome: Outcome
+def missing(
+    experiments: Sequence[Experiment], folder: str | Path | None = None, outcome: Outcome | None = None
 ) -> list[Experiment]:
-    """Return the missing experiments; the others are noted in the outcome."""
-    found: list[Experiment] = []
+    """Return the experiments that have neither a sound run by this code nor a known divergence.
+
+    The others are added to `outcome`.
+    """
+    outcome = outcome or Outcome()
+    to_train: list[Experiment] = []
     for experiment in experiments:
         if runs.find(experiment, folder):
             outcome.already.append(experiment.id)
         elif (noted := runs.divergence(experiment, folder)) and is_current(noted["numerics"]):
             outcome.diverged[experiment.id] = noted["reason"]  # this code would diverge again
         else:
-            found.append(experiment)
-    return found
+            to_train.append(experiment)
+    return to_train
 
 
-def load_or_train_all(
-    experiments: Sequence[Experiment], jobs: int | None = None, train: bool = True
-) -> list[Run]:
-    """The experiments' runs from `runs/`, in order; those that are missing are trained now, side by side.
+def load_or_train_all(experiments: Sequence[Experiment], train: bool = True) -> list[Run]:
+    """The experiments' runs from `runs/`, in order; missing ones are trained now, side by side.
 
     ```python
     runs = study.load_or_train_all(experiments)
     ```
 
-    Without `train`, the published run of the same settings stands in for a missing one, or none. Runs that
-    diverge are left out, and printed. Raises `StudyError` naming the first run that failed, and how many did,
-    or where all diverged.
+    Without `train`, a missing run is replaced by the published run of the same settings, or left out. Runs
+    that diverge are left out and printed. Raises `StudyError` if a run failed, or if all diverged.
     """
     if not train:
         for experiment in experiments:
-            note_read(runs.path_of(experiment))  # a page changes when its run is there
+            note_read(runs.path_of(experiment))  # the page is made again when this run exists
         found = (runs.find(experiment) or published_run(experiment) for experiment in experiments)
         return list({run.id: run for run in found if run}.values())
-    outcome = run_queue(experiments, jobs)
+    outcome = run_queue(experiments)
     for reason in outcome.diverged.values():
         print(f"left out: {reason}")
     if outcome.diverged and len(outcome.diverged) == len(experiments):
@@ -139,7 +135,7 @@ def load_or_train_all(
 def _train_side_by_side(
     experiments: Sequence[Experiment], jobs: int, folder: str | Path | None, stop: Callable[[], bool]
 ) -> Iterator[tuple[Experiment, BaseException | None]]:
-    """Yield each experiment as it ends, with its error or None."""
+    """Yield each experiment when it ends, with its error or None."""
     import torch
 
     threads = max(1, torch.get_num_threads() // jobs)  # torch follows OMP_NUM_THREADS, as schedulers set it
@@ -156,8 +152,8 @@ def _train_side_by_side(
             bar.set_postfix_str(f"{run} epoch {epoch} val loss {loss:.3f}", refresh=False)
 
         work = partial(_train_one, folder=folder)
-        here = any(experiment.network.startswith("__main__:") for experiment in experiments)
-        for experiment, error in run_in_processes(work, experiments, jobs, threads, stop, show, here):
+        in_main = any(experiment.network.startswith("__main__:") for experiment in experiments)
+        for experiment, error in run_in_processes(work, experiments, jobs, threads, stop, show, in_main):
             ended += 1
             if not isinstance(error, Stopped):
                 mark = "done" if error is None else f"not finished: {error}"

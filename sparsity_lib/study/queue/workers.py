@@ -1,7 +1,7 @@
-"""Tasks side by side in processes of their own; one that is killed takes no other with it.
+"""Parallel tasks, each in a process of its own; a process that is killed does not stop the others.
 
-A process has a pipe to its parent and shares nothing with the others: a lock that they shared would stay
-locked when its holder is killed, and the pools of the libraries share some.
+Each process has a pipe to its parent and shares nothing with the others. The pools of the standard library
+share locks, which stay locked when the process that holds one is killed.
 """
 
 import contextlib
@@ -35,28 +35,28 @@ def run_in_processes(
     jobs: int,
     threads: int,
     stop: Stop = lambda: False,
-    received: Report = lambda message: None,
-    here: bool = False,
+    on_report: Report = lambda message: None,
+    in_this_process: bool = False,
 ) -> Iterator[tuple[Task, BaseException | None]]:
-    """Runs tasks in parallel processes, and yields each as it ends, with what `work` raised, or None.
+    """Run tasks in parallel processes, and yield each when it ends, with its error or None.
 
     `work(task, report, stop)`, a function of a module, is called in one of `jobs` processes with `threads`
-    each; what it reports is given to `received` here. When `stop` is true, so is the `stop` of each task;
-    tasks that were not started end with `Stopped`. On leaving, running tasks are stopped too, so that an
-    interrupted notebook leaves checkpoints, and waited for; a second interrupt, or one while they stop,
-    kills them. Errors carry the traceback of their process as a note.
+    each; `on_report` is called in this process with each report. When `stop` is true, so is the `stop` of
+    each task; tasks that were not started end with `Stopped`. When the caller leaves the iteration, running
+    tasks are stopped and waited for, so that an interrupted notebook leaves checkpoints; a second interrupt,
+    or one while they stop, kills them. Errors carry the traceback of their process as a note.
 
-    The tasks run one after the other in this process if `here` is true, because what they need is in
-    `__main__`, which the processes do not import; also in a daemonic process, which may have no children.
-    Raises `StudyError` in one of the processes themselves, as where a module trains when it is imported.
+    With `in_this_process`, tasks run one after the other in this process: they need objects of `__main__`,
+    which other processes do not import. So do tasks of a daemonic process, which cannot have children.
+    Raises `StudyError` in a worker process, as where a module trains when it is imported.
     """
     if _is_worker:
         raise StudyError(
             "a training imports this module, which trains as it is imported: put that below "
             '`if __name__ == "__main__":`'
         )
-    if here or multiprocessing.current_process().daemon:
-        yield from _one_after_the_other(work, tasks, stop, received)
+    if in_this_process or multiprocessing.current_process().daemon:
+        yield from _one_after_the_other(work, tasks, stop, on_report)
         return
     waiting, stopping = deque(tasks), False
     idle: list[_Worker] = []
@@ -78,7 +78,7 @@ def run_in_processes(
                 worker, task = running[pipe]
                 what, content = worker.receive()
                 if what == "report":
-                    received(content)
+                    on_report(content)
                     continue
                 del running[pipe]
                 if what == "ended":
@@ -101,14 +101,14 @@ def run_in_processes(
 
 
 def _one_after_the_other(
-    work: Callable[[Task, Report, Stop], None], tasks: Sequence[Task], stop: Stop, received: Report
+    work: Callable[[Task, Report, Stop], None], tasks: Sequence[Task], stop: Stop, on_report: Report
 ) -> Iterator[tuple[Task, BaseException | None]]:
     for task in tasks:
         error = None
         try:
             if stop():
                 raise Stopped("not started")
-            work(task, received, stop)
+            work(task, on_report, stop)
         except Exception as raised:
             error = raised
         yield task, error
@@ -132,16 +132,16 @@ class _Worker:
         other_end.close()  # else the pipe would not end with the process
 
     def give(self, task: Any) -> None:
-        """Let the process begin with the task, or end for None."""
-        with contextlib.suppress(BrokenPipeError):  # the process is no more: `receive` reports it
+        """Send the process a task, or None, which ends it."""
+        with contextlib.suppress(BrokenPipeError):  # the process has ended: `receive` reports it
             self.pipe.send(task)
 
     def ask_to_stop(self) -> None:
-        """Send a message that the work can poll for; after the work, it ends the process."""
+        """Send a message that the work can poll; after the work, it ends the process."""
         self.give(None)
 
     def leave(self) -> None:
-        """Wait until the process has ended; what it still sends is read, so that it does not block."""
+        """Wait until the process has ended; its last messages are read, so that it does not block."""
         while self.process.is_alive():
             with contextlib.suppress(EOFError, OSError):
                 while self.pipe.poll(0.1):
@@ -187,7 +187,7 @@ def _serve(pipe: Connection, work: Callable[..., None], threads: int) -> None:
     for number in _STOP_SIGNALS:  # only the parent's message stops it
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    # Torch reads them as it is imported, by the work or by processes that it starts; MKL's own comes first.
+    # Torch reads these when it is imported, by the work or by its own processes; MKL prefers its own.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     Thread(target=_end_with_parent, daemon=True).start()
     while (task := pipe.recv()) is not None:
@@ -203,14 +203,14 @@ def _send(pipe: Connection, error: Exception) -> None:
     try:
         copy.copy(error)  # built again from its arguments, as by the other process
         pipe.send(("ended", error))
-    except Exception:  # which needs more arguments than its text
+    except Exception:  # an error that is not built from its text alone
         plain = StudyError(f"{type(error).__name__}: {error}")
         plain.add_note(error.__notes__[-1])
         pipe.send(("ended", plain))
 
 
 def _end_with_parent() -> None:
-    """End this process with its parent, which cannot stop it when it is killed itself."""
+    """End this process when its parent ends, since a killed parent cannot stop it."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
