@@ -15,12 +15,13 @@ from sparsity_lib.study.analysis.comparison import describe
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.panels import (
     ZERO,
-    dot,
     grid,
+    horizontal_interval,
     name_rows,
     panel_grid,
     plain_numbers,
-    upright_means,
+    reference_band,
+    vertical_intervals,
 )
 from sparsity_lib.study.figures.style import COLORS, WIDTH, figure, handle, legend, line_style
 
@@ -58,7 +59,8 @@ def reading_effects(table: pd.DataFrame) -> Figure:
     for ax, (quantity, words) in zip(axes[0], _EFFECTS.items(), strict=True):
         for row in effects[effects["quantity"] == quantity].itertuples():
             fields = {"quantity": words, "reading": row.reading, "network": row.network, "n": row.n}
-            dot(ax, rows.index((row.reading, row.network)), row, line_style(row.network)["color"], fields)
+            y, color = rows.index((row.reading, row.network)), line_style(row.network)["color"]
+            horizontal_interval(ax, y, row, fields, color=color)
         ax.axvline(0, **ZERO)
         ax.set_title(words.replace(" (", "\n("))
         ax.xaxis.set_major_locator(MaxNLocator(3))
@@ -81,14 +83,10 @@ def response_curve(table: pd.DataFrame) -> Figure:
     fig, axes = grid(2, 2, 5.6, sharex=True)
     for ax, (quantity, words) in zip(axes.flat, _RESPONSES.items(), strict=True):
         if len(plain):
-            none = describe(plain[quantity])
-            ax.axhspan(none.low, none.high, color="0.85", linewidth=0)
-            ax.axhline(none.mean, color="0.5", linewidth=1.2)
-            numbers = {"value": none.mean, "low": none.low, "high": none.high}
-            record(ax, INTERVAL, quantity=words, network="vanillaNet", **numbers)
+            reference_band(ax, describe(plain[quantity]), {"quantity": words, "network": "vanillaNet"})
         fields = {"quantity": words, "network": "sr2Net"}
-        found = [describe(runs[quantity]) for _, runs in tried.groupby("strength")]
-        upright_means(ax, x, found, {**fields, "strength": x}, color=color, marker="o", markersize=5)
+        means = pd.DataFrame(describe(runs[quantity]) for _, runs in tried.groupby("strength"))
+        vertical_intervals(ax, x, means, {**fields, "strength": x}, color=color, marker="o", markersize=5)
         ax.scatter(tried["strength"], tried[quantity], s=26, color=color, marker="_", alpha=0.6)
         record(ax, "a seed", **fields, strength=tried["strength"], seed=tried["seed"], value=tried[quantity])
         ax.set_xscale("log")
@@ -141,7 +139,8 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
         fields = {"regulariser": row.family, "strength": row.strength, "network": row.network}
         fields |= {"chosen": row.chosen, "n": row.n}
         color = _OF_VANILLA.get(row.family) or line_style(row.network)["color"]
-        dot(ax, y, row, color, fields, hollow=not row.chosen)
+        face = color if row.chosen else "white"
+        horizontal_interval(ax, y, row, fields, color=color, markerfacecolor=face)
     for y, (family, following) in enumerate(zip(tuned["family"], tuned["family"][1:], strict=False)):
         if family != following:
             ax.axhline(y + 0.5, color="0.8", linewidth=0.8)
@@ -206,19 +205,15 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
 
 def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **fields: str) -> None:
     # a row per centre, a marker per penalty; intervals where the table has them
-    for y, center in enumerate(functional.CENTERS):
-        for i, penalty in enumerate(functional.PENALTIES):
-            here = table[(table["center"] == center) & (table["penalty"] == penalty)]
-            at, style = [y + 0.17 * (i - 1.5)] * len(here), _PENALTIES[penalty]
-            intervals = {name: here[name] for name in ("low", "high") if name in here}
-            if intervals:
-                ax.hlines(at, here["low"], here["high"], color=style["color"], linewidth=1.2)
-            cell = fields | {"centre": _CENTERS[center], "penalty": penalty}
-            record(ax, drawn, **cell, value=here["mean"], **intervals)
-            ax.scatter(here["mean"], at, s=36, **style, zorder=2)
-    ax.set_yticks(range(len(_CENTERS)), list(_CENTERS.values()))
-    ax.set_ylim(len(_CENTERS) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
+    for row in table.itertuples():
+        style = _PENALTIES[row.penalty]
+        y = functional.CENTERS.index(row.center) + 0.17 * (functional.PENALTIES.index(row.penalty) - 1.5)
+        if "low" in table:
+            ax.hlines(y, row.low, row.high, color=style["color"], linewidth=1.2)
+        ax.scatter(row.mean, y, s=36, **style, zorder=2)
+    cells = {"centre": table["center"].map(_CENTERS), "penalty": table["penalty"], "value": table["mean"]}
+    record(ax, drawn, **fields, **cells, **{name: table[name] for name in ("low", "high") if name in table})
+    name_rows(ax, list(_CENTERS.values()))
 
 
 def _penalty_handles() -> list[tuple[Artist, str]]:

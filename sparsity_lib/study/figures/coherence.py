@@ -26,8 +26,17 @@ from sparsity_lib.study.analysis.other_papers.coherence import (
 from sparsity_lib.study.analysis.summary import SMOOTHING, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.curves import BAND
-from sparsity_lib.study.figures.data import INTERVAL, record
-from sparsity_lib.study.figures.panels import grid, mean_curve, plain_numbers, seed_range, upright_means
+from sparsity_lib.study.figures.data import record
+from sparsity_lib.study.figures.panels import (
+    ZERO,
+    grid,
+    label_rows,
+    mean_curve,
+    plain_numbers,
+    reference_band,
+    seed_range,
+    vertical_intervals,
+)
 from sparsity_lib.study.figures.style import WIDTH, figure, handle, legend
 
 _COLORS = {NONE: "#000000", ALWAYS: "#D55E00", DELAYED: "#0072B2", GATED: "#009E73"}
@@ -54,18 +63,21 @@ def coherence_curves(curves: xr.Dataset) -> Figure:
     }
     fig, axes = grid(len(rows), len(columns), 6.4, sharex=True, sharey="row")
     for column, (term, strength) in zip(axes.T, columns, strict=True):
-        column[0].set_title(f"{term} {strength:g}")
-        column[0].axhline(0, color="0.45", linewidth=0.9, zorder=1)
-        for key in (each for each in lines if each[:2] == (term, strength) or each[2] == NONE):
+        panel = f"{term} {strength:g}"
+        column[0].set_title(panel)
+        column[0].axhline(0, **ZERO)
+        shown = {way: runs for (*cell, way), runs in lines.items() if cell == [term, strength] or way == NONE}
+        for way, runs in shown.items():
             for ax, (quantity, words) in zip(column, rows.items(), strict=True):
-                if not (quantity == "coherence_gate" and key[2] == NONE):
-                    fields = {"panel": f"{term} {strength:g}", "quantity": words, "way": key[2]}
-                    seeds, color = smoothed(trained(lines[key])[quantity]), _COLORS[key[2]]
+                if not (quantity == "coherence_gate" and way == NONE):
+                    fields = {"panel": panel, "quantity": words, "way": way}
+                    seeds, color = smoothed(trained(runs)[quantity]), _COLORS[way]
                     mean_curve(ax, seeds, {"color": color}, fields)
                     seed_range(ax, seeds, color, "lowest and highest seed", fields)
-    _label_rows(axes, rows.values())
+    label_rows(axes, rows.values())
     fig.supxlabel(f"epoch (smoothed, sigma {SMOOTHING:g} epochs)")
-    ways = [way for way in (NONE, *WAYS) if any(way == key[2] for key in lines)]
+    present = {way for _, _, way in lines}
+    ways = [way for way in (NONE, *WAYS) if way in present]
     entries = [(handle(_COLORS[way]), _words(way)) for way in ways]
     legend(fig, [], *entries, (BAND, "lowest to highest seed"))
     return fig
@@ -90,11 +102,14 @@ def strength_sweep(table: pd.DataFrame) -> Figure:
         for ax, (quantity, words) in zip(column, rows.items(), strict=True):
             _tolerance_level(ax, table, term)
             fields = {"quantity": words, "regulariser": term}
-            _plain_band(ax, table[table["way"] == NONE], quantity, fields)
+            plain = table[table["way"] == NONE]
+            if plain[quantity].notna().any():
+                interval = _interval(plain[quantity], quantity)
+                reference_band(ax, interval, fields | {"way": NONE, "n": interval.n})
             for position, way in enumerate(WAYS):
                 runs = table[(table["term"] == term) & (table["way"] == way)]
                 _means(ax, runs, quantity, 1.08 ** (position - 1), fields | {"way": way})
-    _label_rows(axes, rows.values())
+    label_rows(axes, rows.values())
     axes[0, 0].set_ylim(0, 1)
     if table["log_compression"].notna().any():
         axes[1, 0].set_yscale("log")
@@ -112,31 +127,17 @@ def _interval(values: pd.Series, quantity: str) -> Description:
     return found._replace(mean=np.exp(found.mean), low=np.exp(found.low), high=np.exp(found.high))
 
 
-def _plain_band(ax: Axes, runs: pd.DataFrame, quantity: str, fields: dict[str, str]) -> None:
-    if not runs[quantity].notna().any():
-        return
-    plain = _interval(runs[quantity], quantity)
-    ax.axhline(plain.mean, color="0.5", linewidth=1.2, zorder=1)
-    if plain.n > 1:
-        ax.axhspan(plain.low, plain.high, color="0.85", linewidth=0, zorder=0)
-    record(ax, INTERVAL, **fields, way=NONE, n=plain.n, value=plain.mean, low=plain.low, high=plain.high)
-
-
 def _means(ax: Axes, runs: pd.DataFrame, quantity: str, shift: float, fields: dict[str, str]) -> None:
     if not runs[quantity].notna().any():
         return
     cells = runs.groupby("strength")
-    found = [_interval(each[quantity], quantity) for _, each in cells]
+    means = pd.DataFrame(_interval(each[quantity], quantity) for _, each in cells)
     strengths, guess = np.array(list(cells.groups)), (cells["guesses"].mean() > 0.5).to_numpy()
-    color, counts = _COLORS[fields["way"]], {"n": [each.n for each in found], "most_guess": guess}
-    upright_means(
-        ax, strengths * shift, found, {**fields, "strength": strengths, **counts}, color=color, linewidth=1.3
-    )
-    mean = np.array([each.mean for each in found])
+    x, color = strengths * shift, _COLORS[fields["way"]]
+    columns = {"strength": strengths, "n": means["n"], "most_guess": guess}
+    vertical_intervals(ax, x, means, fields | columns, color=color, linewidth=1.3)
     for chosen, shape in ((~guess, _MARKERS[fields["way"]]), (guess, "x")):
-        ax.plot(
-            strengths[chosen] * shift, mean[chosen], color=color, marker=shape, markersize=6, linestyle=""
-        )
+        ax.plot(x[chosen], means["mean"][chosen], color=color, marker=shape, markersize=6, linestyle="")
 
 
 @figure
@@ -160,8 +161,8 @@ def gradient_norms(table: pd.DataFrame) -> Figure:
         cells = always[always["term"] == term].groupby("strength")
         for quantity, (words, style) in drawn.items():
             fields = {"regulariser": term, "gradient": words, "strength": list(cells.groups)}
-            found = [describe(each) for _, each in cells[quantity]]
-            upright_means(ax, fields["strength"], found, fields, color=color, markersize=5, **style)
+            means = pd.DataFrame(describe(each) for _, each in cells[quantity])
+            vertical_intervals(ax, fields["strength"], means, fields, color=color, markersize=5, **style)
         _tolerance_level(ax, table, term)
         ax.set_yscale("log")
         plain_numbers(ax.yaxis)
@@ -196,11 +197,6 @@ def accuracy_against_compression(table: pd.DataFrame) -> Figure:
     hollow = handle(marker="o", markerfacecolor="none", linestyle="")
     legend(fig, [], *_markers((NONE, *WAYS)), (hollow, "hollow: L2"))
     return fig
-
-
-def _label_rows(axes: np.ndarray, words: Iterable[str]) -> None:
-    for row, text in zip(axes, words, strict=True):
-        row[0].set_ylabel(text)
 
 
 def _tolerance_level(ax: Axes, table: pd.DataFrame, term: str) -> None:

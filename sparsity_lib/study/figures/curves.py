@@ -1,7 +1,7 @@
 """Curves over epochs: validation loss, entropies by layer, validation against training loss."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import (
     SMOOTHED,
     grid,
+    label_rows,
     mean_curve,
     panel_grid,
     plain_numbers,
@@ -50,14 +51,14 @@ def loss_curves(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figu
     Smoothed for drawing (T9). Lines are means over seeds; bands go from the lowest to the highest seed: of
     the published runs where they are given, else of these.
     """
-    panels, between = settings(curves), _RANGES[published is not None]
+    panels, drawn = settings(curves), _RANGES[published is not None]
     fig, axes = _panel_per_setting(panels, sharex=True)
     for ax, (title, group) in zip(axes, panels, strict=True):
         banded = group if published is None else published_in_same_settings(published, group)
         for label in labels(group):
             losses = [smoothed(trained(seeds)["val_loss"]) for seeds in _of_both(group, banded, label)]
             fields = {"setting": title, "quantity": f"validation loss (nats), {SMOOTHED}"}
-            _curve(ax, losses, label, between, fields)
+            _curve(ax, losses, label, drawn, fields)
         ax.set_ylim(0, _top(group))
         if len(panels) < 3 and ax is axes[-1]:  # in another panel names would run into the next
             label_ends(ax, labels(group))
@@ -74,7 +75,7 @@ def entropy_curves(
     layers: list[str] | None = None,
     relative: bool = False,
 ) -> Figure:
-    """TSR's Figure 5 with what it lacks: entropy, scale-free entropy and SD of the activations, by layer.
+    """TSR's Figure 5, entropy by layer, with two rows more: scale-free entropy, and SD of the activations.
 
     Means over seeds on held-out images; bands from the lowest to the highest seed: of the published runs
     where they are given, else of these. Vertical lines: the median moment of overfitting, where at least half
@@ -90,20 +91,28 @@ def entropy_curves(
         raise StudyError(
             f"entropy curves show one setting, not {1 + len(more)} ({titles}); use analysis.only"
         )
-    columns, moments, between = _columns(group, layers), median_moments(group), _RANGES[published is not None]
+    columns, moments, drawn = _columns(group, layers), median_moments(group), _RANGES[published is not None]
     rows = _BY_LAYER | (_RELATIVE if relative else {})
     banded = group if published is None else published_in_same_settings(published, group)
     seeds = {label: _of_both(group, banded, label) for label in labels(group)}
     fig, axes = grid(len(_BY_LAYER), len(columns), 6.2, sharex=True, sharey="row")
     for column, (layer, norm) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(layer)
-        unit = float(np.log(group["channels"].sel(layer=layer).max())) if relative else 1.0
+        ln_d = float(np.log(group["channels"].sel(layer=layer).max()))
         for ax, (quantity, words) in zip(column, rows.items(), strict=True):
-            _layer(ax, seeds, quantity, layer, norm, between, words, 1.0 if quantity == "sd" else unit)
+            unit = ln_d if relative and quantity != "sd" else 1.0
+            fields = {"quantity": words, "layer": layer}
+            for label, runs in seeds.items():
+                values = [each[quantity].sel(split="monitor") / unit for each in runs]
+                _curve(ax, [each.sel(layer=layer) for each in values], label, drawn, fields)
+                if norm and (normed := values[0].sel(layer=norm)).notnull().any():
+                    _curve(ax, [normed], label, drawn, fields | {"layer": norm}, linewidth=0.8)
+            if quantity != "sd":
+                ax.axhline(ln_d / unit, color="0.55", linestyle=":", linewidth=1)
+                record(ax, "ln D", **fields, value=ln_d / unit)
             for label, moment in moments.items():
                 ax.axvline(moment, **line_style(label) | {"linewidth": 0.9}, alpha=0.8)
-    for ax, words in zip(axes[:, 0], rows.values(), strict=True):
-        ax.set_ylabel(words)
+    label_rows(axes, rows.values())
     for label, moment in moments.items():
         record(axes[0, 0], "median moment of overfitting", quantity="epoch", network=label, value=moment)
     lowest = min(axes[0, 0].get_ylim()[0], axes[1, 0].get_ylim()[0])
@@ -119,10 +128,10 @@ def entropy_curves(
 
 @figure
 def validation_against_training(curves: xr.Dataset) -> Figure:
-    """Validation against training loss, both in evaluation mode: less overfitted, or only slower?
+    """Validation loss against training loss, both in evaluation mode: a line per network, from left to right.
 
-    One line per network, the mean over seeds, smoothed for drawing; time runs from left to right, and a dot
-    is the last epoch. Where lines are apart at the same training loss, the networks generalise differently.
+    Lines are means over seeds, smoothed for drawing; a dot is the last epoch. Networks whose lines differ at
+    the same training loss generalise differently; networks on one line differ in speed alone.
     """
     panels = settings(curves)
     fig, axes = _panel_per_setting(panels)
@@ -155,8 +164,8 @@ def _panel_per_setting(panels: Sequence[tuple[str, xr.Dataset]], **shared: Any) 
 
 
 def _top(curves: xr.Dataset) -> float:
-    # The first fifth of the epochs may leave the panel: what it starts from is not what is compared. So may
-    # one failed run of twenty, but no mean.
+    # The upper end of the loss axis. The first fifth of the epochs may leave the panel, as their losses are
+    # not compared. So may one failed run of twenty, but no mean.
     epochs = int(curves["epochs"].max())
     late = smoothed(trained(curves)["val_loss"]).sel(epoch=slice(min(epochs / 5, epochs - 1), None))
     of_networks = [late.isel(run=(curves["label"] == label).to_numpy()) for label in labels(curves)]
@@ -166,25 +175,25 @@ def _top(curves: xr.Dataset) -> float:
 
 
 def _of_both(curves: xr.Dataset, banded: xr.Dataset | None, label: str) -> list[xr.Dataset]:
-    # one network's runs: those of which the line is the mean, then, if there are any, those of the band
+    # Runs of one network: those whose mean is the line, then those of the band, if there are any.
     both = (curves, banded) if banded is not None else (curves,)
     return [only(runs, label=label) for runs in both if label in runs["label"]]
 
 
 def _curve(
-    ax: Axes, curves: Sequence[xr.DataArray], label: str, between: str, fields: dict[str, str], **style: Any
+    ax: Axes, curves: Sequence[xr.DataArray], label: str, drawn: str, fields: dict[str, str], **style: Any
 ) -> None:
-    # curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second,
-    # which is recorded as `between`
+    # Curves (run, epoch) of one network: the line is the mean of the first, the band the range of the second,
+    # recorded under the name `drawn`.
     values, *banded = curves
     fields, style = {**fields, "network": label}, line_style(label) | style
     mean_curve(ax, values, style, fields, runs=values.count("run"))
     for seeds in banded:
-        seed_range(ax, seeds, style["color"], between, fields, runs=seeds.count("run"))
+        seed_range(ax, seeds, style["color"], drawn, fields, runs=seeds.count("run"))
 
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
-    # the layers to draw, each with the norm layer that follows it, if any
+    # The layers to draw, each with the norm layer that follows it, if any.
     order = layers_of(curves)
     chosen = layers or [name for name in order if not name.startswith("norm")]
     if unknown := [name for name in chosen if name not in order]:
@@ -198,26 +207,3 @@ def median_moments(curves: xr.Dataset) -> dict[str, float]:
     moments = onset(curves).fillna(np.inf)
     medians = {label: float(moments.isel(run=curves["label"] == label).median()) for label in labels(curves)}
     return {label: moment for label, moment in medians.items() if np.isfinite(moment)}
-
-
-def _layer(
-    ax: Axes,
-    networks: Mapping[str, Sequence[xr.Dataset]],
-    quantity: str,
-    layer: str,
-    norm: str | None,
-    between: str,
-    words: str,
-    unit: float,
-) -> None:
-    # a quantity of a layer in each network, whose runs are as `_of_both` has them; behind the norm it is thin
-    fields = {"quantity": words}
-    for label, runs in networks.items():
-        seen = [each[quantity].sel(split="monitor") / unit for each in runs]
-        _curve(ax, [each.sel(layer=layer) for each in seen], label, between, fields | {"layer": layer})
-        if norm and (normed := seen[0].sel(layer=norm)).notnull().any():
-            _curve(ax, [normed], label, between, fields | {"layer": norm}, linewidth=0.8)
-    if quantity != "sd":
-        most = max(float(np.log(runs[0]["channels"].sel(layer=layer).max())) for runs in networks.values())
-        ax.axhline(most / unit, color="0.55", linestyle=":", linewidth=1)
-        record(ax, "ln D", **fields, layer=layer, value=most / unit)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sparsity_lib.study.analysis.comparison import QUANTITIES
-from sparsity_lib.study.figures.panels import ZERO, dot, panel_grid
+from sparsity_lib.study.figures.panels import ZERO, horizontal_interval, panel_grid
 from sparsity_lib.study.figures.style import figure, in_words, line_style
 
 WORDS = QUANTITIES | {
@@ -50,7 +50,9 @@ def paired_differences(found: pd.DataFrame) -> Figure:
         for row in of_quantity.itertuples():
             y = names.index(row.networks, headings[row.setting])
             fields = {"quantity": words, "setting": row.setting, "networks": row.networks, "n": row.n}
-            dot(ax, y, row, line_style(row.networks)["color"], fields, hollow=not row.low * row.high > 0)
+            color = line_style(row.networks)["color"]
+            face = color if row.low * row.high > 0 else "white"
+            horizontal_interval(ax, y, row, fields, color=color, markerfacecolor=face)
         ax.set_ylim(len(names) - 0.4, -0.6)
     alone = len(references) == 1  # then named below, and not in each row
     shown = [in_words(name.partition(" minus ")[0] if alone else name) for name in names]

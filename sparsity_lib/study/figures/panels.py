@@ -1,10 +1,11 @@
-"""Parts of several figures: grids of panels, curves of seeds, means with their intervals, rows of names."""
+"""Parts of several figures: grids of panels, curves of seeds, means with their intervals, names of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -22,16 +23,13 @@ SMOOTHED = f"smoothed (sigma {SMOOTHING:g} epochs)"
 ZERO: dict[str, Any] = {"color": "0.45", "linewidth": 0.9, "zorder": 1}  # the line at no difference
 
 
-Estimate = Any  # a `Description`, or a row of a table, with `mean`, `low` and `high`
-
-
 def grid(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:
     """A figure as wide as the page, and its panels `(rows, columns)`; height in inches."""
     return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **shared)
 
 
 def panel_grid(n: int, columns: int, head: float, row: float, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of n panels, so many in a row; heights of what is above all panels and of a row in inches."""
+    """A figure of n panels; `head` and `row` are the heights of its top and of a row of panels in inches."""
     rows = -(-n // columns)
     fig, axes = grid(rows, columns, head + row * rows, **shared)
     for ax in axes.flat[n:]:
@@ -62,35 +60,44 @@ def mean_curve(
 
 
 def seed_range(
-    ax: Axes, seeds: xr.DataArray, color: str, between: str, fields: dict[str, Any], **more: ArrayLike
+    ax: Axes, seeds: xr.DataArray, color: str, drawn: str, fields: dict[str, Any], **more: ArrayLike
 ) -> None:
-    """A band from the lowest to the highest run of curves `(run, epoch)`, recorded as `between`."""
+    """A band from the lowest to the highest run of curves `(run, epoch)`, recorded under the name `drawn`."""
     low, high = seeds.min("run"), seeds.max("run")
     ax.fill_between(low["epoch"], low, high, color=color, alpha=0.16, linewidth=0)
-    record(ax, between, **fields, epoch=low["epoch"], **more, low=low, high=high)
+    record(ax, drawn, **fields, epoch=low["epoch"], **more, low=low, high=high)
 
 
-def upright_means(
-    ax: Axes, x: ArrayLike, found: Sequence[Estimate], fields: dict[str, Any], **style: Any
+def vertical_intervals(
+    ax: Axes, x: ArrayLike, table: pd.DataFrame, fields: dict[str, Any], **style: Any
 ) -> None:
-    """Means at x with their intervals along the y axis; `style` is that of the means' line and markers."""
-    mean, low, high = (np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high"))
-    ax.plot(x, mean, **style)
-    ax.vlines(x, low, high, color=style["color"], linewidth=1.3)
-    record(ax, INTERVAL, **fields, value=mean, low=low, high=high)
+    """Means at x with intervals along the y axis: the columns `mean`, `low` and `high` of the table.
+
+    `style` is that of the line through the means and of its markers.
+    """
+    ax.plot(x, table["mean"], **style)
+    ax.vlines(x, table["low"], table["high"], color=style["color"], linewidth=1.3)
+    record(ax, INTERVAL, **fields, value=table["mean"], low=table["low"], high=table["high"])
 
 
-def dot(
-    ax: Axes, y: float, each: Estimate, color: str, fields: dict[str, Any], *, hollow: bool = False
+def horizontal_interval(
+    ax: Axes, y: float, estimate: Any, fields: dict[str, Any], *, color: str, **marker: Any
 ) -> None:
-    """A mean in the row y with its interval, if that is known, along the x axis."""
-    ends = np.abs(np.subtract([each.low, each.high], each.mean)).reshape(2, 1)
-    known: dict[str, Any] = {"xerr": ends} if np.isfinite(ends).all() else {}
-    face = "white" if hollow else color
-    ax.errorbar(
-        each.mean, y, **known, color=color, marker="o", markersize=5, markerfacecolor=face, linewidth=1.3
-    )
-    record(ax, INTERVAL, **fields, value=each.mean, low=each.low, high=each.high)
+    """A mean in the row y with an interval along the x axis, of which nothing is drawn if its ends are NaN.
+
+    `estimate` is a `Description` or a row of a table with `mean`, `low` and `high`.
+    """
+    ax.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.3)
+    ax.plot(estimate.mean, y, color=color, **{"marker": "o", "markersize": 5, **marker})
+    record(ax, INTERVAL, **fields, value=estimate.mean, low=estimate.low, high=estimate.high)
+
+
+def reference_band(ax: Axes, estimate: Any, fields: dict[str, Any]) -> None:
+    """A grey line at the mean of a `Description`, and a band over its interval, along the x axis."""
+    ax.axhline(estimate.mean, color="0.5", linewidth=1.2, zorder=1)
+    if np.isfinite([estimate.low, estimate.high]).all():
+        ax.axhspan(estimate.low, estimate.high, color="0.85", linewidth=0, zorder=0)
+    record(ax, INTERVAL, **fields, value=estimate.mean, low=estimate.low, high=estimate.high)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -98,6 +105,12 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
+
+
+def label_rows(axes: np.ndarray, labels: Iterable[str]) -> None:
+    """A label of the y axis for each row of the panels `(rows, columns)`."""
+    for ax, label in zip(axes[:, 0], labels, strict=True):
+        ax.set_ylabel(label)
 
 
 def plain_numbers(axis: Axis, subs: tuple[int, ...] = (1, 2, 5), widest: float = 100) -> None:

@@ -17,7 +17,7 @@ from sparsity_lib.study.analysis import random_filters
 from sparsity_lib.study.analysis.summary import labels, only, penalised_layers
 from sparsity_lib.study.figures.curves import median_moments
 from sparsity_lib.study.figures.data import record
-from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, upright_means
+from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, vertical_intervals
 from sparsity_lib.study.figures.style import WIDTH, figure, handle, label_ends, legend, line_style
 
 SEEDS = 5  # of each network, the lowest ones, whose runs are drawn one by one
@@ -186,6 +186,6 @@ def _by_layer(
     color = line_style(label)["color"]
     style = {"color": color, "marker": "o", "markersize": 5, "markerfacecolor": face or color}
     fields = {**fields, "network": label, "layer": layers}
-    upright_means(ax, np.arange(len(layers)) + shift, list(rows.itertuples()), fields, **style, linestyle="")
+    vertical_intervals(ax, np.arange(len(layers)) + shift, rows, fields, **style, linestyle="")
     ax.set_xticks(range(len(layers)), layers)
     ax.grid(axis="x", visible=False)

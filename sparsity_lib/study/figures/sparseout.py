@@ -15,12 +15,12 @@ from sparsity_lib.study.analysis.other_papers import language_models
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import (
     ZERO,
-    dot,
     grid,
+    horizontal_interval,
     mean_curve,
     name_rows,
     seed_range,
-    upright_means,
+    vertical_intervals,
 )
 from sparsity_lib.study.figures.style import COLORS, OTHER, WIDTH, figure, handle, legend
 from sparsity_lib.study.language import DROPOUT, NO_NOISE
@@ -66,9 +66,9 @@ def penalty_ratios(table: pd.DataFrame) -> Figure:
     labels = [f"q = {q:g}" for q in table["q"].unique()]
     for at, (label, (_, rows)) in enumerate(zip(labels, table.groupby("q", sort=False), strict=True)):
         x = rows["shift"] * 1.05 ** (at - len(labels) // 2)  # side by side
-        found = list(rows.rename(columns={"ratio": "mean"}).itertuples())
-        fields = {"noise": label, "shift": rows["shift"]}
-        upright_means(ax, x, found, fields, color=_shade(label), marker="o", markersize=4, linestyle="")
+        means, fields = rows.rename(columns={"ratio": "mean"}), {"noise": label, "shift": rows["shift"]}
+        style = {"color": _shade(label), "marker": "o", "markersize": 4, "linestyle": ""}
+        vertical_intervals(ax, x, means, fields, **style)
     ax.axhline(1, **ZERO)
     ax.set(xscale="log", xlabel="SD of the shift of the logit")
     ax.set_ylabel("increase of the loss\nover the penalty")
@@ -116,7 +116,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
                 fields = {"quantity": words, "layer": layer, "noise": label, "n": each.n}
-                dot(ax, y, each, _shade(label), fields)
+                horizontal_interval(ax, y, each, fields, color=_shade(label))
             ax.grid(axis="y", visible=False)
         name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")

@@ -22,9 +22,9 @@ from sparsity_lib.study.analysis.summary import (
     settings,
     summary,
 )
-from sparsity_lib.study.figures.data import INTERVAL, record
+from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.differences import WORDS
-from sparsity_lib.study.figures.panels import grid
+from sparsity_lib.study.figures.panels import grid, horizontal_interval, name_rows
 from sparsity_lib.study.figures.style import figure, handle, in_words, legend, line_style
 from sparsity_lib.study.text import formatted
 
@@ -79,9 +79,7 @@ def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None
                 low, high = np.clip(prediction_interval(of_peers), 0, 1)  # no accuracy is beyond
                 ax.barh(y + _OFFSETS[kind], high - low, 0.2, left=low, color="0.86", zorder=0)
                 record(ax, "published: 95 % prediction", **fields, low=low, high=high)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
+    name_rows(ax, names)
     ax.set_title(title)
     return some
 
@@ -90,11 +88,10 @@ def _row(ax: Axes, y: float, runs: pd.DataFrame, kind: str, fields: dict[str, st
     values, color = runs[kind], line_style(fields["network"])["color"]
     found = describe(values)
     low, high = np.clip([found.low, found.high], 0, 1)
-    ax.hlines(y, low, high, color=color, linewidth=1.4)
-    record(ax, INTERVAL, **fields, value=found.mean, low=low, high=high)
+    style = {"color": color, "marker": _MARKERS[kind], "markersize": 6.5, "zorder": 3}
+    horizontal_interval(ax, y, found._replace(low=low, high=high), fields, **style)
     ax.scatter(values, np.full(len(values), y), s=50, color=color, marker="|", linewidth=1)
     record(ax, "a seed", **fields, seed=runs["seed"], value=values)
-    ax.scatter(found.mean, y, s=42, color=color, marker=_MARKERS[kind], zorder=3)
 
 
 def accuracy_table(curves: xr.Dataset, published: xr.Dataset | None = None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from sparsity_lib.study.analysis.early_warning.skill import warning_counts
 from sparsity_lib.study.analysis.summary import labels, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import record
-from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, grid, mean_curve, name_rows
+from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, grid, label_rows, mean_curve, name_rows
 from sparsity_lib.study.figures.style import figure, handle, in_words, legend, line_style
 
 _ONSET: dict[str, Any] = {"color": "0.1", "linestyle": "--", "linewidth": 1.1}
@@ -36,8 +36,8 @@ def detectors_in_runs(inputs: DetectorInputs, networks: Sequence[str]) -> Figure
     fig, axes = grid(3, len(networks), 5.2, sharex=True, sharey="row")
     for column, network in zip(axes.T, networks, strict=True):
         _run(column, inputs, int(known.index[known == network][0]))
-    for ax, text in zip(axes[:, 0], ("validation loss\n(nats)", *_ROWS.values()), strict=True):
-        ax.set_ylabel(text)
+    label_rows(axes, ("validation loss\n(nats)", *_ROWS.values()))
+    for ax in axes[:, 0]:
         ax.set_ylim(bottom=0)
     fig.supxlabel("epoch")
     warning = axes[0, 0].scatter([], [], **_CHANGED)
@@ -114,8 +114,8 @@ def gap_curves(curves: xr.Dataset) -> Figure:
     layers = [str(layer) for layer in both["layer"].to_numpy()]
     rows = {"level": "entropy, held out\n(nats)", "gap": "gap: training −\nheld out (nats)"}
     fig, axes = grid(2, len(layers), 4.6, sharex=True, sharey="row")
-    for row, (name, text) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(text)
+    label_rows(axes, rows.values())
+    for row, name in zip(axes, rows, strict=True):
         for ax, layer in zip(row, layers, strict=True):
             for label in names:
                 seeds = both[name].sel(layer=layer)[(curves["label"] == label).to_numpy()]
