@@ -1,4 +1,4 @@
-"""The figures of the study: each takes curves or runs, and returns a matplotlib `Figure`."""
+"""Figures and tables of the study, drawn from curves, tables or runs."""
 
 from sparsity_lib.study.figures.choices import (
     decorrelation_descents,

@@ -51,7 +51,7 @@ _PENALTIES: dict[str, dict[str, Any]] = {
 def reading_effects(table: pd.DataFrame) -> Figure:
     """Changes of accuracy, rise of the loss and fall of entropy by reading: means, 95 % t intervals.
 
-    `table` is that of `choices.outcomes`; differences to the same network in our reading, paired by seed.
+    `table` is made by `choices.outcomes`; differences to the same network in our reading, paired by seed.
     """
     effects = choices.effects(table)
     rows = list(dict.fromkeys(zip(effects["reading"], effects["network"], strict=True)))
@@ -75,7 +75,7 @@ def reading_effects(table: pd.DataFrame) -> Figure:
 def response_curve(table: pd.DataFrame) -> Figure:
     """Outcomes of sr2Net by strength of SparsityReg: a tick per seed, means, their 95 % t intervals.
 
-    `table` is that of `choices.outcomes`. The grey band is vanillaNet's mean with its interval.
+    `table` is made by `choices.outcomes`. The grey band is vanillaNet's mean with its interval.
     """
     tried, color = choices.strengths(table), COLORS["sr2Net"]
     plain = table[(table["label"] == "vanillaNet") & table["seed"].isin(tried["seed"])]
@@ -106,7 +106,7 @@ def response_curve(table: pd.DataFrame) -> Figure:
 def learning_rates(table: pd.DataFrame) -> Figure:
     """Outcomes of each network by learning rate: a tick per seed, and means over seeds.
 
-    `table` is that of `choices.learning_rates`.
+    `table` is made by `choices.learning_rates`.
     """
     networks = [name for name in COLORS if name in set(table["network"])]
     fig, axes = grid(2, 2, 5.8, sharex=True)
@@ -131,7 +131,7 @@ def learning_rates(table: pd.DataFrame) -> Figure:
 def tuned_baselines(table: pd.DataFrame) -> Figure:
     """Accuracy at each tried strength minus vanillaNet's, by seed: mean difference and its 95 % t interval.
 
-    `table` is that of `choices.outcomes`. Full dots: the strength that the monitor images choose.
+    `table` is made by `choices.outcomes`. Full dots: the strength chosen on the monitor images.
     """
     tuned = choices.tuned(table)
     fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.3 * len(tuned)), layout="constrained")
@@ -156,8 +156,8 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
 def decorrelation_descents(descents: pd.DataFrame) -> Figure:
     """Mean |c| of filters, by each filter's own mean, after descent on each reading of DecorrReg.
 
-    `descents` is that of `filters.descents`; a panel per kind of filters, a row per centre, a marker per
-    penalty. Vertical lines: the filters before.
+    `descents` is made by `filters.descents`: a panel per kind of filters, a row per centre, a marker per
+    penalty. Vertical lines: before the descent.
     """
     kinds = descents.groupby("filters", sort=False)
     fig, axes = panel_grid(len(kinds), 2, 0.6, 2.0, sharex=True, sharey=True)
@@ -176,8 +176,8 @@ def decorrelation_descents(descents: pd.DataFrame) -> Figure:
 def trained_correlations(table: pd.DataFrame) -> Figure:
     """Mean |c| of conv1's filters after training, by reading of DecorrReg, with two centres.
 
-    `table` is that of `choices.outcomes`: a row per centre, a marker per penalty, means over seeds with
-    their 95 % t intervals. Dashed lines: vanillaNet, dotted: sr2Net, where they kept their correlations.
+    `table` is made by `choices.outcomes`: a row per centre, a marker per penalty, means over seeds with
+    their 95 % t intervals. Dashed lines: vanillaNet; dotted: sr2Net, if their correlations were recorded.
     """
     kept = table.dropna(subset=["correlation:filters", "correlation:components"])
     networks = [name for name in _NOT_DECORRELATED if (kept["label"] == name).any()]
@@ -204,7 +204,7 @@ def trained_correlations(table: pd.DataFrame) -> Figure:
 
 
 def _by_penalty(ax: Axes, table: pd.DataFrame, drawn: str, **fields: str) -> None:
-    # a row per centre, a marker per penalty; intervals where the table has them
+    # A row per centre, a marker per penalty; intervals where the table has them.
     for row in table.itertuples():
         style = _PENALTIES[row.penalty]
         y = functional.CENTERS.index(row.center) + 0.17 * (functional.PENALTIES.index(row.penalty) - 1.5)

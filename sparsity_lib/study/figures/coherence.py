@@ -48,7 +48,7 @@ _TOLERANCE = handle("0.4", linestyle="--", linewidth=1), "tolerance level"
 def coherence_curves(curves: xr.Dataset) -> Figure:
     """Coherence, the share of steps in which the term acts, and validation accuracy, by epoch and strength.
 
-    A column for each strength of `curves`, those of `coherence.runs_with_shrinkage`. Smoothed for drawing.
+    A column for each strength in `curves`, made by `coherence.runs_with_shrinkage`. Smoothed for drawing.
     Lines are means over seeds; bands go from the lowest to the highest seed. Raises `StudyError` without L1
     and L2.
     """
@@ -87,8 +87,8 @@ def coherence_curves(curves: xr.Dataset) -> Figure:
 def strength_sweep(table: pd.DataFrame) -> Figure:
     """Accuracy at the end, and compression, against the strength of L1 and of L2, way by way.
 
-    `table` is `coherence.outcomes`: means over seeds with 95 % t intervals, of compression geometric and of
-    the runs that do not guess; the grey band is no regulariser. Crosses: cells of which most runs guess.
+    `table` is made by `coherence.outcomes`. Means over seeds with 95 % t intervals; of compression geometric
+    means over runs that do not guess. Grey band: no regulariser. Crosses: cells in which most runs guess.
     Dashed: the tolerance level. Raises `StudyError` without L1 and L2.
     """
     terms = [term for term in TERMS if (table["term"] == term).any()]
@@ -120,7 +120,7 @@ def strength_sweep(table: pd.DataFrame) -> Figure:
 
 
 def _interval(values: pd.Series, quantity: str) -> Description:
-    # in the quantity's own units: a geometric mean of compression
+    # In the quantity's own units; of compression the geometric mean.
     found = describe(values)
     if quantity != "log_compression":
         return found

@@ -1,7 +1,7 @@
 """The numbers that a figure shows, as one long table from which a reader can draw it again.
 
-A figure's function records each series where it draws it: an artist knows its coordinates, and neither the
-network that its colour stands for nor what a band goes between.
+A figure's function records each series where it draws it, because matplotlib's artists hold coordinates
+alone, without the names of network and quantity.
 """
 
 from functools import partial
@@ -16,16 +16,16 @@ from numpy.typing import ArrayLike
 
 NIGHT = "image/x-dark+png"
 INTERVAL = "mean and 95 % interval"
-MOST_POSITIONS = 8000  # of a figure's maps, which come to some 200 kB
+MOST_POSITIONS = 8000  # of a figure's maps, some 200 kB as a table
 _NUMBERS = ["value", "low", "high"]
 _recorded: WeakKeyDictionary[Any, list[pd.DataFrame]] = WeakKeyDictionary()  # by figure
 
 
 def record(ax: Axes, drawn: str, **columns: Any) -> None:
-    """Note what is `drawn` on `ax`: `columns` are of one length, or single values that hold for all rows.
+    """Record a series `drawn` on `ax`: `columns` are of one length, or single values that hold for all rows.
 
-    `value`, and `low` and `high` where there is a band or an interval, are what the figure shows; the other
-    columns identify it. Raises `ValueError` if the lengths differ.
+    The figure shows `value`, or the ends `low` and `high` of a band or an interval; the other columns
+    identify them. Raises `ValueError` if the lengths differ.
     """
     arrays = np.broadcast_arrays(*(np.atleast_1d(each) for each in columns.values()))
     rows = pd.DataFrame({"drawn": drawn} | dict(zip(columns, arrays, strict=True)))
@@ -33,7 +33,7 @@ def record(ax: Axes, drawn: str, **columns: Any) -> None:
 
 
 def record_map(ax: Axes, drawn: str, values: ArrayLike, **columns: Any) -> None:
-    """Note a picture of `values` (rows, columns), or (rows, columns, channels): a row for each number."""
+    """Record a picture of `values` (rows, columns), or (rows, columns, channels): a row for each number."""
     values = np.asarray(values)
     axes = np.indices(values.shape).reshape(values.ndim, -1)
     position = dict(zip(("row", "column", "channel"), axes, strict=False))
@@ -51,11 +51,8 @@ def csv(figure: Figure) -> str | None:
     return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def offer(figure: Figure, night: Figure | None = None) -> None:
-    """Let the output of `figure` in a notebook carry its table with the picture, which IPython adds.
-
-    `night` is the same figure for dark pages; the output carries it as `NIGHT`.
-    """
+def attach(figure: Figure, night: Figure | None) -> None:
+    """Add the table of `figure`, and the same figure for dark pages as `NIGHT`, to its notebook output."""
     figure._repr_mimebundle_ = partial(_bundle, csv(figure), night)  # type: ignore[attr-defined]
 
 

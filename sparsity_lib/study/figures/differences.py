@@ -29,7 +29,7 @@ _HEADING: dict[str, Any] = {"va": "center", "fontsize": 8.5, "weight": "bold", "
 def paired_differences(found: pd.DataFrame) -> Figure:
     """A block of rows per setting, a row per pair of networks, a panel per quantity.
 
-    `found` is that of `comparison.comparison_table`. Dots are means over pairs, filled where the interval
+    `found` is made by `comparison.comparison_table`. Dots are means over pairs, filled where the interval
     excludes 0.
     """
     quantities = found.groupby("quantity", sort=False)
@@ -58,7 +58,7 @@ def paired_differences(found: pd.DataFrame) -> Figure:
     shown = [in_words(name.partition(" minus ")[0] if alone else name) for name in names]
     for ax in axes[::columns]:
         ax.set_yticks(range(len(names)), shown)
-        for heading, y in headings.items():  # over the row, which is empty in the panel at the right, too
+        for heading, y in headings.items():  # in the empty row, which continues in the next panel
             words = textwrap.fill(heading, 36 if columns > 1 else 80)
             ax.text(0.02, y, words, transform=ax.get_yaxis_transform(), **_HEADING)
     fig.supxlabel(f"difference to {in_words(references[0])}" if alone else "difference", fontsize=10)

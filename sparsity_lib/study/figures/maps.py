@@ -35,10 +35,10 @@ _GUIDE: dict[str, Any] = {
 def heatmap_strip(runs: Run | Sequence[Run]) -> Figure:
     """TSR's Figure 4: entropy maps of the first image, layers as rows and saved epochs as columns.
 
-    The first of several runs is drawn; of none, a line. The image itself is on the left. Each layer has one
-    colour scale for all epochs, in nats; it starts at the first percentile of what is shown, so that a single
-    position does not take all colours. The data of more than `MOST_POSITIONS` positions are not offered, for
-    the page's sake: the run's file has them.
+    The first of several runs is drawn; without runs, a line of text. The image is on the left. Each layer has
+    one colour scale for all epochs, in nats; it starts at the first percentile of the values shown, so that
+    single positions do not determine it. Data of more than `MOST_POSITIONS` positions are not recorded, since
+    they would make the page large; the run's file has them.
     """
     run = first_of(runs)
     if run is None:
@@ -65,7 +65,7 @@ def heatmap_strip(runs: Run | Sequence[Run]) -> Figure:
     ax.text(left + step * len(shown) + 0.06, -0.08, "nats", va="bottom")
     for row, (layer, maps) in enumerate(all_maps.items()):
         top_value, channels = float(maps.max()), float(run.layer(layer).attrs["channels"])
-        # Maps are stored in steps of ln D / 255: a narrower scale would show these, and not the network.
+        # Maps are stored in steps of ln D / 255, which a narrower scale would show.
         widest = max(0.0, top_value - 0.05 * math.log(channels))
         norm = Normalize(min(float(maps.quantile(0.01)), widest), top_value)
         top = step * row
@@ -87,14 +87,13 @@ def heatmap_strip(runs: Run | Sequence[Run]) -> Figure:
 def correlation_histograms(
     runs: Run | Sequence[Run], center: str = "filters", layers: Sequence[str] | None = None
 ) -> Figure:
-    """TSR's Figure 7: how the filters' pairwise correlations are distributed, epoch by epoch (T19).
+    """TSR's Figure 7: distribution of the pairwise correlations of filters, epoch by epoch (T19).
 
     Colour is the share of pairs on a logarithmic scale; white is none. One column per run, one row per layer.
-    Dashed lines: what |c| is on average for random filters of n weights, sqrt(2/(pi n)). Dotted lines: where
-    there are more filters D than weights n, the rms correlation cannot be below sqrt((D-n)/(n(D-1))) (Welch).
-    For `components`, which takes each filter's own mean away, n is one less. The data are not offered: the
-    shares of 201 bins by epoch, layer and run would outweigh the page, and the runs' files have them. Without
-    runs, a line is drawn.
+    Dashed lines: mean |c| of random filters of n weights, sqrt(2/(pi n)). Dotted lines: with more filters D
+    than weights n, the rms correlation is at least sqrt((D-n)/(n(D-1))) (Welch). For `components`, which
+    subtracts each filter's own mean, n is one less. Data are not recorded: the shares of 201 bins by epoch,
+    layer and run would make the page large; the runs' files have them. Without runs, a line of text.
 
     Raises `StudyError` for an unknown layer or `center`, or runs that lack a layer's histogram.
     """
@@ -133,7 +132,7 @@ def correlation_histograms(
 
 
 def _shares(run: Run, name: str, center: str) -> xr.DataArray:
-    # (bin, epoch): the share of all pairs of filters; NaN for none
+    # (bin, epoch): share of all pairs of filters, NaN for none.
     layer = run.layer(name)
     if "fan_in" not in layer.attrs:
         raise StudyError(f"layer '{name}' of run {run.id} has no filters to correlate")
@@ -143,7 +142,7 @@ def _shares(run: Run, name: str, center: str) -> xr.DataArray:
 
 
 def _guides(ax: Axes, layer: xr.Dataset, center: str) -> bool:
-    # the lines of random filters and, where there is one, of Welch's bound: whether there is
+    # Draws lines of random filters and of Welch's bound, if there is one; returns whether there is.
     filters, n = layer.attrs["channels"], layer.attrs["fan_in"] - (center == "components")
     heights = {"--": np.sqrt(2 / (np.pi * n))}
     if bound := welch_bound(filters, n):

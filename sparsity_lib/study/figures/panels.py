@@ -73,7 +73,7 @@ def vertical_intervals(
 ) -> None:
     """Means at x with intervals along the y axis: the columns `mean`, `low` and `high` of the table.
 
-    `style` is that of the line through the means and of its markers.
+    `style` applies to the line through the means and its markers.
     """
     ax.plot(x, table["mean"], **style)
     ax.vlines(x, table["low"], table["high"], color=style["color"], linewidth=1.3)
@@ -83,7 +83,7 @@ def vertical_intervals(
 def horizontal_interval(
     ax: Axes, y: float, estimate: Any, fields: dict[str, Any], *, color: str, **marker: Any
 ) -> None:
-    """A mean in the row y with an interval along the x axis, of which nothing is drawn if its ends are NaN.
+    """A mean in the row y with an interval along the x axis, which is left out where its ends are NaN.
 
     `estimate` is a `Description` or a row of a table with `mean`, `low` and `high`.
     """
@@ -114,7 +114,7 @@ def label_rows(axes: np.ndarray, labels: Iterable[str]) -> None:
 
 
 def plain_numbers(axis: Axis, subs: tuple[int, ...] = (1, 2, 5), widest: float = 100) -> None:
-    """Few plain numbers in place of powers on a logarithmic axis; beyond `widest`, powers of ten alone."""
+    """Few plain numbers on a logarithmic axis; powers of ten alone where the range exceeds `widest`."""
     low, high = sorted(axis.get_view_interval())
     axis.set_major_locator(LogLocator(subs=(1,) if high > widest * low else subs))
     axis.set_major_formatter("{x:g}")

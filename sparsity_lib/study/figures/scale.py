@@ -30,11 +30,11 @@ _SCALE = "SD of the layer's activations"
 
 @figure
 def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
-    """Entropy of a layer over training, and against the SD of its activations, with that of noise.
+    """Entropy of a layer over training, and against the SD of its activations, compared with Gaussian noise.
 
     Left: means over seeds. Right: a line per run, five seeds a network; small dots: the scale-free entropy of
     the same runs, every tenth epoch; grey, in the background: the expected entropy of as many independent
-    Gaussian numbers of that SD (`functional.noise_entropy`), with no fitted parameter. Crosses: the median
+    Gaussian numbers with this SD (`functional.noise_entropy`), with no fitted parameter. Crosses: the median
     moment of overfitting, where at least half of a network's seeds have one. `curves` are of one setting. All
     entropies are shares of ln D.
     """
@@ -75,7 +75,7 @@ def entropy_against_noise(curves: xr.Dataset, layer: str = "conv4") -> Figure:
 
 
 def _noise(ax: Axes, channels: int, layer: str) -> None:
-    # over the width that the runs give the panel
+    # Over the range of SDs of the runs.
     low, high = ax.get_xlim()
     sd = np.geomspace(low, high, 200)
     share = functional.noise_entropy(sd, channels).numpy() / np.log(channels)
@@ -86,10 +86,10 @@ def _noise(ax: Axes, channels: int, layer: str) -> None:
 
 @figure
 def noise_residuals(curves: xr.Dataset) -> Figure:
-    """Entropy minus that of noise of the same SD, as a share of ln D, against the SD, by layer.
+    """Entropy minus the entropy of noise with the same SD, as a share of ln D, against the SD, by layer.
 
-    A dot per run and tenth epoch, five seeds a network. A second row takes the noise at each position's SD,
-    where the runs recorded it. `curves` are of one setting; layers are those that some network penalises.
+    A dot per run and tenth epoch, five seeds a network. A second row has noise with the SD of each position,
+    if the runs recorded it. `curves` are of one setting; layers are those that some network penalises.
     """
     layers = penalised_layers(curves)
     shares, names = noise.shares(curves), labels(curves)
@@ -181,7 +181,7 @@ def _by_layer(
     fields: dict[str, str],
     face: str | None = None,
 ) -> None:
-    # one network's means by layer (layer, mean, low, high), at its place within each layer's width
+    # Means of one network by layer (layer, mean, low, high), shifted by network within a layer's width.
     layers, shift = rows["layer"].tolist(), 0.8 * ((names.index(label) + 1) / (len(names) + 1) - 0.5)
     color = line_style(label)["color"]
     style = {"color": color, "marker": "o", "markersize": 5, "markerfacecolor": face or color}

@@ -104,7 +104,7 @@ def _blocks(run: Run | Experiment) -> list[tuple[str, tuple[str, str, float], tu
 
 
 def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
-    """The run's network with the weights it started from, and the images it shows, (N, C, H, W) uint8."""
+    """The run's network with its initial weights, and the run's images, (N, C, H, W) uint8."""
     images = torch.from_numpy(run.root["images"].to_numpy()).permute(0, 3, 1, 2)
     return built(run, random_stream(run.experiment.seed, "initialisation")).eval(), images
 
@@ -113,9 +113,9 @@ def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
 def receptive_field(runs: Run | Sequence[Run], layer: str = "conv3") -> Figure:
     """TSR's Figure 1: an image, one proximate receptive field, the activations, and the map of entropies.
 
-    The place is where the layer's entropy for the run's first image is lowest after training. A run keeps
-    maps, not weights: input and activations are those of the network before training, rebuilt from the run's
-    seed. The first of several runs is drawn; of none, a line.
+    The position has the layer's lowest entropy for the run's first image after training. Input and
+    activations are from the network before training, rebuilt from the run's seed, as a run keeps maps and not
+    weights. The first of several runs is drawn; without runs, a line of text.
 
     Raises `StudyError` for a layer that the run does not keep, a layer that is no convolution, and inputs
     that are scaled otherwise than to [0, 1].
@@ -168,7 +168,7 @@ def receptive_field(runs: Run | Sequence[Run], layer: str = "conv3") -> Figure:
 
 
 def _input_and_output(run: Run, layer: str) -> tuple[Tensor, Tensor, nn.Conv2d]:
-    # the layer's input (C, H, W) and output (D, A, B) for the first image before training, and the layer
+    # Input (C, H, W) and output (D, A, B) of the layer for the first image before training, and the layer.
     model, images = _before_training(run)
     module = model.get_submodule(layer)
     if not isinstance(module, nn.Conv2d):
@@ -181,7 +181,7 @@ def _input_and_output(run: Run, layer: str) -> tuple[Tensor, Tensor, nn.Conv2d]:
 
 
 def _center(convolution: nn.Conv2d, *position: int) -> list[float]:
-    # where in the layer's input its receptive field for this position of the output is centred
+    # Centre of the receptive field of an output position, in the layer's input.
     padding = [0 if convolution.padding == "valid" else (side - 1) / 2 for side in convolution.kernel_size]
     if not isinstance(convolution.padding, str):
         padding = list(convolution.padding)
@@ -197,7 +197,7 @@ def _map(ax: Axes, values: np.ndarray, title: str, cmap: str = "gray", **style: 
 
 
 def _box(ax: Axes, center: Sequence[float], sides: Sequence[float]) -> None:
-    # center and sides as (y, x), in pixels, up to the border of the picture
+    # Centre and sides as (y, x), in pixels, cut at the border of the picture.
     lowest, highest = -0.5, np.array(ax.images[0].get_size()) - 0.5
     start, end = (np.clip(np.add(center, np.multiply(sides, half)), lowest, highest) for half in (-0.5, 0.5))
     (y, x), (height, width) = start, end - start

@@ -40,7 +40,7 @@ SHADES = {
 def noise_variances(table: pd.DataFrame) -> Figure:
     """The variance of Sparseout's noise by the size of an activation: dots measured, lines |a|^q p/(1 - p).
 
-    `table` is that of `sparseout_noise.variances`.
+    `table` is made by `sparseout_noise.variances`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     labels = []
@@ -60,7 +60,7 @@ def noise_variances(table: pd.DataFrame) -> Figure:
 def penalty_ratios(table: pd.DataFrame) -> Figure:
     """A logistic model's loss under noise minus that without, over the Lq penalty; bars are 95 % intervals.
 
-    `table` is that of `sparseout_noise.logistic_increases`.
+    `table` is made by `sparseout_noise.logistic_increases`.
     """
     fig, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     labels = [f"q = {q:g}" for q in table["q"].unique()]
@@ -95,7 +95,7 @@ def language_curves(curves: xr.Dataset) -> Figure:
         ax.set_title(title)
     ends = [float(values.sel(epoch=1).max()) for values in panels.values() if 1 in values["epoch"]]
     if ends:
-        axes[0, 0].set_ylim(top=max(ends))  # the first epoch would press all others together
+        axes[0, 0].set_ylim(top=max(ends))  # the first epoch's range would compress the others
     fig.supxlabel("epoch")
     axes[0, 0].set_ylabel("bits per character")
     legend(fig, [], *_patches(labels), columns=6)

@@ -45,7 +45,7 @@ COLORS = {
     "prResNet18": "#9970AB",
 }
 OTHER = "#7F7F7F"  # networks that are not the paper's
-# Dashes by what is added to a network: they distinguish lines that coincide.
+# Dashes by the regulariser of a network: they distinguish lines that coincide.
 DASHES = {
     "sr1": (3.5, 1.2, 1, 1.2),
     "sr3": (3.5, 1.2, 1, 1.2, 1, 1.2),
@@ -57,7 +57,7 @@ DASHES = {
     "sparseout": (6, 1.2, 2.2, 1.2),
     "pr": (9, 2),
 }
-# Dots where the strength is not the paper's, for the same reason in groups of one, two or three.
+# Dots, in groups of one, two or three, where the strength is not the paper's.
 SCALED = {"sr1": (1, 1, 1, 3), "sr3": (1, 1, 1, 1, 1, 3), "var": (1, 2.6), "sf": (1, 4), "": (1, 1)}
 _FIELDS = {"lambda_": "λ", "l1": "L1", "l2": "L2"}  # names of fields in labels of runs
 
@@ -90,9 +90,10 @@ P = ParamSpec("P")
 
 
 def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the book's style and offer the data; taken from pyplot, so that a notebook shows it once.
+    """Decorator: draws in the book's style, attaches the data, and closes the figure in pyplot.
 
-    A curve of one point, as a run of one epoch has, is drawn as a dot. Maps are drawn for dark pages, too.
+    A notebook then shows the figure once. A curve of one point, as of a run of one epoch, is drawn as a dot.
+    Maps are drawn a second time for dark pages.
     """
 
     @functools.wraps(draw)
@@ -110,7 +111,7 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         for line in (line for ax in made.axes for line in ax.lines):
             if line.get_marker() == "None" and np.isfinite(line.get_xydata()).all(1).sum() == 1:
                 line.set(marker="o", markersize=4)
-        data.offer(made, night)
+        data.attach(made, night)
         return made
 
     return drawn
@@ -125,7 +126,7 @@ def line_style(label: str) -> dict[str, Any]:
 
 
 def in_words(label: str) -> str:
-    """The label of a run without its code: `prNet lambda_=1.0` becomes `prNet λ = 1`."""
+    """The label of a run with its fields in words: `prNet lambda_=1.0` becomes `prNet λ = 1`."""
     fields = re.compile(r" (\w+)=(\S+)")
     return fields.sub(lambda at: f" {_FIELDS.get(at[1], at[1])} = {at[2].removesuffix('.0')}", label)
 
@@ -158,7 +159,7 @@ def handle(color: str = "0.4", **style: Any) -> Line2D:
 def legend(
     figure: Figure, labels: Collection[str], *others: tuple[Artist, str], title: str = "", columns: int = 4
 ) -> None:
-    """One legend above all panels, as wide as they are: the networks, then whatever else is drawn."""
+    """One legend above all panels: networks, then other artists; fewer columns where it is too wide."""
     entries = [*((handle(**line_style(label)), label) for label in labels), *others]
     made = figure.legend(
         *zip(*entries, strict=True),

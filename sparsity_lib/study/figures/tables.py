@@ -61,7 +61,7 @@ def accuracies(curves: xr.Dataset, published: xr.Dataset | None = None) -> Figur
 
 
 def _panel(ax: Axes, title: str, group: xr.Dataset, published: xr.Dataset | None) -> bool:
-    # one setting; whether a value of the paper is shown
+    # One setting; returns whether a value of the paper is shown.
     names, table = labels(group), summary(group)
     same = published_in_same_settings(published, group)
     peers = table.iloc[:0] if same is None else summary(same)
@@ -166,7 +166,7 @@ def difference_table(
 
 
 def _in_words(quantity: str) -> str:
-    # of a column of `summary`, such as entropy_end:conv3
+    # Words for a column of `summary`, such as entropy_end:conv3.
     name, _, layer = quantity.partition(":")
     name, _, moment = name.rpartition("_") if layer else (name, "", "")
     words = WORDS.get(name, _QUANTITIES.get(name, name)).replace("\n", " ")
@@ -194,7 +194,7 @@ def entropy_table(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def _targeted(curves: xr.Dataset) -> list[str]:
-    # of one network: the layers that SparsityReg would act on; all layers where it has none of that name
+    # Layers of one network that SparsityReg would act on; all layers if none has such a name.
     present = layers_of(curves)
     targeted = regularised_layers(str(curves["network"].to_numpy()[0]))
     return [layer for layer in targeted if layer in present] or present

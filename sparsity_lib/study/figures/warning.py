@@ -84,7 +84,7 @@ def warning_leads(sets: Mapping[str, DetectorInputs]) -> Figure:
         for y, network in enumerate(names):
             warned = found[(found["network"] == network) & found["lead"].notna()].sort_values("lead")
             leads = warned["lead"].to_numpy()
-            heights = y + 0.25 * np.sin(2.4 * np.arange(len(leads)))  # apart, and the same each time
+            heights = y + 0.25 * np.sin(2.4 * np.arange(len(leads)))  # fixed offsets that separate the dots
             color = line_style(network)["color"]
             ax.scatter(leads, heights, s=11, color=color, linewidth=0, alpha=0.85)
             three = counts.loc[network, ["hits", "misses", "false_alarms"]]
@@ -107,7 +107,7 @@ def warning_leads(sets: Mapping[str, DetectorInputs]) -> Figure:
 def gap_curves(curves: xr.Dataset) -> Figure:
     """Entropy on held-out images (level), and on training minus held-out images (gap), by layer and epoch.
 
-    One setting; means over seeds. The two rows have scales of their own; the band in the lower one is the
+    One setting; means over seeds. The two rows have different scales; the band in the lower one is the
     registered margin, 5 % of ln D.
     """
     both, names = gap.gap_and_level(curves), labels(curves)
