@@ -1,4 +1,4 @@
-"""Execute one notebook by papermill, and make a page of it only if every code cell ran to its end."""
+"""Execution of a notebook by papermill: it becomes a page only if all code cells ran to their end."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 @dataclass(frozen=True)
 class StalePage:
-    """A page to be executed again, and the reason."""
+    """A page to execute again, and the reason."""
 
     source: Path
     page: Path

@@ -1,8 +1,8 @@
 """Execute the notebooks of notebooks/ into pages of the book; a page that is up to date is left alone.
 
-papermill executes; this guards. Parameters are checked against the notebook's `parameters` cell before
-anything starts. A notebook that fails does not become a page: an older page of that name is removed,
-and what was executed is kept in _build/notebooks/ to be read. So is a page that is damaged.
+papermill executes the notebooks. Parameters are checked against the notebook's `parameters` cell before the
+first execution. A notebook that fails does not become a page: an older page of that name is removed, and the
+executed notebook stays in _build/notebooks/, as does a damaged page.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sparsity_lib.study.files import require_writable
 from sparsity_lib.study.queue.workers import run_in_processes
 
 SOURCES = ROOT / "notebooks"
-SECONDS = 8  # of one core that a page takes, on the mean
+SECONDS = 8  # mean time of a page on one core
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Origins of a page: digests kept in the page's metadata, so that a stale page is seen.
+"""Origins of a page: digests in the page's metadata, by which a stale page is recognised.
 
 A page depends on its notebook, the parameters, the code (library and runner), the locked environment, and the
 runs and published results that it reads, which the library writes to the file that SPARSITY_READS names.
@@ -66,7 +66,7 @@ def is_damaged(page: Path) -> bool:
 
 
 def own_digest(content: dict[str, Any]) -> str:
-    """SHA-256 of a notebook's JSON, but for where this digest is kept in it."""
+    """SHA-256 of a notebook's JSON without this digest."""
     metadata = content["metadata"]
     made_from = {name: value for name, value in metadata[KEY].items() if name != OWN}
     bare = content | {"metadata": metadata | {KEY: made_from}}

@@ -1,4 +1,4 @@
-"""Runs in TensorBoard: as they are trained, or from their files."""
+"""Runs in TensorBoard: during training, or from their files."""
 
 import contextlib
 import math
@@ -35,7 +35,7 @@ CURVES = {
     "penalty_decorrelation": "penalty/decorrelation",
 }
 _MONITOR, _FILTERS = SPLITS.index("monitor"), CENTERS.index("filters")
-_CORRELATIONS = np.linspace(-1, 1, BINS)  # that the bins stand for
+_CORRELATIONS = np.linspace(-1, 1, BINS)  # at the centres of the bins
 
 
 class Board:
@@ -122,7 +122,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def _records(run: Run) -> Iterator[dict[str, Any]]:
-    """Return the record that `train` gave to `on_epoch`, as far as the file keeps it."""
+    """Return the records that `train` passes to `on_epoch`, as far as the file keeps them."""
     layers = {layer: run.layer(layer) for layer in run.layers}
     for epoch in run.root["epoch"].to_numpy().tolist():
         here = run.root.sel(epoch=epoch)

@@ -17,7 +17,7 @@ from torch import nn
 import sparsity_lib as sl
 from sparsity_lib import study
 from sparsity_lib.study.runs.file import NETWORK
-from sparsity_lib.study.runs.networks import built
+from sparsity_lib.study.runs.networks import initial_network
 
 
 @pytest.mark.parametrize("fields", [{}, {"network": "normNet"}, {"input_scaling": "standardize"}])
@@ -76,7 +76,7 @@ def test_run_files_import_nothing(renamed: Renamed, tmp_path: Path, monkeypatch:
     assert run.root["images"].size
     assert run.layer(run.layers[0])["heatmap"].size
     study.explore(run).as_html()
-    for of_run in (study.trained_network, study.image_explorer, built):
+    for of_run in (study.trained_network, study.image_explorer, initial_network):
         with refused("foreign:make", "import foreign"):
             of_run(run)
     assert "foreign" not in sys.modules
@@ -100,7 +100,7 @@ def test_a_users_network_is_built_once_imported(renamed: Renamed, tmp_path: Path
     run = renamed("test_networks:factory")
     with refused("vanillaNet"):
         study.trained_network(run)  # the weights are of another
-    assert [type(module) for module in built(run)] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(module) for module in initial_network(run)] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
     own = study.Experiment(network="test_networks:factory", dataset="digits", limit=100, epochs=1)
     model, prepare = study.trained_network(study.train(own, folder=tmp_path / "own"))
     assert model(prepare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))).shape == (2, 10)

@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors, divided once and alike for all runs that share a `data_seed`."""
+"""Data sets as uint8 tensors, with the same division for all runs of one `data_seed`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "Data", "Split", "load"]
 
 DATASETS = ("digits", "cifar10", "cifar100", "tiny-imagenet", "cifar10-jpeg", "tiny32-100")
-FOLDER = "folder:"  # before the path of images of one's own
+FOLDER = "folder:"  # prefix of the path of a user's own images
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def load(
     (or `test/<class>/`). `limit` keeps that many training images, in proportion to the classes, and
     `held_out` of the others; `image_size` (pixels) scales images to a square, antialiased bilinear;
     `label_noise` is the share of training labels redrawn uniformly over all classes (held-out labels are
-    never touched); `data_seed` settles all these choices. Data lie in `root`: by default the folder that
-    the environment variable SPARSITY_DATA names, or else the project's `data`.
+    never changed); `data_seed` determines all these choices. `root` is the folder of the data: by default
+    the folder that the environment variable SPARSITY_DATA names, or else the project's `data`.
 
     Monitor and validation images are divided by reading T8. Raises `StudyError` for a name, number or file
     that cannot be used.
@@ -86,7 +86,7 @@ def load(
 
 
 def _rows(images: "Tensor", indices: np.ndarray) -> "Tensor":
-    """The images at sorted or unsorted indices; a view where these are consecutive, to spare memory."""
+    """The images at these indices; a view where indices are consecutive, which saves memory."""
     start, stop = int(indices[0]), int(indices[0]) + len(indices)
     if np.array_equal(indices, np.arange(start, stop)):
         return images[start:stop]

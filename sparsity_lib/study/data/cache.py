@@ -1,7 +1,7 @@
-"""Decode a data set once: uint8 arrays on disk, named by the digest of the data set.
+"""Cache of decoded data sets: uint8 arrays on disk, named by the digest of the data set.
 
-A record (JSON) next to each array holds labels, classes and the array's SHA-256. It is written last, so an
-array without a record was cut off and is made again.
+A record (JSON) next to each array holds labels, classes and the array's SHA-256. The record is written last:
+an array without a record is incomplete and is made again.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ class Content:
 class Source:
     """A data set as files below `folder`, and how they are decoded.
 
-    `decode` takes the wanted image size in pixels (None is the images' own). `digest` is that of the content
-    where it is known beforehand and `decode` checks it; where it is None, that of the files `paths`.
+    `decode` takes the wanted image size in pixels (None is the images' own). `digest` is the digest of the
+    content if it is known in advance, which `decode` checks; None is the digest of the files `paths`.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Source:
 
 
 def cached(source: Source, image_size: int | None, folder: Path) -> tuple[str, Content]:
-    """The digest and the content of a data set, decoded now if `folder` has no sound copy of it.
+    """The digest and the content of a data set, decoded now if `folder` has no intact copy of it.
 
     Raises `StudyError` for a file that is missing or cannot be read or written.
     """
     kind = source.name.split(":")[0]
-    with files.lock(folder / kind, "decoded"):  # a second process waits instead of decoding the same
+    with files.lock(folder / kind, "decoded"):  # a second process waits instead of decoding too
         digest = source.digest or _digest(source, folder)
         size = f"-{image_size}px" if image_size else ""
         path = folder / f"{kind}-{digest[:16]}{size}-{_DECODING}.npy"
@@ -92,7 +92,7 @@ def _write(path: Path, content: Content) -> None:
 
 
 def _read(path: Path) -> Content:
-    """The arrays, mapped into memory; `Unusable` if they are not what was written, or `Unreadable`."""
+    """The arrays, mapped into memory. Raises `Unusable` if they are damaged, or `Unreadable`."""
     record = json.loads(bytes(files.read_with_checksum(_record_of(path))))
     if files.digest(path) != record["sha256"]:
         raise Unusable(f"{path} is damaged: its SHA-256 is not the one that was written")
@@ -111,7 +111,7 @@ def _record_of(path: Path) -> Path:
 
 
 def _digest(source: Source, folder: Path) -> str:
-    """SHA-256 of the files' names and bytes, remembered for as long as names, sizes and times stay."""
+    """SHA-256 of the files' names and bytes, computed again when names, sizes or times change."""
     remembered = folder / f"digest-{_fingerprint(source)[:16]}"
     with contextlib.suppress(Unusable):
         return bytes(files.read_with_checksum(remembered)).decode()
@@ -125,7 +125,7 @@ def _digest(source: Source, folder: Path) -> str:
 
 
 def _fingerprint(source: Source) -> str:
-    """SHA-256 of the files' names, sizes and times of change: cheap, and good on this machine only."""
+    """SHA-256 of the files' names, sizes and times of change: quick, and valid on this machine alone."""
     folder = str(source.folder.resolve())
     lines = [folder]
     try:

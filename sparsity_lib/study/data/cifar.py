@@ -83,7 +83,7 @@ CIFAR100 = Cifar(
 def source(cifar: Cifar, root: Path) -> Source:
     """The data set read from the folder `root/<name>` if that is there, else from the archive in `root`.
 
-    A sound cached copy is used without reading either. Other images are refused.
+    An intact cached copy is used without reading them. Other images are refused.
     """
 
     def decode(image_size: int | None) -> Content:

@@ -53,7 +53,7 @@ def cifar10_jpeg(root: Path) -> Source:
 
 
 def own_folder(path: str) -> Source:
-    """Images of one's own: `train/<class>/*`, and `val/<class>/*` or `test/<class>/*`."""
+    """A user's own images: `train/<class>/*`, and `val/<class>/*` or `test/<class>/*`."""
     folder = Path(os.path.realpath(os.path.expanduser(path)))
     if not path or not os.path.isdir(folder):
         raise StudyError(f"folder:{path}: there is no such folder")
@@ -63,7 +63,7 @@ def own_folder(path: str) -> Source:
 
 
 def _by_class(name: str, folder: Path, *, mode: str | None, counts: tuple[int, int] | None) -> Source:
-    """A folder per split, in it a folder per class."""
+    """Images in a folder per split, with a folder per class in each."""
     parts = class_folders(folder)
     held_out_name = "val" if "val" in parts else "test"
     for part in ("train", held_out_name):

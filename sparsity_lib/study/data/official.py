@@ -86,6 +86,6 @@ def unpacked(archive: Archive, root: Path) -> Path:
 
 
 def _md5_fault(md5: str, path: Path) -> str | None:
-    """A sentence on the file's MD5 digest if it is another one; else None. Raises `Unreadable`."""
+    """A description of the fault if the file has another MD5 digest; else None. Raises `Unreadable`."""
     found = files.digest(path, "md5")
     return None if found == md5 else f"damaged or cut off: its MD5 digest is {found}, not {md5}"

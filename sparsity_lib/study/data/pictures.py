@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's others run programs, or are rare
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # the others run programs, or are rare
 
 _GREY = ("1", "L", "LA")  # Pillow's names of modes
-_DEEP = ("I", "F")  # and those of more than 8 bits a channel: converting them to 8 would clip
+_DEEP = ("I", "F")  # modes of more than 8 bits a channel, which converting to 8 would clip
 
 
 def scaled(images: Tensor, size: int | None) -> Tensor:
@@ -57,7 +57,7 @@ def decoded(paths: Sequence[Path], mode: str) -> Iterator[Tensor]:
 
     Raises `StudyError` naming the file that cannot be read.
     """
-    # No threads: for small images Python's own work dominates, and its lock lets one thread at a time do it.
+    # Threads would not be faster: Python's own work dominates for small images.
     for path in tqdm(paths, "decoding", unit=" images", disable=None, leave=False, delay=1):
         yield _read(path, mode)
 

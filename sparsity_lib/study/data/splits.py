@@ -9,12 +9,12 @@ Indices = np.ndarray  # int64, one dimension
 MONITOR_SHARE = 4  # T8: a quarter of the held-out images is monitored,
 MONITOR_MOST = 1000  # and at most as many as in TSR, section 4.1
 
-# One stream of random numbers per choice: changing `limit` must not change who is held out.
+# One stream of random numbers per choice: changing `limit` must not change the held-out images.
 _POOL, _LIMIT, _HELD_OUT, _TRAIN_MONITOR, _NOISE = range(5)
 
 
 def stratified_order(labels: np.ndarray, seed: tuple[int, int]) -> Indices:
-    """A random order of (N,) labels, every prefix of which holds the classes in proportion.
+    """A random order of (N,) labels in which each prefix has the classes in proportion.
 
     The r-th image of a class of n comes at (r + 1/2)/n (Sainte-Laguë), ties at random: so a larger
     prefix only adds to a smaller one.
@@ -73,10 +73,8 @@ def split_indices(
 def with_label_noise(labels: np.ndarray, classes: int, share: float, data_seed: int) -> np.ndarray:
     """Labels with uniform label noise: a copy of (N,) labels, a `share` redrawn over all classes.
 
-    A redrawn label can be its own class again.
-
-    A larger share redraws the same labels to the same classes, and more. Raises `StudyError` for a share
-    outside [0, 1].
+    A redrawn label can be its own class again. A larger share redraws the same labels to the same classes,
+    and further labels. Raises `StudyError` for a share outside [0, 1].
     """
     if not 0 <= share <= 1:
         raise StudyError(f"label_noise={share}: it is a share of the training labels, from 0 to 1")

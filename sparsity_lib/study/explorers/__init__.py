@@ -1,4 +1,4 @@
-"""Explorers of the study: of runs, of a training while it runs, of images of your own in a run's network."""
+"""Explorers of the study: of runs, of a training in progress, and of a user's images in a run's network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,10 +32,10 @@ def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Expl
 
     - `runs`: a `study.Run` or several; those with the same images share them on the page. Without
         any, the explorer is one line.
-    - `images`: how many of the runs' images, from the first on, as far as all runs have them; a page grows
-        with them.
-    - `shown`: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: what is shown first, as
-        for `HeatmapExplorer`; the epochs with maps are those that the run's file keeps.
+    - `images`: the number of images, from the first on, at most as many as all runs have; a page grows with
+        it.
+    - `shown`: `run`, `compare`, `layer`, `image`, `measure`, `stretched`, `epoch`: the first view, as for
+        `HeatmapExplorer`; epochs with maps are the saved epochs of the run's file.
 
     **Raises:** `ValueError` for no images, and for a run, layer, image, measure or epoch that is
     not there (the line names those that are); `TypeError` for other objects than runs.
@@ -50,7 +50,7 @@ def explore(runs: Run | Sequence[Run], *, images: int = 8, **shown: Any) -> Expl
 
 
 def image_explorer(run: Run, *, layers: Sequence[str | nn.Module] | None = None) -> ImageExplorer:
-    """Entropy maps of images of your own in a run's network, by default in the run's layers.
+    """Entropy maps of your own images in a run's network, by default in the run's layers.
 
     ```python
     study.image_explorer(run)  # of the class sl.ImageExplorer

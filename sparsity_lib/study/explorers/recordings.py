@@ -15,7 +15,7 @@ from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.runs.dimensions import KEPT
 from sparsity_lib.study.runs.file import Run
-from sparsity_lib.study.runs.networks import built, trained_network
+from sparsity_lib.study.runs.networks import initial_network, trained_network
 from sparsity_lib.study.runs.results import label
 from sparsity_lib.study.training.observation import layer_outputs
 
@@ -25,9 +25,9 @@ MOST = 2**16  # activations of a layer and an image, at most
 
 
 def recordings_of(runs: Sequence[Run], images: int = 8) -> tuple[list[Recording], str]:
-    """A recording of each run with its first `images` images, and what their settings have in common.
+    """A recording of each run with its first `images` images, and the settings that all runs share.
 
-    Where a run has fewer images (published ones have four), all are shown with so many.
+    If a run has fewer images (published runs have four), all runs are shown with that number.
     """
     if images < 1:
         raise ValueError(f"images = {images}: show at least one")
@@ -59,7 +59,7 @@ def recording(run: Run, label: str, fields: Mapping[str, ReceptiveField], images
 
 
 def run_labels(described: Sequence[Experiment]) -> tuple[list[str], str]:
-    """One label per run, such as "sr1Net, seed 0", with what else distinguishes it, and what all share."""
+    """One label per run, such as "sr1Net, seed 0", with the settings that differ, and the shared settings."""
     columns = {
         "size": [f"size {e.size}" for e in described],
         "data": [e.dataset_name for e in described],
@@ -119,16 +119,16 @@ def _activations(run: Run, images: np.ndarray) -> tuple[list[int], dict[str, np.
 def _fields(run: Run) -> dict[str, ReceptiveField]:
     _, height, width, channels = run.root["images"].shape
     try:
-        model = built(run)
+        model = initial_network(run)
     except (StudyError, ValueError):  # a network of the user's own, not imported or changed since
         return {}
     return known_fields(model, (channels, height, width))
 
 
 def _moment(run: Run) -> tuple[int | None, bool]:
-    """The moment of overfitting by validation loss (T10), if there is one; and whether the rule applies.
+    """The moment of overfitting by validation loss (T10), or None, and whether the rule applies.
 
-    It needs a training that has ended, of at least `onset.SHORTEST` epochs.
+    The rule needs a finished training of at least `onset.SHORTEST` epochs.
     """
     curves = run.root.sel(epoch=slice(0, None))
     if "val_loss_rise_low" not in curves or not np.isfinite(curves["val_loss"]).all():

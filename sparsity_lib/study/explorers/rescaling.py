@@ -1,4 +1,4 @@
-"""`rescale_control`: a slider on one layer's scale, with what follows it and what does not."""
+"""`rescale_control`: a slider for the scale of one layer, and its effect on entropy and logits."""
 
 import io
 from typing import Any

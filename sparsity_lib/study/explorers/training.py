@@ -1,4 +1,4 @@
-"""TrainingExplorer: maps and curves of a training while it runs."""
+"""TrainingExplorer: maps and curves of a training in progress."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from sparsity_lib.study.training.loop import MAPS as IMAGES
 from sparsity_lib.study.training.loop import EpochRecord
 from sparsity_lib.study.training.preparation import untrained
 
-REST = 19  # times what a redrawing took, before the next: in long trainings it is at most a twentieth
+REST = 19  # pause after a redrawing, in durations of it: redrawing takes at most a twentieth of the time
 
 
 class TrainingExplorer(Explorer):
@@ -30,8 +30,8 @@ class TrainingExplorer(Explorer):
     run = study.train(experiment, on_epoch=explorer.on_epoch)  # in the next cell
     ```
 
-    A view of the last epoch moves on to each new one; a view of another epoch stays there. Maps of
-    the last epoch are shown with those that a run's file keeps. Epochs before a training was resumed are
+    A view of the last epoch moves on to each new one; a view of another epoch stays there. Maps are shown
+    of the epochs that a run's file keeps, and of the last epoch. Epochs before a training was resumed are
     not shown. A finished training shows nothing here, as `study.train` only loads it; `study.explore(run)`
     shows it, with its moment of overfitting.
 
@@ -63,7 +63,7 @@ class TrainingExplorer(Explorer):
         return f"TrainingExplorer({self._experiment.id})"
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """Take what was observed after an epoch; `study.train` calls it."""
+        """Add the observations of an epoch; `study.train` calls it."""
         self._remember(record)
         last = record["epoch"] == self._experiment.epochs - 1
         if last or len(self._records) == 1 or time.monotonic() >= self._due:
@@ -73,7 +73,7 @@ class TrainingExplorer(Explorer):
             self._due = now + max(self._every_seconds, REST * (now - start))
 
     def _remember(self, record: EpochRecord) -> None:
-        """Keep the record, and of earlier ones those without a gap before it: a training may start again."""
+        """Keep the record, and earlier records without a gap before it: a training may start again."""
         epoch = int(record["epoch"])
         observed = {
             name: value

@@ -25,7 +25,7 @@ from sparsity_lib.study.figures.panels import first_of, grid, no_runs
 from sparsity_lib.study.figures.style import WIDTH, figure
 from sparsity_lib.study.recipes import LAYERS
 from sparsity_lib.study.runs.file import Run
-from sparsity_lib.study.runs.networks import built
+from sparsity_lib.study.runs.networks import initial_network
 from sparsity_lib.study.runs.results import label
 from sparsity_lib.study.training.preparation import untrained
 from sparsity_lib.study.training.random_streams import random_stream
@@ -106,7 +106,7 @@ def _blocks(run: Run | Experiment) -> list[tuple[str, tuple[str, str, float], tu
 def _before_training(run: Run) -> tuple[nn.Module, Tensor]:
     """The run's network with its initial weights, and the run's images, (N, C, H, W) uint8."""
     images = torch.from_numpy(run.root["images"].to_numpy()).permute(0, 3, 1, 2)
-    return built(run, random_stream(run.experiment.seed, "initialisation")).eval(), images
+    return initial_network(run, random_stream(run.experiment.seed, "initialisation")).eval(), images
 
 
 @figure

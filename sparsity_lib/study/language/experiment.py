@@ -10,7 +10,7 @@ from sparsity_lib.study.configuration import Configuration, file_name
 from sparsity_lib.study.language import texts
 from sparsity_lib.study.language.texts import FILE, TEXTS, name_of
 
-DROPOUT = "q = 2"  # the label that others are compared with
+DROPOUT = "q = 2"  # label of the reference
 NO_NOISE = "no noise"
 
 _VARIED = ("q", "p", "gradient")  # compared within a setting
@@ -19,8 +19,8 @@ _VARIED = ("q", "p", "gradient")  # compared within a setting
 class LanguageExperiment(Configuration):
     """An LSTM that predicts the next character, with Sparseout where Zaremba et al. (2014) put dropout.
 
-    Frozen and validated. Networks and texts of the paper (arXiv 1904.08050) are not known to us: everything
-    here is our choice. Raises `StudyError` (one line) for an unknown field or value, naming what exists.
+    Frozen and validated. Networks and texts of the paper (arXiv 1904.08050) are not known to us: all
+    settings are our choice. Raises `StudyError` (one line) for an unknown field or value, naming what exists.
     """
 
     subfolder: ClassVar[str] = "language"
@@ -81,15 +81,15 @@ class LanguageExperiment(Configuration):
 
     @property
     def setting(self) -> str:
-        """Everything that the runs of a comparison share, as one line: `epochs=10 hidden=64 ...`."""
+        """Fields that the runs of a comparison share, as one line: `epochs=10 hidden=64 ...`."""
         shared = {k: v for k, v in self.describe().items() if k not in (*_VARIED, "seed", "device")}
         return " ".join(f"{name}={value}" for name, value in sorted(shared.items()))
 
     @property
     def digest(self) -> str:
-        """Eight hex digits of the computation, not of its place; fields without effect do not enter.
+        """Eight hex digits of the fields that determine the numbers, except fields at their default.
 
-        Nor do fields at their default, so that a field added later leaves old runs' names alone.
+        A field added later then leaves the names of old runs unchanged.
         """
         inert = {"device"}
         inert |= {"q", "gradient"} if not self.p else {"gradient"} if self.q == 2 else set()

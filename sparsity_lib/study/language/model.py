@@ -1,4 +1,4 @@
-"""The language model: an LSTM with Sparseout, an epoch of its training, and what is observed of it."""
+"""The language model: an LSTM with Sparseout, an epoch of its training, and its observations."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -57,9 +57,9 @@ def build(experiment: LanguageExperiment, alphabet: int) -> CharacterLSTM:
 
 
 def streams(experiment: LanguageExperiment, text: texts.Text) -> tuple[Tensor, Tensor]:
-    """Both parts of the text, int64 (T, batch_size): consecutive pieces side by side, what is over left out.
+    """Both parts of the text, int64 (T, batch_size): consecutive pieces as columns, without the remainder.
 
-    Raises `StudyError` for a text too short to fill one context in training, and one step held out.
+    Raises `StudyError` for a text too short to fill one context in training and one held-out step.
     """
     n, size = len(text.train) + len(text.validation), experiment.batch_size
     least = max(-(-size * (experiment.context + 1) * 10 // 9), 20 * size)
@@ -78,7 +78,7 @@ def streams(experiment: LanguageExperiment, text: texts.Text) -> tuple[Tensor, T
 def train_epoch(
     model: CharacterLSTM, optimizer: torch.optim.Optimizer, train: Tensor, experiment: LanguageExperiment
 ) -> float:
-    """Read the training text once; the mean cross-entropy in nats, with noise."""
+    """Train on the text once; returns the mean cross-entropy in nats, with noise."""
     model.train()
     losses, state = [], None
     for characters, following in steps(train, experiment.context):
@@ -101,9 +101,9 @@ def observe(model: CharacterLSTM, validation: Tensor, experiment: LanguageExperi
     - `hoyer`: (√H - |h|₁/|h|₂)/(√H - 1), 0 if all are of one size, 1 if all but one are 0 (Hoyer, 2004);
     - `noise_to_signal`: the noise's variance over the mean of h², were the network training.
 
-    Outputs are between -1 and 1 and of either sign: Hoyer's measure looks at sizes alone and does not depend
-    on their scale, while the softmax of an entropy would take -1 for less than 0, and gives no unit more
-    than e² times another's share; and exact zeros do not occur.
+    Outputs are between -1 and 1 and of either sign. Hoyer's measure depends on their absolute values alone,
+    and not on the scale. An activation entropy would not suit them: its softmax ranks -1 below 0 and limits
+    the ratio of two units' shares to e². Exact zeros do not occur.
     """
     model.eval()
     loss = torch.zeros((), dtype=torch.float64)

@@ -22,8 +22,8 @@ SHAKESPEARE_FILE = "tinyshakespeare.txt"
 class Text:
     """A text divided in two contiguous parts, int64 (N,) and (M,): places in the alphabet.
 
-    `alphabet` has every character of the whole text, so that a held-out one which does not occur in training
-    is merely unlikely. `digest` is a SHA-256 of the whole text in UTF-8, whatever part of it is used.
+    `alphabet` has every character of the whole text: a held-out character that does not occur in training has
+    a small probability, not zero. `digest` is a SHA-256 of the whole text in UTF-8.
     """
 
     alphabet: str
@@ -64,7 +64,7 @@ def load(text: str, limit: int | None = None) -> Text:
 
 
 def digest(text: str) -> str:
-    """The digest of the text of that name as it is here."""
+    """SHA-256 of the text of that name."""
     return hashlib.sha256(_read(text).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ LEVEL = 5  # published maps have every fifth of 256 levels, the lowest and the h
 # Epochs are chosen by these, and rounding would make ties: they stay as they are.
 EXACT = frozenset({"val_loss", "val_loss_calibrated", "val_accuracy", "monitor_loss", "monitor_accuracy"})
 OUTCOMES = "outcomes"  # the group of a published file with each validation image
-_LEFT_OUT = ("activations", "image_correct", "image_loss")  # weights, and the grid's file, have these
+_LEFT_OUT = ("activations", "image_correct", "image_loss")  # these are in the weights and in the grid's file
 
 
 def rounded(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
@@ -48,8 +48,8 @@ def rounded_dataset(dataset: xr.Dataset) -> xr.Dataset:
 def trimmed(tree: xr.DataTree) -> xr.DataTree:
     """A run file's contents, read without decoding its bytes, as they are published.
 
-    Maps are of the first PUBLISHED_IMAGES images, in steps of LEVEL; numbers are rounded; activations, which
-    the weights give, and what the grid's file has of each validation image are left out.
+    Maps are of the first PUBLISHED_IMAGES images, in steps of LEVEL; numbers are rounded. Activations, which
+    follow from the weights, and outcomes of validation images, which the grid's file has, are left out.
     """
 
     def trim(dataset: xr.Dataset) -> xr.Dataset:
@@ -63,7 +63,7 @@ def trimmed(tree: xr.DataTree) -> xr.DataTree:
 
 
 def outcomes_of_run(run: Run) -> xr.Dataset | None:
-    """The same as `published_outcomes` of one run; None in older runs."""
+    """The data of `published_outcomes` of one run; None for older runs."""
     with h5py.File(run.path) as file:  # much quicker than as labelled data
         if "image_correct" not in file:
             return None

@@ -1,8 +1,8 @@
-"""A run's file: what was trained, what came out and how it was made, in netCDF that explains itself.
+"""A run's file in netCDF: the experiment, its results, and the versions and data that made them.
 
-`xarray.open_datatree(path)` is all that a reader needs; `Run` is a thin view of it. `contents.as_tree` makes
-the variables: curves over epochs in the root, and a group per layer with statistics, heatmaps and
-correlations; attributes hold the experiment, versions and digests.
+`xarray.open_datatree(path)` reads it; `Run` is a thin view of it. `contents.as_tree` makes the variables:
+curves over epochs in the root, and a group per layer with statistics, heatmaps and correlations. Attributes
+hold the experiment, versions and digests.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class Run:
         note_read(path)
         with h5py.File(path) as file:
             attrs = {
-                name: getattr(value, "item", lambda v=value: v)()
+                name: value.item() if hasattr(value, "item") else value  # h5py's numbers are numpy's
                 for name, value in file.attrs.items()
                 if name[0] != "_"
             }
@@ -112,7 +112,7 @@ class Run:
 def check_structure(file: h5py.File) -> None:
     """Raise `ValueError` for links, other files and sizes that no run's file has and the reader follows."""
     groups = [file["/"]]
-    for group in groups:  # which grow by the layers'
+    for group in groups:  # the loop appends the layers' groups
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{group.name} has a link, {name}")
@@ -131,7 +131,7 @@ def path_of(experiment: AnyExperiment, where: str | Path | None = None) -> Path:
 
 
 def log_of(experiment: AnyExperiment, where: str | Path | None = None) -> Path:
-    """Where the traceback is kept if the experiment's training fails."""
+    """Path of the traceback of a training that failed."""
     return path_of(experiment, where).with_suffix(".log")
 
 
@@ -166,8 +166,8 @@ def _encoding(variable: "xr.Variable") -> dict[str, Any]:
     if variable.dtype.kind not in "iuf":
         return compressed | {"dtype": "S1"} if many_runs else {}
     if many_runs:
-        # A layer's numbers are alike; and a run that is added leaves most chunks as they are, so that the
-        # versions of a published file share them in git.
+        # Numbers of one layer are similar, which compresses well. A new run leaves most chunks unchanged, so
+        # that versions of a published file share them in git.
         layer = (1,) if variable.ndim > 2 else ()
         chunks = (min(RUNS_A_CHUNK, variable.shape[0]), *layer, *variable.shape[1 + len(layer) :])
         compressed["chunksizes"] = chunks
@@ -258,7 +258,7 @@ def divergence(experiment: AnyExperiment, where: str | Path | None = None) -> di
 
 
 def _sound(path: Path) -> Run:
-    """The run, if neither its file nor that of its network is damaged."""
+    """The run; raises `Unusable` if its file or its network's file is damaged."""
     run, network = load(path), path.with_suffix(NETWORK)
     if os.path.lexists(network):
         read_with_checksum(network)

@@ -14,8 +14,8 @@ from sparsity_lib.study.runs.file import Run
 def language_curves(which: Sequence[Run]) -> xr.Dataset:
     """The runs' curves in one data set with dimensions run, layer and epoch.
 
-    A run that is shorter, or has fewer layers, has NaN there. The coordinates of `run` say what was trained
-    (`label` and `setting` distinguish cells; `experiment` and `provenance` are all of it, in JSON).
+    Values are NaN for epochs and layers that a run lacks. The coordinates of `run` describe the experiment:
+    `label` and `setting` distinguish cells; `experiment` and `provenance` are complete, in JSON.
     """
     together = xr.concat([run.root.drop_attrs(deep=False) for run in which], "run", join="outer")
     described: list[LanguageExperiment] = [run.experiment for run in which]  # type: ignore[misc]

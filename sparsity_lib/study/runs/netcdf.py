@@ -9,7 +9,7 @@ _STRUCTURE = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST")  # and names 
 def read_dataset(file: h5py.File, group: str | None = None) -> xr.Dataset:
     """The same as `xr.load_dataset(path, engine="h5netcdf", group=group)`, which takes several times as long.
 
-    Dimensions are those of the file's root and of the group.
+    Dimensions are defined in the file's root or in the group.
     """
     own = file if group is None else file[group]
     scales = {

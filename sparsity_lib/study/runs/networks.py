@@ -1,6 +1,6 @@
-"""A run's network: newly built, and trained, from the file next to the run's.
+"""Networks of a run: with initial weights, and trained, from the file next to the run's.
 
-Trained here it is a file of tensors, `<run>.weights.pt`; published it is netCDF, `<run>.weights.nc`.
+The file has tensors, `<run>.weights.pt`, or, of a published run, netCDF, `<run>.weights.nc`.
 """
 
 import inspect
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepare: Scaling) -> None:
+def save_networks(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepare: Scaling) -> None:
     """Write a run's network after the last epoch and at the lowest validation loss, and the inputs' scaling.
 
     `path` is the run's file; `lowest_loss` are the weights at that epoch, as `model.state_dict()` names them.
@@ -36,10 +36,10 @@ def keep(path: Path, model: nn.Module, lowest_loss: Mapping[str, Tensor], prepar
     save_tensors(path.with_suffix(NETWORK), {"run": path.stem, **networks, **scaling})
 
 
-def kept_networks(path: Path, run: str) -> dict[str, Any]:
-    """Return the tensors that `keep` wrote: state dicts "model", "lowest_loss"; inputs' "offset", "scale".
+def load_networks(path: Path, run: str) -> dict[str, Any]:
+    """The tensors of `save_networks`: state dicts "model", "lowest_loss"; inputs' "offset", "scale".
 
-    Reads netCDF where `path` has that ending. Raises one of several errors if the file is not the run's.
+    Reads netCDF if `path` has its ending. Raises one of several errors if the file belongs to another run.
     """
     kept = _from_netcdf(path) if path.name.endswith(PUBLISHED_NETWORK) else load_tensors(path)
     if kept["run"] != run:
@@ -50,7 +50,7 @@ def kept_networks(path: Path, run: str) -> dict[str, Any]:
 def networks_dataset(kept: Mapping[str, Any]) -> "xr.Dataset":
     """The kept networks as arrays, to the bit: each parameter by its name, (kept_moment, *shape).
 
-    `offset` and `scale` are those of the inputs, (uint8 image - offset) / scale.
+    `offset` and `scale` are of the inputs: (uint8 image - offset) / scale.
     """
     import xarray as xr
 
@@ -81,11 +81,11 @@ def _from_netcdf(path: Path) -> dict[str, Any]:
     return kept | {"run": stored.attrs["run"]}
 
 
-def built(run: Run, seed: int | None = None) -> nn.Module:
-    """The run's network with initial weights: those that a seed of torch's gives, or any.
+def initial_network(run: Run, seed: int | None = None) -> nn.Module:
+    """The run's network with initial weights, drawn with a seed of torch if one is given.
 
-    Raises `StudyError` where it cannot be built, and where it is a user's own whose module was not
-    imported: opening a file must not run what the file names.
+    Raises `StudyError` if it cannot be built, or if it is a user's own network whose module was not imported:
+    opening a file must not run code that the file names.
     """
     _check_imported(run.experiment)
     _, height, width, channels = run.root["images"].shape
@@ -120,7 +120,7 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
     ```
 
     Raises `StudyError` where the network was not kept (few published runs have one), its file is damaged, or
-    it is a user's own that `built` refuses.
+    it is a user's own that `initial_network` refuses.
     """
     places = [run.path.with_suffix(ending) for ending in (NETWORK, PUBLISHED_NETWORK)]
     path = next((place for place in places if place.exists()), None)
@@ -129,9 +129,9 @@ def trained_network(run: Run, moment: Literal["last", "lowest_loss"] = "last") -
             f"the network of {run.id} was not kept: there is no {places[0].name} next to the run; few "
             "published runs have one, and a run gets one where it is trained"
         )
-    model = built(run)
+    model = initial_network(run)
     try:
-        kept = kept_networks(path, run.id)
+        kept = load_networks(path, run.id)
         model.load_state_dict(kept["model" if moment == "last" else moment])
         prepare = Scaling(kept["offset"], kept["scale"])
     except StudyError:

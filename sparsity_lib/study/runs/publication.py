@@ -25,7 +25,7 @@ from sparsity_lib.study.runs.compact import (
     trimmed,
 )
 from sparsity_lib.study.runs.file import NETWORK, PUBLISHED_NETWORK, Run
-from sparsity_lib.study.runs.networks import kept_networks, networks_dataset
+from sparsity_lib.study.runs.networks import load_networks, networks_dataset
 from sparsity_lib.study.runs.provenance import code, is_current
 from sparsity_lib.study.runs.results import (
     SUMS,
@@ -42,11 +42,10 @@ from sparsity_lib.study.runs.results import (
 def publish(name: str, source: str | Path | None = None, replace: bool = False) -> int:
     """Put the profile's finished confirmatory runs into `results/<name>/`; return how many are new.
 
-    Numbers are rounded to five significant digits. Run files that a grid shows are kept too, as
-    `compact.trimmed` leaves them. The file of a grid of which nothing is new stays as it is. Runs made from
-    uncommitted code are refused; a run made without git at hand takes the commit that is checked out here if
-    its numerics are the same. With `replace`, new runs by the present code replace published ones of other
-    code.
+    Numbers are rounded to five significant digits. Run files that a grid shows are published too, trimmed by
+    `compact.trimmed`. The file of a grid without new runs stays unchanged. Runs of uncommitted code are
+    refused; a run made without git takes the commit checked out here if its numerics are the same. With
+    `replace`, new runs by the present code replace published runs of other code.
     """
     return sum(_publish(name, file, source, replace) for file in profile(name).files())
 
@@ -88,7 +87,7 @@ def _new_runs(
     source: str | Path | None,
     replace: bool,
 ) -> list[Run]:
-    """Finished runs of committed code that are not published yet, or replace those of other code."""
+    """Finished runs of committed code that are not published yet, or replace runs of other code."""
     stale: set[str] = set()
     if replace and before is not None:
         other_code = [not is_current(numerics) for numerics in before["numerics"].to_numpy()]
@@ -139,7 +138,7 @@ def _divergences(planned: Sequence[Experiment], source: str | Path | None) -> di
 def publish_networks(name: str, which: Iterable[str], source: str | Path | None = None) -> int:
     """Put the networks of published run files into `results/<name>/`, in netCDF; return how many are new.
 
-    `which` are names of networks, such as sr2Net. Raises `StudyError` for one of which no run file is shown.
+    `which` are names of networks, such as sr2Net. Raises `StudyError` for a network without a shown run file.
     """
     shown = [e for grid in profile(name).grids.values() for e in grid.shown_experiments()]
     if absent := [network for network in which if network not in {e.network for e in shown}]:
@@ -151,7 +150,7 @@ def publish_networks(name: str, which: Iterable[str], source: str | Path | None 
         path = target / f"{experiment.id}{PUBLISHED_NETWORK}"
         its_run = path.with_name(f"{experiment.id}.nc")
         if experiment.network in which and run and its_run.exists() and not path.exists():
-            kept = kept_networks(run.path.with_suffix(NETWORK), run.id)
+            kept = load_networks(run.path.with_suffix(NETWORK), run.id)
             runs.write(xr.DataTree(networks_dataset(kept)), path)
             count += 1
     if count:
@@ -177,7 +176,7 @@ def verify(name: str) -> list[str]:
 def require_committed(run: str, provenance: dict[str, Any], by_this_code: bool) -> None:
     """Refuse a run of uncommitted code.
 
-    One made without git at hand, but by this very code, is noted as of the commit that is checked out.
+    A run of this code made without git takes the commit that is checked out.
     """
     if provenance["commit"] == "unknown" and by_this_code:
         provenance |= {name: code()[name] for name in ("commit", "dirty")}

@@ -1,1 +1,1 @@
-"""Training: the loop, what is observed after each epoch, and what a run starts from."""
+"""Training: the loop, the observations after each epoch, and the set-up of a run."""

@@ -2,8 +2,8 @@
 
     run = study.train(LanguageExperiment(q=1.0, seed=3))
 
-Runs are bit-for-bit repeatable on a CPU at the same number of threads: all that is drawn at random comes
-from streams named by the seed and the epoch.
+Runs are bit-for-bit repeatable on a CPU at the same number of threads: random numbers come from streams named
+by the seed and the epoch.
 """
 
 import json

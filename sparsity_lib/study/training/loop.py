@@ -28,8 +28,8 @@ from sparsity_lib.study.experiment import AnyExperiment, Experiment
 from sparsity_lib.study.files import lock
 from sparsity_lib.study.language import LanguageExperiment
 from sparsity_lib.study.runs import file as runs
-from sparsity_lib.study.runs import networks as trained
 from sparsity_lib.study.runs.contents import as_tree
+from sparsity_lib.study.runs.networks import save_networks
 from sparsity_lib.study.runs.provenance import code, environment
 from sparsity_lib.study.training import calibration, moments, observation
 from sparsity_lib.study.training.checkpoint import Record, ResumableTraining
@@ -47,7 +47,7 @@ from sparsity_lib.study.training.random_streams import random_stream, reproducib
 MAPS = 16  # images whose entropy maps are kept
 CHECKPOINT_SECONDS = 120.0  # at most one checkpoint in this time, and at most one an epoch
 
-EpochRecord = dict[str, Tensor | int]  # "epoch", and everything observed after it by its name in the run file
+EpochRecord = dict[str, Tensor | int]  # "epoch", and the observations after it by their names in the run file
 
 
 def train(
@@ -65,11 +65,11 @@ def train(
 
     **Arguments:**
 
-    - `on_epoch`: called after each epoch (first with epoch -1, before training) with what was observed:
-      names as in the run file, a layer's as `"conv1/entropy"`.
+    - `on_epoch`: called after each epoch (first with epoch -1, before training) with the observations by
+      their names in the run file; a layer's as `"conv1/entropy"`.
     - `folder`: where runs are kept; the project's `runs/` by default.
     - `checkpoint_seconds`: the shortest time between two checkpoints.
-    - `stop`: asked after each epoch; if true, a checkpoint is written, and `Stopped` raised.
+    - `stop`: called after each epoch; if true, a checkpoint is written, and `Stopped` raised.
 
     **Raises:** `NonFiniteLoss` when training diverges, which is noted in the folder; `StudyError` for a layer
     the network lacks, missing data, or a device that is not there.
@@ -126,7 +126,7 @@ def new_training(experiment: AnyExperiment, device: torch.device) -> ResumableTr
 
 
 class Training(ResumableTraining):
-    """The state of one training: network, optimizer, and the log of what was observed so far.
+    """The state of one training: network, optimizer, and the log of observations.
 
     `data` lie on the device. An epoch is `train_epoch` and then `observe`.
     """
@@ -345,5 +345,5 @@ class Training(ResumableTraining):
         tree = as_tree(self.experiment, log, self.layers, shown, self.data.classes, epochs)
         tree.attrs |= made_by | environment(self.data.digest, self.device, self.seconds)
         tree.attrs["compiled"] = int(self.compiled)
-        trained.keep(path, self.model, self.weights_kept, self.prepare)
+        save_networks(path, self.model, self.weights_kept, self.prepare)
         return runs.save(tree, path)

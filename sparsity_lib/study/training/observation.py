@@ -30,14 +30,14 @@ STATISTICS = (
 )
 assert {*STATISTICS, *MAPS} <= {field.name for field in fields(LayerStats)}
 
-# Values of images, and the sign of the worse ones, by the curve of how much worse the end is.
+# Per-image values of each curve of deterioration to the end, and the sign of a deterioration.
 RISES = {
     "val_loss_rise": ("val_image_loss", 1.0),
     "val_loss_calibrated_rise": ("val_image_loss_calibrated", 1.0),
     "val_accuracy_drop": ("val_image_correct", -1.0),
 }
 LAST = 5  # epochs whose mean is the end (T18)
-RESAMPLES, _PIECE = 1000, 100  # of images; so many at once, to spare memory
+RESAMPLES, _PIECE = 1000, 100  # bootstrap samples of images; computed in pieces, to spare memory
 BATCH = 256
 
 
@@ -142,7 +142,7 @@ def observe_filters(weights: dict[str, Tensor]) -> Record:
 def observe_gradient_norms(weights: dict[str, Tensor], l1: float, l2: float) -> Record:
     """Norms of the gradients of the loss and of l1 |w| + l2/2 |w|^2: `loss_gradient_norm`, `shrinkage_norm`.
 
-    The loss's gradient is that of the last step.
+    The gradient of the loss is from the last step.
     """
     of_loss = [w.grad.norm() for w in weights.values() if w.grad is not None]
     of_terms = [(l1 * w.sign() + l2 * w).norm() for w in weights.values()]
@@ -156,15 +156,15 @@ def ablate_channels(
 ) -> Record:
     """`<layer>/knockout_accuracy`, (KNOCKED_OUT,): accuracy with these shares of a layer's channels ablated.
 
-    A measure of how much of its capacity a network uses, which TSR names and does not measure: the more
-    of it, the smaller the share it can lose (as Morcos et al., arXiv 1803.06959, ablate units). Randomly
-    chosen channels are set to 0 behind the layer's ReLU, where it has one named so, else behind the layer.
+    Measures the capacity that a network uses, which TSR names and does not measure: a network that uses more
+    of it loses accuracy at a smaller share (compare Morcos et al., arXiv 1803.06959). Randomly chosen
+    channels are set to 0 after the layer's ReLU, `<layer>_relu`, or after the layer if there is none.
     """
     modules = named_layers(model)
     record: Record = {}
     for layer in layers:
         silenced = modules.get(f"{layer}_relu", modules[layer])
-        if not (channels := _channels(modules[layer])):  # a norm's are those of the layer before it
+        if not (channels := _channels(modules[layer])):  # a norm has the channels of the layer before it
             continue
         accuracies = []
         for share in KNOCKED_OUT:

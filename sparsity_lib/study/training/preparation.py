@@ -25,7 +25,7 @@ from sparsity_lib.study.experiment import Experiment
 
 Penalty = SparsityReg | VarianceReg | ScaleFreeReg | PerplexityReg | DecorrReg
 
-# Roughly, on a CPU: compiling takes seconds, and saves nanoseconds an activation whose entropy is taken.
+# On a CPU, compiling takes seconds, and saves nanoseconds per activation whose entropy is computed.
 COMPILED_FROM = 5e9  # activations in a whole run
 
 
@@ -52,7 +52,7 @@ def untrained(experiment: Experiment) -> tuple[data.Data, nn.Module]:
 def penalties(
     model: nn.Module, experiment: Experiment, compiled: bool
 ) -> tuple[dict[str, Penalty], list[str]]:
-    """The penalties by name, and the layers they act on (weights of which their gradients are compared)."""
+    """The penalties by name, and the layers they act on, whose weights' gradients are compared."""
     strengths = experiment.strengths()
     kinds: dict[str, Callable[..., SparsityReg | VarianceReg | ScaleFreeReg | PerplexityReg]] = {
         "sparsity": functools.partial(SparsityReg, compiled=compiled),
@@ -83,7 +83,7 @@ def penalties(
 def compiling_saves_time(
     model: nn.Module, experiment: Experiment, loaded: data.Data, prepare: Prepare
 ) -> bool:
-    """Whether the run takes so many entropies that compiling them first saves time."""
+    """Whether the run computes so many entropies that compiling them first saves time."""
     monitor = ActivationMonitor(model)
     model.eval()
     with torch.no_grad(), monitor:
