@@ -66,7 +66,8 @@ class ActivationMonitor(Attachable):
             linear and norm layers that match; where none does, the matching modules without children.
             `None`: all convolution, linear and norm layers that run, but for the linear layer that gives the
             model's output (its output is returned, or no other such layer runs after it).
-        - `exclude`: a list of names, modules, types or globs of layers that are left out again.
+        - `exclude`: a list of names, modules, types or globs of layers that are left out again; a name,
+            module or type leaves out all modules in it too.
         - `every`: each layer's first, then every n-th output counts; a module that a pass uses several times
             has several.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept; samples where
