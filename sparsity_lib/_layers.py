@@ -264,7 +264,9 @@ def check_width(name: str, module: nn.Module, channels: int) -> None:
 def _check(name: str, output: Any) -> None:
     """Raise `TypeError` unless the output is a dense tensor of floating-point numbers."""
     if not isinstance(output, Tensor):
-        raise TypeError(f"layer {name!r} returned {type(output).__name__}; only tensors can be used")
+        raise TypeError(
+            f"layer {name!r} returned {type(output).__name__}, not a tensor: take one from it by output="
+        )
     dtype, kind = output.dtype, type(output)
     faults = {
         "a nested tensor": output.is_nested,
@@ -295,7 +297,7 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> in
         return 1
     if width is None and not [*module.children()]:
         places = [axis for axis, known in zip((1, axes - 1), widths[:2], strict=True) if shape[axis] in known]
-        may_be_last = places != [axes - 1] and shape[-1] in widths[2]
+        may_be_last = places != [axes - 1] and shape[-1] in widths[2] - {1}
         if len(places) > 1 or (may_be_last and (axes == 3 or not places)):
             return None  # as (N, D, T) or (N, T, D)
         if places:
