@@ -47,7 +47,7 @@ class ActivationPenalty(Attachable):
             over all samples (T2), also those where nothing counts. Each use of a module in a pass adds its
             own penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
-            Eq. 1 (T1), for layers whose `bias` is a vector or that have none.
+            Eq. 1 (T1), for layers that add a vector `bias` last or have none.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
             length is the module's channel count (the last of linear, layer norm, recurrent layers and
             attention); for activation functions and others without a count, the axis where layers of the
