@@ -40,13 +40,14 @@ class ActivationPenalty(Attachable):
             glob: of the convolution, linear and norm layers that match it, or where there are none, of the
             matching modules without children. A layer that is given by name or as a module has that
             strength, whatever type or glob it also matches. Strengths are at least 0.
-        - `exclude`: names, modules, types or globs of layers that are left out again.
+        - `exclude`: names, modules, types or globs of layers that are left out again; a name, module or type
+            leaves out all modules in it too.
         - `reduction`: `"mean"` over all positions of the batch that count by `mask` (a strength that does not
             depend on the image's size), or `"sum"` over positions (TSR, Eq. 5), of which the mean is taken
             over all samples (T2), also those where nothing counts. Each use of a module in a pass adds its
             own penalty.
         - `include_bias`: whether a layer's bias is part of its activations; `False` is TSR's literal
-            Eq. 1 (T1), for layers whose `bias` is a vector or that have none.
+            Eq. 1 (T1), for layers that add a vector `bias` last or have none.
         - `dim`: the channel axis of all these layers' outputs, or `{layer: axis}`; `None`: the axis whose
             length is the module's channel count (the last of linear, layer norm, recurrent layers and
             attention); for activation functions and others without a count, the axis where layers of the

@@ -95,11 +95,12 @@ class Attachable:
     ) -> None:
         self._modules = layers
         self._settings: dict[str, Any] = {"dim": dim, "output": output, "mask": mask}
-        self._axes = axes_of(named_layers(model), layers, dim)
-        self._widths = known_widths(named_layers(model))
+        known = named_layers(model)
+        self._axes = axes_of(known, layers, dim)
+        self._widths = known_widths(known)
         self._output = output
         self._hooks = [(module, Hook(self._receiver(name))) for name, module in layers.items()]
-        self._mask = None if mask is None else MaskOfPass(named_layers(model)[""], mask)
+        self._mask = None if mask is None else MaskOfPass(known[""], mask)
         self._handles: list[Any] = []
         self._present: Tensor | None = None  # the positions of a nested output
 

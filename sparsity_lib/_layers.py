@@ -120,10 +120,16 @@ def meant(
 
 
 def excluded(modules: Mapping[str, nn.Module], keys: Sequence[Key]) -> set[nn.Module]:
-    """The modules that the keys mean; of a glob, all that match."""
+    """The modules that the keys mean, with the modules in them; of a glob, all whose names match."""
     if isinstance(keys, (str, nn.Module, type)):
         raise TypeError(f"exclude must be a list, such as [{keys!r}]")
-    return {module for key in keys for module in _select(modules, key, every=True)[1].values()}
+    result: set[nn.Module] = set()
+    for key in keys:
+        one, found = _select(modules, key, every=True)
+        glob = isinstance(key, str) and not one
+        for module in found.values():
+            result |= {module} if glob else set(module.modules())
+    return result
 
 
 def axes_of(modules: Mapping[str, nn.Module], layers: Iterable[str], dim: Axes) -> dict[str, int | None]:
@@ -258,7 +264,9 @@ def check_width(name: str, module: nn.Module, channels: int) -> None:
 def _check(name: str, output: Any) -> None:
     """Raise `TypeError` unless the output is a dense tensor of floating-point numbers."""
     if not isinstance(output, Tensor):
-        raise TypeError(f"layer {name!r} returned {type(output).__name__}; only tensors can be used")
+        raise TypeError(
+            f"layer {name!r} returned {type(output).__name__}, not a tensor: take one from it by output="
+        )
     dtype, kind = output.dtype, type(output)
     faults = {
         "a nested tensor": output.is_nested,
@@ -289,8 +297,9 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> in
         return 1
     if width is None and not [*module.children()]:
         places = [axis for axis, known in zip((1, axes - 1), widths[:2], strict=True) if shape[axis] in known]
-        if len(places) > 1 or (axes == 3 and places == [1] and shape[2] in widths[2]):
-            return None  # (N, D, T), or (N, T, D) of a layer with channels last
+        may_be_last = places != [axes - 1] and shape[-1] in widths[2] - {1}
+        if len(places) > 1 or (may_be_last and (axes == 3 or not places)):
+            return None  # as (N, D, T) or (N, T, D)
         if places:
             return places[0]
     if fitting or last or axes == 3:

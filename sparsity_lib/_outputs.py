@@ -98,10 +98,10 @@ class MaskOfPass:
             mask = mask[:, : positions[1]]
         if mask.shape == positions:
             return mask
-        if len(positions) == 1 and len(mask) == len(output):
-            return None
         if len(positions) == 1 and mask.numel() == len(output):
             return mask.flatten()
+        if len(positions) == 1 and len(mask) == len(output):
+            return None
         raise ValueError(
             f"layer {name!r} has positions {positions}, to which the mask {tuple(mask.shape)} does not "
             "apply: leave the layer out by exclude=, or give a function as mask="

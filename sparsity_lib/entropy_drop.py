@@ -137,7 +137,7 @@ def collapse_epochs(
     **Arguments:**
 
     - `shares`: `(..., epoch)`, from epoch 0 on: entropies over ln D, or whatever else should not fall; NaN
-        where there is none.
+        where there is none. A curve with a NaN in the reference epochs never falls.
     - `margin`, `reference`, `patience`: as for `EntropyDropDetector`; the margin in the unit of `shares`.
 
     **Returns:** `(...)`, the epochs, as floats; NaN where nothing falls.

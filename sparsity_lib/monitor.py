@@ -66,7 +66,8 @@ class ActivationMonitor(Attachable):
             linear and norm layers that match; where none does, the matching modules without children.
             `None`: all convolution, linear and norm layers that run, but for the linear layer that gives the
             model's output (its output is returned, or no other such layer runs after it).
-        - `exclude`: a list of names, modules, types or globs of layers that are left out again.
+        - `exclude`: a list of names, modules, types or globs of layers that are left out again; a name,
+            module or type leaves out all modules in it too.
         - `every`: each layer's first, then every n-th output counts; a module that a pass uses several times
             has several.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept; samples where
@@ -111,7 +112,7 @@ class ActivationMonitor(Attachable):
         super().__init__(model, listened, dim, output, mask)
         self._settings |= {"every": every, "maps": maps}
         if layers is None:
-            self._hooks.append((named_layers(model)[""], Hook(self._model_ran)))
+            self._hooks.append((known[""], Hook(self._model_ran)))
         self._every = every
         self._maps = maps
         self._rank_channels = rank_channels
@@ -125,10 +126,10 @@ class ActivationMonitor(Attachable):
         self._seen = dict.fromkeys(self._modules, 0)
         self._refused: dict[str, Exception] = {}  # where no layers were named
         self._returned: dict[str, weakref.ref[Tensor]] = {}  # the last output of each linear layer
-        self._last: tuple[str, Tensor, int, Tensor | None] | None = (
-            None  # of the linear layer that ran last, not yet added
-        )
+        # Of the linear layer that ran last in the current pass, not yet added.
+        self._last: tuple[str, Tensor, int, Tensor | None] | None = None
         self._heads: set[str] = set()  # the linear layers that give the model's output
+        self._whole = False  # whether a pass of the whole model has ended
 
     @property
     def layers(self) -> list[str]:
@@ -147,7 +148,13 @@ class ActivationMonitor(Attachable):
         """The layers of which any position counted."""
         return {name for name, sums in self._sums.items() if sums.vectors}
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _giving_output(self) -> set[str]:
+        """The linear layers that give the model's output: that which ran last, if the model never did."""
+        if self._last and self._whole:  # its pass failed, or was of a part of the model
+            self._add(*self._last)
+            self._last = None
         return self._heads | {self._last[0]} if self._last else self._heads
 
     def compute(self) -> dict[str, LayerStats]:
@@ -213,6 +220,7 @@ class ActivationMonitor(Attachable):
             raise ValueError(
                 f"monitors of rank_channels {other._rank_channels} and {self._rank_channels} cannot be merged"
             )
+        giving_output = other._giving_output()
         for name, sums in other._sums.items():
             if name in self._sums and sums.channels != (was := self._sums[name].channels):
                 raise ValueError(f"layer {name!r} has {sums.channels} channels there, and {was} here")
@@ -223,7 +231,8 @@ class ActivationMonitor(Attachable):
                 self._sums[name] = copy.deepcopy(sums)
         self._seen = {name: seen + other._seen[name] for name, seen in self._seen.items()}
         self._refused |= other._refused
-        self._heads |= other._giving_output()
+        self._heads |= giving_output
+        self._whole |= other._whole
         for name in self._heads & self._sums.keys():
             del self._sums[name]
         return self
@@ -308,6 +317,7 @@ class ActivationMonitor(Attachable):
         if self._last:
             self._heads.add(self._last[0])
         self._last = None
+        self._whole = True
         for name in self._heads & self._sums.keys():
             del self._sums[name]
 

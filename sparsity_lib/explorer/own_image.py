@@ -161,7 +161,7 @@ class _Images(Explorer):
 def _predicted(outputs: Any, classes: Sequence[str] | None, images: int) -> list[str]:
     if not (isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1):
         return ["your image"] * images
-    names = classes or range(outputs.shape[1])
+    names = range(outputs.shape[1]) if classes is None else classes
     if len(names) != outputs.shape[1]:
         raise ValueError(f"{len(names)} classes are named; the module puts out {outputs.shape[1]}")
     shares, indices = outputs.float().softmax(1).max(1)

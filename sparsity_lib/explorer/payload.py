@@ -45,7 +45,7 @@ def payload(shown: Sequence[Recording], setting: str, waiting: str = "") -> dict
                 "saved": one.saved,
                 "detailed": one.detailed,
                 "loss": _curve(one.loss),
-                "onset": one.onset,
+                "onset": None if one.onset is None else int(one.onset),
                 "judged": one.judged,
                 "layers": [
                     _layer(name, layer, scales[name, layer.channels], _seen(one, name))

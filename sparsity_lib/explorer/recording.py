@@ -1,6 +1,7 @@
 """Recording: what the explorers draw of one network's training, as plain numpy arrays."""
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -106,6 +107,7 @@ class Recording:
         whose maps are of other images or sizes, masked or not finite; if no layer can be drawn; for
         `channels` of another shape than the maps', or not finite. The recording is unchanged then.
         """
+        epoch = operator.index(epoch)  # numpy's numbers have no place in JSON
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(f"epoch {epoch} does not follow epoch {self.epochs[-1]}, the recording's last")
         layers = self.layers or {

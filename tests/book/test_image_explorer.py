@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,12 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             of_network(**given)
     with refused("2 classes", 4, error=ValueError):
         of_network(classes=["a", "b"]).show(random_pixels(6, 6, 3))
+
+
+def test_classes_may_be_an_array() -> None:
+    explorer = of_network(classes=np.array(["a", "b", "c", "d"]))
+    explorer.show(random_pixels(6, 6, 3))
+    assert re.fullmatch(r"predicted [abcd] \(0\.\d\d\)", explorer.explorer.data["images"][0]["captions"][0])
 
 
 def test_messages_in_the_widget_stay_text() -> None:

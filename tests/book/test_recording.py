@@ -50,6 +50,15 @@ def example() -> dict[str, Any]:
     return names
 
 
+def test_epochs_may_be_numpys_numbers() -> None:
+    recording = sl.Recording(IMAGES, onset=np.int64(1))
+    for epoch in np.arange(2):
+        recording.add(epoch, stats_of(SmallNetwork()))
+    explorer = sl.HeatmapExplorer(recording)
+    assert (explorer.epoch, explorer.data["runs"][0]["onset"]) == (1, 1)
+    assert '"onset": 1' in explorer.as_html()
+
+
 def test_the_docstrings_loop_fills_a_recording_that_is_drawn(example: dict[str, Any]) -> None:
     recording, data, model = example["recording"], example["explorer"].data, example["model"]
     (run,) = data["runs"]

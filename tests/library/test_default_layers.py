@@ -1,5 +1,6 @@
 """Monitors without named layers: all that run and can be used, but not what gives the output."""
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,6 +75,33 @@ def test_parts_of_a_model_may_run_by_themselves() -> None:
     stats = monitor.compute()
     assert list(stats) == ["conv1", "norm1", "conv2", "fc1"]
     assert {layer.samples for layer in stats.values()} == {18}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_part_that_runs_or_a_pass_that_fails_after_the_model_hides_no_layer(
+    failed: bool, merged: bool
+) -> None:
+    def forward(net: Net, x: Tensor) -> Tensor:
+        return net.c(net.b(net.a(x)).relu())
+
+    model = Net(forward)
+    with sl.ActivationMonitor(model) as monitor:
+        model(x)
+        if failed:
+            handle = model.b.register_forward_pre_hook(lambda *given: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                model(x)
+            handle.remove()
+        else:
+            model.a(x)
+    if merged:
+        monitor = sl.ActivationMonitor(model).merge(pickle.loads(pickle.dumps(monitor)))
+    for _ in range(2):  # compute changes nothing
+        assert {name: layer.samples for name, layer in monitor.compute().items()} == {"a": 12, "b": 6}
+    with monitor:
+        model(x)
+    assert {name: layer.samples for name, layer in monitor.compute().items()} == {"a": 18, "b": 12}
 
 
 @pytest.mark.parametrize("every", [2, 3])

@@ -73,6 +73,30 @@ def test_excluded_layers_are_left_out() -> None:
             layers_of(None, exclude=exclude)
 
 
+@pytest.mark.parametrize("key", ["head", "module.head", "module", "type"])
+def test_a_part_of_a_model_is_left_out_with_the_layers_in_it(key: str) -> None:
+    class Head(nn.Sequential):
+        pass
+
+    model = nn.Sequential()
+    model.add_module("body", nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4)))
+    model.add_module("head", Head(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
+    exclude = [{"module": model.head, "type": Head}.get(key, key)]
+    for receiver in (
+        sl.ActivationMonitor(model, ["*"], exclude=exclude),
+        sl.SparsityReg(model, {"*": 0.1}, exclude=exclude),
+        sl.DecorrReg(model, {nn.Linear: 0.1}, exclude=exclude),
+    ):
+        assert receiver.layers == ["body.0", "body.2"]
+    assert list(monitored(model, torch.randn(2, 3), exclude=exclude)) == ["body.0", "body.2"]
+    assert sl.ActivationMonitor(model, ["*"], exclude=["hea?"]).layers == [
+        "body.0",
+        "body.2",
+        "head.0",
+        "head.2",
+    ]
+
+
 def test_without_the_head_the_layer_before_it_stays() -> None:
     stats = monitored(SmallNetwork().eval(), torch.randn(2, 3, 6, 6), exclude=["fc2", "norm*"])
     assert list(stats) == ["conv1", "conv2", "fc1"]
@@ -298,6 +322,27 @@ def test_receptive_fields_are_found_while_a_mask_is_awaited() -> None:
         assert len(sl.receptive_fields(layer, (1, 8, 8), [""])[""].rows) == 6
         layer(torch.randn(2, 1, 8, 8), torch.ones(2, 6, 6))
     assert monitor.compute()[""].samples == 2
+
+
+def test_a_mask_of_single_tokens_applies_to_outputs_without_positions() -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 6)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return self.layer(x.flatten(0, 1))
+
+    model, counts = Flat(), torch.tensor([[1], [0], [1]])
+    for tokens, counted in ((x[:, :1], counts), (x[:1, :3], counts.T)):
+        with (
+            sl.ActivationMonitor(model, ["layer"], mask="mask") as monitor,
+            sl.SparsityReg(model, {"layer": 1.0}, mask="mask") as reg,
+        ):
+            output = model(tokens, counted)
+            value = reg()
+        assert_is_reference(monitor.compute()["layer"], output[[0, 2]])
+        torch.testing.assert_close(value, -f.rfav_entropy(output[[0, 2]]).mean())
 
 
 def test_a_mask_goes_to_the_device_of_the_output() -> None:

@@ -166,6 +166,35 @@ def test_tokens_as_many_as_a_convolutions_channels_are_not_taken_for_them() -> N
         model(torch.randn(N, 3, C))
 
 
+def test_channels_last_in_a_model_of_convolutions_are_asked_for() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, C, 2, 2), nn.BatchNorm2d(C)
+            self.fc, self.act = nn.Linear(C, 9), nn.GELU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.fc(self.norm(self.conv(x)).movedim(1, -1)))
+
+    model, images = Patches(), torch.randn(N, 3, 8, 10)
+    with sl.ActivationMonitor(model, ["act"]), pytest.raises(ValueError, match=r"'act'.*dim="):
+        model(images)
+    assert monitored(model, images, layers=["act"], dim=-1)["act"].channels == 9
+
+
+def test_a_width_of_one_leaves_no_choice() -> None:
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool, self.fc = nn.Conv2d(3, C, 1), nn.AdaptiveAvgPool2d(1), nn.Linear(2 * C, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            return self.fc(self.pool(torch.cat([x, -x], 1)).flatten(1))
+
+    assert monitored(Joined(), torch.randn(N, 3, 5, 5), layers=["pool"])["pool"].channels == 2 * C
+
+
 class Wrapper(Tensor):
     """A tensor that stands for others, as DTensor does."""
 
