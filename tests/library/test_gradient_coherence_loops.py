@@ -47,9 +47,9 @@ def test_a_resumed_training_goes_on_bit_for_bit(optimizer: Callable[..., torch.o
 def test_a_state_of_other_parameters_is_refused() -> None:
     (_, optimizer, coherent), (_, _, other) = (shrinking([0.0] * n) for n in (2, 3))
     step(optimizer, [1.0, 1.0])
-    with pytest.raises(ValueError, match=r"an average of \(1, 2\) for parameter 0, which the optimizer does"):
+    with pytest.raises(ValueError, match=r"\(1, 2\) .*parameter 0"):
         other.load_state_dict(coherent.state_dict())
-    with pytest.raises(ValueError, match="not a state of GradientCoherent: it lacks averages, steps"):
+    with pytest.raises(ValueError, match="averages, steps"):
         coherent.load_state_dict({})
 
 
@@ -209,7 +209,7 @@ def test_steps_on_a_cpu_are_those_on_other_devices(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
 
 
-def test_removed_it_leaves_the_optimizer_bare() -> None:
+def test_removal_leaves_the_optimizer_bare() -> None:
     w, optimizer, coherent = shrinking([1.0], l2=1.0, rho=-1)
     coherent.remove()
     step(optimizer, [0.0])
