@@ -16,9 +16,9 @@ CHANNELS = {"conv3": 32, "fc1": 64}
 EPOCHS = 30
 
 
-def step(at: int, to: float = 0.5) -> np.ndarray:
-    """Shares of ln D: 0.9 before epoch `at`, then `to`."""
-    return np.where(np.arange(EPOCHS) < at, 0.9, to)
+def step(at: int) -> np.ndarray:
+    """Shares of ln D: 0.9 before epoch `at`, then 0.5."""
+    return np.where(np.arange(EPOCHS) < at, 0.9, 0.5)
 
 
 def fed(warning: sl.EntropyDropDetector, first: int = 0, **shares: np.ndarray) -> list[list[str]]:
