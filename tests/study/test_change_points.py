@@ -1,6 +1,7 @@
 """The causal change-point of entropies and of perplexity sparsity."""
 
 import numpy as np
+import pytest
 import xarray as xr
 from refusals import refused
 from synthetic import one
@@ -22,6 +23,11 @@ def with_quantity(values: np.ndarray, name: str = "entropy") -> xr.Dataset:
 def step(at: int, to: float = 0.5) -> np.ndarray:
     """1 before epoch `at`, then `to`."""
     return np.where(np.arange(EPOCHS) < at, 1.0, to)
+
+
+@pytest.mark.parametrize("at", [6, 7, 20, 39])
+def test_a_step_is_found_one_epoch_later(at: int) -> None:
+    assert change_point(with_quantity(step(at)), ["conv3"], 0.05).item() == at + 1
 
 
 def test_changes_that_are_small_short_early_or_rises_are_not_found() -> None:

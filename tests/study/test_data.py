@@ -52,6 +52,14 @@ def test_splits_are_disjoint(
         assert parts["train"].max() < train_count <= min(parts["monitor"].min(), parts["validation"].min())
 
 
+@given(count=st.integers(1, 40), seed=st.integers(0, 9))
+def test_any_prefix_of_a_stratified_order_is_balanced(count: int, seed: int) -> None:
+    labels = np.tile(np.arange(4), 10)
+    order = splits.stratified_order(labels, (seed, 0))
+    assert sorted(order) == list(range(40))
+    assert np.ptp(np.bincount(labels[order[:count]], minlength=4)) <= 1
+
+
 def test_image_size_scales() -> None:
     assert data.load("digits", image_size=16).train.images.shape == (1000, 1, 16, 16)
 
