@@ -257,7 +257,9 @@ def shown(any_book: Path) -> list[str]:
 
 
 @pytest.mark.browser
-def test_pages_in_a_browser(any_book: Path, shown: list[str], visit: Visit) -> None:
+def test_pages_fit_the_screen_and_load_nothing_from_elsewhere(
+    any_book: Path, shown: list[str], visit: Visit
+) -> None:
     """Pages opened from the disk load nothing from elsewhere, raise no error and fit the screen."""
     page = visit(f"{any_book.as_uri()}/index.html", viewport={"width": DESK, "height": 800})
     for name in shown:

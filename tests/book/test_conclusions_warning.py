@@ -69,6 +69,7 @@ def test_no_detector_of_entropy_is_more_accurate_than_silence(
         assert outcomes.loc[detector, "balanced"].drop(CLEAN).max() < 0.5
         elsewhere = transfers[(transfers["detector"] == detector) & (transfers["applied_to"] != CLEAN)]
         assert elsewhere["balanced"].max() <= 0.5
+    assert transfers[transfers["applied_to"] != CLEAN]["balanced"].max() < 0.52  # SD among them
     entropy = outcomes.loc["entropy"]
     false_alarms, none = entropy["false_alarms"], entropy["true_negatives"]
     assert (
@@ -146,10 +147,6 @@ def test_runs_of_one_seed_are_near_copies_on_tiny32(sets: dict[str, detectors.De
     copies = wide[["sr2Net", "sr3Net", "varNet"]]
     assert (copies.max(axis=1) - copies.min(axis=1)).max() <= 1
     assert np.ptp(copies["sr2Net"]) > 10
-
-
-def test_a_margin_chosen_elsewhere_is_no_better_than_silence(transfers: pd.DataFrame) -> None:
-    assert transfers[transfers["applied_to"] != CLEAN]["balanced"].max() < 0.52
 
 
 def test_the_gap_stays_within_the_margin_and_predicts_no_better_than_the_level(

@@ -78,6 +78,6 @@ def test_a_page_without_scripts_has_a_still_picture(
 def test_drawing_takes_less_than_a_frame(visit: Visit, tmp_path: Path) -> None:
     """Two networks of five layers, 16 images and 100 epochs: a frame for a move, a second to begin."""
     (tmp_path / "empty.html").write_text('<!doctype html><html lang="en"><title>Empty</title></html>')
-    times = measured(visit((tmp_path / "empty.html").as_uri()), tmp_path)
-    assert times["redraw_median_ms"] < 16
-    assert times["first_ms"] < 1000
+    first, redraw = measured(visit((tmp_path / "empty.html").as_uri()), tmp_path)
+    assert redraw < 16
+    assert first < 1000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -183,56 +184,57 @@ def test_pages_up_to_date_are_left_alone(good: Path, project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "named"),
     [
-        ("notebooks/01-good.ipynb", "the notebook changed"),
-        ("sparsity_lib/functional.py", "the code changed"),
-        ("requirements.lock", "the locked environment changed"),
-        ("runs/a.nc", "a run or published results that it reads changed"),
-        ("book/experiments/01-good.ipynb", "the page is damaged"),
+        ("notebooks/01-good.ipynb", "notebook"),
+        ("sparsity_lib/functional.py", "code"),
+        ("requirements.lock", "environment"),
+        ("runs/a.nc", "results"),
+        ("book/experiments/01-good.ipynb", "page"),
     ],
 )
-def test_a_stale_page_is_seen(good: Path, project: Path, name: str, reason: str) -> None:
+def test_a_stale_page_is_noticed_with_its_reason(good: Path, project: Path, name: str, named: str) -> None:
     content = (project / name).read_bytes()
     assert reasons("01") == []
     try:
-        changed = content[:-100] if "page" in reason else content + b"\n"
-        (project / name).write_bytes(changed)
-        assert reasons("01", "02") == [reason, "no page yet"]
+        (project / name).write_bytes(content[:-100] if named == "page" else content + b"\n")
+        stale, missing = reasons("01", "02")
+        assert named in stale
+        assert missing not in ("", stale)
     finally:
         (project / name).write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        (["01", "-p", "sizes", "s"], "no parameter 'sizes'; it has: profile, epochs, seeds, lr, n, quick"),
-        (["01", "-p", "n", "2.5"], "parameter 'n' is of type int (default 3), not '2.5'"),
-        (["01", "-p", "quick", "0"], "parameter 'quick' is of type bool (default False), not '0'"),
-        (["01", "-p", "lr", "small"], "parameter 'lr' is of type float (default 0.1), not 'small'"),
-        (["05"], "no notebook '05'; there are: 01-good, 02-exit, 03-error, 04-killed"),
-        (["01", "--jobs", "0"], "--jobs must be 1 or more, not 0"),
+        (["01", "-p", "sizes", "s"], "'sizes'.* profile, epochs, seeds, lr, n, quick"),
+        (["01", "-p", "n", "2.5"], "'n' .*int .*3.*'2.5'"),
+        (["01", "-p", "quick", "0"], "'quick' .*bool .*False.*'0'"),
+        (["01", "-p", "lr", "small"], "'lr' .*float .*0.1.*'small'"),
+        (["05"], "'05'.* 01-good, 02-exit, 03-error, 04-killed"),
+        (["01", "--jobs", "0"], "--jobs .*1 .*0"),
         (["01", "--out", str(SCRIPTS / "book.py/x")], "book.py/x: Not a directory"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
-    good: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    good: Path, tmp_path: Path, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert notebooks.main(["--out", str(tmp_path / "out"), *arguments]) == 2
     output = capsys.readouterr()
-    assert message in output.err
+    assert re.search(named, output.err)
     assert (len(output.err.splitlines()), output.out) == (1, "")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", ["n = 1 + 2", "n = print", "n = None", "n = [1, 2]", None])
 def test_a_notebook_must_be_readable(tmp_path: Path, content: str | None) -> None:
-    message = "write parameters out as a bool, int, float or string"
+    message = "bool, int, float .*string"
     own = make_project(tmp_path / "project", _01_odd=[content or ""])
     path = own / "notebooks/01-odd.ipynb"
     if content is None:
         path.write_text("{")
-        message = "01-odd.ipynb is not a notebook"
+        message = "01-odd.ipynb"
     with pytest.raises(ValueError, match=message):
         notebooks.defaults(path)
 

@@ -105,6 +105,6 @@ def texts(kind: str) -> Iterator[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("kind", ["pages", "notebooks", "code", "tests"])
-def test_wording(kind: str) -> None:
+def test_prose_has_standard_terms_and_british_spelling(kind: str) -> None:
     faults = [f"{path.relative_to(ROOT)}: {fault}" for path, text in texts(kind) for fault in found(text)]
     assert not faults, "\n".join(faults)

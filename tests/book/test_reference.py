@@ -14,12 +14,12 @@ import pytest
 import repository_links
 import torch
 from bs4 import BeautifulSoup
+from examples import run_example
 
 import sparsity_lib as sl
 from sparsity_lib import study
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 EXPLORERS = ["HeatmapExplorer", "ImageExplorer", "Recording"]
 
 
@@ -65,8 +65,7 @@ def test_examples_of_the_study_run(name: str, tiny_run: study.Run) -> None:
         **{"run": tiny_run, "runs": [tiny_run, tiny_run], "path": tiny_run.path},
         "images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
     }
-    (example,) = EXAMPLE.findall(inspect.getdoc(getattr(study, name)))
-    exec(example, surroundings)
+    run_example(getattr(study, name), surroundings)
 
 
 def test_links_to_the_repository_appear_once_it_is_named(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from programs import python
 
 import notebooks
 
@@ -164,8 +164,7 @@ def test_a_book_is_built_whole_or_not_at_all(tmp_path: Path) -> None:
 
     def build(text: str) -> subprocess.CompletedProcess[str]:
         page.write_text(text)
-        command = [sys.executable, "scripts/book.py"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return python("scripts/book.py", folder=tmp_path)
 
     first = build("# One\n")
     assert (first.returncode, first.stderr) == (0, "")

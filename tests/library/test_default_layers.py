@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from reference import assert_is_reference, monitored
-from small_network import Conv1D, SmallNetwork
+from small_network import Conv1D, Network, SmallNetwork
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,16 +17,9 @@ import sparsity_lib as sl
 x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 
 
-class Net(nn.Module):
+def three_layers(function: Callable[[Network, Tensor], object]) -> Network:
     """Linear layers `a`, `b`, `c`, defined in this order, which a function uses."""
-
-    def __init__(self, function: Callable[["Net", Tensor], object]) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
-        self.function = function
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(self, x)
+    return Network(function, **{name: nn.Linear(4, 4) for name in "abc"})
 
 
 @dataclass
@@ -52,7 +45,7 @@ HEADS = {
 @pytest.mark.parametrize("inference", [False, True])
 def test_the_linear_layers_that_give_the_output_are_left_out(name: str, inference: bool) -> None:
     function, expected = HEADS[name]
-    model = Net(function)
+    model = three_layers(function)
     with torch.inference_mode(inference):
         stats = monitored(model, x, x)
     assert "".join(stats) == expected
@@ -106,14 +99,14 @@ def test_a_part_that_runs_or_a_pass_that_fails_after_the_model_hides_no_layer(
 
 @pytest.mark.parametrize("every", [2, 3])
 def test_every_counts_the_same_outputs_whether_layers_are_named_or_not(every: int) -> None:
-    model = Net(lambda net, x: net.c(net.b(net.a(net.a(net.a(net.a(x)))))))
+    model = three_layers(lambda net, x: net.c(net.b(net.a(net.a(net.a(net.a(x)))))))
     named, found = (monitored(model, x, layers=layers, every=every)["a"] for layers in (["a"], None))
     assert (found.samples, found.entropy) == (named.samples, named.entropy)
     assert found.samples == len(x) * len(range(0, 4, every))
 
 
 def test_passes_repeated_by_checkpointing_give_no_output() -> None:
-    model = Net(lambda net, x: net.c(checkpoint(lambda y: net.b(net.a(y)), x, use_reentrant=False)))
+    model = three_layers(lambda net, x: net.c(checkpoint(lambda y: net.b(net.a(y)), x, use_reentrant=False)))
     with sl.ActivationMonitor(model) as monitor:
         model(x).sum().backward()
         model(x).sum().backward()

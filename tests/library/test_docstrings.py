@@ -1,8 +1,5 @@
 """Public names are documented with an example that runs."""
 
-import inspect
-import re
-import textwrap
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,6 +8,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from examples import EXAMPLE, run_example
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -22,7 +20,6 @@ PUBLIC = {
     for name in module.__all__
     if callable(getattr(module, name))
 }
-EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def surroundings() -> dict[str, Any]:
@@ -42,8 +39,7 @@ def surroundings() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_example_runs(name: str) -> None:
-    (example,) = EXAMPLE.findall(inspect.getdoc(PUBLIC[name]))
-    exec(textwrap.dedent(example), surroundings())
+    run_example(PUBLIC[name], surroundings())
 
 
 def test_examples_of_explorers_run() -> None:
@@ -51,8 +47,7 @@ def test_examples_of_explorers_run() -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
     namespace = surroundings() | {"images": images, "epochs": 1, "train_one_epoch": lambda model: None}
     for name in ("Recording", "HeatmapExplorer", "ImageExplorer"):
-        (example,) = EXAMPLE.findall(inspect.getdoc(getattr(sl, name)))
-        exec(example, namespace)
+        run_example(getattr(sl, name), namespace)
         namespace["first"] = namespace["second"] = namespace["recording"]
 
 

@@ -16,9 +16,9 @@ CHANNELS = {"conv3": 32, "fc1": 64}
 EPOCHS = 30
 
 
-def step(at: int, to: float = 0.5) -> np.ndarray:
-    """Shares of ln D: 0.9 before epoch `at`, then `to`."""
-    return np.where(np.arange(EPOCHS) < at, 0.9, to)
+def step(at: int) -> np.ndarray:
+    """Shares of ln D: 0.9 before epoch `at`, then 0.5."""
+    return np.where(np.arange(EPOCHS) < at, 0.9, 0.5)
 
 
 def fed(warning: sl.EntropyDropDetector, first: int = 0, **shares: np.ndarray) -> list[list[str]]:
@@ -83,7 +83,7 @@ def test_curves_with_gaps_or_that_end_early_give_no_warning_there() -> None:
     assert np.isnan(collapse_epochs(step(10)[:4]))
 
 
-def test_it_takes_what_a_monitor_measures() -> None:
+def test_a_detector_takes_the_statistics_of_a_monitor() -> None:
     """Weights that grow a hundredfold collapse the softmax's entropy."""
     torch.manual_seed(0)
     layer, images = nn.Conv2d(3, 16, 3), torch.randn(8, 3, 6, 6)
@@ -105,7 +105,7 @@ def test_channels_may_be_numpys_numbers() -> None:
 
 
 @pytest.mark.parametrize("interrupted", [3, 11, 25])
-def test_it_goes_on_where_it_was_interrupted(interrupted: int) -> None:
+def test_a_detector_resumes_from_its_state(interrupted: int) -> None:
     first = sl.EntropyDropDetector(CHANNELS)
     for epoch in range(interrupted):
         first.update({name: step(10)[epoch] * math.log(d) for name, d in CHANNELS.items()})

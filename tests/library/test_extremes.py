@@ -57,7 +57,7 @@ def test_a_range_beyond_the_largest_number_is_no_infinity() -> None:
 @pytest.mark.parametrize("scales", [(0.0, 1.0), (1e-30, 1.0), (1.0, 1e25), (1e-38, 1e38)])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("merged", [False, True])
-def test_batches_may_be_of_any_sizes(scales: tuple[float, float], reverse: bool, merged: bool) -> None:
+def test_batches_may_have_any_scales(scales: tuple[float, float], reverse: bool, merged: bool) -> None:
     layer, x = nn.Identity(), torch.randn(40, 6).clamp(-3, 3)
     batches = [scale * x for scale in (scales[::-1] if reverse else scales)]
     monitors = [sl.ActivationMonitor(layer, [layer]) for _ in range(2)]
@@ -136,15 +136,6 @@ def test_a_channel_that_is_nan_is_not_dead(value: float, dead: int) -> None:
     x[:, 0] = -x[:, 0].abs()
     x[:, 1] = value
     assert of_batches(nn.Identity(), x).dead_channels == dead
-
-
-def test_a_reset_forgets_what_was_not_finite() -> None:
-    layer, x = nn.Identity(), torch.randn(6, 4)
-    with sl.ActivationMonitor(layer, [layer]) as monitor:
-        layer(x / 0)
-        monitor.reset()
-        layer(x)
-    assert_is_reference(monitor.compute()[""], x)
 
 
 def test_a_single_channel_that_is_not_finite_is_seen_too() -> None:

@@ -157,7 +157,7 @@ def test_weights_without_elements_are_left_out() -> None:
         step(optimizer, [1.0, 0.0], [])
         step(optimizer, [1.0, 1.0], [])
         assert float(coherent.coherence) == pytest.approx(0.5**0.5)
-    with pytest.raises(ValueError, match="nothing to regularise"):
+    with pytest.raises(ValueError, match="nothing"):
         sl.GradientCoherent(torch.optim.SGD([weight([])], lr=0.1))
 
 
@@ -197,26 +197,24 @@ def test_bad_settings_are_refused() -> None:
     optimizer = torch.optim.SGD([weight([1.0])], lr=0.1)
     of_biases = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.1)
     of_complex = torch.optim.SGD([nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))], lr=0.1)
+    wrong = {"rho": (1.1, math.nan), "l1": (-1.0, "strong"), "l2": (math.inf,), "decay": (1.0,)}
     cases: list[tuple[torch.optim.Optimizer, dict[str, Any], str]] = [
-        (optimizer, {"rho": 1.1}, r"rho must be in \[-1, 1\], not 1.1"),
-        (optimizer, {"rho": math.nan}, r"rho must be in \[-1, 1\], not nan"),
-        (optimizer, {"l1": -1.0}, "l1 must be finite and at least 0, not -1.0"),
-        (optimizer, {"l2": math.inf}, "l2 must be finite and at least 0, not inf"),
-        (optimizer, {"decay": 1.0}, r"decay must be in \[0, 1\), not 1.0"),
-        (optimizer, {"start": -1}, "start must be a whole number of at least 0 steps, not -1"),
-        (optimizer, {"start": 1.5}, "start must be a whole number of at least 0 steps, not 1.5"),
-        (optimizer, {"l1": "strong"}, "l1 must be finite and at least 0, not 'strong'"),
-        (optimizer, {"parameters": []}, "nothing to regularise"),
-        (optimizer, {"parameters": [weight([2.0])]}, "1 of the 1 parameters to regularise are not the"),
-        (of_biases, {}, "nothing to regularise"),
-        (of_complex, {}, "complex parameters cannot be regularised"),
+        (optimizer, {name: value}, f"^{name} .*{value!r}$")
+        for name, values in (wrong | {"start": (-1, 1.5)}).items()
+        for value in values
+    ]
+    cases += [
+        (optimizer, {"parameters": []}, "nothing"),
+        (optimizer, {"parameters": [weight([2.0])]}, "1 of the 1 parameters"),
+        (of_biases, {}, "nothing"),
+        (of_complex, {}, "complex"),
     ]
     for one, settings, message in cases:
         with pytest.raises(ValueError, match=message):
             sl.GradientCoherent(one, **settings)
         assert not one._optimizer_step_pre_hooks
     optimizer.param_groups[0]["lr"] = None  # as Adafactor's may be
-    with pytest.raises(ValueError, match="SGD has no learning rate lr"):
+    with pytest.raises(ValueError, match=r"SGD .*lr"):
         sl.GradientCoherent(optimizer)
 
     class Wrapper(torch.optim.Optimizer):
@@ -242,7 +240,7 @@ def test_sparse_and_scaled_gradients_are_refused() -> None:
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
     sl.GradientCoherent(optimizer)
     embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(ValueError, match="sparse gradients are not supported"):
+    with pytest.raises(ValueError, match="sparse"):
         optimizer.step()
 
     w = weight([1.0])
@@ -250,7 +248,7 @@ def test_sparse_and_scaled_gradients_are_refused() -> None:
     sl.GradientCoherent(fused)
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(w.sum()).backward()
-    with pytest.raises(ValueError, match="GradScaler gives fused optimizers scaled gradients"):
+    with pytest.raises(ValueError, match=r"GradScaler .*fused"):
         scaler.step(fused)
 
 
@@ -268,5 +266,5 @@ def test_compression_counts_zeros_in_all_and_by_layer() -> None:
     assert found.layers["2"].ratio == math.inf
     model[2].weight = model[0].weight
     assert sl.compression(model).layers["2"] == sl.Compression(1, 0)
-    with pytest.raises(ValueError, match="the model has no parameters"):
+    with pytest.raises(ValueError, match="parameters"):
         sl.compression(nn.ReLU())

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from devices import no_value_read
 from optimizers import every_optimizer, same, shrinking, step, train, weight
 from small_network import SmallNetwork
@@ -47,9 +46,9 @@ def test_a_resumed_training_goes_on_bit_for_bit(optimizer: Callable[..., torch.o
 def test_a_state_of_other_parameters_is_refused() -> None:
     (_, optimizer, coherent), (_, _, other) = (shrinking([0.0] * n) for n in (2, 3))
     step(optimizer, [1.0, 1.0])
-    with pytest.raises(ValueError, match=r"an average of \(1, 2\) for parameter 0, which the optimizer does"):
+    with pytest.raises(ValueError, match=r"\(1, 2\) .*parameter 0"):
         other.load_state_dict(coherent.state_dict())
-    with pytest.raises(ValueError, match="not a state of GradientCoherent: it lacks averages, steps"):
+    with pytest.raises(ValueError, match="averages, steps"):
         coherent.load_state_dict({})
 
 
@@ -79,22 +78,6 @@ def test_a_grad_scaler_scales_neither_coherence_nor_shrinking() -> None:
     torch.testing.assert_close(both[0].coherence, both[1].coherence, rtol=0, atol=1e-4)
 
 
-def train_by_closures(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, by_name: bool) -> None:
-    """As `train`, but gradients come from closures."""
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(steps):
-        x, y = torch.randn(8, 3, 6, 6, generator=generator), torch.randint(2, (8,), generator=generator)
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
-        loss = optimizer.step(closure=closure) if by_name else optimizer.step(closure)
-        assert loss.requires_grad
-
-
 @every_optimizer
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_closure_trains_bit_for_bit_as_without(
@@ -107,10 +90,8 @@ def test_a_closure_trains_bit_for_bit_as_without(
     for network in (model, other):
         one = optimizer(network.parameters())
         coherent = sl.GradientCoherent(one, l1=1e-2, l2=1e-2, rho=0.05)
-        if network is model:
-            train(network, one, 5)
-        else:
-            train_by_closures(network, one, 5, by_name)
+        by = (lambda closure, one=one: one.step(closure=closure)) if by_name else one.step
+        train(network, one, 5, step_by=None if network is model else by)
         seen.append(coherent)
     assert same(model, other)
     assert torch.equal(seen[0].coherence, seen[1].coherence)
@@ -171,10 +152,7 @@ def test_a_subclass_that_calls_its_bases_step_shrinks_once(closures: bool) -> No
     for model, kind in zip(models, (torch.optim.SGD, Derived), strict=True):
         optimizer = kind(model.parameters(), lr=0.05, momentum=0.9)
         coherent = sl.GradientCoherent(optimizer, l1=1e-2, l2=0.1, rho=0.0)
-        if closures:
-            train_by_closures(model, optimizer, 4, by_name=False)
-        else:
-            train(model, optimizer, 4)
+        train(model, optimizer, 4, step_by=optimizer.step if closures else None)
         assert coherent.state_dict()["steps"] == 4
     assert same(*models)
 
@@ -209,7 +187,7 @@ def test_steps_on_a_cpu_are_those_on_other_devices(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
 
 
-def test_removed_it_leaves_the_optimizer_bare() -> None:
+def test_removal_leaves_the_optimizer_bare() -> None:
     w, optimizer, coherent = shrinking([1.0], l2=1.0, rho=-1)
     coherent.remove()
     step(optimizer, [0.0])

@@ -1,10 +1,9 @@
 """Importing the library takes torch and numpy, and hardly any time."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import python
 
 import sparsity_lib
 
@@ -32,9 +31,7 @@ print(SparsityReg, ActivationMonitor, functional.rfav_entropy)
 
 
 def test_import_needs_torch_and_numpy_alone_and_half_a_second_at_most() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ONLY_TORCH_AND_NUMPY], capture_output=True, text=True
-    )
+    done = python("-W", "error", "-c", ONLY_TORCH_AND_NUMPY)
     assert done.returncode == 0, done.stderr
 
 
@@ -47,7 +44,7 @@ def test_every_public_module_is_an_attribute() -> None:
     assert {"monitor", "regularizers", "study"} <= {*names} <= {*dir(sparsity_lib)}
     assert {"HeatmapExplorer", "ImageExplorer", "Recording", "SparsityReg"} <= {*dir(sparsity_lib)}
     code = f"import sparsity_lib as sl\nfor name in {names}: print(getattr(sl, name).__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.stdout.split() == [f"sparsity_lib.{name}" for name in names], done.stderr
 
 

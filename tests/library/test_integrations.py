@@ -1,8 +1,6 @@
 """Lightning and transformers train with penalties and log statistics; both must be installed for these."""
 
 import importlib
-import inspect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from examples import EXAMPLE, run_example
 from small_network import hooks_on
 from torch import Tensor, nn
 
@@ -67,7 +66,9 @@ def test_penalties_are_named_by_class_and_others_refused() -> None:
 
 @pytest.mark.parametrize(("batches", "accumulated"), [(3, 1), (4, 2)])
 @pytest.mark.parametrize("as_dict", [False, True])
-def test_lightning(batches: int, accumulated: int, as_dict: bool, tmp_path: Path) -> None:
+def test_lightning_trains_and_monitors_as_a_loop_by_hand(
+    batches: int, accumulated: int, as_dict: bool, tmp_path: Path
+) -> None:
     lightning = pytest.importorskip("lightning")
     from sparsity_lib.integrations.lightning import MonitorCallback, PenaltyCallback
 
@@ -118,7 +119,9 @@ def test_lightning(batches: int, accumulated: int, as_dict: bool, tmp_path: Path
 
 
 @pytest.mark.parametrize(("batches", "accumulated"), [(3, 1), (4, 2)])
-def test_transformers(batches: int, accumulated: int, tmp_path: Path) -> None:
+def test_transformers_trains_and_monitors_as_a_loop_by_hand(
+    batches: int, accumulated: int, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
     from sparsity_lib.integrations.transformers import MonitorCallback, penalised
@@ -218,9 +221,6 @@ def test_transformers_penalty_is_the_mean_over_processes(
     torch.testing.assert_close(given, penalty() / 2 / averaged)
 
 
-EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
-
-
 def test_examples_for_lightning_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lightning = pytest.importorskip("lightning")
     module = importlib.import_module("sparsity_lib.integrations.lightning")
@@ -228,8 +228,7 @@ def test_examples_for_lightning_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     namespace = {"sl": sl, "lightning": lightning, "MyModule": lambda net: lightning.LightningModule()}
     namespace |= {name: getattr(module, name) for name in module.__all__}
     for described in (module, module.MonitorCallback, module.PenaltyCallback):
-        (example,) = EXAMPLE.findall(inspect.getdoc(described))
-        exec(example, namespace)
+        run_example(described, namespace)
 
 
 def test_examples_for_transformers_train_gpt_2(tmp_path: Path) -> None:
@@ -251,8 +250,7 @@ def test_examples_for_transformers_train_gpt_2(tmp_path: Path) -> None:
     namespace |= {name: getattr(module, name) for name in module.__all__}
     namespace["model"] = transformers.GPT2LMHeadModel(config)
     for described in (module.penalised, module):
-        (example,) = EXAMPLE.findall(inspect.getdoc(described))
-        exec(example, namespace)
+        run_example(described, namespace)
     namespace["trainer"].evaluate(namespace["train"])
     (callback,) = (each for each in namespace["trainer"].callback_handler.callbacks if hasattr(each, "last"))
     assert callback.last.keys() >= {"entropy/transformer.h.0.mlp.c_fc", "entropy/transformer.h.1.mlp.c_fc"}

@@ -39,7 +39,7 @@ def layers_of(layers: object, **options: object) -> list[str]:
     return sl.ActivationMonitor(SmallNetwork(), layers, **options).layers
 
 
-def test_types_and_globs_of_modules_without_children() -> None:
+def test_types_and_globs_name_modules_without_children() -> None:
     assert layers_of([nn.Conv2d]) == ["conv1", "conv2"]
     assert layers_of([nn.ReLU, "fc*"]) == ["fc1", "fc2", "relu"]
     assert layers_of(["rel*"]) == ["relu"]
@@ -102,7 +102,7 @@ def test_without_the_head_the_layer_before_it_stays() -> None:
     assert list(stats) == ["conv1", "conv2", "fc1"]
 
 
-def test_an_axis_for_each_layer() -> None:
+def test_each_layer_may_have_an_axis_of_its_own() -> None:
     layer = nn.Sequential(nn.Linear(5, 5), nn.GELU())
     x = torch.randn(3, 5, 5)
     for dim in ({nn.GELU: 1}, {"1": 1}, {"*": 2, "1": 1}, {layer[1]: 1, "*": 2}):
@@ -121,7 +121,7 @@ def test_an_axis_for_each_layer() -> None:
             sl.ActivationMonitor(layer, ["0", "1"], dim=dim)
 
 
-def test_a_part_of_an_output() -> None:
+def test_a_part_of_an_output_is_monitored_and_penalised() -> None:
     model = Tagger()
     expected = model.rnn(model.act(model.first(x)))[0]
     for output in (0, lambda output: output[0] if isinstance(output, tuple) else output):
@@ -437,7 +437,7 @@ def test_tokens_of_nested_tensors_are_those_that_are_no_padding(masked: bool) ->
         np.testing.assert_allclose(stats.maps[:, :6], wanted.maps[:, :6], rtol=1e-4)
 
 
-def test_a_mask_under_the_compiler() -> None:
+def test_a_mask_counts_under_the_compiler() -> None:
     model = Tagger()
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad(), sl.ActivationMonitor(compiled, ["first"], mask="attention_mask") as monitor:

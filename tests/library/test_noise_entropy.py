@@ -21,22 +21,24 @@ CHANNELS = (2, 3, 32, 1024, 65_536)
     ("channels", "samples"), [(2, 100_000), (3, 100_000), (32, 30_000), (500, 4000), (65_536, 50)]
 )
 @pytest.mark.parametrize("sd", [0.3, 1.0, 3.0, 10.0, 100.0])
-def test_gaussian_numbers_have_it_on_average(sd: float, channels: int, samples: int) -> None:
+def test_noise_entropy_is_the_mean_entropy_of_gaussian_numbers(
+    sd: float, channels: int, samples: int
+) -> None:
     entropy = f.rfav_entropy(sd * torch.randn(samples, channels)).double()
     error = entropy.std().item() / math.sqrt(samples)
     assert f.noise_entropy(sd, channels).item() == pytest.approx(entropy.mean().item(), abs=4 * error + 1e-4)
 
 
 @pytest.mark.parametrize("sd", [0.01, 1.0, 5.0, 1e3])
-def test_two_channels_are_one_integral(sd: float) -> None:
-    difference = torch.linspace(-12, 12, 2_000_001, dtype=torch.float64)
+def test_noise_entropy_of_two_channels_is_an_integral(sd: float) -> None:
+    difference = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
     entropy = f.rfav_entropy(torch.stack([math.sqrt(2) * sd * difference, 0 * difference], 1))
     mean = torch.trapezoid(entropy * (-(difference**2) / 2).exp(), difference) / math.sqrt(2 * math.pi)
     assert f.noise_entropy(sd, 2).item() == pytest.approx(mean.item(), abs=2e-5)
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_it_falls_from_ln_d_to_0(channels: int) -> None:
+def test_noise_entropy_falls_from_ln_d_to_0(channels: int) -> None:
     sd = torch.cat([torch.linspace(0, 30, 5001), torch.logspace(1.5, 12, 200), torch.tensor([math.inf])])
     entropy = f.noise_entropy(sd.double(), channels)
     assert entropy[0] == math.log(channels)
@@ -82,12 +84,12 @@ def test_nan_stays_nan(channels: int) -> None:
     assert entropy.isnan().tolist() == [False, True]
 
 
-def test_one_channel_has_none() -> None:
+def test_one_channel_has_no_noise_entropy() -> None:
     assert f.noise_entropy(torch.tensor([0.0, 1.0, math.inf]), 1).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("mode", "channels"), [(torch.inference_mode, 77), (FakeTensorMode, 78)])
-def test_it_is_usable_in_training_after_other_modes(
+def test_noise_entropy_has_gradients_after_other_modes(
     mode: Callable[[], AbstractContextManager[Any]], channels: int
 ) -> None:
     with mode():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from penalties import collected
 from reference import assert_is_reference, monitored, of_batches
-from small_network import Conv1D, Function
+from small_network import Conv1D, Function, Network
 from torch import Tensor, nn
 
 import sparsity_lib as sl
@@ -153,15 +153,10 @@ def test_an_activation_function_has_its_channels_where_the_models_layers_have(
 
 
 def test_tokens_as_many_as_a_convolutions_channels_are_not_taken_for_them() -> None:
-    class Frames(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.fc, self.act = nn.Conv1d(3, C, 1), nn.Linear(C, 9), nn.ReLU()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.act(self.fc(self.conv(x).transpose(1, 2)))
-
-    model = Frames()
+    model = Network(
+        lambda net, x: net.act(net.fc(net.conv(x).transpose(1, 2))),
+        **{"conv": nn.Conv1d(3, C, 1), "fc": nn.Linear(C, 9), "act": nn.ReLU()},
+    )
     with sl.ActivationMonitor(model, ["act"]), pytest.raises(ValueError, match=r"'act'.*dim="):
         model(torch.randn(N, 3, C))
 

@@ -8,8 +8,8 @@ import torch
 import torchvision
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from small_network import SmallNetwork
-from torch import Tensor, nn
+from small_network import Network, SmallNetwork
+from torch import nn
 
 import sparsity_lib as sl
 from sparsity_lib import study
@@ -161,15 +161,11 @@ def test_resnet18_sees_435_pixels_and_no_more_than_there_are() -> None:
 
 
 def test_channels_may_come_last_and_norms_over_positions_see_all() -> None:
-    class Swapped(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.linear, self.norm = nn.Conv2d(1, 3, 3), nn.Linear(3, 2), nn.GroupNorm(1, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.norm(self.linear(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
-
-    fields = sl.receptive_fields(Swapped(), (1, 6, 5), ["*"])
+    model = Network(
+        lambda net, x: net.norm(net.linear(net.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
+        **{"conv": nn.Conv2d(1, 3, 3), "linear": nn.Linear(3, 2), "norm": nn.GroupNorm(1, 2)},
+    )
+    fields = sl.receptive_fields(model, (1, 6, 5), ["*"])
     assert fields["linear"].rows.tolist() == [[0, 3], [1, 4], [2, 5], [3, 6]]
     assert fields["linear"].columns.tolist() == [[0, 3], [1, 4], [2, 5]]
     assert fields["linear"].input_columns.tolist() == [[0, 1], [1, 2], [2, 3]]
@@ -180,31 +176,23 @@ def test_channels_may_come_last_and_norms_over_positions_see_all() -> None:
 def test_sequences_have_no_field() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(2), nn.Conv1d(2, 3, 3), nn.Conv1d(3, 3, 1))
     assert list(sl.receptive_fields(model, (1, 6, 6))) == ["0"]
-    with pytest.raises(ValueError, match="layer '2' did not run, or has no receptive field"):
+    with pytest.raises(ValueError, match="'2'"):
         sl.receptive_fields(model, (1, 6, 6), ["0", "2"])
 
 
 def test_in_place_operations_do_not_widen_earlier_fields() -> None:
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.wide, self.narrow = nn.Conv2d(1, 1, 5, padding=2), nn.Conv2d(1, 1, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            out = self.narrow(x)
-            out += self.wide(x)
-            return out
-
-    assert largest(sl.receptive_fields(Residual(), (1, 8, 8))["narrow"].rows) == 1
+    layers = {"wide": nn.Conv2d(1, 1, 5, padding=2), "narrow": nn.Conv2d(1, 1, 1)}
+    residual = Network(lambda net, x: net.narrow(x).add_(net.wide(x)), **layers)
+    assert largest(sl.receptive_fields(residual, (1, 8, 8))["narrow"].rows) == 1
 
 
-def test_nothing_is_left() -> None:
+def test_receptive_fields_leave_the_model_as_it_was() -> None:
     model = SmallNetwork().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     drawn = torch.get_rng_state()
     with sl.ActivationMonitor(model, ["conv1"]) as monitor:
         sl.receptive_fields(model, (3, 6, 6))
-        with pytest.raises(RuntimeError, match="no output was seen from conv1"):
+        with pytest.raises(RuntimeError, match="conv1"):
             monitor.compute()
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(module.training and not module._forward_hooks for module in model.modules())
@@ -215,15 +203,15 @@ def test_nothing_is_left() -> None:
 @pytest.mark.parametrize(
     ("shape", "layers", "message"),
     [
-        ((6, 6), None, r"three positive numbers, channels, height and width, not \(6, 6\)"),
-        ((3, 6, 0), None, r"not \(3, 6, 0\)"),
-        ((3, 6, 6.5), None, r"not \(3, 6, 6.5\)"),
-        (32, None, "not 32"),
-        ((3, 9, 9), None, r"the model cannot take an input of shape \(3, 9, 9\): RuntimeError: .*mat1"),
-        ((3, 6, 6), ["conv9"], "no layer 'conv9' in the model; it has conv1"),
+        ((6, 6), None, r"channels, height .*width.*\(6, 6\)"),
+        ((3, 6, 0), None, r"\(3, 6, 0\)"),
+        ((3, 6, 6.5), None, r"\(3, 6, 6.5\)"),
+        (32, None, "32"),
+        ((3, 9, 9), None, r"\(3, 9, 9\).* RuntimeError: .*mat1"),
+        ((3, 6, 6), ["conv9"], "'conv9'.* conv1"),
     ],
 )
-def test_bad_input_is_one_clear_line(shape: object, layers: list[str] | None, message: str) -> None:
+def test_bad_input_is_refused_in_one_line(shape: object, layers: list[str] | None, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         sl.receptive_fields(SmallNetwork(), shape, layers)
     assert "\n" not in str(raised.value)
@@ -232,5 +220,5 @@ def test_bad_input_is_one_clear_line(shape: object, layers: list[str] | None, me
 def test_a_diverged_network_is_refused() -> None:
     model = SmallNetwork()
     nn.init.constant_(model.conv2.weight, torch.nan)
-    with pytest.raises(ValueError, match="layer 'conv2' puts out NaN for an input without any"):
+    with pytest.raises(ValueError, match=r"'conv2'.* NaN"):
         sl.receptive_fields(model, (3, 6, 6))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from small_network import Function
+from small_network import Function, Network
 from torch import Tensor, nn
 
 import sparsity_lib as sl
@@ -58,7 +58,7 @@ def test_a_field_that_cannot_be_found_is_an_error() -> None:
     def one_hot(x: Tensor) -> Tensor:
         return nn.functional.one_hot(x.argmax(1), x.shape[1]).permute(0, 3, 1, 2).float()
 
-    with pytest.raises(ValueError, match="layer '2'") as caught:
+    with pytest.raises(ValueError, match="'2'") as caught:
         sl.receptive_fields(with_activation(one_hot), (1, 11, 10))
     assert "\n" not in str(caught.value)
 
@@ -71,7 +71,7 @@ def test_a_field_that_cannot_be_found_is_an_error() -> None:
             self.calls += 1
             return self.calls * x
 
-    with pytest.raises(ValueError, match="layer '1'"):
+    with pytest.raises(ValueError, match="'1'"):
         sl.receptive_fields(nn.Sequential(Counting(), nn.Conv2d(1, 2, 3)), (1, 8, 8))
     with pytest.raises(TypeError, match="script"):
         sl.receptive_fields(torch.jit.trace(nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 8, 8)), (1, 8, 8), [""])
@@ -99,7 +99,7 @@ def test_state_of_a_models_own_passes_is_unchanged() -> None:
     assert (sl.receptive_fields(model, (1, 8, 8))["conv"].rows == [[i, i + 3] for i in range(6)]).all()
     assert model.features is features is model.all[0]
     assert (len(model.all), model.calls, model.runs.item()) == (1, 1, 1)
-    with pytest.raises(ValueError, match="cannot take an input"):
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\)"):
         sl.receptive_fields(model, (3, 8, 8))
     assert model.features is features
     assert model.conv.weight.dtype == torch.float32
@@ -108,18 +108,16 @@ def test_state_of_a_models_own_passes_is_unchanged() -> None:
 
 
 def test_made_weights_and_recurrent_layers_are_read_too() -> None:
-    class Reading(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 3, 3))
-            self.pruned = nn.utils.prune.random_unstructured(nn.Conv2d(3, 3, 3), "weight", 0.5)
-            self.lstm, self.head = nn.LSTM(3 * 5, 4, batch_first=True), nn.Linear(4, 2)
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        columns = net.pruned(net.conv(x)).permute(0, 3, 1, 2).flatten(2)
+        return net.head(net.lstm(columns)[0][:, -1])
 
-        def forward(self, x: Tensor) -> Tensor:
-            columns = self.pruned(self.conv(x)).permute(0, 3, 1, 2).flatten(2)
-            return self.head(self.lstm(columns)[0][:, -1])
-
-    model = Reading()
+    model = Network(
+        forward,
+        conv=nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 3, 3)),
+        pruned=nn.utils.prune.random_unstructured(nn.Conv2d(3, 3, 3), "weight", 0.5),
+        **{"lstm": nn.LSTM(3 * 5, 4, batch_first=True), "head": nn.Linear(4, 2)},
+    )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     fields = sl.receptive_fields(model, (1, 9, 9), ["conv", "pruned", "head"])
     assert [int(np.ptp(field.rows[0])) for field in fields.values()] == [3, 5, 9]

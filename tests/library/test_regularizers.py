@@ -1,5 +1,6 @@
 """Penalties on activations and filters: what they sum, when they collect, and what they refuse."""
 
+import contextlib
 import copy
 
 import pytest
@@ -58,7 +59,7 @@ def test_perplexity_reg_refuses_a_layer_of_one_channel() -> None:
 
 
 @pytest.mark.parametrize("kind", PENALTIES)
-def test_without_the_bias_it_is_as_if_the_layer_had_none(kind: Kind, x: Tensor) -> None:
+def test_a_penalty_without_the_bias_is_that_of_a_layer_without_one(kind: Kind, x: Tensor) -> None:
     layers = [(nn.Conv2d(3, 8, 3), x), (nn.Linear(6, 8), x), (nn.Linear(6, 8).double(), x.double())]
     for layer, of_layer in layers:
         layer.bias.data.normal_()
@@ -98,7 +99,7 @@ def test_forward_passes_accumulate_and_a_call_consumes(model: SmallNetwork, x: T
         model(x[2:])
         model(x[:0])  # an empty batch adds nothing
         torch.testing.assert_close(reg(), sum(separate))
-        with pytest.raises(RuntimeError, match="nothing was collected from conv1, conv2, fc1"):
+        with pytest.raises(RuntimeError, match="conv1, conv2, fc1"):
             reg()
 
 
@@ -111,32 +112,26 @@ def test_a_layer_used_twice_counts_twice() -> None:
         torch.testing.assert_close(collected(sl.SparsityReg, twice, x, {key: 1.0}), expected)
 
 
-def test_nothing_is_collected_without_gradients(model: SmallNetwork, x: Tensor) -> None:
+@pytest.mark.parametrize("how", ["no_grad", "inference_mode", "reset"])
+def test_passes_without_gradients_and_before_a_reset_are_dropped(
+    how: str, model: SmallNetwork, x: Tensor
+) -> None:
+    def unwanted() -> None:
+        with contextlib.nullcontext() if how == "reset" else getattr(torch, how)():
+            model(x[:2])
+        if how == "reset":
+            reg.reset()
+
     model.eval()
     once = collected(sl.SparsityReg, model, x, STRENGTHS)
     with sl.SparsityReg(model, STRENGTHS) as reg:
-        for no_gradients in (torch.no_grad(), torch.inference_mode()):
-            with no_gradients:
-                model(x)
-        with pytest.raises(RuntimeError, match="no forward pass with gradients enabled"):
+        unwanted()
+        with pytest.raises(RuntimeError, match="conv1, conv2, fc1"):
             reg()
+        unwanted()
         model(x)
-        with torch.no_grad():
-            model(x)
-        torch.testing.assert_close(reg(), once)
-
-
-def test_a_pass_that_is_not_wanted_is_dropped(model: SmallNetwork, x: Tensor) -> None:
-    model.eval()
-    once = collected(sl.SparsityReg, model, x, STRENGTHS)
-    with sl.SparsityReg(model, STRENGTHS) as reg:
-        model(x[:2])
-        reg.reset()
-        with pytest.raises(RuntimeError, match="nothing was collected from conv1, conv2, fc1"):
-            reg()
-        model(x[:2])
-        reg.reset()
-        model(x)
+        if how != "reset":
+            unwanted()
         torch.testing.assert_close(reg(), once)
 
 
@@ -162,24 +157,24 @@ def test_a_validation_pass_does_not_reach_the_next_training_step(model: SmallNet
 def test_a_layer_that_did_not_run_is_named(model: SmallNetwork, x: Tensor) -> None:
     with sl.SparsityReg(model, STRENGTHS) as reg:
         model.conv1(x)
-        with pytest.raises(RuntimeError, match="collected from conv2, fc1:"):
+        with pytest.raises(RuntimeError, match=" conv2, fc1:"):
             reg()
-        with pytest.raises(RuntimeError, match="collected from conv1, conv2, fc1:"):  # conv1 was consumed
+        with pytest.raises(RuntimeError, match="conv1, conv2, fc1"):  # conv1 was consumed
             reg()
 
 
 def test_calls_out_of_order_are_refused(model: SmallNetwork, x: Tensor) -> None:
     reg = sl.SparsityReg(model, STRENGTHS)
-    with pytest.raises(RuntimeError, match="SparsityReg is not attached: run the model inside `with`"):
+    with pytest.raises(RuntimeError, match=r"SparsityReg .*`with`"):
         reg()
     reg.attach()
-    with pytest.raises(RuntimeError, match="this SparsityReg is attached already"):
+    with pytest.raises(RuntimeError, match="SparsityReg"):
         reg.attach()
     model(x)
     reg.remove()
-    with pytest.raises(RuntimeError, match="not attached"):
+    with pytest.raises(RuntimeError, match="attached"):
         reg()
-    with reg, pytest.raises(RuntimeError, match="nothing was collected"):  # what was left has been dropped
+    with reg, pytest.raises(RuntimeError, match="conv1, conv2, fc1"):  # what was left has been dropped
         reg()
 
 
@@ -207,7 +202,7 @@ def test_the_filters_of_a_transposed_convolution_are_its_output_channels(groups:
 
 
 def test_decorr_reg_refuses_layers_without_two_filters_and_unknown_readings(model: SmallNetwork) -> None:
-    with pytest.raises(ValueError, match="'', Linear, has no two filters"):
+    with pytest.raises(ValueError, match="'', Linear"):
         sl.DecorrReg(nn.Linear(3, 1), {"": 1.0})
     with pytest.raises(ValueError, match=r"center 'mean'.* filters, components, none"):
         sl.DecorrReg(model, {"conv1": 1.0}, center="mean")

@@ -78,7 +78,7 @@ def test_q_of_2_is_dropout_bit_for_bit(gradient: str) -> None:
     assert torch.equal(*(torch.autograd.grad(y.sin().sum(), a)[0] for y in (found, expected)))
 
 
-def test_without_noise_it_is_the_same_tensor() -> None:
+def test_sparseout_without_noise_returns_its_input() -> None:
     a = torch.randn(4, 5)
     assert sparseout(a, 0.5, False, q=1.0) is a
     assert sparseout(a, 0.0, q=1.0) is a
@@ -132,7 +132,7 @@ def test_nan_stays_nan() -> None:
         ({"gradient": "true"}, "'true'.* exact, reused$"),
     ],
 )
-def test_bad_settings_are_one_clear_line(arguments: dict[str, float], line: str) -> None:
+def test_bad_settings_are_refused_in_one_line(arguments: dict[str, float], line: str) -> None:
     for make in (sl.Sparseout, lambda **arguments: sparseout(torch.ones(3), **arguments)):
         with pytest.raises(ValueError, match=line):
             make(**arguments)
@@ -170,7 +170,7 @@ def test_under_autocast_the_layers_dtype_is_kept() -> None:
 @pytest.mark.parametrize("q", [1.0, 1.7, 2.0])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
 @pytest.mark.usefixtures("_fresh_compiler")
-def test_compiled_it_is_one_graph_with_the_same_values(q: float, backend: str) -> None:
+def test_compiled_sparseout_is_one_graph_with_the_same_values(q: float, backend: str) -> None:
     kept = torch.rand(4, 6) < 0.7
     a = torch.randn(4, 6, requires_grad=True)
     compiled = torch.compile(with_mask, fullgraph=True, backend=backend)
@@ -193,7 +193,7 @@ TRACERS = {
 
 @pytest.mark.parametrize("how", TRACERS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:`torch.jit:FutureWarning")
-def test_traced_scripted_and_exported_it_is_the_same(how: str) -> None:
+def test_sparseout_is_the_same_traced_scripted_and_exported(how: str) -> None:
     a = torch.randn(5, 6, requires_grad=True)
     for q, gradient in ((0.0, "exact"), (1.0, "exact"), (1.7, "reused"), (2.0, "exact"), (3.0, "reused")):
         net = nn.Sequential(nn.ReLU(), sl.Sparseout(0.3, q, gradient))
@@ -207,7 +207,7 @@ def test_traced_scripted_and_exported_it_is_the_same(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["symbolic", "script"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:`torch.jit:FutureWarning")
-def test_traced_as_a_layer_it_heeds_train_and_eval(how: str) -> None:
+def test_a_traced_layer_obeys_train_and_eval(how: str) -> None:
     a = torch.rand(50)
     for made_in in (True, False):
         traced = TRACERS[how](nn.Sequential(sl.Sparseout(0.5, 1.0)).train(made_in), a)
@@ -225,7 +225,7 @@ def test_the_function_is_traced_as_a_call() -> None:
     assert not torch.equal(traced(torch.ones(50)), torch.ones(50))
 
 
-def test_mapped_it_is_random_as_dropout() -> None:
+def test_mapped_sparseout_is_random_as_dropout() -> None:
     a = torch.ones(4, 30)
     drawn = torch.func.vmap(lambda a: sparseout(a, 0.5, q=1.0), randomness="different")(a)
     assert len(drawn.unique(dim=0)) == 4
@@ -243,7 +243,7 @@ def test_memory_format_is_kept(q: float) -> None:
 
 
 @pytest.mark.parametrize("a", [torch.randn(6, 4).T, torch.tensor(1.5), torch.zeros(0, 3)])
-def test_any_shape_and_layout(a: Tensor) -> None:
+def test_shapes_are_kept_in_any_layout(a: Tensor) -> None:
     leaf = a.detach().requires_grad_()
     noisy = sparseout(leaf, 0.5, q=1.0)
     noisy.sum().backward()

@@ -50,13 +50,6 @@ def observed(model: nn.Module, layer: str, **options: object) -> tuple[Tensor, d
 
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
-def test_receptive_fields_of_sharded_models_are_refused() -> None:
-    with pytest.raises(TypeError, match="sharded"):
-        sl.receptive_fields(sharded(SmallNetwork()), (3, 6, 6))
-
-
-@pytest.mark.usefixtures("_alone")
-@pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
 @pytest.mark.parametrize(
     ("wrap", "layer", "options"),
     [
@@ -133,12 +126,14 @@ def test_checkpointing_repeats_sparseouts_noise() -> None:
 
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.filterwarnings("ignore")  # torch's own, on processes without accelerators
-def test_receptive_fields_are_found_under_autocast_and_in_parallel_models() -> None:
+def test_receptive_fields_are_found_in_parallel_models_and_refused_in_sharded_ones() -> None:
     expected = sl.receptive_fields(SmallNetwork(), (3, 6, 6))["conv2"].rows
     for model in (SmallNetwork(), DistributedDataParallel(SmallNetwork())):
         with torch.autocast("cpu", torch.bfloat16):
             found = sl.receptive_fields(model, (3, 6, 6))["conv2"].rows
         np.testing.assert_array_equal(found, expected)
+    with pytest.raises(TypeError, match="sharded"):
+        sl.receptive_fields(sharded(SmallNetwork()), (3, 6, 6))
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])

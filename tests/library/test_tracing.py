@@ -1,11 +1,10 @@
 """Only forward passes of data count: not exports, traces, fakes, transforms; and those go on undisturbed."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from programs import python
 from reference import assert_is_reference
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -181,5 +180,5 @@ assert torch._dynamo.config.skip_nnmodule_hook_guards == before
 
 
 def test_the_compiler_is_neither_imported_nor_set_up_where_nothing_is_compiled() -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", FRESH], capture_output=True, text=True)
+    done = python("-W", "error", "-c", FRESH)
     assert done.returncode == 0, done.stderr

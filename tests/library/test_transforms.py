@@ -94,10 +94,10 @@ def test_reentrant_checkpointing_is_refused_by_penalties_and_counted_once_by_mon
 ) -> None:
     with reg, sl.ActivationMonitor(model) as monitor:
         output = checkpoint(model, x, use_reentrant=True)
-        with pytest.raises(RuntimeError, match=r"conv1, conv2, fc1: .*: use use_reentrant=False"):
+        with pytest.raises(RuntimeError, match=r"conv1, conv2, fc1.* use_reentrant=False"):
             reg()
         output.sum().backward()
-        with pytest.raises(RuntimeError, match="nothing was collected from conv1, conv2, fc1"):
+        with pytest.raises(RuntimeError, match="conv1, conv2, fc1"):
             reg()
     assert monitor.compute()["conv1"].samples == len(x)
 
@@ -191,7 +191,7 @@ def test_a_compiled_model_in_one_graph_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_fresh_compiler")
 @pytest.mark.parametrize("inside", [False, True])
-def test_compilation_and_checkpointing_together(inside: bool) -> None:
+def test_compilation_and_checkpointing_together_change_no_gradient(inside: bool) -> None:
     model, x = two_layers(), torch.randn(5, 6)
     reg = sl.SparsityReg(model, {"0": 1.0})
     wanted = expected(reg, model, x)

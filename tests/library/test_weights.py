@@ -99,6 +99,9 @@ def test_a_mask_counts_as_it_is_now_not_as_at_the_last_forward_pass() -> None:
 
 
 def test_a_tied_weight_counts_once() -> None:
+    class Own(nn.Linear):
+        pass
+
     net = nn.Sequential(nn.Linear(5, 5, bias=False), nn.Linear(5, 5, bias=False))
     net[1].weight = net[0].weight
     once = f.decorrelation(net[0].weight)
@@ -107,18 +110,12 @@ def test_a_tied_weight_counts_once() -> None:
     assert sl.DecorrReg(net, {"*": 1.0}).layers == ["0"]
     with pytest.raises(ValueError, match=r"'0' and '1'"):
         sl.DecorrReg(net, {"0": 1.0, "1": 0.5})
+    two_classes = nn.Sequential(nn.Linear(5, 5), Own(5, 5))
+    two_classes[1].weight = two_classes[0].weight
+    assert sl.DecorrReg(two_classes, {"*": 1.0}).layers == ["0"]
     language_model = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 7, bias=False))
     language_model[1].weight = language_model[0].weight
     assert sl.compression(language_model).parameters == 35
-
-
-def test_a_weight_tied_between_classes_counts_once() -> None:
-    class Own(nn.Linear):
-        pass
-
-    net = nn.Sequential(nn.Linear(5, 5), Own(5, 5))
-    net[1].weight = net[0].weight
-    assert sl.DecorrReg(net, {"*": 1.0}).layers == ["0"]
 
 
 def test_a_layer_without_a_weight_of_that_name_has_no_known_filters() -> None:
@@ -196,11 +193,28 @@ def test_filters_that_are_none_are_refused() -> None:
         sl.DecorrReg(network(), {"0": 1.0}, filters=lambda layer: layer.weight[:1])
 
 
-@pytest.mark.parametrize("layer", [nn.LazyLinear(3), nn.LazyConv2d(3, 3), nn.Linear(3, 4, device="meta")])
+def sliced() -> nn.Module:
+    layer = nn.Linear(3, 4)
+    layer.weight.ds_numel = 1000  # as DeepSpeed marks what other processes hold
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "named"),
+    [
+        (lambda: nn.LazyLinear(3), ValueError, "once"),
+        (lambda: nn.LazyConv2d(3, 3), ValueError, "once"),
+        (lambda: nn.Linear(3, 4, device="meta"), ValueError, "once"),
+        (sliced, TypeError, "GatheredParameters"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Lazy modules")
-def test_layers_without_values_are_refused(layer: nn.Module) -> None:
+def test_layers_without_all_values_are_refused(
+    make: Callable[[], nn.Module], error: type[Exception], named: str
+) -> None:
+    layer = make()
     for read in (sl.compression, lambda net: sl.DecorrReg(net, {"0": 1.0})):
-        with pytest.raises(ValueError, match="run the model once") as caught:
+        with pytest.raises(error, match=named) as caught:
             read(nn.Sequential(layer))
         assert "\n" not in str(caught.value)
 
@@ -228,11 +242,3 @@ def test_quantised_recurrent_weights_count(kind: type[nn.Module]) -> None:
     quantised = torch.ao.quantization.quantize_dynamic(net, {kind})
     assert type(quantised[0]) is not kind
     assert sl.compression(quantised).parameters == sl.compression(net).parameters
-
-
-def test_slices_are_refused() -> None:
-    net = network()
-    net[0].weight.ds_numel = 1000  # as DeepSpeed marks what other processes hold
-    for read in (sl.compression, lambda net: sl.DecorrReg(net, {"0": 1.0})):
-        with pytest.raises(TypeError, match="GatheredParameters"):
-            read(net)

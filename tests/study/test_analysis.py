@@ -174,7 +174,7 @@ def test_published_runs_of_the_same_settings_are_found():
     assert analysis.published_in_same_settings(None, fresh) is None
 
 
-def test_layers_that_are_regularised_by_architecture():
+def test_regularised_layers_depend_on_the_architecture():
     assert analysis.regularised_layers("dropNet") == ("conv3", "conv4", "fc1")
     assert analysis.regularised_layers("srLeNet") == analysis.regularised_layers("LeNet") == ("conv2", "fc1")
     assert analysis.regularised_layers("package:factory") == ("conv3", "conv4", "fc1")

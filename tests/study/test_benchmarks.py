@@ -152,11 +152,11 @@ def test_a_section_is_measured_again_and_the_rest_is_kept(
     assert {"date", "commit", "numerics"} <= measured["sections"]["one"].keys()
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "three"])
-    assert "--only three: on cpu there are one, two" in capsys.readouterr().err
+    assert re.search("--only three.* one, two", capsys.readouterr().err)
     monkeypatch.setattr(command, "machine", lambda device: {"device": "another"})
     with pytest.raises(SystemExit):
         command.main(["--device", "cpu", "--only", "one"])
-    assert "was measured on another machine" in capsys.readouterr().err
+    assert "another machine" in capsys.readouterr().err
 
 
 MEASURED: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -192,7 +192,7 @@ def test_parts_add_up() -> None:
 
 
 @pytest.mark.slow
-def test_measurements_of_whole_runs() -> None:
+def test_whole_runs_are_measured() -> None:
     plain = steps("s", CPU, 2, "float32")[0]
     assert (plain["network"], plain["median"], plain["extra_memory"]) == ("vanillaNet", 1, 0)
     assert [row["n"] for row in accuracies(CPU, seeds=2, epochs=1)] == [2, 2]

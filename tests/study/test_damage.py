@@ -4,8 +4,6 @@ import contextlib
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 import study_facts
 from image_folders import contents, make_folder
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from programs import python
 from refusals import refused
 from run_files import changed
 from test_notebook_runner import make_project
@@ -164,9 +163,7 @@ def test_a_damaged_page_is_noticed_and_in_no_book(tmp_path: Path) -> None:
         page.write_bytes(damaged)
         assert origins.is_damaged(page) or json.loads(damaged) == json.loads(sound)
     page.write_bytes(sound.replace(b"entropy 3", b"entropy 7"))
-    book = subprocess.run(
-        [sys.executable, "scripts/book.py"], cwd=root, capture_output=True, text=True, check=False
-    )
+    book = python("scripts/book.py", folder=root)
     assert (book.returncode, book.stdout) == (1, "")
     assert book.stderr.startswith(f"error: {page} is damaged")
     assert book.stderr.count("\n") == 1

@@ -119,16 +119,6 @@ def test_margins_are_chosen_on_data_sets_with_both_kinds_of_runs() -> None:
     assert entropy["over_another_run"] == 0
 
 
-def test_the_best_margin_is_the_largest_of_equals() -> None:
-    watched = networks()["noisy"]
-    scores = [
-        detectors.balanced_accuracy(watched.moments("entropy", m)) for m in detectors.MARGINS["entropy"]
-    ]
-    assert max(scores) == 1
-    chosen = detectors.transfers(networks()).query("detector == 'entropy'")["margin"]
-    assert set(chosen) == {detectors.MARGINS["entropy"][scores.index(1)]}
-
-
 def test_outcomes_are_counted_by_detector_and_data_set() -> None:
     table = detectors.outcomes(networks()).set_index(["detector", "data"])
     counts = ["runs", "hits", "misses", "false_alarms", "true_negatives"]

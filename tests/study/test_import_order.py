@@ -1,14 +1,13 @@
 """Imports go one way: the library knows no study, and the study's parts form no circle."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from programs import python
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sparsity_lib"
 STUDY = "sparsity_lib.study"
@@ -106,4 +105,5 @@ def test_modules_that_take_long_are_imported_only_where_they_are_needed(
     program: str, absent: set[str]
 ) -> None:
     code = f"import sys; {program}; assert not {absent} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr

@@ -42,10 +42,10 @@ def judged() -> pd.DataFrame:
     return judge(LEDGER, usual())
 
 
-def with_runs(changed: dict[str, dict[str, Any]], cell: Cell = SMALL) -> xr.Dataset:
+def with_runs(changed: dict[str, dict[str, Any]]) -> xr.Dataset:
     """The same, some networks replaced by runs with these effects."""
     kept = usual().isel(run=~usual()["label"].isin(list(changed)).to_numpy())
-    return together([kept, *(runs_of(label, cell, **effects) for label, effects in changed.items())])
+    return together([kept, *(runs_of(label, SMALL, **effects) for label, effects in changed.items())])
 
 
 def row(claim: str, curves: xr.Dataset | Sequence[xr.Dataset], cell: Cell = SMALL) -> pd.Series:
@@ -182,7 +182,7 @@ def test_effects_are_those_of_the_registered_quantities() -> None:
     assert table.loc["dropout-lower-loss", "mean"] == pytest.approx(float(dropout - low))
 
 
-def test_changes_between_given_epochs_sizes_and_shares() -> None:
+def test_changes_are_judged_between_epochs_and_sizes_and_as_shares() -> None:
     adam = cell_of({"normNet": {"changed": 0.0}, "sr2Net": {}, "sr3Net": {}}, ADAM)  # falls 0.2 in 20 epochs
     assert row("adam-induces-sparsity", adam, ADAM)["mean"] == pytest.approx(-0.05, abs=0.003)
     fall = row("norm-entropy-stays", with_runs({"normNet": {"changed": 0.0, "fall": 0.4}}))

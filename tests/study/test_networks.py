@@ -49,7 +49,7 @@ def test_the_same_seed_gives_every_network_the_same_weights():
     assert not torch.equal(other["conv1.weight"], reference["conv1.weight"])
 
 
-def test_glorot_and_zero_bias():
+def test_weights_are_glorots_and_biases_zero_unless_stated():
     layer = network(size="m").conv3
     bound = (6 / (layer.weight[0].numel() + 128 * 9)) ** 0.5
     assert layer.weight.abs().max() <= bound
@@ -71,7 +71,7 @@ def test_norms_and_dropout_are_placed_by_block_or_convolution(placement, count):
             assert names[names.index(name) + 1].endswith("_relu")
 
 
-def test_keras_batch_norm():
+def test_keras_batch_norm_has_its_momentum_and_epsilon():
     module = network(network="normNet", batch_norm="keras").norm1
     assert (module.momentum, module.eps) == (0.01, 1e-3)
 

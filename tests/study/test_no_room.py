@@ -7,12 +7,12 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from image_folders import contents, make_folder
+from programs import python
 from test_notebook_runner import make_project, run
 from test_training import SMALL, equal
 
@@ -91,23 +91,6 @@ def of(run: study.Run) -> set[str]:
     return {run.path.name, run.path.with_suffix(runs.NETWORK).name}
 
 
-def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Output and exit code of Python on one thread, as in the tests."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def train_command(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`study train` of the wanted run."""
-    fields = [f"{name}={value}" for name, value in SMALL.items()]
-    return command("-m", "sparsity_lib.study", "train", *fields, "--out", folder)
-
-
 def assert_refused(command: subprocess.CompletedProcess[str], path: Path) -> None:
     assert command.returncode == 2
     assert command.stderr.startswith("error: ")
@@ -163,7 +146,7 @@ def test_a_queue_without_space_keeps_finished_runs_and_resumes(
 ) -> None:
     (tmp_path / "several.py").write_text(QUEUE.format(fields=SMALL))
     disk.hold(480)
-    full = command(tmp_path / "several.py", disk.path)
+    full = python("-W", "error", tmp_path / "several.py", disk.path)
     assert full.returncode == 1
     assert "Traceback" not in full.stdout + full.stderr
     assert FULL in full.stdout
@@ -171,7 +154,7 @@ def test_a_queue_without_space_keeps_finished_runs_and_resumes(
     assert of(undisturbed[1]) <= before.keys()
     assert all(name.endswith((".nc", runs.NETWORK, ".log")) for name in before)
     disk.hold(4096)
-    again = command(tmp_path / "several.py", disk.path)
+    again = python("-W", "error", tmp_path / "several.py", disk.path)
     assert again.returncode == 0, again.stderr
     assert equal(study.load(disk.path / undisturbed[1].path.name), undisturbed[1])
     assert {name: disk.digests()[name] for name in of(undisturbed[1])}.items() <= before.items()
@@ -228,16 +211,15 @@ def test_a_page_without_space_keeps_the_others_and_is_made_later(disk: Disk) -> 
 def test_a_read_only_folder_is_refused_in_one_line(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "several.py").write_text(QUEUE.format(fields=SMALL))
     disk.refuse()
-    trained = train_command(disk.path)
+    fields = [f"{name}={value}" for name, value in SMALL.items()]
+    trained = python("-W", "error", "-m", "sparsity_lib.study", "train", *fields, "--out", disk.path)
     assert trained.stdout == ""
     assert_refused(trained, disk.path)
-    queued = command(tmp_path / "several.py", disk.path)
-    assert_refused(queued, disk.path)
+    assert_refused(python("-W", "error", tmp_path / "several.py", disk.path), disk.path)
     with pytest.raises(StudyError, match=f"{disk.path}/cache"):
         data.load(f"folder:{make_folder(tmp_path / 'insects')}", root=disk.path)
     project = make_project(tmp_path / "project", _01_one=["n = 3"])
-    paged = run(project, "--out", str(disk.path))
-    assert_refused(paged, disk.path)
+    assert_refused(run(project, "--out", str(disk.path)), disk.path)
 
 
 def test_an_export_without_space_is_refused_in_one_line(

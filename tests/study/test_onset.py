@@ -172,7 +172,7 @@ def test_onset_errors_name_the_variable(wrong: Callable[[], object], named: str)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epochs", [40, 60, 100, 200])
-def test_false_alarms_and_power(epochs: int) -> None:
+def test_false_alarms_are_rare_and_rises_are_found(epochs: int) -> None:
     """The pilot's runs have noise SDs of 0.04 nats and more, and autocorrelations about 0.03."""
     for phi, sd in itertools.product((-0.1, 0.0, 0.2, 0.3, 0.5), (0.05, 0.15)):
         alarms = {name: detect_onset(simulated(each, epochs, phi, sd, 2000)) for name, each in SHAPES.items()}

@@ -132,7 +132,7 @@ def test_pairs_are_of_the_same_seed_and_of_cells_that_learn(table):
     assert found.loc["L2 0.1, gated minus L2 0.1, delayed", "low"] <= 0
 
 
-def test_coherence_and_gates_at_both_ends(curves):
+def test_coherence_and_gates_are_averaged_at_both_ends(curves):
     table = coherence.coherence_table(curves)
     plain, gated = table.loc[("", 0.0, NONE)], table.loc[("L1", 0.0003, GATED)]
     assert plain[["coherence, first", "coherence, last"]].tolist() == pytest.approx([0.3, -0.3])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib import colormaps
 from PIL import Image
-from small_network import Conv1D, SmallNetwork
+from small_network import Conv1D, Network, SmallNetwork
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -74,22 +74,16 @@ def test_scalars_are_the_monitors(written: Callable[..., EventAccumulator]) -> N
 def test_histograms_hold_each_pair_of_filters_once(
     written: Callable[..., EventAccumulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Layers(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 6, 3, groups=2)
-            self.norm, self.one = nn.LayerNorm((6, 6, 6)), nn.Conv2d(6, 1, 1)
-            self.dense, self.gpt_2 = nn.Linear(36, 10).bfloat16(), Conv1D(5, 10)
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        x = net.dense(net.one(net.norm(net.up(net.conv(x)))).flatten(1).bfloat16())
+        return net.gpt_2(x.float())
 
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.dense(self.one(self.norm(self.up(self.conv(x)))).flatten(1).bfloat16())
-            return self.gpt_2(x.float())
-
-    library = Mock(Conv1D=Conv1D)
-    monkeypatch.setitem(sys.modules, "transformers.pytorch_utils", library)
-    model = Layers()
-    layers = ["conv", "up", "norm", "one", "dense", "gpt_2"]
-    events = written(watched(model, torch.randn(4, 3, 6, 6), layers=layers))
+    monkeypatch.setitem(sys.modules, "transformers.pytorch_utils", Mock(Conv1D=Conv1D))
+    layers = {"conv": nn.Conv2d(3, 8, 3), "up": nn.ConvTranspose2d(8, 6, 3, groups=2)}
+    layers |= {"norm": nn.LayerNorm((6, 6, 6)), "one": nn.Conv2d(6, 1, 1)}
+    layers |= {"dense": nn.Linear(36, 10).bfloat16(), "gpt_2": Conv1D(5, 10)}
+    model = Network(forward, **layers)
+    events = written(watched(model, torch.randn(4, 3, 6, 6), layers=[*layers]))
     filters = {"conv": 8, "up": 6, "dense": 10, "gpt_2": 5}
     assert set(events.Tags()["histograms"]) == {f"filter_correlation/{layer}" for layer in filters}
     for layer, d in filters.items():

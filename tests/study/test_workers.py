@@ -3,13 +3,13 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from threading import Thread
 from types import ModuleType
 
 import pytest
+from programs import python
 
 from sparsity_lib.study.errors import Stopped, StudyError
 from sparsity_lib.study.queue.workers import run_in_processes
@@ -192,10 +192,7 @@ print(*(run.experiment.seed for run in runs))
 
 def run_script(network, folder, *how, given=None):
     (folder / "script.py").write_text(SCRIPT.format(network=network))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "SPARSITY_RUNS": str(folder / "runs")}
-    return subprocess.run(
-        [sys.executable, *how], cwd=folder, env=environment, input=given, capture_output=True, text=True
-    )
+    return python(*how, folder=folder, given=given, SPARSITY_RUNS=str(folder / "runs"))
 
 
 @pytest.mark.slow

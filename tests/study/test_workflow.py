@@ -132,7 +132,7 @@ def test_a_stopped_workflow_leaves_checkpoints(project):
         assert time.monotonic() < end
         time.sleep(0.05)
     output = finish(start(project, *SNAKEMAKE, "trained", *TINY), expected=1)
-    assert "another workflow is at work in" in output
+    assert "another workflow" in output
     os.killpg(process.pid, signal.SIGINT)
     process.wait(60)
     output = process.log.read_text()

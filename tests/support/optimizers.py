@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import sparsity_lib as sl
 
@@ -43,14 +43,32 @@ def step(optimizer: torch.optim.Optimizer, *gradients: list[float] | None) -> No
     optimizer.step()
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int = 1) -> None:
-    """Steps on random images."""
+Closure = Callable[[], Tensor]
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    seed: int = 1,
+    step_by: Callable[[Closure], Tensor] | None = None,
+) -> None:
+    """Steps on random images; `step_by` makes each from a closure and returns its loss."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         x, y = torch.randn(8, 3, 6, 6, generator=generator), torch.randint(2, (8,), generator=generator)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
+
+        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        if step_by:
+            assert step_by(closure).requires_grad
+        else:
+            closure()
+            optimizer.step()
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""The statistics of a layer by slow float64 formulas, to hold ActivationMonitor against."""
+"""The statistics of a layer by slow float64 formulas, to compare with ActivationMonitor's."""
 
 import math
 

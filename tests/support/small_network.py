@@ -55,6 +55,19 @@ class Function(nn.Module):
         return self.function(x)
 
 
+class Network(nn.Module):
+    """Named layers, and a function of the network and its input as the forward pass."""
+
+    def __init__(self, function: Callable[..., object], **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(self, x)
+
+
 def hooks_on(model: nn.Module) -> int:
     """Number of forward hooks on a model."""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
