@@ -7,13 +7,13 @@ from sparsity_lib.study.recipes import TARGETED
 
 Cells = tuple[dict[str, Any], ...]
 
-SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
-SEVEN = (*SIX, "varNet")
+PAPER_NETWORKS = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
+STUDY_NETWORKS = (*PAPER_NETWORKS, "varNet")
 # L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
 # 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
-AS_LARGEST = dict.fromkeys(TARGETED, 1.8e-3)
+AS_LARGEST_NETWORK = dict.fromkeys(TARGETED, 1.8e-3)
 
 
 def for_networks(networks: Iterable[str], **fields: Any) -> Cells:
@@ -143,7 +143,7 @@ def on_few_images(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
             *placements(**fields),
             *correlations(**fields),
             *strengths(**fields),
-            *for_networks(("sr2Net",), **fields, sparsity=AS_LARGEST),
+            *for_networks(("sr2Net",), **fields, sparsity=AS_LARGEST_NETWORK),
             *baselines(**fields),
         ),
         "perplexity": (

@@ -29,7 +29,7 @@ MACHINE_FIELDS = frozenset({"device", "deterministic", "compiled"})
 # Fields that only some networks have.
 _WITH_SPARSEOUT = tuple(name for name in NETWORKS if name.startswith("sparseout"))
 _WITH_DROPOUT = (*(name for name in NETWORKS if name.startswith("drop")), *_WITH_SPARSEOUT)
-ONLY_OF = {
+NETWORKS_WITH = {
     "norm_placement": ("normNet",),
     "batch_norm": tuple(name for name in NETWORKS if name.startswith("norm")),
     "dropout_placement": ("dropNet", "sparseoutNet"),
@@ -150,7 +150,7 @@ class Experiment(Configuration):
             raise ValueError(
                 "include_bias=False needs activation='before': behind the ReLU the bias is part of it"
             )
-        for name, known in ONLY_OF.items():
+        for name, known in NETWORKS_WITH.items():
             if getattr(self, name) != type(self).model_fields[name].default and self.network not in known:
                 raise ValueError(
                     f"{name} = {getattr(self, name)} would be ignored by {self.network}; "
@@ -189,7 +189,7 @@ class Experiment(Configuration):
         Raises `StudyError` if the factory fails, or the images are too small.
         """
         if self.architecture in NETWORKS:
-            settings = {name: getattr(self, name) for name in ("init", *ONLY_OF)}
+            settings = {name: getattr(self, name) for name in ("init", *NETWORKS_WITH)}
             try:
                 return recipes.build(
                     self.architecture, self.size, in_channels, image_size, num_classes, **settings
@@ -287,7 +287,7 @@ class Experiment(Configuration):
 AnyExperiment = Experiment | LanguageExperiment
 
 
-def described_by(fields: dict[str, Any]) -> Any:
+def experiment_of(fields: dict[str, Any]) -> Any:
     """The experiment of these fields: a `LanguageExperiment` where they name a text."""
     return LanguageExperiment(**fields) if "text" in fields else Experiment(**fields)
 

@@ -8,18 +8,16 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sparsity_lib.study import claims, figures
+from sparsity_lib.study import analysis, claims, figures
 from sparsity_lib.study.analysis import comparison, explained_by_noise, onset
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.claims import scorecard
 from sparsity_lib.study.files import PROJECT, digest
-from sparsity_lib.study.profiles import MATCHED
+from sparsity_lib.study.profiles import SCALE_FREE_STRENGTHS
 from sparsity_lib.study.recipes import LAYERS, PLAIN
 from sparsity_lib.study.runs import results
 
-SHOWN = "cifar10-jpeg"  # the pilot's data sets
-SECOND = "tiny32-100"
+PILOT_DATASETS = ("cifar10-jpeg", "tiny32-100")
 LAYER = "conv4"
 NETWORKS = {  # of the front page's table
     "vanillaNet": "plain",
@@ -31,8 +29,8 @@ NETWORKS = {  # of the front page's table
     "varNet": "variance penalty",
 }
 PENALISED = ("sr1Net", "sr2Net", "sr3Net", "varNet")
-EARLY = 20  # falls of entropy begin well before this epoch or well after it
-LEAST = ("dropNet", "conv3")  # where noise with the pooled SD explains the least
+EARLY_EPOCHS = 20  # falls of entropy begin well before this epoch or well after it
+LEAST_EXPLAINED = ("dropNet", "conv3")  # where noise with the pooled SD explains the least
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
 
 
@@ -45,26 +43,27 @@ def numbers() -> dict[str, str]:
     """
     runs = runs_on_cifar100()
     table = network_table(runs)
-    rises, calibrated = (
-        onset.onset_table(runs, loss).groupby("label")["excess"] for loss in onset.QUANTITIES
-    )
+    rises, calibrated = (onset.onset_table(runs, loss).groupby("label")["excess"] for loss in onset.LOSSES)
     on_digits = (results.published("laptop", name) for name in ("networks.nc", "scale-free.nc"))
     joined = results.joined([part for part in on_digits if part is not None])
-    patterns = analysis.of_grid(joined, "laptop", "scale-free")
-    few_images = analysis.of_grid(results.published("desktop", "scale-free.nc"), "desktop", "scale-free")
-    strongest = f"sfNet ×16 lambda_={max(MATCHED['digits']):g}"
+    patterns = analysis.grid_runs(joined, "laptop", "scale-free")
+    few_images = analysis.grid_runs(results.published("desktop", "scale-free.nc"), "desktop", "scale-free")
+    strongest = f"sfNet ×16 lambda_={max(SCALE_FREE_STRENGTHS['digits']):g}"
     pairs = ((patterns, strongest), (patterns, "sr2Net ×16"), (few_images, "sfNet"), (few_images, "sr2Net"))
     pattern, scale, of_few, scale_of_few = (
         comparison.compare(trained, name, PLAIN, "val_loss_rise") for trained, name in pairs
     )
     over_dropout = comparison.compare(runs, "sr2Net", "dropNet", "chosen_accuracy")
-    twin = comparison.compare(pilot_runs()[SHOWN], "varNet", "sr2Net", "chosen_accuracy")
+    twin = comparison.compare(pilot_runs()[PILOT_DATASETS[0]], "varNet", "sr2Net", "chosen_accuracy")
     inner = runs.sel(layer=list(LAYERS[:-1]))
     r2, large = _r2(inner, "dataset"), _r2(explained_by_noise.where_large(inner), "dataset")
-    of_plain, least = _r2(analysis.only(inner, label=PLAIN), "layer"), _r2(inner, "label", "layer").loc[LEAST]
+    of_plain, least = (
+        _r2(analysis.only(inner, label=PLAIN), "layer"),
+        _r2(inner, "label", "layer").loc[LEAST_EXPLAINED],
+    )
     falls = -table["change"].map(lambda change: change.mean)
     moments = detectors.detector_inputs(runs).moments()
-    early = moments["changed"] <= EARLY
+    early = moments["changed"] <= EARLY_EPOCHS
     begins = moments.groupby(early)["changed"].agg(["min", "max"])
     return {
         "n": str(table.loc["sr2Net", "runs"]),
@@ -166,13 +165,13 @@ def _r2(runs: xr.Dataset, *by: str) -> pd.DataFrame:
 
 def pilot_runs() -> dict[str, xr.Dataset]:
     """Published runs of the pilot's networks, by data set."""
-    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
-    return {dataset: analysis.only(networks, dataset=dataset) for dataset in (SHOWN, SECOND)}
+    networks = analysis.grid_runs(results.published("desktop", "networks.nc"), "desktop")
+    return {dataset: analysis.only(networks, dataset=dataset) for dataset in PILOT_DATASETS}
 
 
 def runs_on_cifar100() -> xr.Dataset:
     """Published runs of size s on CIFAR-100, at the paper's settings."""
-    return analysis.of_grid(results.published("registered", "networks.nc"), "registered")
+    return analysis.grid_runs(results.published("registered", "networks.nc"), "registered")
 
 
 def network_table(runs: xr.Dataset) -> pd.DataFrame:

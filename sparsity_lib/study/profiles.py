@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsity_lib.study import cells
-from sparsity_lib.study.cells import SEVEN, SIX, Cells
+from sparsity_lib.study.cells import PAPER_NETWORKS, STUDY_NETWORKS, Cells
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.experiment import Experiment, described_by
+from sparsity_lib.study.experiment import Experiment, experiment_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ _LAPTOP = tuple(
     cell
     for noise in (0.0, 0.3)
     for cell in (
-        *cells.for_networks(SEVEN, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
+        *cells.for_networks(STUDY_NETWORKS, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
         *cells.for_networks(("sr2Net",), **_DIGITS, label_noise=noise),
     )
 )
@@ -64,7 +64,7 @@ _LAPTOP_OLDER = (
 )
 # sfNet's lambda at which the gradient of its penalty after the first epoch is about as long as sr2Net's (the
 # geometric mean over conv3, conv4 and fc1 and five seeds, to one digit), ten and a hundred times that.
-MATCHED = {"digits": (4e-6, 4e-5, 4e-4), "cifar10": (1e-5, 1e-4, 1e-3)}
+SCALE_FREE_STRENGTHS = {"digits": (4e-6, 4e-5, 4e-4), "cifar10": (1e-5, 1e-4, 1e-3)}
 _ADAM = _NOISY | {"lr": None, "optimizer": "adam"}
 # Cells that a reader trains in a minute: plain, with SparsityReg, and with the variance penalised.
 _SHOWN = tuple(
@@ -95,7 +95,7 @@ def _confirmatory(of_grid: Cells, seeds: tuple[int, ...] = _FEW, **fields: Any) 
 
 _THREE, _TWO, _TEN_MORE = _FEW[:3], _FEW[:2], tuple(range(105, 115))
 _REGISTERED = {
-    "networks": _confirmatory(cells.for_networks(SEVEN, **_SMALL), shown={}),
+    "networks": _confirmatory(cells.for_networks(STUDY_NETWORKS, **_SMALL), shown={}),
     "lenet-alexnet": _confirmatory(
         tuple(
             cell
@@ -109,7 +109,7 @@ _REGISTERED = {
         _TWO,
         shown={},
     ),
-    "adam": _confirmatory(cells.for_networks(SIX, **_SMALL, optimizer="adam"), _TWO, shown={}),
+    "adam": _confirmatory(cells.for_networks(PAPER_NETWORKS, **_SMALL, optimizer="adam"), _TWO, shown={}),
     **{
         name: _confirmatory(of_grid, _THREE if name == "learning-rates" else _FEW)
         for name, of_grid in cells.on_few_images(**_QUICK_SUBSET).items()
@@ -129,16 +129,16 @@ PROFILES = {
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
         {
             "networks": Grid(_LAPTOP, (0,), tuple(range(100, 120)), {"label_noise": 0.3}),
-            "200-epochs": Grid(cells.for_networks(SEVEN, **_NOISY, epochs=200), (0,), _FEW),
+            "200-epochs": Grid(cells.for_networks(STUDY_NETWORKS, **_NOISY, epochs=200), (0,), _FEW),
             "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FEW),
-            "adam": Grid(cells.for_networks(SIX, **_ADAM), (0,), _FEW),
+            "adam": Grid(cells.for_networks(PAPER_NETWORKS, **_ADAM), (0,), _FEW),
             # T2's mean over positions is the literal sr2Net.
             "readings": Grid(cells.readings(**_NOISY), (0,), _FEW),
             "scale-free": Grid(
-                cells.scale_free(MATCHED["digits"], **_NOISY),
+                cells.scale_free(SCALE_FREE_STRENGTHS["digits"], **_NOISY),
                 (0,),
                 _FEW,
-                {"network": "sfNet", "lambda_": max(MATCHED["digits"])},
+                {"network": "sfNet", "lambda_": max(SCALE_FREE_STRENGTHS["digits"])},
             ),
             "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN),
             "perplexity-200": Grid(
@@ -171,13 +171,15 @@ PROFILES = {
                 tuple(
                     cell
                     for dataset in _STAND_INS
-                    for cell in cells.for_networks(SEVEN, dataset=dataset, size="s", limit=10_000)
+                    for cell in cells.for_networks(STUDY_NETWORKS, dataset=dataset, size="s", limit=10_000)
                 ),
                 shown={"dataset": "cifar10-jpeg", "network": "vanillaNet"},
             ),
             # T3 to T5, strengths and baselines; and the other papers, with what they are compared with.
             **{
-                name: _confirmatory(tuple(c for c in of_grid if c.get("sparsity") != cells.AS_LARGEST))
+                name: _confirmatory(
+                    tuple(c for c in of_grid if c.get("sparsity") != cells.AS_LARGEST_NETWORK)
+                )
                 for name, of_grid in cells.on_few_images(**_QUICK).items()
                 if name not in ("perplexity-200", "learning-rates")
             },
@@ -185,7 +187,7 @@ PROFILES = {
                 cells.architectures(**_FEW_IMAGES, size="quarter", epochs=40), deep=True
             ),
             "perplexity-200": _confirmatory(cells.on_few_images(**_QUICK)["perplexity-200"]),
-            "scale-free": _confirmatory(cells.scale_free(MATCHED["cifar10"], **_QUICK_SUBSET)),
+            "scale-free": _confirmatory(cells.scale_free(SCALE_FREE_STRENGTHS["cifar10"], **_QUICK_SUBSET)),
         },
     ),
     "registered": Profile(
@@ -197,18 +199,18 @@ PROFILES = {
         {
             "networks": _confirmatory(
                 (
-                    *cells.for_networks(SEVEN, dataset="cifar10", size="xxl"),
+                    *cells.for_networks(STUDY_NETWORKS, dataset="cifar10", size="xxl"),
                     *(
                         cell
                         for size in ("s", "m", "xxl")
-                        for cell in cells.for_networks(SEVEN, dataset="cifar100", size=size)
+                        for cell in cells.for_networks(STUDY_NETWORKS, dataset="cifar100", size=size)
                     ),
-                    *cells.for_networks(SEVEN, dataset="tiny-imagenet", size="xxl"),
+                    *cells.for_networks(STUDY_NETWORKS, dataset="tiny-imagenet", size="xxl"),
                 ),
                 shown={},
             ),
             "200-epochs": _confirmatory(
-                cells.for_networks(SIX, dataset="cifar100", size="xxl", epochs=200), shown={}
+                cells.for_networks(PAPER_NETWORKS, dataset="cifar100", size="xxl", epochs=200), shown={}
             ),
             "lenet-alexnet": _confirmatory(
                 tuple(
@@ -221,7 +223,7 @@ PROFILES = {
                 shown={},
             ),
             "adam": _confirmatory(
-                cells.for_networks(SIX, dataset="cifar100", size="xxl", optimizer="adam"), shown={}
+                cells.for_networks(PAPER_NETWORKS, dataset="cifar100", size="xxl", optimizer="adam"), shown={}
             ),
             "architectures": _confirmatory(cells.architectures(dataset="cifar10", size="full"), deep=True),
         },
@@ -273,7 +275,7 @@ def experiments(
     queue = []
     for each in ("networks",) if few else grids or profile(name).grids:
         chosen = grid(each, name)
-        trained = [described_by(cell) for cell in few or chosen.cells]
+        trained = [experiment_of(cell) for cell in few or chosen.cells]
         own = chosen.published_seeds if published else chosen.seeds
         queue += [each.model_copy(update={"seed": seed}) for seed in (seeds or own) for each in trained]
     return list({experiment.id: experiment for experiment in queue}.values())

@@ -86,8 +86,13 @@ NETWORKS = {
 
 
 def layers_of(network: str) -> tuple[str, ...]:
-    """The names of a known network's layers, the last one included."""
+    """Names of the layers of a known network, including the last one."""
     return _LAYERS[NETWORKS[network].architecture]
+
+
+def convolutions_of(network: str) -> tuple[str, ...]:
+    """Names of the convolutions of a known network."""
+    return tuple(layer for layer in layers_of(network) if not layer.startswith("fc"))
 
 
 def sizes_of(network: str) -> tuple[str, ...]:

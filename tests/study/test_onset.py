@@ -8,11 +8,12 @@ import pytest
 from refusals import refused
 from synthetic import many, one, valley
 
+from sparsity_lib.study.analysis import pilot_onset
 from sparsity_lib.study.analysis.onset import (
     LAST,
     Onset,
-    _plateaus,
-    _tabled,
+    _null_table,
+    _simulated_null,
     autoregressive,
     detect_onset,
     null_rise,
@@ -20,7 +21,6 @@ from sparsity_lib.study.analysis.onset import (
     onset_table,
     rise_after_minimum,
 )
-from sparsity_lib.study.analysis.summary import pilot_onset
 
 Times = Callable[[np.ndarray], np.ndarray]
 
@@ -67,7 +67,7 @@ def share(found: Onset) -> float:
 
 @pytest.mark.parametrize(("epochs", "step"), [(60, 0), (100, 6)])
 def test_the_table_of_nulls_holds_what_is_simulated(epochs: int, step: int) -> None:
-    assert _tabled()[epochs, step] == pytest.approx(_plateaus(step, epochs), rel=1e-9)
+    assert _null_table()[epochs, step] == pytest.approx(_simulated_null(step, epochs), rel=1e-9)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.3])

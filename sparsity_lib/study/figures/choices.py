@@ -157,7 +157,7 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
 def decorrelation_descents(descents: pd.DataFrame) -> Figure:
     """Mean |c| of filters, by each filter's own mean, after descent on each reading of DecorrReg.
 
-    `descents` is that of `filters.descents`; a panel per kind of filters, a row per centre, a marker per
+    `descents` is from `decorrelation.descents`; a panel per kind of filters, a row per centre, a marker per
     penalty. Vertical lines: the filters before.
     """
     kinds = descents.groupby("filters", sort=False)
