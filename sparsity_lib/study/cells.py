@@ -1,4 +1,4 @@
-"""Cells of the grids: all fields of an experiment but its seed, as dictionaries."""
+"""Cells of the grids: dictionaries with all fields of an experiment except its seed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,25 +9,25 @@ Cells = tuple[dict[str, Any], ...]
 
 PAPER_NETWORKS = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
 STUDY_NETWORKS = (*PAPER_NETWORKS, "varNet")
-# L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
+# Strengths of L1 and L2. A step shrinks weights by lr times the strength, and Adam's lr is 1/50 of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
-# 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
+# Lambda at which lambda R ln D is equal for this network (16 to 64 channels) and the largest one.
 AS_LARGEST_NETWORK = dict.fromkeys(TARGETED, 1.8e-3)
 
 
 def for_networks(networks: Iterable[str], **fields: Any) -> Cells:
-    """One cell for each network, with the same other fields."""
+    """One cell per network, with equal other fields."""
     return tuple({"network": network, **fields} for network in networks)
 
 
 def changed(network: str, changes: Iterable[dict[str, Any]], **fields: Any) -> Cells:
-    """One cell for each change of the same other fields."""
+    """One cell per change of the fields."""
     return tuple({"network": network, **fields, **change} for change in changes)
 
 
 def readings(**fields: Any) -> Cells:
-    """One cell for each thing that is changed, everything else as in the networks' grid."""
+    """One cell per choice that is changed; other fields are as in the grid `networks`."""
     sr2: Cells = (
         {"include_bias": False},  # T1
         {"activation": "after"},  # T1
@@ -46,7 +46,7 @@ def readings(**fields: Any) -> Cells:
 
 
 def strengths(**fields: Any) -> Cells:
-    """sr2Net at lambdas other than the paper's, and at the paper's without fc1."""
+    """sr2Net at other lambdas, and at the paper's lambda without fc1."""
     conv_scale = fields.get("lambda_conv_scale", 1.0)
 
     def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
@@ -58,7 +58,7 @@ def strengths(**fields: Any) -> Cells:
 
 
 def baselines(**fields: Any) -> Cells:
-    """Older regularisers, each at strengths of which one may suit it best."""
+    """Weight decay, label smoothing and dropout at several strengths."""
     decays: Cells = tuple({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2))
     smoothings = tuple({"label_smoothing": share} for share in (0.05, 0.1, 0.2))
     rates = tuple({"dropout": rate} for rate in (0.1, 0.5))
@@ -66,7 +66,7 @@ def baselines(**fields: Any) -> Cells:
 
 
 def placements(**fields: Any) -> Cells:
-    """Norm and dropout behind each convolution (T5)."""
+    """Norm and dropout after each convolution (T5)."""
     return (
         *for_networks(("normNet",), **fields, norm_placement="convolution"),
         *for_networks(("dropNet",), **fields, dropout_placement="convolution"),
@@ -74,17 +74,17 @@ def placements(**fields: Any) -> Cells:
 
 
 def correlations(**fields: Any) -> Cells:
-    """sr3Net with each other centring and each other form of the correlation penalty (T3, T4)."""
+    """sr3Net with the other centrings and forms of the correlation penalty (T3, T4)."""
     readings = [
         {"center": center, "decorrelation_penalty": penalty}
         for center in ("filters", "components", "none")
         for penalty in ("signed", "absolute", "squared", "local")
     ]
-    return changed("sr3Net", readings[1:], **fields)  # the first is sr3Net itself
+    return changed("sr3Net", readings[1:], **fields)  # the first is the default
 
 
 def perplexity(**fields: Any) -> Cells:
-    """The penalty at both of its strengths, and L1 and L2; dropout, norm and SparsityReg are networks."""
+    """Perplexity sparsity at both of its strengths, and L1 and L2."""
     return (
         *for_networks(("prNet",), **fields, lambda_=1.0),
         *for_networks(("vanillaNet",), **fields, l1=L1),
@@ -94,12 +94,12 @@ def perplexity(**fields: Any) -> Cells:
 
 
 def sparseout(network: str, **fields: Any) -> Cells:
-    """All values of q but 2, which is dropout."""
+    """Sparseout at all values of q except 2, which is dropout."""
     return changed(network, ({"q": q} for q in (1.0, 3.0, 1.5, 2.5)), **fields)
 
 
 def scale_free(strengths: Iterable[float], **fields: Any) -> Cells:
-    """sfNet at each strength, and the networks that it is compared with."""
+    """sfNet at each strength, and the networks with which it is compared."""
     return (
         *for_networks(("vanillaNet", "sr2Net", "varNet"), **fields),
         *changed("sfNet", ({"lambda_": strength} for strength in strengths), **fields),
@@ -107,12 +107,12 @@ def scale_free(strengths: Iterable[float], **fields: Any) -> Cells:
 
 
 def language_models(**fields: Any) -> Cells:
-    """No noise, sparser than dropout, dropout, and denser; all with TSR's p, which was not tuned."""
+    """Language models without noise and with Sparseout at each q; p is TSR's and not tuned."""
     return ({**fields, "p": 0.0}, *({**fields, "q": q} for q in (1.0, 1.5, 2.0, 2.5, 3.0)))
 
 
 def coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> Cells:
-    """Each strength always on, while gradients cohere, and delayed by a fifth of the training."""
+    """Each strength always on, gated by gradient coherence, and delayed by a fifth of the training."""
     ways: Cells = ({}, {"rho": 0.0}, {"delay": fields.get("epochs", 100) // 5})
     return tuple(
         {"network": "vanillaNet", "rho": -1.0, **fields, **strength, **way}
@@ -122,7 +122,7 @@ def coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> Cells:
 
 
 def architectures(**fields: Any) -> Cells:
-    """VGG-11 and ResNet-18, by Adam: without norms and by plain SGD, VGG-11 hardly begins to learn."""
+    """VGG-11 and ResNet-18 with Adam; with plain SGD and without norms, VGG-11 hardly learns."""
     fields = {"optimizer": "adam", **fields}
     return (
         *for_networks(("VGG11", "dropVGG11", "normVGG11", "srVGG11"), **fields),
@@ -135,8 +135,8 @@ def architectures(**fields: Any) -> Cells:
     )
 
 
-def on_few_images(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
-    """Cells on a few images: the readings, the learning rates and the other papers."""
+def on_few_images(**fields: Any) -> dict[str, Cells]:
+    """Cells on few images by grid: readings, learning rates and the other papers."""
     return {
         "readings": (
             *for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **fields),

@@ -18,7 +18,7 @@ from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.recipes import ALL_SIZES, LAYERS, NETWORKS
 from sparsity_lib.study.runs.file import Run
 
-LAST = 5  # epochs at the end of a run, whose mean is its end (T18), in run files too
+LAST = 5  # epochs; their mean is the end of a curve (T18), in run files too
 SMOOTHING = 2.0  # epochs, SD of the Gaussian that smooths losses (TSR, Figure 3; T9)
 LAYER_QUANTITIES = ("entropy", "scale_free_entropy", "sd")
 

@@ -46,7 +46,7 @@ READINGS: dict[str, tuple[str, dict[object, str]]] = {
     "init": ("T6", {"pytorch": "PyTorch's initialisation"}),
     "input_scaling": ("T7", {"standardize": "standardised inputs"}),
 }
-# Network of a finding, and the network that it is compared with.
+# Network of a finding, and its reference.
 REFERENCE_NETWORK = {
     "sr2Net": "vanillaNet",
     "normNet": "vanillaNet",
@@ -54,7 +54,7 @@ REFERENCE_NETWORK = {
     "sr3Net": "sr2Net",
 }
 QUANTITIES = ("chosen_accuracy", "val_loss_rise", "entropy_drop")
-# Strengths of each regulariser; those of SparsityReg are the paper's lambda and its neighbours.
+# Strengths of each regulariser; for SparsityReg the paper's lambda and its neighbours.
 TUNED_STRENGTHS = {
     "dropout": (0.1, 0.25, 0.5),
     "SparsityReg": (1e-4, 1e-3, 1e-2),
@@ -67,7 +67,7 @@ WITHOUT_FC1 = "without fc1"
 def experiments(profile: str, seeds: Listed | None = "", **fields: Any) -> list[Experiment]:
     """Experiments of the grid "readings" of a profile, and the unchanged networks in the same setting.
 
-    `seeds`: by default those of the published runs. `fields`: other arguments of `study.select`. Raises
+    `seeds`: by default the seeds of the published runs. `fields`: other arguments of `study.select`. Raises
     `StudyError` for a profile without that grid.
     """
     given = parse_seeds(seeds)
@@ -252,7 +252,7 @@ def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy at each strength of each family of regularisers, minus that of vanillaNet, paired by seed.
+    """Accuracy at each strength of each family of regularisers minus vanillaNet's, paired by seed.
 
     The `chosen` strength has the highest mean accuracy on the monitor images, not on the validation images.
 
@@ -298,7 +298,7 @@ def learning_rates() -> pd.DataFrame:
 def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """Runs of the unchanged networks that overfit by the registered rule (T10) and by simpler rules.
 
-    The simpler rules are those of `analysis.pilot_onset`: the rise after the smoothed minimum is above the
+    The simpler rules (`analysis.pilot_onset`) require that the rise after the smoothed minimum is above the
     95 % bootstrap interval over validation images, or above 2 % of the loss; `sigma` is the SD of the
     smoothing in epochs.
 

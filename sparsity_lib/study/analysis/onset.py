@@ -1,4 +1,4 @@
-"""Moment of overfitting of a run, by a test of the rise of its loss against that of noise alone (T10).
+"""Moment of overfitting of a run, by a test of the rise of its loss against noise alone (T10).
 
 A plateau, a curve that has converged and only fluctuates, also rises after its smoothed minimum, since the
 minimum is selected. A run overfits only if its loss rises by more than simulated plateaus with the same

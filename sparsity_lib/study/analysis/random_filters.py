@@ -29,7 +29,7 @@ IMAGES = {
 def filter_shapes(experiment: Experiment) -> dict[str, tuple[int, int]]:
     """Number of filters and number of weights per filter, by layer, without data or memory for weights.
 
-    **Raises:** `StudyError` for a data set whose images have no known size.
+    **Raises:** `StudyError` for a data set with images of unknown size.
     """
     if experiment.dataset not in IMAGES:
         raise StudyError(
@@ -91,7 +91,7 @@ def correlations(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def factor_over_random(curves: xr.Dataset, label: str, layer: str) -> Description:
-    """Correlation of the filters of a layer at the end of training, divided by that of random filters."""
+    """Correlation of the filters of a layer at the end of training, divided by the one of random filters."""
     runs = runs_with(only(curves, label=label), "correlation")
     end = runs["correlation"].sel(center="filters", layer=layer).sel(epoch=runs["epochs"] - 1)
     return describe(end / random_correlation(*_shapes(runs)[layer]))

@@ -33,7 +33,7 @@ def rescale(model: nn.Sequential, layer: str, factor: float | Tensor) -> nn.Sequ
 
     **Arguments:**
 
-    - `model`: a sequential ReLU network, such as that of `models.vanilla_net`; it does not change.
+    - `model`: a sequential ReLU network, such as `models.vanilla_net(...)`; it does not change.
     - `layer`: the name of a convolution or linear layer.
     - `factor`: above 0; a number, or `(D,)`, one for each channel.
 

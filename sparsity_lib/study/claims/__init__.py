@@ -18,11 +18,9 @@ from sparsity_lib.study.runs import compact, results
 
 _FOLDER = Path(__file__).parent
 REGISTRATION = _FOLDER / "registration.yaml"
-REGISTRATION_OTHER_PAPERS = (
-    _FOLDER / "registration-other-papers.yaml"
-)  # three papers, known by their abstracts
+REGISTRATION_OTHER_PAPERS = _FOLDER / "registration-other-papers.yaml"  # known by their abstracts
 
-JUDGED_PROFILES = ("registered", "paper")  # profiles whose runs judge the claims
+JUDGED_PROFILES = ("registered", "paper")  # profiles of the runs that judge claims
 # Grids with more seeds, other readings and other learning rates.
 _VARIATIONS = ("equivalence", "readings", "learning-rates")
 
@@ -72,7 +70,7 @@ class Criterion(_Part, extra="forbid"):
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Labels of the networks whose runs the test needs."""
+        """Labels of the networks that the test needs."""
         return (self.network, self.against) if isinstance(self.against, str) else (self.network,)
 
 
@@ -101,7 +99,7 @@ class Registration(_Part):
     def margin(self, test: Criterion) -> float:
         """Margin within which a difference counts as zero; infinite for shares.
 
-        A margin applies to each quantity whose name contains its name: "loss" to val_loss_rise.
+        The name of a margin is a part of the name of its quantities: "loss" of val_loss_rise.
         """
         named = "epochs" if test.kind == "lead" else test.quantity
         known = (margin for name, margin in self.rules["margins"].items() if name in named)

@@ -140,7 +140,7 @@ def _by_seed(values: pd.Series, runs: Runs) -> pd.Series:
 
 
 def compared_runs(test: Criterion, cell: Cell) -> list[Runs]:
-    """Planned runs that a test compares in a cell: those of one network, or of two networks or sizes."""
+    """Planned runs that a test compares in a cell, for one network, two networks or two sizes."""
     found = [registered_ids(label, cell) for label in test.networks]
     if test.kind == "sizes":
         found.append(registered_ids(test.network, next_smaller(cell)))

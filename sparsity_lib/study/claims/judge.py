@@ -137,7 +137,7 @@ def _row(
     assert test is not None, "only claims with a test are judged"
     pairs, networks = compared_runs(test, cell), planned_networks(cell, registration)
     found = sample(evidence, measure_for(test), pairs, list(networks.values()))
-    row = {"claim": claim.id} | cell.place | {"kind": cell.kind} | found.counts()
+    row = {"claim": claim.id} | cell.columns | {"kind": cell.kind} | found.counts()
     row |= {"test": test.kind, "quantity": test.quantity, "network": " - ".join(test.networks)}
     row |= {"expected": test.expected, "primary": claim.primary and cell == claim.cells[0]}
     margin, without = registration.margin(test), len(found.values) - len(found.known)

@@ -169,7 +169,7 @@ def accuracies(curves: Curves) -> pd.DataFrame:
 
 
 def curves_of_cells(curves: Curves, **fields: object) -> xr.Dataset:
-    """Curves of the published runs of the paper's cells, with those of varNet.
+    """Curves of the published runs in the paper's cells, including varNet.
 
     **Arguments:** `fields` select cells: `dataset`, `size` (full for LeNet and AlexNet), `optimizer`.
 
@@ -241,7 +241,7 @@ def _paper_cells() -> list[tuple[Any, Cell]]:
 
 
 def _with_more_seeds(network: str, seeds: int) -> Runs:
-    """First runs of a network at size s on CIFAR-100, including those of the test of equivalence."""
+    """First runs of a network at size s on CIFAR-100, including the test of equivalence."""
     more = experiments("registered", grids=["equivalence"], published=True)
     runs = {run.seed: run.id for run in more if label(run) == network}
     return dict(list((dict(registered_ids(network, CIFAR100_SMALL)) | runs).items())[:seeds])

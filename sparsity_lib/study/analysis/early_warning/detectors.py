@@ -28,7 +28,7 @@ from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import experiments, profile
 from sparsity_lib.study.recipes import convolutions_of
-from sparsity_lib.study.runs.results import joined, published_parts
+from sparsity_lib.study.runs.results import joined, published
 
 GRIDS = ("networks", "perplexity", "architectures")
 # Margins of entropies are shares of ln D, margins of the SD are logarithms.
@@ -117,7 +117,10 @@ def data_sets(*profiles: str) -> dict[str, DetectorInputs]:
 def _data_sets(name: str) -> dict[str, DetectorInputs]:
     grids = [grid for grid in GRIDS if grid in profile(name).grids]
     wanted = [experiment.id for experiment in experiments(name, grids=grids, published=True)]
-    parts = [part.isel(run=part["run"].isin(wanted).to_numpy()) for part in published_parts(name)]
+    # A run may be in the file of another grid. The order of runs enters the drawn permutations.
+    files = sorted(profile(name).files().items(), key=lambda item: item[1] not in grids)
+    found = [part for file, _ in files if (part := published(name, file)) is not None]
+    parts = [part.isel(run=part["run"].isin(wanted).to_numpy()) for part in found]
     parts = [part for part in parts if part.sizes["run"]]
     return {
         _title(curves): detector_inputs(curves.dropna("epoch", how="all").dropna("layer", how="all"))
@@ -218,7 +221,7 @@ def outcomes(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
 
 
 def transfers(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
-    """Outcomes of detectors whose margin is chosen on one data set and applied to each of the others.
+    """Outcomes of detectors with the margin chosen on one data set and applied to each other one.
 
     The chosen margin in MARGINS_TRIED has the highest `balanced_accuracy`; among equals it is the largest.
     Data sets to choose on have runs that overfit and runs that do not.

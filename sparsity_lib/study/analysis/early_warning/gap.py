@@ -58,7 +58,7 @@ def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> dict[str, fl
 
 
 def _places(curves: xr.Dataset, resamples: int) -> np.ndarray:
-    # (1 + resamples, network, seed): places of runs, in the first row those of the seeds themselves
+    # (1 + resamples, network, seed): places of runs; the first row has the seeds themselves
     runs = pd.DataFrame({name: curves[name].to_numpy() for name in ("label", "seed")}).reset_index()
     wide = runs.pivot(index="label", columns="seed", values="index").dropna(axis="columns").astype(int)
     seeds = wide.shape[1]

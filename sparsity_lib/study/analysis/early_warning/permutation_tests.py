@@ -64,7 +64,7 @@ def p_of_seeds(onset: ArrayLike, changed: ArrayLike, network: ArrayLike, seed: A
 
 
 def _share_as_close(leads: np.ndarray) -> float:
-    """Share of permutations whose lead times are as close to the median of their network as in the first.
+    """Share of permutations with lead times as close to the median of their network as in the first one.
 
     `leads`: `(permutations, networks, runs)`, NaN for none. The distance of a permutation is the sum of
     |lead - median lead| over n - 1 lead times of each network; permutations without a distance do not count.

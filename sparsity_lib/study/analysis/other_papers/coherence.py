@@ -90,7 +90,7 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     - `compression`: number of parameters divided by the number of nonzero ones, after the last epoch;
       `log_compression`: its logarithm, NaN for a network that guesses, since that needs no weights;
       `chosen_log_compression`: the logarithm at the chosen epoch;
-    - `guesses`: whether the training loss of the last five epochs is that of guessing, or infinite;
+    - `guesses`: whether the training loss of the last five epochs is at chance level, or infinite;
     - `loss_gradient`, `term_gradient`: norms of the gradients of the loss, in one batch, and of the term,
       after the first epoch;
     - `open_early`: share of the first fifth of the epochs in the steps in which the term acts.
@@ -197,7 +197,7 @@ def failure_strength(table: pd.DataFrame, term: str) -> float:
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Pairs of labels to compare at each strength: each way and none, gated and the other ways.
 
-    Pairs with a first label whose runs all guess are left out.
+    Pairs are left out if all runs of the first label guess.
     """
     against = [(ALWAYS, NONE), (DELAYED, NONE), (GATED, NONE), (GATED, ALWAYS), (GATED, DELAYED)]
     learned = table[table["term"].isin(TERMS) & ~table["guesses"]]
