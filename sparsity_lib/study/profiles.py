@@ -54,14 +54,14 @@ _LAPTOP = tuple(
     cell
     for noise in (0.0, 0.3)
     for cell in (
-        *cells.for_networks(STUDY_NETWORKS, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
-        *cells.for_networks(("sr2Net",), **_DIGITS, label_noise=noise),
+        *cells.combinations(STUDY_NETWORKS, **_DIGITS, label_noise=noise, lambda_conv_scale=16.0),
+        *cells.combinations(("sr2Net",), **_DIGITS, label_noise=noise),
     )
 )
 # LeNet's convolutions have 100 positions on 32 x 32 images and 4 on 16 x 16; AlexNet's have 64 and 4.
 _LAPTOP_OLDER = (
-    *cells.for_networks(_LENETS, **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
-    *cells.for_networks(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
+    *cells.combinations(_LENETS, **_NOISY | {"lambda_conv_scale": 25.0}, size="quarter", image_size=16),
+    *cells.combinations(("AlexNet", "srAlexNet"), **_NOISY, size="quarter"),
 )
 # Lambdas of sfNet: at the first, the gradient of the penalty after the first epoch is as long as for
 # sr2Net (geometric mean over conv3, conv4 and fc1 and five seeds, to one digit); then 10 and 100 times that.
@@ -96,22 +96,18 @@ def _confirmatory(cells: Cells, seeds: tuple[int, ...] = _FIVE, **fields: Any) -
 
 
 _REGISTERED = {
-    "networks": _confirmatory(cells.for_networks(STUDY_NETWORKS, **_SMALL), with_run_file={}),
+    "networks": _confirmatory(cells.combinations(STUDY_NETWORKS, **_SMALL), with_run_file={}),
     "lenet-alexnet": _confirmatory(
-        tuple(
-            cell
-            for dataset in ("cifar10", "cifar100")
-            for cell in cells.for_networks(_LENETS, dataset=dataset, size="full", compiled=False)
-        ),
+        cells.combinations(_LENETS, dataset=("cifar10", "cifar100"), size="full", compiled=False),
         with_run_file={},
     ),
     "200-epochs": _confirmatory(
-        cells.for_networks(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200),
+        cells.combinations(("vanillaNet", "dropNet", "sr2Net", "sr3Net"), **_SMALL, epochs=200),
         _TWO,
         with_run_file={},
     ),
     "adam": _confirmatory(
-        cells.for_networks(PAPER_NETWORKS, **_SMALL, optimizer="adam"), _TWO, with_run_file={}
+        cells.combinations(PAPER_NETWORKS, **_SMALL, optimizer="adam"), _TWO, with_run_file={}
     ),
     **{
         name: _confirmatory(grid_cells, _THREE if name == "learning-rates" else _FIVE)
@@ -121,10 +117,10 @@ _REGISTERED = {
         cells.architectures(**_SUBSET, size="quarter", epochs=40), _THREE, deep=True
     ),
     "lenet-tiny": _confirmatory(
-        cells.for_networks(_LENETS, dataset="tiny-imagenet", size="full", compiled=False), with_run_file={}
+        cells.combinations(_LENETS, dataset="tiny-imagenet", size="full", compiled=False), with_run_file={}
     ),
     "equivalence": _confirmatory(
-        cells.for_networks(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE
+        cells.combinations(("sr2Net", "varNet", "dropNet", "normNet"), **_SMALL), _TEN_MORE
     ),
 }
 PROFILES = {
@@ -132,9 +128,9 @@ PROFILES = {
         "1,000 of scikit-learn's digits, as they are and with 30 % of the labels redrawn; minutes on 2 cores",
         {
             "networks": Grid(_LAPTOP, (0,), tuple(range(100, 120)), {"label_noise": 0.3}),
-            "200-epochs": Grid(cells.for_networks(STUDY_NETWORKS, **_NOISY, epochs=200), (0,), _FIVE),
+            "200-epochs": Grid(cells.combinations(STUDY_NETWORKS, **_NOISY, epochs=200), (0,), _FIVE),
             "lenet-alexnet": Grid(_LAPTOP_OLDER, (0,), _FIVE),
-            "adam": Grid(cells.for_networks(PAPER_NETWORKS, **_ADAM), (0,), _FIVE),
+            "adam": Grid(cells.combinations(PAPER_NETWORKS, **_ADAM), (0,), _FIVE),
             # The mean over positions (T2) is the literal sr2Net.
             "readings": Grid(cells.readings(**_NOISY), (0,), _FIVE),
             "scale-free": Grid(
@@ -145,13 +141,13 @@ PROFILES = {
             ),
             "perplexity": Grid(cells.perplexity(**_PLAIN), (0,), _TEN),
             "perplexity-200": Grid(
-                cells.for_networks(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FIVE
+                cells.combinations(("prNet",), **_PLAIN, lambda_=1.0, epochs=200), (0,), _FIVE
             ),
             "sparseout": Grid(cells.sparseout("sparseoutNet", **_PLAIN), (0,), _TEN),
             "coherent": Grid(
                 (
                     *cells.coherent(({"l1": 1e-3}, {"l1": 3e-3}), **_PLAIN),
-                    *cells.for_networks(("vanillaNet",), **_PLAIN, rho=-1.0),
+                    *cells.combinations(("vanillaNet",), **_PLAIN, rho=-1.0),
                 ),
                 (0,),
                 _TEN,
@@ -171,11 +167,7 @@ PROFILES = {
         "10,000 or 2,000 images of cifar10-jpeg, tiny32-100 and cifar10; hours on a CPU",
         {
             "networks": _confirmatory(
-                tuple(
-                    cell
-                    for dataset in _STAND_INS
-                    for cell in cells.for_networks(STUDY_NETWORKS, dataset=dataset, size="s", limit=10_000)
-                ),
+                cells.combinations(STUDY_NETWORKS, dataset=_STAND_INS, size="s", limit=10_000),
                 with_run_file={"dataset": "cifar10-jpeg", "network": "vanillaNet"},
             ),
             # T3 to T5, strengths and baselines; the other papers and their references.
@@ -202,32 +194,26 @@ PROFILES = {
         {
             "networks": _confirmatory(
                 (
-                    *cells.for_networks(STUDY_NETWORKS, dataset="cifar10", size="xxl"),
-                    *(
-                        cell
-                        for size in ("s", "m", "xxl")
-                        for cell in cells.for_networks(STUDY_NETWORKS, dataset="cifar100", size=size)
-                    ),
-                    *cells.for_networks(STUDY_NETWORKS, dataset="tiny-imagenet", size="xxl"),
+                    *cells.combinations(STUDY_NETWORKS, dataset="cifar10", size="xxl"),
+                    *cells.combinations(STUDY_NETWORKS, dataset="cifar100", size=("s", "m", "xxl")),
+                    *cells.combinations(STUDY_NETWORKS, dataset="tiny-imagenet", size="xxl"),
                 ),
                 with_run_file={},
             ),
             "200-epochs": _confirmatory(
-                cells.for_networks(PAPER_NETWORKS, dataset="cifar100", size="xxl", epochs=200),
+                cells.combinations(PAPER_NETWORKS, dataset="cifar100", size="xxl", epochs=200),
                 with_run_file={},
             ),
             "lenet-alexnet": _confirmatory(
-                tuple(
-                    cell
-                    for dataset in ("cifar10", "cifar100", "tiny-imagenet")
-                    for cell in cells.for_networks(
-                        ("LeNet", "srLeNet", "AlexNet", "srAlexNet"), dataset=dataset, size="full"
-                    )
+                cells.combinations(
+                    ("LeNet", "srLeNet", "AlexNet", "srAlexNet"),
+                    dataset=("cifar10", "cifar100", "tiny-imagenet"),
+                    size="full",
                 ),
                 with_run_file={},
             ),
             "adam": _confirmatory(
-                cells.for_networks(PAPER_NETWORKS, dataset="cifar100", size="xxl", optimizer="adam"),
+                cells.combinations(PAPER_NETWORKS, dataset="cifar100", size="xxl", optimizer="adam"),
                 with_run_file={},
             ),
             "architectures": _confirmatory(cells.architectures(dataset="cifar10", size="full"), deep=True),

@@ -155,8 +155,6 @@ def test_data_sets_are_the_published_grids_of_both_papers() -> None:
 
 
 def test_runs_without_the_detectors_quantity_are_one_line() -> None:
-    with refused("vanillaNet"):
-        detectors.detector_inputs(run().sel(layer=["norm1"]))
     with refused():
         detectors.detector_inputs(run().isel(run=[]))
     with refused("nonsense", "laptop"):

@@ -75,8 +75,6 @@ def test_filter_shapes_are_those_of_the_networks() -> None:
     loaded = data.load("digits")
     images = (loaded.train.images.shape[1], loaded.train.images.shape[2], len(loaded.classes))
     assert random_filters.IMAGES["digits"] == images
-    with refused("folder:x"):
-        random_filters.filter_shapes(study.Experiment(dataset="folder:x"))
 
 
 def test_random_directions_and_welch_bound_have_known_values() -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib import functional
-from sparsity_lib.study.errors import StudyError
 
 KINDS = ("pooled", "positions")  # of SD
 RESAMPLES = 2_000  # of the seeds, with replacement; registered
@@ -61,22 +60,15 @@ def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
     - `rms`: root mean square of the residual; `bias`: its mean, positive where the entropy of the network is
         higher; both as shares of ln D.
     - `n`: number of values; `seeds`: number of seeds.
-
-    **Raises:** `StudyError` for an unknown name in `by`, or where no run has an entropy.
     """
-    known = ["layer", *(str(name) for name, c in curves.coords.items() if c.dims == ("run",))]
-    if unknown := [name for name in by if name not in known]:
-        raise StudyError(f"entropies are not grouped by '{unknown[0]}'; they are by {', '.join(known)}")
-    of_all = shares(curves)
+    entropies = shares(curves)
     rows = []
-    for kind in [name for name in KINDS if name in of_all]:
-        sums = _sums(of_all["observed"], of_all[kind])
+    for kind in [name for name in KINDS if name in entropies]:
+        sums = _sums(entropies["observed"], entropies[kind])
         if sums.empty:
             continue  # none of these runs recorded it
         for keys, group in sums.groupby(list(by), sort=False) if by else [((), sums)]:
             rows.append(dict(zip(by, keys, strict=True)) | {"sd": kind} | _explained(group))
-    if not rows:
-        raise StudyError("no run has an entropy to compare with that of noise")
     return pd.DataFrame(rows)
 
 

@@ -77,10 +77,8 @@ def to_scales(
 
     **Returns:** the copy, in the same mode.
 
-    **Raises:** `StudyError` as `rescale`, for constant outputs of a layer, and without images.
+    **Raises:** `StudyError` as `rescale`, and for constant outputs of a layer.
     """
-    if not len(images):
-        raise StudyError("there are no images to run the network on; give at least one")
     for layer in sds:
         _with_next(model, layer)  # raises if the layer cannot be rescaled
     evaluated = copy.deepcopy(model).eval()

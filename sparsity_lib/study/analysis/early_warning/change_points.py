@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from sparsity_lib.entropy_drop import collapse_epochs
 from sparsity_lib.study.analysis import trained
-from sparsity_lib.study.errors import StudyError
 
 # Registered settings; the defaults of `sparsity_lib.entropy_drop` may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
@@ -25,12 +24,8 @@ PERPLEXITY = "perplexity_sparsity"  # in [0, 1]; rises where entropies fall
 def layer_means(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
     """(run, epoch): mean of a quantity over layers, on held-out images.
 
-    Entropies and SDs are divided by ln D of each layer, perplexity sparsity is not. Raises `StudyError` for
-    layers that the runs lack.
+    Entropies and SDs are divided by ln D of each layer, perplexity sparsity is not.
     """
-    known = [str(layer) for layer in curves["layer"].to_numpy()]
-    if unknown := [layer for layer in layers if layer not in known]:
-        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(known)}")
     values = curves[quantity].sel(split="monitor", layer=list(layers))
     if quantity != PERPLEXITY:
         values = values / np.log(curves["channels"].sel(layer=list(layers)))

@@ -76,7 +76,7 @@ def detector_inputs(curves: xr.Dataset) -> DetectorInputs:
     Entropy and SD are means over the layers that SparsityReg acts on in each architecture; perplexity
     sparsity is the mean over the convolutions, the feature-extraction layers of arXiv 2104.06153.
 
-    **Raises:** `StudyError` for no runs, or a network without such layers.
+    **Raises:** `StudyError` for no runs.
     """
     after, networks = trained(curves), curves["network"].to_numpy()
     signals = {name: np.full((curves.sizes["run"], after.sizes["epoch"]), np.nan) for name in DEFAULT_MARGINS}
@@ -86,8 +86,6 @@ def detector_inputs(curves: xr.Dataset) -> DetectorInputs:
         present = present_layers(runs)
         targeted = [layer for layer in targeted_layers(network) if layer in present]
         features = [layer for layer in convolutions_of(network) if layer in present]
-        if not targeted or not features:
-            raise StudyError(f"{network}: the runs have no layer for a detector to watch")
         of_network = {
             "entropy": layer_means(runs, "entropy", targeted),
             "perplexity sparsity": -layer_means(runs, PERPLEXITY, features),
