@@ -1,4 +1,4 @@
-"""The study: experiments, their training, their runs, and what the book draws from them.
+"""The study: experiments, training, runs, analysis and figures of the book.
 
 ```python
 from sparsity_lib import study

@@ -113,7 +113,7 @@ def _run(args: argparse.Namespace) -> int:
     to_do = f"{len(absent)} to train, {len(absent) - len(known)} of them of unknown cost"
     if known:  # torch is imported for the default number of jobs
         to_do += f", the others in about {sum(known) / (args.jobs or default_jobs()):.0f} s"
-    print(f"{args.profile}: {profile(args.profile).what}; {len(queue)} runs, {to_do}", flush=True)
+    print(f"{args.profile}: {profile(args.profile).description}; {len(queue)} runs, {to_do}", flush=True)
     with _stop_requested() as stop:
         outcome = run_queue(queue, args.jobs, args.seconds, args.out, stop)
     print(

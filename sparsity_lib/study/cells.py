@@ -1,5 +1,6 @@
-"""Cells of the grids: all fields of an experiment but its seed, as dictionaries."""
+"""Cells of the grids: dictionaries with all fields of an experiment except its seed."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,38 +8,35 @@ from sparsity_lib.study.recipes import TARGETED
 
 Cells = tuple[dict[str, Any], ...]
 
-SIX = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
-SEVEN = (*SIX, "varNet")
-# L1 and L2 as regularisers. They shrink by lr times so much a step, and Adam's lr is a fiftieth of SGD's.
+PAPER_NETWORKS = ("vanillaNet", "dropNet", "normNet", "sr1Net", "sr2Net", "sr3Net")  # TSR, Table 2
+STUDY_NETWORKS = (*PAPER_NETWORKS, "varNet")
+# Strengths of L1 and L2. A step shrinks weights by lr times the strength, and Adam's lr is 1/50 of SGD's.
 L1, L2 = 1e-3, 1e-2
 L1_ADAM, L2_ADAM = 5e-2, 5e-1
-# 1.8 times lambda on 16 to 64 channels is the lambda R ln D of the largest network.
-AS_LARGEST = dict.fromkeys(TARGETED, 1.8e-3)
+# Lambda at which lambda R ln D is equal for this network (16 to 64 channels) and the largest one.
+AS_LARGEST_NETWORK = dict.fromkeys(TARGETED, 1.8e-3)
 
 
-def for_networks(networks: Iterable[str], **fields: Any) -> Cells:
-    """One cell for each network, with the same other fields."""
-    return tuple({"network": network, **fields} for network in networks)
-
-
-def changed(network: str, changes: Iterable[dict[str, Any]], **fields: Any) -> Cells:
-    """One cell for each change of the same other fields."""
-    return tuple({"network": network, **fields, **change} for change in changes)
+def combinations(networks: Iterable[str], **fields: Any) -> Cells:
+    """One cell per network and combination of fields; fields with several values are tuples of them."""
+    varied = {name: value if isinstance(value, tuple) else (value,) for name, value in fields.items()}
+    return tuple(
+        {"network": network, **dict(zip(varied, values, strict=True))}
+        for values in itertools.product(*varied.values())
+        for network in networks
+    )
 
 
 def readings(**fields: Any) -> Cells:
-    """One cell for each thing that is changed, everything else as in the networks' grid."""
-    sr2: Cells = (
-        {"include_bias": False},  # T1
-        {"activation": "after"},  # T1
-        {"init": "pytorch"},  # T6
-        {"input_scaling": "standardize"},  # T7
-    )
-    vanilla: Cells = ({"init": "pytorch"}, {"input_scaling": "standardize"})
+    """One cell per choice that is changed; other fields are as in the grid `networks`."""
     return (
         *strengths(**fields),
-        *changed("sr2Net", sr2, **fields),
-        *changed("vanillaNet", vanilla, **fields),
+        *combinations(("sr2Net",), **fields, include_bias=False),  # T1
+        *combinations(("sr2Net",), **fields, activation="after"),  # T1
+        *combinations(("sr2Net",), **fields, init="pytorch"),  # T6
+        *combinations(("sr2Net",), **fields, input_scaling="standardize"),  # T7
+        *combinations(("vanillaNet",), **fields, init="pytorch"),
+        *combinations(("vanillaNet",), **fields, input_scaling="standardize"),
         *baselines(**fields),
         *placements(**fields),
         *correlations(**fields),
@@ -46,73 +44,72 @@ def readings(**fields: Any) -> Cells:
 
 
 def strengths(**fields: Any) -> Cells:
-    """sr2Net at lambdas other than the paper's, and at the paper's without fc1."""
+    """sr2Net at other lambdas, and at the paper's lambda without fc1."""
     conv_scale = fields.get("lambda_conv_scale", 1.0)
 
-    def targeted(strength: float, layers: Iterable[str] = TARGETED) -> dict[str, float]:
-        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in layers}
+    def targeted(strength: float) -> dict[str, float]:
+        return {layer: strength * (conv_scale if layer.startswith("conv") else 1.0) for layer in TARGETED}
 
-    layers = [targeted(strength) for strength in (1e-5, 1e-4, 1e-2, 1e-1)]
-    layers.append(targeted(1e-3, TARGETED[:-1]))
-    return changed("sr2Net", ({"sparsity": each} for each in layers), **fields)
+    without_fc1 = {layer: strength for layer, strength in targeted(1e-3).items() if layer != "fc1"}
+    by_layer = (*map(targeted, (1e-5, 1e-4, 1e-2, 1e-1)), without_fc1)
+    return combinations(("sr2Net",), **fields, sparsity=by_layer)
 
 
 def baselines(**fields: Any) -> Cells:
-    """Older regularisers, each at strengths of which one may suit it best."""
-    decays: Cells = tuple({"weight_decay": decay} for decay in (1e-4, 1e-3, 1e-2))
-    smoothings = tuple({"label_smoothing": share} for share in (0.05, 0.1, 0.2))
-    rates = tuple({"dropout": rate} for rate in (0.1, 0.5))
-    return (*changed("vanillaNet", (*decays, *smoothings), **fields), *changed("dropNet", rates, **fields))
+    """Weight decay, label smoothing and dropout at several strengths."""
+    return (
+        *combinations(("vanillaNet",), **fields, weight_decay=(1e-4, 1e-3, 1e-2)),
+        *combinations(("vanillaNet",), **fields, label_smoothing=(0.05, 0.1, 0.2)),
+        *combinations(("dropNet",), **fields, dropout=(0.1, 0.5)),
+    )
 
 
 def placements(**fields: Any) -> Cells:
-    """Norm and dropout behind each convolution (T5)."""
+    """Norm and dropout after each convolution (T5)."""
     return (
-        *for_networks(("normNet",), **fields, norm_placement="convolution"),
-        *for_networks(("dropNet",), **fields, dropout_placement="convolution"),
+        *combinations(("normNet",), **fields, norm_placement="convolution"),
+        *combinations(("dropNet",), **fields, dropout_placement="convolution"),
     )
 
 
 def correlations(**fields: Any) -> Cells:
-    """sr3Net with each other centring and each other form of the correlation penalty (T3, T4)."""
-    readings = [
-        {"center": center, "decorrelation_penalty": penalty}
-        for center in ("filters", "components", "none")
-        for penalty in ("signed", "absolute", "squared", "local")
-    ]
-    return changed("sr3Net", readings[1:], **fields)  # the first is sr3Net itself
+    """sr3Net with the other centrings and forms of the correlation penalty (T3, T4)."""
+    penalties = ("signed", "absolute", "squared", "local")
+    centers = ("filters", "components", "none")
+    cells = combinations(("sr3Net",), **fields, center=centers, decorrelation_penalty=penalties)
+    return cells[1:]  # the first is the default
 
 
 def perplexity(**fields: Any) -> Cells:
-    """The penalty at both of its strengths, and L1 and L2; dropout, norm and SparsityReg are networks."""
+    """Perplexity sparsity at both of its strengths, and L1 and L2."""
     return (
-        *for_networks(("prNet",), **fields, lambda_=1.0),
-        *for_networks(("vanillaNet",), **fields, l1=L1),
-        *for_networks(("vanillaNet",), **fields, l2=L2),
-        *for_networks(("prNet",), **fields, lambda_=0.1),
+        *combinations(("prNet",), **fields, lambda_=1.0),
+        *combinations(("vanillaNet",), **fields, l1=L1),
+        *combinations(("vanillaNet",), **fields, l2=L2),
+        *combinations(("prNet",), **fields, lambda_=0.1),
     )
 
 
 def sparseout(network: str, **fields: Any) -> Cells:
-    """All values of q but 2, which is dropout."""
-    return changed(network, ({"q": q} for q in (1.0, 3.0, 1.5, 2.5)), **fields)
+    """Sparseout at all values of q except 2, which is dropout."""
+    return combinations((network,), **fields, q=(1.0, 3.0, 1.5, 2.5))
 
 
 def scale_free(strengths: Iterable[float], **fields: Any) -> Cells:
-    """sfNet at each strength, and the networks that it is compared with."""
+    """sfNet at each strength, and the networks with which it is compared."""
     return (
-        *for_networks(("vanillaNet", "sr2Net", "varNet"), **fields),
-        *changed("sfNet", ({"lambda_": strength} for strength in strengths), **fields),
+        *combinations(("vanillaNet", "sr2Net", "varNet"), **fields),
+        *combinations(("sfNet",), **fields, lambda_=tuple(strengths)),
     )
 
 
 def language_models(**fields: Any) -> Cells:
-    """No noise, sparser than dropout, dropout, and denser; all with TSR's p, which was not tuned."""
+    """Language models without noise and with Sparseout at each q; p is TSR's and not tuned."""
     return ({**fields, "p": 0.0}, *({**fields, "q": q} for q in (1.0, 1.5, 2.0, 2.5, 3.0)))
 
 
 def coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> Cells:
-    """Each strength always on, while gradients cohere, and delayed by a fifth of the training."""
+    """Each strength always on, gated by gradient coherence, and delayed by a fifth of the training."""
     ways: Cells = ({}, {"rho": 0.0}, {"delay": fields.get("epochs", 100) // 5})
     return tuple(
         {"network": "vanillaNet", "rho": -1.0, **fields, **strength, **way}
@@ -122,46 +119,44 @@ def coherent(strengths: Iterable[dict[str, float]], **fields: Any) -> Cells:
 
 
 def architectures(**fields: Any) -> Cells:
-    """VGG-11 and ResNet-18, by Adam: without norms and by plain SGD, VGG-11 hardly begins to learn."""
+    """VGG-11 and ResNet-18 with Adam; with plain SGD and without norms, VGG-11 hardly learns."""
     fields = {"optimizer": "adam", **fields}
     return (
-        *for_networks(("VGG11", "dropVGG11", "normVGG11", "srVGG11"), **fields),
-        *for_networks(("prVGG11",), **fields, lambda_=1.0),
-        *for_networks(("ResNet18", "srResNet18"), **fields),
-        *for_networks(("prResNet18",), **fields, lambda_=1.0),
-        *for_networks(("VGG11", "ResNet18"), **fields, l1=L1_ADAM),
-        *for_networks(("VGG11", "ResNet18"), **fields, l2=L2_ADAM),
+        *combinations(("VGG11", "dropVGG11", "normVGG11", "srVGG11"), **fields),
+        *combinations(("prVGG11",), **fields, lambda_=1.0),
+        *combinations(("ResNet18", "srResNet18"), **fields),
+        *combinations(("prResNet18",), **fields, lambda_=1.0),
+        *combinations(("VGG11", "ResNet18"), **fields, l1=L1_ADAM),
+        *combinations(("VGG11", "ResNet18"), **fields, l2=L2_ADAM),
         *sparseout("sparseoutVGG11", **fields),
     )
 
 
-def on_few_images(**fields: Any) -> dict[str, tuple[dict[str, Any], ...]]:
-    """Cells on a few images: the readings, the learning rates and the other papers."""
+def on_few_images(**fields: Any) -> dict[str, Cells]:
+    """Cells on few images by grid: readings, learning rates and the other papers."""
     return {
         "readings": (
-            *for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **fields),
+            *combinations(("vanillaNet", "dropNet", "normNet", "sr2Net", "sr3Net", "varNet"), **fields),
             *placements(**fields),
             *correlations(**fields),
             *strengths(**fields),
-            *for_networks(("sr2Net",), **fields, sparsity=AS_LARGEST),
+            *combinations(("sr2Net",), **fields, sparsity=AS_LARGEST_NETWORK),
             *baselines(**fields),
         ),
         "perplexity": (
-            *for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields),
+            *combinations(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields),
             *perplexity(**fields),
         ),
         "perplexity-200": (
-            *for_networks(("vanillaNet",), **fields | {"epochs": 200}),
-            *for_networks(("prNet",), **fields | {"epochs": 200}, lambda_=1.0),
+            *combinations(("vanillaNet",), **fields | {"epochs": 200}),
+            *combinations(("prNet",), **fields | {"epochs": 200}, lambda_=1.0),
         ),
         "sparseout": sparseout("sparseoutNet", **fields),
         "coherent": (
-            *for_networks(("vanillaNet",), **fields, rho=-1.0),
+            *combinations(("vanillaNet",), **fields, rho=-1.0),
             *coherent(({"l1": 1e-3}, {"l1": 3e-3}), **fields),
         ),
-        "learning-rates": tuple(
-            cell
-            for rate in (0.003, 0.01, 0.03, 0.1)
-            for cell in for_networks(("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields | {"lr": rate})
+        "learning-rates": combinations(
+            ("vanillaNet", "dropNet", "normNet", "sr2Net"), **fields | {"lr": (0.003, 0.01, 0.03, 0.1)}
         ),
     }

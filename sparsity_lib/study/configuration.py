@@ -16,7 +16,7 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    subfolder: ClassVar[str] = ""  # of the folder of runs, where runs of the kind are kept
+    subfolder: ClassVar[str] = ""  # subfolder of the folder of runs
 
     device: str = "auto"  # "auto" is a GPU if there is one; or "cpu", "cuda", "cuda:1", "mps"
 
@@ -27,10 +27,10 @@ class Configuration(BaseModel):
             raise StudyError(_one_line(error, type(self))) from None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with the fields of `update` in place of its own, which are not checked."""
+        """Copy with the fields of `update`, without validation."""
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(self).model_fields.keys():
-            del copied.__dict__[name]  # a cached property, of the other fields
+            del copied.__dict__[name]  # a cached property of the old fields
         return copied
 
     @field_validator("*", mode="before")
@@ -50,12 +50,12 @@ class Configuration(BaseModel):
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name is safe in HTML, Markdown, tables and lines of text."""
+    """Whether a name is safe in HTML, Markdown, tables and messages."""
     return name.isprintable() and not set(name) & set('<>"`|\\[]{}$*~^')
 
 
 def file_name(*parts: str) -> str:
-    """The parts as a name that every file system takes, joined by `-`."""
+    """File name from the parts, joined by `-`, that is valid on every file system."""
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
 
 

@@ -1,8 +1,8 @@
-"""Errors: user errors, and a requested stop."""
+"""Errors of the study: user errors, and a requested stop."""
 
 
 class StudyError(ValueError):
-    """A wrong input or a damaged file, in one line that names the fault and the remedy.
+    """Wrong input or damaged file; the message is one line with the fault and the remedy.
 
     ```python
     try:
@@ -13,7 +13,7 @@ class StudyError(ValueError):
     """
 
     def __str__(self) -> str:
-        """The line; control characters in it are written out, so that it cannot steer a terminal."""
+        """Message in which control characters are escaped, for safe output on a terminal."""
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
@@ -30,12 +30,12 @@ class NonFiniteLoss(StudyError):
 
 
 class Unusable(StudyError):
-    """A file that is damaged or not the one that was expected: it is set aside and made again."""
+    """File that is damaged or not the expected one; callers set it aside and make it again."""
 
 
 class Unreadable(StudyError):
-    """A file that cannot be read at present, though its content may be sound: it is left as it is."""
+    """File that cannot be read at present, although its content may be intact; callers do not change it."""
 
 
 class Stopped(StudyError):
-    """The work was stopped before its end, on request; the same call resumes."""
+    """Work stopped on request before its end; the same call resumes it."""

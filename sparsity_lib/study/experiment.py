@@ -1,4 +1,4 @@
-"""Configuration of one training run: frozen, validated, and named by its hash."""
+"""Configuration of one training run, with an id from its hash."""
 
 import functools
 import hashlib
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 Strengths = dict[str, float]
 
-# Fields that set where and how fast a run is computed, not its numbers: left out of the run's identity.
+# Fields that set where and how fast a run is computed, not its numbers; not part of its id.
 MACHINE_FIELDS = frozenset({"device", "deterministic", "compiled"})
 
-# Fields that only some networks have.
+# Networks that a field applies to.
 _WITH_SPARSEOUT = tuple(name for name in NETWORKS if name.startswith("sparseout"))
 _WITH_DROPOUT = (*(name for name in NETWORKS if name.startswith("drop")), *_WITH_SPARSEOUT)
-ONLY_OF = {
+FIELD_NETWORKS = {
     "norm_placement": ("normNet",),
     "batch_norm": tuple(name for name in NETWORKS if name.startswith("norm")),
     "dropout_placement": ("dropNet", "sparseoutNet"),
@@ -40,7 +40,7 @@ ONLY_OF = {
 
 
 class Experiment(Configuration):
-    """One training run of the study: what is trained, on what, with which penalties and readings.
+    """Description of a training run: network, data, training, penalties and readings.
 
     ```python
     experiment = study.Experiment(network="sr2Net", dataset="digits", lr=0.1, epochs=20)
@@ -48,62 +48,66 @@ class Experiment(Configuration):
 
     Frozen and validated. Defaults are TSR's settings (arXiv 2002.09237, section 4) and, where the paper
     is silent, the readings T1..T19 of the book's page "Choices left open". `sr1Net`, `sr2Net`,
-    `sr3Net`, `varNet` and `sfNet` are recipes: vanillaNet with strengths per layer, which `sparsity`,
-    `variance`, `scale_free` and `decorrelation` may also give explicitly.
+    `sr3Net`, `varNet` and `sfNet` are recipes: vanillaNet with strengths by layer. `sparsity`, `variance`,
+    `scale_free` and `decorrelation` give strengths explicitly.
 
-    Raises `StudyError` (one line) for an unknown field or value, naming what exists.
+    Raises `StudyError` (one line) for an unknown field or value, with the known ones.
     """
 
     network: str = "vanillaNet"  # a name of recipes.NETWORKS, or "package.module:factory"
-    size: str = "s"  # widths of TSR's Table 1; of LeNet and AlexNet a share of the original's
+    size: str = "s"  # widths of TSR's Table 1; for LeNet and AlexNet a share of the original widths
     dataset: str = "digits"  # a name of data.DATASETS, or "folder:PATH"
     seed: int = Field(0, ge=0)  # initialisation, order of the samples, dropout
-    data_seed: int = Field(0, ge=0)  # subset, label noise and split: the same for all runs of a comparison
+    data_seed: int = Field(0, ge=0)  # subset, label noise and split; equal for all runs of a comparison
     limit: int | None = Field(None, ge=1)  # training images; None is all of them
-    held_out: int | None = Field(None, ge=2)  # held-out images, a quarter of them the monitor's; None is all
+    held_out: int | None = Field(None, ge=2)  # held-out images, a quarter for the monitor; None is all
     label_noise: float = Field(0.0, ge=0, le=1)  # share of training labels redrawn uniformly
-    image_size: int | None = Field(None, ge=4)  # pixels a side; None is the data set's own (T11)
+    image_size: int | None = Field(None, ge=4)  # pixels per side; None is the size of the data set (T11)
     input_scaling: Literal["unit", "standardize"] = "unit"  # pixels: 0 to 1, or standardised by channel (T7)
     init: Literal["glorot", "pytorch"] = "glorot"  # initial weights (T6)
 
     epochs: int = Field(100, ge=1)  # passes through the training images (section 4)
     optimizer: Literal["sgd", "adam"] = "sgd"  # SGD is without momentum (section 4)
     lr: float | None = Field(None, gt=0)  # learning rate; None is 0.01 for SGD, 0.001 for Adam (T13)
-    batch_size: int = Field(64, ge=1)  # images in a step (section 4)
-    weight_decay: float = Field(0.0, ge=0)  # torch's: of every parameter, added to its gradient
+    batch_size: int = Field(64, ge=1)  # images per step (section 4)
+    weight_decay: float = Field(0.0, ge=0)  # torch's weight decay, on every parameter
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # share of the target spread over all classes
 
-    lambda_: float = Field(0.001, ge=0)  # SparsityReg's strength (section 4), and others', for the recipes
-    lambda_conv_scale: float = Field(1.0, ge=0)  # times lambda_ on conv layers, where Eq. 5 sums positions
-    kappa: float = Field(1.0, ge=0)  # DecorrReg's strength (section 4), for the recipes
+    lambda_: float = Field(
+        0.001, ge=0
+    )  # strength of SparsityReg (section 4) and of other penalties in recipes
+    lambda_conv_scale: float = Field(
+        1.0, ge=0
+    )  # factor on lambda_ in conv layers, where Eq. 5 sums positions
+    kappa: float = Field(1.0, ge=0)  # strength of DecorrReg (section 4) in recipes
     sparsity: Strengths | None = None  # {layer: lambda} of SparsityReg; None is the network's recipe
     variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, which is ln D - entropy near 0
     scale_free: Strengths | None = None  # {layer: lambda} of entropy at unit variance, without the bias
     decorrelation: Strengths | None = None  # {layer: kappa} of DecorrReg; None is the network's recipe
     perplexity: Strengths | None = None  # {layer: lambda} of perplexity sparsity, a mean over positions
-    include_bias: bool = True  # of the layer, in what is penalised (T1)
-    activation: Literal["before", "after"] = "before"  # what is penalised, by its place to the ReLU (T1)
-    reduction: Literal["sum", "mean"] = "sum"  # of a penalty over positions (T2)
+    include_bias: bool = True  # whether the penalised activations have the bias of the layer (T1)
+    activation: Literal["before", "after"] = "before"  # penalised activations: before or after the ReLU (T1)
+    reduction: Literal["sum", "mean"] = "sum"  # reduction of a penalty over positions (T2)
     center: Literal["filters", "components", "none"] = "filters"  # mean of Eq. 6 (T3)
     decorrelation_penalty: Literal["signed", "absolute", "squared", "local"] = "signed"  # sum of Eq. 6 (T4)
 
-    norm_placement: Literal["block", "convolution"] = "block"  # of normNet's norms: after each (T5)
+    norm_placement: Literal["block", "convolution"] = "block"  # normNet has a norm after each (T5)
     batch_norm: Literal["pytorch", "keras"] = "pytorch"  # momentum and epsilon of normNet's norms (T15)
-    dropout_placement: Literal["block", "convolution"] = "block"  # of dropNet's dropout: after each (T5)
-    dropout: float = Field(0.25, ge=0, lt=1)  # dropNet's probability (section 4), and Sparseout's p
-    q: float = Field(2.0, ge=0)  # Sparseout's power; 2 is dropout
-    sparseout_gradient: Literal["exact", "reused"] = "exact"  # Sparseout's, or that of the authors' code
+    dropout_placement: Literal["block", "convolution"] = "block"  # dropNet has dropout after each (T5)
+    dropout: float = Field(0.25, ge=0, lt=1)  # probability in dropNet (section 4), and p of Sparseout
+    q: float = Field(2.0, ge=0)  # power of Sparseout; 2 is dropout
+    sparseout_gradient: Literal["exact", "reused"] = "exact"  # reused: as in the code of Sparseout's authors
 
     l1: float = Field(0.0, ge=0)  # strength of the L1 norm, by soft thresholding after each step
     l2: float = Field(0.0, ge=0)  # strength of half the squared L2 norm, by shrinking after each step
     rho: float | None = Field(None, ge=-1, le=1)  # least coherence at which l1 and l2 act; -1 and None: any
     delay: int = Field(0, ge=0)  # epochs before l1 and l2 act
 
-    precision: Literal["float32", "bf16"] = "float32"  # of the training's arithmetic
-    deterministic: bool = False  # on a GPU: the same bits each time, at a price; a CPU always gives them
-    compiled: bool | None = None  # entropies fused by torch.compile; None is where that saves time
+    precision: Literal["float32", "bf16"] = "float32"  # arithmetic of the training
+    deterministic: bool = False  # equal bits on a GPU, at a cost in time; always so on a CPU
+    compiled: bool | None = None  # torch.compile for entropies; None: where it saves time
 
-    def __init__(self, /, **fields: Any) -> None:  # or type checkers would want every field
+    def __init__(self, /, **fields: Any) -> None:  # otherwise type checkers require every field
         super().__init__(**fields)
 
     @field_validator("network")
@@ -150,7 +154,7 @@ class Experiment(Configuration):
             raise ValueError(
                 "include_bias=False needs activation='before': behind the ReLU the bias is part of it"
             )
-        for name, known in ONLY_OF.items():
+        for name, known in FIELD_NETWORKS.items():
             if getattr(self, name) != type(self).model_fields[name].default and self.network not in known:
                 raise ValueError(
                     f"{name} = {getattr(self, name)} would be ignored by {self.network}; "
@@ -175,21 +179,20 @@ class Experiment(Configuration):
 
     @property
     def architecture(self) -> str:
-        """The network that is built: vanillaNet for the recipes sr1Net, sr2Net, sr3Net, varNet and sfNet."""
+        """Architecture of the network: vanillaNet for sr1Net, sr2Net, sr3Net, varNet, sfNet and prNet."""
         return NETWORKS[self.network].architecture if self.network in NETWORKS else self.network
 
     def build(self, in_channels: int, image_size: tuple[int, int], num_classes: int) -> "nn.Module":
-        """The network with initial weights, `(N, in_channels, *image_size) -> (N, num_classes)`.
+        """Network with initial weights, `(N, in_channels, *image_size) -> (N, num_classes)`.
 
-        Draws the weights from torch's global generator. Architectures of the paper draw the same weights from
-        the same seed, so that networks are compared as pairs. A network of one's own,
-        `"package.module:factory"`, is called as `factory(in_channels, image_size, num_classes)` and keeps its
-        own initialisation.
+        Weights are drawn from torch's global generator. Architectures of the paper draw the same weights from
+        the same seed, so that runs can be paired. A custom network, `"package.module:factory"`, is made by
+        `factory(in_channels, image_size, num_classes)` and keeps its own initialisation.
 
         Raises `StudyError` if the factory fails, or the images are too small.
         """
         if self.architecture in NETWORKS:
-            settings = {name: getattr(self, name) for name in ("init", *ONLY_OF)}
+            settings = {name: getattr(self, name) for name in ("init", *FIELD_NETWORKS)}
             try:
                 return recipes.build(
                     self.architecture, self.size, in_channels, image_size, num_classes, **settings
@@ -198,20 +201,20 @@ class Experiment(Configuration):
                 raise StudyError(str(error)) from None
         try:
             model = pkgutil.resolve_name(self.network)(in_channels, image_size, num_classes)
-        except Exception as error:  # whatever the factory raises
+        except Exception as error:  # any error of the factory
             line = f"{type(error).__name__}: {error}".splitlines()[0]
             raise StudyError(f"network '{self.network}' cannot be made: {line}") from error
-        from torch import nn  # a description alone needs no torch
+        from torch import nn  # imported here, since a description alone needs no torch
 
         if not isinstance(model, nn.Module):
             raise StudyError(f"network '{self.network}' made a {type(model).__name__}, no torch.nn.Module")
         return model
 
     def strengths(self) -> dict[str, Strengths]:
-        """The penalties' strengths by kind, `{"sparsity": {layer: strength}, "variance": ..., ...}`.
+        """Strengths of the penalties by kind, `{"sparsity": {layer: strength}, "variance": ..., ...}`.
 
-        Explicit fields win over the network's recipe; layers of strength 0 are left out. A recipe's
-        perplexity sparsity is a mean over its layers.
+        Explicit fields override the recipe of the network; layers with strength 0 are left out. The
+        perplexity sparsity of a recipe is a mean over its layers.
         """
         recipe = NETWORKS.get(self.network, Recipe(self.network))
         by_lambda = dict.fromkeys(("sparsity", "variance", "scale_free"), self.lambda_)
@@ -229,22 +232,22 @@ class Experiment(Configuration):
         return result
 
     def learning_rate(self) -> float:
-        """The learning rate in force: `lr`, or the optimizer's default."""
+        """Learning rate: `lr`, or the default of the optimizer."""
         return self.lr if self.lr is not None else {"sgd": 0.01, "adam": 0.001}[self.optimizer]
 
     def describe(self) -> dict[str, Any]:
-        """All fields as JSON-able values; a folder data set by its name, never by its path."""
+        """All fields as JSON values; a folder of images has its name, not its path."""
         return self.model_dump() | {"dataset": self.dataset_name}
 
     @property
     def dataset_name(self) -> str:
-        """The data set's name: `folder:<last part>` for a folder."""
+        """Name of the data set: `folder:<last part>` for a folder."""
         if self.dataset.startswith("folder:"):
             return "folder:" + _folder_name(self.dataset)
         return self.dataset
 
     def data_digest(self) -> str | None:
-        """The digest of a folder's images, which its name does not identify; None for named data sets."""
+        """Digest of the images of a folder, which its name does not identify; None for named data sets."""
         if not self.dataset.startswith("folder:"):
             return None
         from sparsity_lib.study.data import sources  # which imports torch
@@ -253,7 +256,7 @@ class Experiment(Configuration):
 
     @property
     def numerical_parts(self) -> tuple[str, ...]:
-        """The parts of the numerics (`provenance.NUMERICS`) that the run uses."""
+        """Parts of the numerics (`provenance.NUMERICS`) that the run uses."""
         parts = {
             "coherent": bool(self.l1 or self.l2 or self.rho is not None),
             "sparseout": self.architecture.startswith("sparseout"),
@@ -264,14 +267,14 @@ class Experiment(Configuration):
 
     @functools.cached_property
     def digest(self) -> str:
-        """Eight hex digits of the resolved description: what is computed, not where.
+        """Eight hex digits of the hash of the resolved description, without machine fields.
 
-        Fields at their default do not enter, so that a field added later leaves old runs' names alone.
+        Fields with their default value are left out, so that new fields do not change old ids.
         """
         resolved = self.describe() | self.strengths()
         resolved |= {"network": self.architecture, "lr": self.learning_rate()}
-        for inert in ("lambda_", "lambda_conv_scale", "kappa"):  # in the strengths already
-            resolved.pop(inert)
+        for name in ("lambda_", "lambda_conv_scale", "kappa"):  # contained in the strengths
+            resolved.pop(name)
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         defaults |= {"lr": 0.01, **{kind: {} for kind in self.strengths()}}
         given = {k: v for k, v in resolved.items() if k not in MACHINE_FIELDS and v != defaults[k]}
@@ -279,7 +282,7 @@ class Experiment(Configuration):
 
     @functools.cached_property
     def id(self) -> str:
-        """The run's name: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
+        """Id of the run: `<network>-<size>-<dataset>-s<seed>-<digest>`."""
         parts = (self.network.rpartition(":")[2], self.size, self.dataset_name, f"s{self.seed}", self.digest)
         return file_name(*parts)
 
@@ -287,8 +290,8 @@ class Experiment(Configuration):
 AnyExperiment = Experiment | LanguageExperiment
 
 
-def described_by(fields: dict[str, Any]) -> Any:
-    """The experiment of these fields: a `LanguageExperiment` where they name a text."""
+def experiment_of(fields: dict[str, Any]) -> Any:
+    """Experiment with these fields; a `LanguageExperiment` if they contain `text`."""
     return LanguageExperiment(**fields) if "text" in fields else Experiment(**fields)
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes, checksums that show damage, and locks against two processes that write one file."""
+"""Atomic writes, checksums against damage, and locks against two writers of one file."""
 
 import contextlib
 import fcntl
@@ -16,18 +16,18 @@ from filelock import FileLock, Timeout
 
 from sparsity_lib.study.errors import Stopped, StudyError, Unreadable, Unusable
 
-# The checkout this package is installed from, or the current folder where it is installed as a wheel.
+# Checkout that contains this package, or the current folder if the package is installed as a wheel.
 _CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
 
 
 def folder(name: str, variable: str) -> Path:
-    """The project's folder `name`, or the one that the environment variable names."""
+    """Folder given by the environment variable, by default the folder `name` of the project."""
     return Path(os.environ.get(variable) or PROJECT / name)
 
 
 def note_read(path: Path) -> None:
-    """Append the path to the file that SPARSITY_READS names, from which a page knows what it was made of."""
+    """Append the path to the file named by SPARSITY_READS, which lists the inputs of a page."""
     if notes := os.environ.get("SPARSITY_READS"):
         with Path(notes).open("a", encoding="utf-8") as file:
             file.write(f"{path.resolve()}\n")
@@ -35,9 +35,9 @@ def note_read(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path next to `path` to write to; moved into place at the end, removed if anything fails.
+    """Temporary path next to `path`; moved to `path` at the end, removed on failure.
 
-    Raises `StudyError` when there is no room or no permission.
+    Raises `StudyError` without disk space or permission.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -53,7 +53,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder if it is not there; `StudyError` where it cannot be made or written."""
+    """Make the folder if it is missing; `StudyError` if it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,16 +63,16 @@ def require_writable(folder: Path) -> None:
 
 
 def write_with_checksum(path: Path, content: bytes | memoryview) -> None:
-    """Write the content whole, and its SHA-256 after it, where readers of netCDF and of zips do not look."""
+    """Write the content followed by its SHA-256, which readers of netCDF and zip files ignore."""
     with atomic_write(path) as partial, partial.open("wb") as file:
         file.write(content)
         file.write(_seal(content))
 
 
 def read_with_checksum(path: Path) -> memoryview:
-    """The content that `write_with_checksum` wrote.
+    """Content of a file that `write_with_checksum` wrote.
 
-    Raises `Unusable` where the file is missing, damaged or of another origin, and else as `content_of`.
+    Raises `Unusable` for a file that is missing, damaged or of another origin; otherwise as `content_of`.
     """
     whole = memoryview(content_of(path))
     content = whole[: -len(_seal(b""))]
@@ -87,10 +87,10 @@ def _seal(content: bytes | memoryview) -> bytes:
 
 @contextlib.contextmanager
 def reading(path: Path, reader: str) -> Iterator[None]:
-    """Have `reader`, a library with its version, read a sealed file.
+    """Context in which `reader`, a library with its version, reads a file with a checksum.
 
-    Raises as `read_with_checksum`, and `Unreadable`, one line, for whatever the reader raises: the content is
-    as it was written, so the reader is too old for it.
+    Raises as `read_with_checksum`, and `Unreadable` for any error of the reader: since the content is intact,
+    the reader is too old for it.
     """
     read_with_checksum(path)
     try:
@@ -103,17 +103,17 @@ def reading(path: Path, reader: str) -> Iterator[None]:
 
 
 def content_of(path: Path) -> bytes:
-    """The file's bytes.
+    """Bytes of a file.
 
-    Raises `Unreadable` where the system does not give them or another program holds the file to write it;
-    `Unusable` where there is none.
+    Raises `Unreadable` if the system refuses access or another program writes the file; `Unusable` if it is
+    missing.
     """
     with _opened(path) as file:
         return file.read()
 
 
 def digest(path: Path, kind: str = "sha256") -> str:
-    """The file's digest, in hex. Raises as `content_of`."""
+    """Digest of a file, in hex. Raises as `content_of`."""
     with _opened(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
@@ -123,9 +123,8 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
     try:
         with path.open("rb") as file:
             try:
-                fcntl.flock(
-                    file, fcntl.LOCK_SH | fcntl.LOCK_NB
-                )  # until it is closed; HDF5 locks what it writes
+                # Shared until the file is closed; HDF5 locks files that it writes.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise
             except OSError:  # a file system without locks
@@ -136,7 +135,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
-    """Return the system's reason for not opening a file or folder; `Unusable` where there is none."""
+    """Error for a file or folder that cannot be opened; `Unusable` if it does not exist."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return Unusable(f"there is no {path}")
     reason = "it is in use by another program" if isinstance(error, BlockingIOError) else error.strerror
@@ -144,7 +143,7 @@ def unreadable(path: Path, error: OSError) -> Unreadable | Unusable:
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
-    """Write what `torch.save` takes, sealed."""
+    """Write a state with `torch.save` and a checksum."""
     import torch
 
     content = io.BytesIO()
@@ -153,7 +152,7 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """The tensors that `save_tensors` wrote, on the CPU. Raises as `reading` does."""
+    """State that `save_tensors` wrote, on the CPU. Raises as `reading`."""
     import torch
 
     with reading(path, f"torch {torch.__version__}"):
@@ -163,13 +162,13 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = None) -> Iterator[None]:
-    """Hold the right to write `path`; a second process prints the reason, and waits.
+    """Exclusive right to write `path`; a second process prints a message and waits.
 
-    The system frees it when the process dies. Raises `Stopped` if `stop` becomes true while it waits.
+    The lock ends with the process. Raises `Stopped` if `stop` returns true while it waits.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One holder a thread: a module that trains as it is imported by a training does not wait for itself.
+        # One lock per thread: a training that starts within another one does not wait for itself.
         holder = FileLock(path.with_name(f".{path.stem}.lock"), is_singleton=True)
         try:
             holder.acquire(blocking=False)
@@ -177,7 +176,7 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
             print(f"{path.stem} is being {doing} by another process; waiting for it", file=sys.stderr)
             while not holder.is_locked:
                 if stop is not None and stop():
-                    raise Stopped(f"{path.stem}: stopped, while another process was at it") from None
+                    raise Stopped(f"{path.stem}: stopped while another process worked on it") from None
                 with contextlib.suppress(Timeout):
                     holder.acquire(timeout=0.5)
     except OSError as error:
@@ -189,9 +188,9 @@ def lock(path: Path, doing: str = "trained", stop: Callable[[], bool] | None = N
 
 
 def set_aside(path: Path, reason: object) -> Path:
-    """Rename a file that cannot be used, so that nothing is lost, with a warning.
+    """Rename an unusable file instead of deleting it, with a warning.
 
-    Raises `StudyError` where it cannot be renamed.
+    Raises `StudyError` if it cannot be renamed.
     """
     names = (path.with_name(f"{path.name}.set-aside{number or ''}") for number in itertools.count())
     aside = next(name for name in names if not name.exists())

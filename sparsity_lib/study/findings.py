@@ -1,6 +1,6 @@
 """Numbers and figure of the front page, from published results.
 
-`python -m sparsity_lib.study.findings` prints the numbers and draws `PICTURE` anew, for the README.
+`python -m sparsity_lib.study.findings` prints the numbers and draws `PICTURE` for the README.
 """
 
 import numpy as np
@@ -8,20 +8,18 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sparsity_lib.study import claims, figures
+from sparsity_lib.study import analysis, claims, figures
 from sparsity_lib.study.analysis import comparison, explained_by_noise, onset
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.claims import scorecard
 from sparsity_lib.study.files import PROJECT, digest
-from sparsity_lib.study.profiles import MATCHED
+from sparsity_lib.study.profiles import SCALE_FREE_STRENGTHS
 from sparsity_lib.study.recipes import LAYERS, PLAIN
 from sparsity_lib.study.runs import results
 
-SHOWN = "cifar10-jpeg"  # the pilot's data sets
-SECOND = "tiny32-100"
+PILOT_DATASETS = ("cifar10-jpeg", "tiny32-100")
 LAYER = "conv4"
-NETWORKS = {  # of the front page's table
+NETWORKS = {  # in the table of the front page
     "vanillaNet": "plain",
     "dropNet": "dropout",
     "normNet": "batch norm",
@@ -31,40 +29,39 @@ NETWORKS = {  # of the front page's table
     "varNet": "variance penalty",
 }
 PENALISED = ("sr1Net", "sr2Net", "sr3Net", "varNet")
-EARLY = 20  # falls of entropy begin well before this epoch or well after it
-LEAST = ("dropNet", "conv3")  # where noise with the pooled SD explains the least
+EARLY_EPOCHS = 20  # each fall of entropy begins well before or well after this epoch
+LEAST_EXPLAINED = ("dropNet", "conv3")  # lowest R^2 of noise with the pooled SD
 PICTURE = PROJECT / "book/_static/entropy-and-noise.png"
 
 
 def numbers() -> dict[str, str]:
-    """The numbers of the front page as text, by the name under which its words call them.
+    """Numbers of the front page as text, by their names in its source.
 
-    Changes of entropy are shares of ln D in `LAYER`, from the lowest validation loss to the last epoch,
-    `..._before` from before training to the lowest loss; rises of the validation loss are in nats. Intervals
-    are 95 % t intervals over seeds.
+    Changes of entropy are shares of ln D in `LAYER`, from the lowest validation loss to the last epoch;
+    names with `_before` are from before training to the lowest loss. Rises of the validation loss are in
+    nats. Intervals are 95 % t intervals over seeds.
     """
     runs = runs_on_cifar100()
     table = network_table(runs)
-    rises, calibrated = (
-        onset.onset_table(runs, loss).groupby("label")["excess"] for loss in onset.QUANTITIES
-    )
+    rises, calibrated = (onset.onset_table(runs, loss).groupby("label")["excess"] for loss in onset.LOSSES)
     on_digits = (results.published("laptop", name) for name in ("networks.nc", "scale-free.nc"))
     joined = results.joined([part for part in on_digits if part is not None])
-    patterns = analysis.of_grid(joined, "laptop", "scale-free")
-    few_images = analysis.of_grid(results.published("desktop", "scale-free.nc"), "desktop", "scale-free")
-    strongest = f"sfNet ×16 lambda_={max(MATCHED['digits']):g}"
+    patterns = analysis.grid_runs(joined, "laptop", "scale-free")
+    few_images = analysis.grid_runs(results.published("desktop", "scale-free.nc"), "desktop", "scale-free")
+    strongest = f"sfNet ×16 lambda_={max(SCALE_FREE_STRENGTHS['digits']):g}"
     pairs = ((patterns, strongest), (patterns, "sr2Net ×16"), (few_images, "sfNet"), (few_images, "sr2Net"))
     pattern, scale, of_few, scale_of_few = (
         comparison.compare(trained, name, PLAIN, "val_loss_rise") for trained, name in pairs
     )
     over_dropout = comparison.compare(runs, "sr2Net", "dropNet", "chosen_accuracy")
-    twin = comparison.compare(pilot_runs()[SHOWN], "varNet", "sr2Net", "chosen_accuracy")
+    twin = comparison.compare(pilot_runs()[PILOT_DATASETS[0]], "varNet", "sr2Net", "chosen_accuracy")
     inner = runs.sel(layer=list(LAYERS[:-1]))
     r2, large = _r2(inner, "dataset"), _r2(explained_by_noise.where_large(inner), "dataset")
-    of_plain, least = _r2(analysis.only(inner, label=PLAIN), "layer"), _r2(inner, "label", "layer").loc[LEAST]
+    plain_r2 = _r2(analysis.only(inner, label=PLAIN), "layer")
+    least = _r2(inner, "label", "layer").loc[LEAST_EXPLAINED]
     falls = -table["change"].map(lambda change: change.mean)
     moments = detectors.detector_inputs(runs).moments()
-    early = moments["changed"] <= EARLY
+    early = moments["changed"] <= EARLY_EPOCHS
     begins = moments.groupby(early)["changed"].agg(["min", "max"])
     return {
         "n": str(table.loc["sr2Net", "runs"]),
@@ -78,8 +75,8 @@ def numbers() -> dict[str, str]:
         "scale_free_change": f"{_change(runs, PLAIN, 'scale_free_entropy'):+.3f}",
         "noise_r2": f"{r2['pooled'].item():.2f}",
         "noise_r2_large": f"{large['pooled'].item():.2f}",
-        "noise_r2_lowest": f"{of_plain['pooled'].min():.2f}",
-        "noise_r2_highest": f"{of_plain['pooled'].max():.2f}",
+        "noise_r2_lowest": f"{plain_r2['pooled'].min():.2f}",
+        "noise_r2_highest": f"{plain_r2['pooled'].max():.2f}",
         "noise_r2_least": f"{least['pooled']:+.2f}".replace("-", "−"),
         "noise_r2_least_position": f"{least['positions']:.2f}",
         "plain_rise": f"{comparison.describe(rises.get_group(PLAIN)):.1f}",
@@ -107,7 +104,7 @@ def numbers() -> dict[str, str]:
 
 
 def _warnings() -> dict[str, str]:
-    """Warnings of the entropy's detector in the groups in which runs overfit, by data set and optimiser."""
+    """Warnings of the entropy detector in the groups with runs that overfit, by data set and optimiser."""
     inputs = detectors.data_sets("laptop", "desktop")
     outcomes = detectors.outcomes(inputs).query("detector == 'entropy' and hits + misses > 0")
     able = [name for name in outcomes["data"] if detectors.exchange_matters(inputs[name].moments()).any()]
@@ -124,7 +121,7 @@ def _warnings() -> dict[str, str]:
 
 
 def _paper_settings() -> dict[str, str]:
-    """LeNet's gains on the paper's data, and how many registered runs are published."""
+    """Gains of LeNet on the paper's data, and number of published registered runs."""
     published = claims.published()
     cells = scorecard.accuracies(published)
     trained_here = cells[cells["status"] != "needs a GPU"]
@@ -151,36 +148,35 @@ def _paper_settings() -> dict[str, str]:
 def _change(
     runs: xr.Dataset, label: str, quantity: str, since: str = "best", until: str = "end"
 ) -> comparison.Description:
-    """Change of a network's entropy in `LAYER` between two moments, a share of ln D."""
+    """Change of the entropy of a network in `LAYER` between two moments, as a share of ln D."""
     table = analysis.summary(analysis.only(runs, label=label))
-    whole = np.log(runs["channels"].sel(layer=LAYER).max().item())
-    return comparison.describe(
-        (table[f"{quantity}_{until}:{LAYER}"] - table[f"{quantity}_{since}:{LAYER}"]) / whole
-    )
+    change = table[f"{quantity}_{until}:{LAYER}"] - table[f"{quantity}_{since}:{LAYER}"]
+    return comparison.describe(change / np.log(runs["channels"].sel(layer=LAYER).max().item()))
 
 
 def _r2(runs: xr.Dataset, *by: str) -> pd.DataFrame:
-    """R^2 of noise by group: `pooled` with the SD of the layer, `positions` with that of each position."""
+    """R^2 of noise by group: `pooled` with the SD of the layer, `positions` with the SD of each position."""
     return explained_by_noise.explained(runs, by=list(by)).pivot(index=list(by), columns="sd", values="r2")
 
 
 def pilot_runs() -> dict[str, xr.Dataset]:
-    """Published runs of the pilot's networks, by data set."""
-    networks = analysis.of_grid(results.published("desktop", "networks.nc"), "desktop")
-    return {dataset: analysis.only(networks, dataset=dataset) for dataset in (SHOWN, SECOND)}
+    """Published runs of the networks of the pilot, by data set."""
+    networks = analysis.grid_runs(results.published("desktop", "networks.nc"), "desktop")
+    return {dataset: analysis.only(networks, dataset=dataset) for dataset in PILOT_DATASETS}
 
 
 def runs_on_cifar100() -> xr.Dataset:
-    """Published runs of size s on CIFAR-100, at the paper's settings."""
-    return analysis.of_grid(results.published("registered", "networks.nc"), "registered")
+    """Published runs of size s on CIFAR-100, with the settings of the paper."""
+    return analysis.grid_runs(results.published("registered", "networks.nc"), "registered")
 
 
 def network_table(runs: xr.Dataset) -> pd.DataFrame:
-    """Networks of size s on one data set, by label.
+    """Results of the networks of size s on one data set, by label.
 
-    `network`: in words. `runs`: number of runs. `gain`: accuracy at the chosen epoch minus that of the plain
-    network, None for that one. `change`: of the entropy of `LAYER` from the lowest validation loss to the
-    end, a share of ln D. Both are `Description`, of pairs and of runs. `overfits`: number that overfit.
+    **Returns:** `network`: in words; `runs`: number of runs; `gain`: accuracy at the chosen epoch minus that
+    of the plain network, a `Description` of pairs, None for the plain network itself; `change`: change of the
+    entropy of `LAYER` from the lowest validation loss to the end, as a share of ln D, a `Description` of
+    runs; `overfits`: number of runs that overfit.
     """
     moments = onset.onset_table(runs).groupby("label")["epoch"]
     gains = [comparison.compare(runs, name, PLAIN, "chosen_accuracy") for name in list(NETWORKS)[1:]]
@@ -200,7 +196,7 @@ def figure() -> Figure:
 
 
 def origin() -> str:
-    """Digest of the published results that the figure shows; the picture's metadata hold it as `Results`."""
+    """Digest of the published results in the figure, stored in the metadata of the picture as `Results`."""
     return digest(results.folder_of("registered") / results.SUMS)
 
 

@@ -1,8 +1,8 @@
-"""Numbers of the paper, typed from its tables for comparison with ours.
+"""Numbers in the tables of the paper, for comparison with ours.
 
 Source: Huesmann, Klemm, Linsen, Risse, "Exploiting the Full Capacity of Deep Neural Networks while Avoiding
 Overfitting by Targeted Sparsity Regularization" (TSR), arXiv 2002.09237. The paper gives no seeds, deviations
-or number of runs: each number is read as one run.
+or numbers of runs: each number counts as one run.
 """
 
 import math
@@ -29,7 +29,7 @@ _ACCURACIES = {
     "sr2Net": (0.3460, 0.5023, 0.5387, 0.4025, 0.8042, 0.3123),
     "sr3Net": (0.3781, 0.5219, 0.5423, 0.4079, 0.8040, 0.3052),
 }
-# Table 3, by data set: networks of which the paper names no size, ours is the original widths (T12).
+# Table 3, by data set. The paper gives no sizes of these networks; ours have the original widths (T12).
 _OLDER_DATASETS = ("cifar10", "cifar100", "tiny-imagenet")
 _OLDER_ACCURACIES = {
     "LeNet": (0.6006, 0.2977, 0.1267),
@@ -37,15 +37,15 @@ _OLDER_ACCURACIES = {
     "srLeNet": (0.6101, 0.3027, 0.1345),
     "srAlexNet": (0.7509, 0.4682, 0.3739),
 }
-_LONG = ("sr3Net", "cifar100", "xxl", "sgd", 200, 0.5513)  # section 4.2: the best of all, over 200 epochs
-EPOCHS = 100  # section 4, and Table 2's caption; Table 3's gives none
-LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}  # section 4; Adam's is our reading (T13)
+_LONG = ("sr3Net", "cifar100", "xxl", "sgd", 200, 0.5513)  # section 4.2: best accuracy, over 200 epochs
+EPOCHS = 100  # section 4, and caption of Table 2; none in the caption of Table 3
+LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}  # section 4; the one of Adam is our reading (T13)
 
 
 def accuracies() -> pd.DataFrame:
     """Best validation accuracies, one row each: network, dataset, size, optimizer, epochs, accuracy, source.
 
-    `source` is `"Table 2"`, `"Table 3"` or, for the one number of the runs of 200 epochs, `"section 4.2"`.
+    `source` is `"Table 2"`, `"Table 3"` or, for the only number over 200 epochs, `"section 4.2"`.
     """
     rows: list[tuple[object, ...]] = [
         (network, *column, EPOCHS, value, "Table 2")
@@ -63,7 +63,7 @@ def accuracies() -> pd.DataFrame:
 
 
 def accuracy(**cell: object) -> float:
-    """The accuracy of the cell with these columns of `accuracies`; NaN unless there is exactly one."""
+    """Accuracy in the row of `accuracies` with these columns; NaN unless there is exactly one row."""
     table = accuracies()
     found = table.loc[(table[list(cell)] == pd.Series(cell)).all(axis="columns"), "accuracy"]
     return float(found.item()) if len(found) == 1 else math.nan

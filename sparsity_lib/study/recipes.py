@@ -1,6 +1,6 @@
-"""Networks that the study trains, by name: architecture and penalised layers.
+"""Networks of the study by name: architecture and penalised layers.
 
-Strengths of the penalties are computed by `Experiment.strengths`, in `experiment.py`.
+`Experiment.strengths`, in `experiment.py`, computes the strengths of the penalties.
 """
 
 import functools
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from sparsity_lib import models
 
-PLAIN = "vanillaNet"  # the network that others are compared with
+PLAIN = "vanillaNet"  # reference of the other networks
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2")  # of the baseline network
-TARGETED = ("conv3", "conv4", "fc1")  # TSR, section 4.2: the layers whose entropy changes at overfitting
+TARGETED = ("conv3", "conv4", "fc1")  # entropy changes at overfitting (TSR, section 4.2)
 SHARES = {"quarter": 0.25, "full": 1.0}  # of the original widths of the other architectures
 SIZES = ("s", "m", "xxl")  # of `models.WIDTHS`
 ALL_SIZES = (*SIZES, *SHARES)
@@ -43,7 +43,7 @@ _LAYERS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network's architecture and the layers each penalty acts on."""
+    """Architecture of a network and the layers of each penalty."""
 
     architecture: str
     sparsity: tuple[str, ...] = ()
@@ -60,18 +60,18 @@ NETWORKS = {
     "sr1Net": Recipe("vanillaNet", sparsity=LAYERS[:-1]),
     "sr2Net": Recipe("vanillaNet", sparsity=TARGETED),
     "sr3Net": Recipe("vanillaNet", sparsity=TARGETED, decorrelation=("conv1",)),
-    # Ours: sr2Net with Var(a)/2 in entropy's place.
+    # Ours: sr2Net with Var(a)/2 instead of the entropy.
     "varNet": Recipe("vanillaNet", variance=TARGETED),
-    # Ours, its converse: the entropy at unit variance.
+    # Ours: sr2Net with the entropy at unit variance.
     "sfNet": Recipe("vanillaNet", scale_free=TARGETED),
     # Table 3; as in sr2Net, the later half of the convolutions and the first dense layer (T12).
     "LeNet": Recipe("LeNet"),
     "srLeNet": Recipe("LeNet", sparsity=("conv2", "fc1")),
     "AlexNet": Recipe("AlexNet"),
     "srAlexNet": Recipe("AlexNet", sparsity=("conv3", "conv4", "conv5", "fc1")),
-    # Sparseout (arXiv 1904.08050) in dropNet's dropout's place.
+    # dropNet with Sparseout (arXiv 1904.08050) instead of dropout.
     "sparseoutNet": Recipe("sparseoutNet"),
-    # arXiv 2104.06153, as we read it: its penalty on all convolutions, in three architectures.
+    # Our reading of arXiv 2104.06153: its penalty on all convolutions, in three architectures.
     "prNet": Recipe("vanillaNet", perplexity=LAYERS[:4]),
     "VGG11": Recipe("VGG11"),
     "dropVGG11": Recipe("dropVGG11"),
@@ -86,12 +86,17 @@ NETWORKS = {
 
 
 def layers_of(network: str) -> tuple[str, ...]:
-    """The names of a known network's layers, the last one included."""
+    """Names of the layers of a known network, including the last one."""
     return _LAYERS[NETWORKS[network].architecture]
 
 
+def convolutions_of(network: str) -> tuple[str, ...]:
+    """Names of the convolutions of a known network."""
+    return tuple(layer for layer in layers_of(network) if not layer.startswith("fc"))
+
+
 def sizes_of(network: str) -> tuple[str, ...]:
-    """The sizes in which a network is built: Table 1's, or shares of the original widths."""
+    """Sizes of a network: names in Table 1, or shares of the original widths."""
     recipe = NETWORKS.get(network)
     return tuple(SHARES if recipe and recipe.architecture not in _BASELINES else SIZES)
 
@@ -111,17 +116,17 @@ def build(
     q: float,
     sparseout_gradient: Literal["exact", "reused"],
 ) -> "nn.Module":
-    """The architecture in its size, as `sparsity_lib.models` builds it, for `(N, in_channels, *image_size)`.
+    """Build an architecture of `sparsity_lib.models` for images `(N, in_channels, *image_size)`.
 
-    The settings are the fields of an `Experiment`. Draws initial weights from torch's global generator.
+    The settings are fields of an `Experiment`. Initial weights are drawn from torch's global generator.
     Raises `ValueError` for images that are too small.
     """
-    from torch import nn  # here, for the recipes alone need no torch
+    from torch import nn  # imported here, since recipes alone need no torch
 
     from sparsity_lib import Sparseout, models
 
     sizes = (in_channels, image_size, num_classes)
-    # Keras's momentum counts the old value's share, PyTorch's the new one's (T15).
+    # Keras's momentum is the share of the old value, PyTorch's is the share of the new one (T15).
     keras: dict[str, Any] = {"momentum": 0.01, "eps": 1e-3} if batch_norm == "keras" else {}
     norm = functools.partial(nn.BatchNorm2d, **keras) if architecture.startswith("norm") else None
     noise: models.Dropout = 0.0
@@ -150,9 +155,9 @@ def build(
 
 
 def monitored_layers(architecture: str, model: "nn.Module") -> list[str] | None:
-    """The names of the layers that are monitored: convolutions, dense layers but the last, and norms (T17).
+    """Names of the monitored layers: convolutions, norms, and dense layers except the last (T17).
 
-    `None` for a network from outside the study: then the monitor's default holds.
+    `None`, the default of the monitor, for a network from outside the study.
     """
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""Experiments selected by a notebook's parameters: a profile's cells, with the given values."""
+"""Selection of experiments by the parameters of a notebook: cells of a profile, with the given values."""
 
 import re
 from collections.abc import Sequence
@@ -27,25 +27,25 @@ def select(
     device: str = "auto",
     grid: str = "networks",
 ) -> list[Experiment]:
-    """Return the experiments of a profile's grid with the given values; empty, 0 or None: the profile's own.
+    """Experiments of a profile's grid with the given values; empty, 0 or None for the profile's own values.
 
-    The order of the parameters is that of the notebooks' parameter cell.
+    The order of the parameters is that in the parameter cells of notebooks.
 
     ```python
     experiments = study.select("laptop", "vanillaNet,sr2Net", dataset="digits", seeds="0,1", epochs=20)
     ```
 
-    Lists are comma-separated text, as papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
-    `seeds="0,1"`, or `seeds="100-104"`. A value that the profile has selects its cells; one that it has not
-    is put in the place of the profile's own.
+    Lists are comma-separated text, since papermill's `-p` has no lists: `networks="vanillaNet,normNet"`,
+    `seeds="0,1"`, or `seeds="100-104"`. A value that occurs in the profile selects cells; another value
+    is set in each cell.
 
-    Raises `StudyError` (one line) for what is unknown or of the wrong type.
+    Raises `StudyError` (one line) for unknown values and wrong types.
     """
     for name, text in (("grid", grid), ("dataset", dataset or "")):
         if not isinstance(text, str):
             raise StudyError(f"{name} = {text!r}: give a name")
     chosen = grid_of(grid, profile)
-    given = parse_seeds(seeds)  # 0, as papermill passes it, is a seed
+    given = parse_seeds(seeds)  # papermill passes a single seed as a number
     cells = [dict(cell) for cell in chosen.cells]
     wanted: dict[str, list[Any]] = {
         "network": listed("networks", networks, str),
@@ -60,7 +60,7 @@ def select(
         wanted[field] = [value] if value else []
     for field, values in wanted.items():
         if values:
-            cells = _narrow(cells, field, values)
+            cells = _with_values(cells, field, values)
     chosen_seeds = given or list(chosen.seeds)
     found = {
         (experiment := Experiment(**cell, seed=seed, device=device)).digest: experiment
@@ -70,20 +70,20 @@ def select(
     return list(found.values())
 
 
-def _narrow(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[dict[str, Any]]:
+def _with_values(cells: list[dict[str, Any]], field: str, values: list[Any]) -> list[dict[str, Any]]:
     default = Experiment.model_fields[field].default
     present = {cell.get(field, default) for cell in cells}
-    narrowed = []
+    found = []
     for value in values:
         if value in present:
-            narrowed += [cell for cell in cells if cell.get(field, default) == value]
+            found += [cell for cell in cells if cell.get(field, default) == value]
         else:
-            narrowed += [cell | {field: value} | _rescaled_delay(cell, field, value) for cell in cells]
-    return narrowed
+            found += [cell | {field: value} | _rescaled_delay(cell, field, value) for cell in cells]
+    return found
 
 
 def _rescaled_delay(cell: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
-    """The delay, if any, rescaled to the same share of the epochs."""
+    """Delay, if any, at the same share of the new number of epochs."""
     if field != "epochs" or "delay" not in cell:
         return {}
     epochs = cell.get("epochs", Experiment.model_fields["epochs"].default)
@@ -91,7 +91,7 @@ def _rescaled_delay(cell: dict[str, Any], field: str, value: Any) -> dict[str, A
 
 
 def listed(name: str, value: Listed | None, kind: type) -> list[Any]:
-    """The items of a parameter of that name, each of a kind; none for None."""
+    """Items of the parameter `name`, converted to `kind`; none for None."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -109,7 +109,7 @@ def listed(name: str, value: Listed | None, kind: type) -> list[Any]:
 
 
 def parse_seeds(value: Listed | None) -> list[int]:
-    """Return the seeds given as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
+    """Seeds given as `"0,1,2"`, `"100-104"`, a number, or a list of numbers."""
     if not isinstance(value, str):
         return listed("seeds", value, int)
     seeds: list[int] = []

@@ -17,8 +17,8 @@ import notebooks
 from sparsity_lib import study
 from sparsity_lib.models import WIDTHS
 from sparsity_lib.study.__main__ import _field, _parser
-from sparsity_lib.study.analysis.summary import pilot_onset
-from sparsity_lib.study.experiment import ONLY_OF
+from sparsity_lib.study.analysis import pilot_onset
+from sparsity_lib.study.experiment import FIELD_NETWORKS
 from sparsity_lib.study.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def test_parameters_on_the_page_of_readings_exist() -> None:
         assert name in ours or name in analysis, name
         named[name] = value
         if value and name in ours:
-            network = ONLY_OF.get(name, ("vanillaNet",))[0]
+            network = FIELD_NETWORKS.get(name, ("vanillaNet",))[0]
             study.Experiment(**{"network": network, name: ast.literal_eval(value)})
     assert len(named) > 15
     assert [int(n) for n in re.findall(r"^## T(\d+) ·", text, re.MULTILINE)] == list(range(1, 20))

@@ -6,8 +6,8 @@ import pytest
 import xarray as xr
 
 from sparsity_lib import study
+from sparsity_lib.study import analysis
 from sparsity_lib.study.analysis import comparison, onset, random_filters
-from sparsity_lib.study.analysis import summary as analysis
 
 PLAIN, SR1, SR2, SR3, VAR = "vanillaNet", "sr1Net ×16", "sr2Net ×16", "sr3Net ×16", "varNet ×16"
 LATER = ("conv3", "conv4", "fc1")
@@ -104,7 +104,7 @@ def test_monitoring_entropy_and_overfitting_occur_separately(
     assert change(clean, "entropy", "conv3").high < -0.2
     until_lowest = comparison.describe(clean["entropy_best:conv3"] - clean["entropy_start:conv3"])
     assert until_lowest.high < 2 * change(clean, "entropy", "conv3").low
-    assert clean["val_loss_rise"].max() < onset.FLOOR
+    assert clean["val_loss_rise"].max() < onset.LEAST_RISE
 
 
 def test_monitoring_loss_of_norm_net_has_an_early_peak(curves: xr.Dataset) -> None:
@@ -132,7 +132,7 @@ def test_sr1_weakens_overfitting_and_does_not_stop_it(table: pd.DataFrame, overf
 
 def test_sr1_loss_peaks_and_levels_off(table: pd.DataFrame, long: xr.Dataset) -> None:
     sr1 = runs_of(table, SR1, NOISY)
-    assert comparison.describe(sr1["val_loss_peak"] - sr1["val_loss_rise"]).low > onset.FLOOR
+    assert comparison.describe(sr1["val_loss_peak"] - sr1["val_loss_rise"]).low > onset.LEAST_RISE
     assert compare(table, SR1, PLAIN, "val_loss_peak", NOISY).high < 0
     late = analysis.late_change(analysis.only(long, label=SR1))
     found = comparison.describe(late[late["seed"] != 100])
@@ -229,7 +229,7 @@ def test_sr3_correlations_of_conv1_shrink_and_stay_near_those_of_random_filters(
 
 
 def test_sr3_leaves_conv1_more_correlated_than_random_filters_on_photographs() -> None:
-    pilot = analysis.of_grid(study.published("desktop", "networks.nc"), "desktop")
+    pilot = analysis.grid_runs(study.published("desktop", "networks.nc"), "desktop")
     photographs = analysis.only(pilot, dataset="cifar10-jpeg")
     plain, sr2, sr3 = (
         random_filters.factor_over_random(photographs, name, "conv1") for name in (PLAIN, "sr2Net", "sr3Net")

@@ -8,9 +8,8 @@ import pytest
 import xarray as xr
 
 from sparsity_lib import study
-from sparsity_lib.study import claims, findings
+from sparsity_lib.study import analysis, claims, findings
 from sparsity_lib.study.analysis import comparison, onset
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.early_warning import detectors
 from sparsity_lib.study.analysis.significance import wilson
 from sparsity_lib.study.claims import judge, scorecard
@@ -134,7 +133,7 @@ def test_dropout_does_better_than_sparsityreg_on_cifar100(small: xr.Dataset, cel
 def test_entropy_begins_to_fall_early_whenever_overfitting_begins(small: xr.Dataset) -> None:
     moments = detectors.detector_inputs(small).moments()
     assert comparison.describe(moments.loc[moments["network"] == "vanillaNet", "lead"]).low > 10
-    early = moments["changed"] <= findings.EARLY
+    early = moments["changed"] <= findings.EARLY_EPOCHS
     assert early.mean() > 2 / 3
     assert early[moments["network"] == "dropNet"].all()
     assert moments["changed"].notna().all()  # so "in the others" they begin later

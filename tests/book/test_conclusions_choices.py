@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from sparsity_lib.study.analysis import choices, comparison, filters
+from sparsity_lib.study.analysis import choices, comparison, decorrelation
 
 T2, T6 = "T2: mean over positions", "T6: PyTorch's initialisation"
 PER_CONVOLUTION = "dropNet T5: dropout per convolution"
@@ -117,7 +117,7 @@ def test_absolute_correlations_are_the_reading_nearest_to_none(photographs: pd.D
     assert [conv1["vanillaNet"], own_mean] == pytest.approx([0.26, 0.23], abs=0.005)  # as T19 has it
     squared = comparison.compare(photographs, "sr3Net T4: squared", "sr3Net", "chosen_accuracy")
     assert squared.direction == 0
-    found = filters.descents(filters=16).set_index(["filters", "center", "penalty"])
+    found = decorrelation.descents(filters=16).set_index(["filters", "center", "penalty"])
     signed, absolute = (found.loc["two opposite clusters", "filters", of] for of in ("signed", "absolute"))
     assert (signed["after"] > 0.95, signed["alike"]) == (True, 1)
     assert (absolute["after"] < 0.5, absolute["alike"] < 0.1) == (True, True)

@@ -6,9 +6,8 @@ import pytest
 import xarray as xr
 
 from sparsity_lib import study
-from sparsity_lib.study import paper
+from sparsity_lib.study import analysis, paper
 from sparsity_lib.study.analysis import comparison, onset
-from sparsity_lib.study.analysis import summary as analysis
 
 PLAIN, NORM, SR1, SR2, SR3, VAR = (
     "vanillaNet",

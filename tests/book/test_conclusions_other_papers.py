@@ -6,9 +6,8 @@ import pytest
 import xarray as xr
 
 from sparsity_lib import study
-from sparsity_lib.study import language
+from sparsity_lib.study import analysis, language
 from sparsity_lib.study.analysis import comparison
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.other_papers import coherence, language_models, sparseout_noise, sparsity
 
 QS = (1.0, 1.5, 2.5, 3.0)
@@ -204,7 +203,7 @@ def test_a_delay_gains_on_digits_and_costs_on_photographs(shrunk: dict[str, pd.D
 
 def test_gains_on_digits_are_after_the_chosen_epoch(shrunk: dict[str, pd.DataFrame]) -> None:
     cells = coherence.cell_table(shrunk["laptop"])
-    learned = cells[(cells["guess"] == 0) & (cells.index.get_level_values("term") != coherence.DECAY)]
+    learned = cells[(cells["guess"] == 0) & (cells.index.get_level_values("term") != coherence.WEIGHT_DECAY)]
     assert np.ptp(learned["chosen accuracy"]) < 0.02 < np.ptp(learned["accuracy"])
     chosen = comparison.compare(shrunk["laptop"], "L1 0.003, delayed", "none", "chosen_accuracy")
     assert chosen.low < 0 < chosen.high

@@ -8,10 +8,10 @@ import xarray as xr
 from torch import Tensor, nn
 
 from sparsity_lib import ActivationMonitor, LayerStats, study
+from sparsity_lib.study import analysis
 from sparsity_lib.study.analysis import capacity, comparison, explained_by_noise, random_filters, rescaling
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.analysis.comparison import Description
-from sparsity_lib.study.profiles import MATCHED
+from sparsity_lib.study.profiles import SCALE_FREE_STRENGTHS
 from sparsity_lib.study.recipes import LAYERS, PLAIN, TARGETED
 from sparsity_lib.study.runs import results
 
@@ -27,7 +27,7 @@ def groups() -> dict[str, xr.Dataset]:
     found = [
         group
         for profile in ("desktop", "laptop")
-        for _, group in analysis.settings(analysis.of_grid(study.published(profile), profile))
+        for _, group in analysis.settings(analysis.grid_runs(study.published(profile), profile))
     ]
     return dict(zip(SETTINGS, found, strict=True))
 
@@ -55,8 +55,8 @@ def change(table: pd.DataFrame, quantity: str, layer: str) -> Description:
 
 def test_a_penalty_on_the_pattern_does_not_reduce_the_rise_as_sparsityreg_does() -> None:
     parts = [study.published("laptop", name) for name in ("networks.nc", "scale-free.nc")]
-    runs = analysis.of_grid(results.joined(parts), "laptop", "scale-free")
-    weak, middle, strong = (f"sfNet ×16 lambda_={strength:g}" for strength in MATCHED["digits"])
+    runs = analysis.grid_runs(results.joined(parts), "laptop", "scale-free")
+    weak, middle, strong = (f"sfNet ×16 lambda_={strength:g}" for strength in SCALE_FREE_STRENGTHS["digits"])
     pattern = "scale_free_entropy_end:conv4"
     assert comparison.compare(runs, strong, PLAIN, pattern).low > 0.2
     for name in (weak, middle):
@@ -68,7 +68,7 @@ def test_a_penalty_on_the_pattern_does_not_reduce_the_rise_as_sparsityreg_does()
         accuracy = comparison.compare(runs, name, PLAIN, "chosen_accuracy")
         assert accuracy.low < 0 < accuracy.high
     own_scale = runs["channel_scaled_entropy"].sel(kept_moment="last")
-    assert abs(capacity.compared(own_scale, strong, weak)["conv4"].mean) < 0.02
+    assert abs(capacity.compare_layers(own_scale, strong, weak)["conv4"].mean) < 0.02
     dead = runs["dead_channels"].sel(split="monitor", layer="conv4").set_index(run="label").isel(epoch=-1)
     assert (dead.sel(run=strong) == 1).sum() == 4  # nine of ten with those of CIFAR-10
     assert not dead.sel(run=weak).any()
@@ -78,7 +78,7 @@ def test_a_penalty_on_the_pattern_does_not_reduce_the_rise_as_sparsityreg_does()
 
 
 def test_on_cifar10_the_reward_for_the_pattern_is_not_shown_to_reduce_the_rise() -> None:
-    runs = analysis.of_grid(study.published("desktop", "scale-free.nc"), "desktop", "scale-free")
+    runs = analysis.grid_runs(study.published("desktop", "scale-free.nc"), "desktop", "scale-free")
     assert comparison.compare(runs, "sfNet", PLAIN, "scale_free_entropy_end:conv4").low > 0.3
     for quantity in ("val_loss_rise", "chosen_accuracy"):
         found = comparison.compare(runs, "sfNet", PLAIN, quantity)
@@ -205,22 +205,22 @@ def random_of(curves: xr.Dataset) -> dict[str, float]:
 @pytest.mark.parametrize("name", PILOT)
 def test_smaller_activations_use_more_directions(name: str, groups: dict[str, xr.Dataset]) -> None:
     rank, kept = capacity.rank_share(groups[name]), capacity.ablation_area(groups[name])
-    wider = capacity.compared(rank, "sr2Net", PLAIN)
+    wider = capacity.compare_layers(rank, "sr2Net", PLAIN)
     assert wider["conv3"].low > 0.1
     assert wider["fc1"].high < 0
-    assert capacity.compared(rank, "varNet", "sr2Net")["conv3"].high > 0
-    assert capacity.compared(rank, "normNet", "sr2Net")["conv4"].low > 0.3
-    needed = capacity.compared(kept, "sr2Net", PLAIN)
+    assert capacity.compare_layers(rank, "varNet", "sr2Net")["conv3"].high > 0
+    assert capacity.compare_layers(rank, "normNet", "sr2Net")["conv4"].low > 0.3
+    needed = capacity.compare_layers(kept, "sr2Net", PLAIN)
     assert all(abs(each.mean) < 0.08 for each in needed.values())
 
 
 def test_silencing_channels_shows_little_on_photographs(groups: dict[str, xr.Dataset]) -> None:
     curves = groups["cifar10-jpeg"]
-    needed = capacity.compared(capacity.ablation_area(curves), "sr2Net", PLAIN)
+    needed = capacity.compare_layers(capacity.ablation_area(curves), "sr2Net", PLAIN)
     clear = [layer for layer, each in needed.items() if each.direction]
     assert clear == ["conv3", "conv4"]
     assert max(abs(each.mean) for each in needed.values()) < 0.04
-    twin = capacity.compared(capacity.rank_share(curves), "varNet", "sr2Net")
+    twin = capacity.compare_layers(capacity.rank_share(curves), "varNet", "sr2Net")
     assert twin["conv3"].low > 0
 
 
@@ -245,7 +245,7 @@ def test_filters_of_fc1_end_more_alike_under_the_penalties_those_of_conv3_less(
 
 
 def test_noise_at_each_position_explains_slightly_more_on_cifar100() -> None:
-    curves = analysis.of_grid(study.published("registered"), "registered").sel(layer=BASELINE)
+    curves = analysis.grid_runs(study.published("registered"), "registered").sel(layer=BASELINE)
     r2 = explained_by_noise.explained(curves).set_index("sd")["r2"]
     assert r2.min() > 0.96
     assert 0 < r2["positions"] - r2["pooled"] < 0.02

@@ -60,7 +60,7 @@ def test_conclusions_hold_for_the_numbers(numbers: dict[str, str]) -> None:
     assert values(numbers["dropout_fall"])[0] < 0.05 < 0.3 < values(numbers["dropout_fall_before"])[0]
     before, in_all = (values(numbers[name])[0] for name in ("fall_before", "fall_in_all"))
     assert 0.5 * in_all < before < 0.6 * in_all
-    assert values(numbers["early_epochs"])[1] < findings.EARLY < values(numbers["late_epochs"])[0] - 20
+    assert values(numbers["early_epochs"])[1] < findings.EARLY_EPOCHS < values(numbers["late_epochs"])[0] - 20
     _, low, high = values(numbers["pattern_rise"])
     assert low < 0 < high
     assert values(numbers["scale_rise"])[2] < low
@@ -70,7 +70,7 @@ def test_noise_explains_least_where_positions_differ_in_scale() -> None:
     layers = findings.runs_on_cifar100().sel(layer=list(LAYERS[:-1]))
     found = explained_by_noise.explained(layers, by=["label", "layer"])
     pooled = found[found["sd"] == "pooled"].set_index(["label", "layer"])["r2"]
-    assert pooled.idxmin() == findings.LEAST
+    assert pooled.idxmin() == findings.LEAST_EXPLAINED
 
 
 def test_all_runs_on_cifar100_overfit_but_those_with_dropout() -> None:
@@ -93,7 +93,7 @@ def test_conclusions_hold_for_the_pilots_networks() -> None:
         assert all(gain.low > 0 for gain in each["gain"][1:])
     assert second["overfits"]["sr1Net"] == 0
     over_dropout = comparison.compare(
-        findings.pilot_runs()[findings.SHOWN], "sr2Net", "dropNet", "chosen_accuracy"
+        findings.pilot_runs()[findings.PILOT_DATASETS[0]], "sr2Net", "dropNet", "chosen_accuracy"
     )
     assert -0.015 < over_dropout.low < 0 < over_dropout.high < 0.015
     assert shown["change"]["dropNet"].high < -0.05 < 0 < second["change"]["dropNet"].high

@@ -75,10 +75,10 @@ def test_parts_of_a_model_may_run_by_themselves() -> None:
 def test_a_part_that_runs_or_a_pass_that_fails_after_the_model_hides_no_layer(
     failed: bool, merged: bool
 ) -> None:
-    def forward(net: Net, x: Tensor) -> Tensor:
+    def forward(net: Network, x: Tensor) -> Tensor:
         return net.c(net.b(net.a(x)).relu())
 
-    model = Net(forward)
+    model = three_layers(forward)
     with sl.ActivationMonitor(model) as monitor:
         model(x)
         if failed:

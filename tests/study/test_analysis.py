@@ -7,9 +7,8 @@ from refusals import refused
 from synthetic import curve, many, one, valley
 
 from sparsity_lib import study
-from sparsity_lib.study import StudyError
+from sparsity_lib.study import StudyError, analysis
 from sparsity_lib.study.analysis import comparison
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.runs import results as study_results
 
 
@@ -174,10 +173,10 @@ def test_published_runs_of_the_same_settings_are_found():
     assert analysis.published_in_same_settings(None, fresh) is None
 
 
-def test_regularised_layers_depend_on_the_architecture():
-    assert analysis.regularised_layers("dropNet") == ("conv3", "conv4", "fc1")
-    assert analysis.regularised_layers("srLeNet") == analysis.regularised_layers("LeNet") == ("conv2", "fc1")
-    assert analysis.regularised_layers("package:factory") == ("conv3", "conv4", "fc1")
+def test_targeted_layers_depend_on_the_architecture():
+    assert analysis.targeted_layers("dropNet") == ("conv3", "conv4", "fc1")
+    assert analysis.targeted_layers("srLeNet") == analysis.targeted_layers("LeNet") == ("conv2", "fc1")
+    assert analysis.targeted_layers("package:factory") == ("conv3", "conv4", "fc1")
 
 
 def test_joined_curves_keep_the_order_of_layers():
@@ -185,7 +184,7 @@ def test_joined_curves_keep_the_order_of_layers():
     second = one("AlexNet").assign_coords(layer=["conv1", "conv2", "fc1", "fc2"])
     together = study_results.joined([first, second])
     assert together["layer"].values.tolist() == ["conv1", "norm1", "conv2", "fc1", "fc2"]
-    assert analysis.layers_of(together.isel(run=[1])) == ["conv1", "conv2", "fc1", "fc2"]
+    assert analysis.present_layers(together.isel(run=[1])) == ["conv1", "conv2", "fc1", "fc2"]
 
 
 def test_each_network_is_shown_by_one_run():

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import xarray as xr
-from refusals import refused
 from synthetic import one
 
-from sparsity_lib.study.analysis.early_warning.change_points import change_point, of_layers
+from sparsity_lib.study.analysis.early_warning.change_points import change_point, layer_means, warning_counts
 
 EPOCHS = 41
 
@@ -47,15 +46,23 @@ def test_change_points_are_causal() -> None:
 
 def test_layers_are_averaged_as_shares_of_their_own_ln_d() -> None:
     run = with_quantity(step(20))
-    np.testing.assert_allclose(of_layers(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
-    with refused("conv9"):
-        of_layers(run, "entropy", ["conv9"])
+    np.testing.assert_allclose(layer_means(run, "entropy", ["conv1", "fc1"]).sel(epoch=3), 1)
 
 
 def test_changes_of_perplexity_sparsity_are_rises() -> None:
     name = "perplexity_sparsity"
     rises = with_quantity(1 - step(20), name)
-    assert of_layers(rises, name, ["conv1", "fc1"]).sel(epoch=30).item() == 0.5
+    assert layer_means(rises, name, ["conv1", "fc1"]).sel(epoch=30).item() == 0.5
     assert change_point(rises, ["conv1", "conv3"], 0.05, name).item() == 21
     for values in (step(20), 1 - step(20, 1 - 0.9 * 0.05), 1 - step(2)):
         assert np.isnan(change_point(with_quantity(values, name), ["conv3"], 0.05, name).item())
+
+
+def test_warning_counts_sum_to_the_runs() -> None:
+    nan = np.nan
+    onset = [20, 20, 20, nan, nan, 20]
+    changed = [10, 20, nan, 10, nan, 30]
+    counts = warning_counts(onset, changed, ["b", "b", "b", "a", "a", "a"])
+    assert list(counts.index) == ["b", "a", "all"]
+    assert counts.loc["all"].tolist() == [6, 1, 3, 1, 1]
+    assert (counts.drop(columns="runs").sum(axis=1) == counts["runs"]).all()

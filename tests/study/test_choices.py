@@ -11,7 +11,7 @@ from synthetic import curve, many, one
 import sparsity_lib as sl
 from sparsity_lib import functional, study
 from sparsity_lib.study import profiles
-from sparsity_lib.study.analysis import choices, comparison, filters
+from sparsity_lib.study.analysis import choices, comparison, decorrelation
 
 EXPERIMENTS = choices.experiments("laptop", "0-3")
 CHANGES = {e.id: choices.change_of(e, 16.0) for e in EXPERIMENTS}
@@ -67,21 +67,17 @@ def test_readings_have_unchanged_references_in_one_setting(profile: str) -> None
     conv_scale = max(e.lambda_conv_scale for e in planned)
     unchanged = {(e.network, e.seed) for e in planned if not choices.change_of(e, conv_scale)}
     for experiment in planned:
-        needed = {experiment.network, choices.REFERENCE.get(experiment.network, "vanillaNet")}
+        needed = {experiment.network, choices.REFERENCE_NETWORK.get(experiment.network, "vanillaNet")}
         assert {(network, experiment.seed) for network in needed} <= unchanged
     settings = {(e.dataset, e.size, e.limit, e.held_out, e.epochs, e.learning_rate()) for e in planned}
     assert len(settings) == 1
 
 
-def test_runs_or_a_grid_that_are_missing_are_one_line(table: pd.DataFrame) -> None:
+def test_runs_or_a_grid_that_are_missing_are_one_line() -> None:
     with refused("paper", "readings"):
         choices.experiments("paper")
     with refused():
         choices.load("laptop", epochs=3)
-    unchanged = table[table["change"] == ""].assign(family="")
-    for compute in (choices.effects, choices.findings, choices.strengths, choices.tuned):
-        with refused():
-            compute(unchanged)
 
 
 def test_published_runs_are_read_and_those_of_seeds_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +147,7 @@ def test_findings_change_sign_with_the_difference_of_the_networks(table: pd.Data
 
 def test_the_best_strength_is_chosen_on_other_images_with_as_many_tries(table: pd.DataFrame) -> None:
     found = choices.tuned(table)
-    assert found.groupby("family").size().to_dict() == dict.fromkeys(choices.TRIED, 3)
+    assert found.groupby("family").size().to_dict() == dict.fromkeys(choices.TUNED_STRENGTHS, 3)
     assert found.groupby("family")["chosen"].sum().eq(1).all()
     chosen = found[found["chosen"]].set_index("family")
     assert chosen["strength"][["dropout", "SparsityReg"]].tolist() == [0.5, 0.01]
@@ -199,11 +195,11 @@ def test_runs_that_overfit_are_counted_by_every_rule() -> None:
 
 
 def test_descent_lowers_the_penalty_and_steps_are_matched() -> None:
-    for weight in filters.starts(16, (1, 3, 3)).values():
+    for weight in decorrelation.starts(16, (1, 3, 3)).values():
         for center in functional.CENTERS:
             for penalty in ("absolute", "squared"):
-                moved = filters.descend(weight, center, penalty, steps=20)
+                moved = decorrelation.descend(weight, center, penalty, steps=20)
                 before, after = (functional.decorrelation(w, center, penalty) for w in (weight, moved))
                 assert after < before
-            one_step = filters.descend(weight, center, "local", steps=1, step=0.1)
+            one_step = decorrelation.descend(weight, center, "local", steps=1, step=0.1)
             assert (one_step - weight).norm() == pytest.approx(0.1 * float(weight.norm()), rel=1e-4)

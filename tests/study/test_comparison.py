@@ -8,9 +8,8 @@ from refusals import refused
 from scipy import stats
 from synthetic import many, one, with_accuracy
 
-from sparsity_lib.study import paper
+from sparsity_lib.study import analysis, paper
 from sparsity_lib.study.analysis import comparison
-from sparsity_lib.study.analysis import summary as analysis
 
 
 def test_describe_agrees_with_scipy():

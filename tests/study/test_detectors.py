@@ -34,7 +34,7 @@ def moments(*runs: xr.Dataset, detector: str = "entropy", margin: float | None =
     return detectors.detector_inputs(many(runs)).moments(detector, margin)
 
 
-@pytest.mark.parametrize("detector", list(detectors.MARGIN))
+@pytest.mark.parametrize("detector", list(detectors.DEFAULT_MARGINS))
 def test_warnings_come_one_epoch_after_the_change(detector: str) -> None:
     found = moments(run(0), run(1, falls=None), run(2, onset=None), detector=detector)
     np.testing.assert_array_equal(found["changed"], [16, np.nan, 16])
@@ -48,7 +48,7 @@ def test_sparsity_is_that_of_convolutions_and_entropy_that_of_targeted_layers() 
     curves["perplexity_sparsity"] = curves["perplexity_sparsity"].where(~late | (curves["layer"] != "fc1"), 1)
     curves["entropy"] = curves["entropy"].where(~late | (curves["layer"] != "conv1"), 0)
     watched = detectors.detector_inputs(curves)
-    assert np.isnan([watched.moments(name)["changed"].item() for name in detectors.MARGIN]).all()
+    assert np.isnan([watched.moments(name)["changed"].item() for name in detectors.DEFAULT_MARGINS]).all()
 
 
 def test_larger_margins_warn_less() -> None:
@@ -122,7 +122,7 @@ def test_margins_are_chosen_on_data_sets_with_both_kinds_of_runs() -> None:
 def test_outcomes_are_counted_by_detector_and_data_set() -> None:
     table = detectors.outcomes(networks()).set_index(["detector", "data"])
     counts = ["runs", "hits", "misses", "false_alarms", "true_negatives"]
-    for detector in detectors.MARGIN:
+    for detector in detectors.DEFAULT_MARGINS:
         assert table.loc[(detector, "noisy"), counts].tolist() == [12, 6, 0, 0, 6]
         assert table.loc[(detector, "clean"), counts].tolist() == [12, 0, 0, 6, 6]
     assert table.loc[("entropy", "noisy"), "balanced"] == 1
@@ -145,8 +145,6 @@ def test_data_sets_are_the_published_grids_of_both_papers() -> None:
 
 
 def test_runs_without_the_detectors_quantity_are_one_line() -> None:
-    with refused("vanillaNet"):
-        detectors.detector_inputs(run().sel(layer=["norm1"]))
     with refused():
         detectors.detector_inputs(run().isel(run=[]))
     with refused("nonsense", "laptop"):

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from refusals import refused
 
 from sparsity_lib.study import Experiment
-from sparsity_lib.study.profiles import PROFILES, SEVEN, experiments
+from sparsity_lib.study.profiles import PROFILES, STUDY_NETWORKS, experiments
 from sparsity_lib.study.recipes import NETWORKS
 
 
@@ -101,7 +101,7 @@ def test_profiles_are_queues_of_distinct_runs_seed_by_seed(name):
 
 def test_the_laptop_has_every_network_with_and_without_noise():
     cells = {(e.network, e.label_noise) for e in experiments("laptop", grids=["networks"])}
-    assert cells == {(network, noise) for network in SEVEN for noise in (0.0, 0.3)}
+    assert cells == {(network, noise) for network in STUDY_NETWORKS for noise in (0.0, 0.3)}
     hours = {name for name in NETWORKS if "VGG11" in name or "ResNet18" in name}
     assert {e.network for e in experiments("laptop", published=True)} == set(NETWORKS) - hours
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import xarray as xr
-from refusals import refused
 from synthetic import CHANNELS, LAYERS, many, one
 
 from sparsity_lib import functional as f
@@ -86,10 +85,3 @@ def test_constant_entropy_has_no_explained_share() -> None:
 def test_layers_of_one_channel_are_left_out() -> None:
     run = noisy(0).assign(channels=(("run", "layer"), [[1.0, 32.0, 32.0, 64.0]]))
     assert set(explained_by_noise.explained(run, by=["layer"])["layer"]) == {"conv3", "fc1"}
-
-
-def test_bad_input_is_refused() -> None:
-    with refused("colour"):
-        explained_by_noise.explained(noisy(0), by=["colour"])
-    with refused():
-        explained_by_noise.explained(one().sel(layer=["norm1"]))

@@ -19,9 +19,8 @@ from synthetic import language_models, many, shrunk
 from test_figures import SEEDS
 
 from sparsity_lib import study
-from sparsity_lib.study import figures
-from sparsity_lib.study.analysis import choices, comparison, filters
-from sparsity_lib.study.analysis import summary as analysis
+from sparsity_lib.study import analysis, figures
+from sparsity_lib.study.analysis import choices, comparison, decorrelation
 from sparsity_lib.study.analysis.early_warning.detectors import detector_inputs
 from sparsity_lib.study.analysis.other_papers import coherence, sparseout_noise, sparsity
 from sparsity_lib.study.analysis.other_papers import language_models as of_language
@@ -64,7 +63,7 @@ def cut(curves: xr.Dataset, epochs: int | None) -> xr.Dataset:
 @cache
 def runs(epochs: int | None = None) -> xr.Dataset:
     """Three networks of the laptop's published runs, five seeds each, in all settings."""
-    networks = analysis.of_grid(study.published("laptop"), "laptop")
+    networks = analysis.grid_runs(study.published("laptop"), "laptop")
     labels = ["vanillaNet", "normNet", "sr3Net ×16"]
     return cut(analysis.only(networks, label=labels, seed=list(range(100, 105))), epochs)
 
@@ -76,8 +75,8 @@ def detail(epochs: int | None) -> xr.Dataset:
 
 def measured(name: str, epochs: int | None) -> xr.Dataset:
     """The laptop's runs with redrawn labels in which this was measured."""
-    networks = analysis.of_grid(study.published("laptop"), "laptop")
-    return cut(analysis.having(analysis.settings(networks)[-1][1], name), epochs)
+    networks = analysis.grid_runs(study.published("laptop"), "laptop")
+    return cut(analysis.runs_with(analysis.settings(networks)[-1][1], name), epochs)
 
 
 @cache
@@ -152,7 +151,7 @@ DRAW: dict[str, Callable[[int | None], Figure]] = {
 }
 WITHOUT_RUNS: dict[str, Callable[[None], Figure]] = {
     "decorrelation_descents": lambda _: figures.decorrelation_descents(
-        filters.descents(filters=4, shape=(1, 2, 2))
+        decorrelation.descents(filters=4, shape=(1, 2, 2))
     ),
     "noise_variances": lambda _: figures.noise_variances(sparseout_noise.variances(draws=50)),
     "penalty_ratios": lambda _: figures.penalty_ratios(sparseout_noise.logistic_increases(draws=50)),

@@ -12,9 +12,8 @@ from refusals import refused
 from synthetic import curve, many, one, valley
 
 from sparsity_lib.functional import rfav_entropy
-from sparsity_lib.study import StudyError, figures
-from sparsity_lib.study.analysis import summary as analysis
-from sparsity_lib.study.cells import SEVEN
+from sparsity_lib.study import StudyError, analysis, figures
+from sparsity_lib.study.cells import STUDY_NETWORKS
 from sparsity_lib.study.figures.style import COLORS, line_style
 from sparsity_lib.study.recipes import NETWORKS
 
@@ -51,8 +50,8 @@ def test_figures_without_runs_are_errors_and_leave_no_figure(draw):
 def test_networks_have_distinct_colours():
     assert set(COLORS) == set(NETWORKS)
     assert len(set(COLORS.values())) == len(NETWORKS)
-    seven = [str(line_style(network)["linestyle"]) for network in SEVEN]
-    assert len({*seven, str(line_style("sr2Net ×16")["linestyle"])}) == len(SEVEN) + 1
+    seven = [str(line_style(network)["linestyle"]) for network in STUDY_NETWORKS]
+    assert len({*seven, str(line_style("sr2Net ×16")["linestyle"])}) == len(STUDY_NETWORKS) + 1
     assert line_style("sr2Net ×16")["color"] == line_style("sr2Net")["color"]
     assert line_style("package:factory")["color"] not in COLORS.values()
 

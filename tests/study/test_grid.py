@@ -28,7 +28,7 @@ SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 def tiny_profile(monkeypatch, runs_folder, tmp_path):
     """A profile of two cells, with runs and results in folders of its own."""
     cells = ({"network": "vanillaNet", **SMALL}, {"network": "sr3Net", **SMALL})
-    grid = profiles.Grid(cells, seeds=(0,), published_seeds=(100, 101), shown={})
+    grid = profiles.Grid(cells, seeds=(0,), published_seeds=(100, 101), with_run_file={})
     monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("two cells", {"networks": grid}))
     monkeypatch.setattr(results, "PROJECT", tmp_path)
     monkeypatch.setattr(provenance, "_commit", lambda: ("a" * 40, False))

@@ -13,12 +13,12 @@ from scipy.stats import t
 
 from sparsity_lib.study import claims
 from sparsity_lib.study.analysis.early_warning.change_points import change_point
-from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds
+from sparsity_lib.study.analysis.early_warning.permutation_tests import p_of_runs, p_of_seeds
 from sparsity_lib.study.analysis.onset import onset, onset_table, rise_after_minimum
 from sparsity_lib.study.analysis.significance import detectable
 from sparsity_lib.study.claims import Cell
 from sparsity_lib.study.claims.judge import judge
-from sparsity_lib.study.profiles import SEVEN
+from sparsity_lib.study.profiles import STUDY_NETWORKS
 
 LEDGER, OTHERS = claims.load(claims.REGISTRATION), claims.load(claims.REGISTRATION_OTHER_PAPERS)
 MEDIUM = Cell(dataset="cifar100", size="m", kind="close")
@@ -33,7 +33,7 @@ S = np.array(SPREAD)
 @functools.cache
 def usual() -> xr.Dataset:
     """The seven networks at size s on CIFAR-100, equal except for the noise."""
-    return cell_of({label: {"accuracy": 0.35 + S * (1 + i / 7)} for i, label in enumerate(SEVEN)})
+    return cell_of({label: {"accuracy": 0.35 + S * (1 + i / 7)} for i, label in enumerate(STUDY_NETWORKS)})
 
 
 @functools.cache
@@ -204,8 +204,10 @@ def test_changes_are_judged_between_epochs_and_sizes_and_as_shares() -> None:
 
 def test_warnings_depend_on_their_own_run() -> None:
     onsets = np.array([30.0, 36, 42, 48, 54])
-    coupled = {label: {"at": onsets + i, "changed": onsets + i - 16} for i, label in enumerate(SEVEN)}
-    mixed = {label: {"at": onsets + i, "changed": 14.0} for i, label in enumerate(SEVEN)}
+    coupled = {
+        label: {"at": onsets + i, "changed": onsets + i - 16} for i, label in enumerate(STUDY_NETWORKS)
+    }
+    mixed = {label: {"at": onsets + i, "changed": 14.0} for i, label in enumerate(STUDY_NETWORKS)}
     warned, ordered = (row("entropy-warns", cell_of(effects)) for effects in (coupled, mixed))
     for found, word in ((warned, "warning"), (ordered, "order of events")):
         assert (found["direction"], found["verdict"], found["warning"]) == ("supported", "supported", word)
@@ -230,7 +232,7 @@ def test_runs_without_a_change_or_an_onset_have_no_lead_and_are_counted() -> Non
 def test_the_permutation_tests_are_over_the_cells_networks() -> None:
     onsets = np.array([30.0, 36, 42, 48, 54])
     curves = cell_of(
-        {label: {"at": onsets + i, "changed": onsets - 20 + i % 3} for i, label in enumerate(SEVEN)}
+        {label: {"at": onsets + i, "changed": onsets - 20 + i % 3} for i, label in enumerate(STUDY_NETWORKS)}
     )
     found = row("entropy-warns", curves)
     changed = change_point(curves, ["conv3", "conv4", "fc1"], 0.05)
@@ -242,7 +244,7 @@ def test_the_permutation_tests_are_over_the_cells_networks() -> None:
 def test_the_papers_value_is_compared_with_one_more_run_by_the_pooled_sd() -> None:
     scales = np.arange(1, 8) / 4
     curves = cell_of(
-        {label: {"accuracy": 0.34 + scale * S} for label, scale in zip(SEVEN, scales, strict=True)}
+        {label: {"accuracy": 0.34 + scale * S} for label, scale in zip(STUDY_NETWORKS, scales, strict=True)}
     )
     found = row("no-gain-when-small", curves)
     sd = S.std(ddof=1) * np.sqrt((scales**2).mean())

@@ -163,7 +163,7 @@ def test_the_matched_strength_gives_the_gradient_of_sparsityreg(tmp_path: Path) 
     """Within a factor of 2 on digits, by the mean of three seeds; single seeds differ by as much."""
     fields = {"dataset": "digits", "lr": 0.1, "label_noise": 0.3, "lambda_conv_scale": 16.0, "epochs": 1}
     logarithms = {}
-    for network, strength in (("sfNet", profiles.MATCHED["digits"][0]), ("sr2Net", 1e-3)):
+    for network, strength in (("sfNet", profiles.SCALE_FREE_STRENGTHS["digits"][0]), ("sr2Net", 1e-3)):
         cells = [Experiment(network=network, lambda_=strength, seed=seed, **fields) for seed in range(3)]
         runs = [study.train(cell, folder=tmp_path) for cell in cells]
         ratios = [run.layer(layer)["penalty_gradient_ratio"][-1] for run in runs for layer in TARGETED]

@@ -24,7 +24,7 @@ from sparsity_lib.study.runs.dimensions import KEPT, MOMENTS
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"dataset": "digits", "limit": 100, "lr": 0.1, "epochs": 2}
 CELLS = tuple({"network": network, **SMALL} for network in ("vanillaNet", "normNet"))
-FIRST = {"networks": profiles.Grid(CELLS, (0,), (100,), shown={"network": "vanillaNet"})}
+FIRST = {"networks": profiles.Grid(CELLS, (0,), (100,), with_run_file={"network": "vanillaNet"})}
 DEEP = {**CELLS[0], "rho": -1.0}
 MORE = FIRST | {
     "adam": profiles.Grid(({**CELLS[0], "optimizer": "adam"}, CELLS[0]), (0,), (100,)),

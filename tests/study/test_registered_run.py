@@ -63,7 +63,7 @@ def test_a_registered_run_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(results, "PROJECT", tmp_path)
     cell = EXPERIMENT.model_dump() | {"device": "auto"}
     del cell["seed"]
-    grid = profiles.Grid((cell,), (), (100,), shown={})
+    grid = profiles.Grid((cell,), (), (100,), with_run_file={})
     monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.Profile("one run", {"networks": grid}))
     assert publication.publish("tiny", DATA) == 1
     assert publication.publish_networks("tiny", ["srLeNet"], DATA) == 1

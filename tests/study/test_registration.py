@@ -57,8 +57,8 @@ BETTER = Criterion(kind="difference", network="sr2Net", against="vanillaNet", qu
 
 def test_papers_values_are_differences_of_its_tables() -> None:
     large = Cell(dataset="cifar10", size="xxl", kind="direct")
-    assert claims.papers_value(BETTER, large) == pytest.approx(0.8042 - 0.6964)
+    assert claims.paper_value(BETTER, large) == pytest.approx(0.8042 - 0.6964)
     sizes = Criterion(kind="sizes", network="sr1Net", quantity="accuracy", expected=1)
     medium = Cell(dataset="cifar100", size="m", kind="direct")
-    assert claims.papers_value(sizes, medium) == pytest.approx(0.4917 - 0.2663)
-    assert claims.papers_value(BETTER, large.model_copy(update={"epochs": 200})) is None
+    assert claims.paper_value(sizes, medium) == pytest.approx(0.4917 - 0.2663)
+    assert claims.paper_value(BETTER, large.model_copy(update={"epochs": 200})) is None

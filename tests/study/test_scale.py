@@ -8,9 +8,8 @@ from synthetic import LAYERS, many, one
 from test_figure_data import recorded
 
 from sparsity_lib import functional, study
-from sparsity_lib.study import data, figures, profiles
+from sparsity_lib.study import analysis, data, figures, profiles
 from sparsity_lib.study.analysis import capacity, comparison, random_filters
-from sparsity_lib.study.analysis import summary as analysis
 from sparsity_lib.study.runs.dimensions import CENTERS, KNOCKED_OUT
 
 EPOCHS = np.arange(-1, 41)
@@ -46,9 +45,9 @@ COMPLETE = many(
 
 def test_missing_runs_and_quantities_are_refused_in_one_line() -> None:
     with refused("paper", "adam"):
-        analysis.of_grid(None, "paper", "adam")
+        analysis.grid_runs(None, "paper", "adam")
     with refused("networks"):
-        analysis.of_grid(one(), "laptop")
+        analysis.grid_runs(one(), "laptop")
     for measure, quantity in (
         (random_filters.correlations, "correlation"),
         (capacity.rank_share, "effective_rank"),
@@ -65,7 +64,7 @@ def test_runs_of_a_grid_are_found_by_id() -> None:
         for grid in ("networks", "200-epochs")
         for e in profiles.experiments("laptop", [100], [grid], published=True)
     ]
-    found = analysis.of_grid(many(runs), "laptop", "200-epochs")
+    found = analysis.grid_runs(many(runs), "laptop", "200-epochs")
     assert 0 < found.sizes["run"] < len(runs)
     assert set(found["run"].to_numpy()) == {run["run"].item() for run in runs[-found.sizes["run"] :]}
 
@@ -76,8 +75,6 @@ def test_filter_shapes_are_those_of_the_networks() -> None:
     loaded = data.load("digits")
     images = (loaded.train.images.shape[1], loaded.train.images.shape[2], len(loaded.classes))
     assert random_filters.IMAGES["digits"] == images
-    with refused("folder:x"):
-        random_filters.filter_shapes(study.Experiment(dataset="folder:x"))
 
 
 def test_random_directions_and_welch_bound_have_known_values() -> None:
@@ -104,10 +101,10 @@ def test_capacity_of_layers_is_recovered() -> None:
     np.testing.assert_allclose(area.sel(layer="conv3"), [0.5] * 3 + [1] * 3, rtol=1e-6)
     share = capacity.rank_share(COMPLETE)
     np.testing.assert_allclose(share.sel(layer="conv1")[:3], (8 + np.arange(3) / 10) / 16, rtol=1e-6)
-    assert capacity.compared(area, SR2, "vanillaNet")["conv1"].mean == pytest.approx(0.5)
-    assert capacity.by_layer(share, SR2)["n"].tolist() == [3] * 3
+    assert capacity.compare_layers(area, SR2, "vanillaNet")["conv1"].mean == pytest.approx(0.5)
+    assert capacity.describe_layers(share, SR2)["n"].tolist() == [3] * 3
     with refused():
-        capacity.compared(area, SR2, "dropNet")
+        capacity.compare_layers(area, SR2, "dropNet")
 
 
 def test_optimism_is_measured_in_points_and_ranks() -> None:

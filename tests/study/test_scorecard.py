@@ -17,7 +17,7 @@ from sparsity_lib.study.analysis.onset import onset_table
 from sparsity_lib.study.claims import Cell, pages, scorecard
 from sparsity_lib.study.claims.judge import judge
 from sparsity_lib.study.errors import StudyError
-from sparsity_lib.study.profiles import SEVEN, experiments
+from sparsity_lib.study.profiles import STUDY_NETWORKS, experiments
 from sparsity_lib.study.runs import file as runs
 from sparsity_lib.study.runs.results import label, load_curves
 
@@ -35,7 +35,7 @@ def more_of(network: str, **effects: Any) -> xr.Dataset:
 
 def test_verdicts_are_those_of_the_judge_once_all_runs_are_trained() -> None:
     better = {"accuracy": 0.35 + 0.1 + S}
-    curves = cell_of({network: better if network == "sr2Net" else {} for network in SEVEN})
+    curves = cell_of({network: better if network == "sr2Net" else {} for network in STUDY_NETWORKS})
     judged = judge(LEDGER, curves)
     table = scorecard.verdicts(LEDGER, judged).set_index(["id", "cell"])
     assert table.loc[("no-gain-when-small", "cifar100, s"), "verdict"] == "does not hold"
@@ -79,7 +79,7 @@ def test_claims_without_a_run_are_folded_below_the_others() -> None:
 
 
 def test_curves_of_the_papers_cells_can_be_narrowed() -> None:
-    curves = [cell_of({network: {} for network in SEVEN}), more_of("sr2Net")]
+    curves = [cell_of({network: {} for network in STUDY_NETWORKS}), more_of("sr2Net")]
     found = scorecard.curves_of_cells(curves)
     assert found.sizes["run"] == 35
     narrowed = scorecard.curves_of_cells(curves, dataset="cifar100", size="s", optimizer="sgd")
@@ -93,7 +93,7 @@ def test_curves_of_the_papers_cells_can_be_narrowed() -> None:
     [(0.001, "supported"), (0.1, "opposite"), (np.linspace(0.001, 0.018, 5), "inconclusive")],
 )
 def test_predictions_of_the_noise_curve_are_judged(noise: Any, found: str) -> None:
-    curves = cell_of({network: {"noise": noise} for network in SEVEN})
+    curves = cell_of({network: {"noise": noise} for network in STUDY_NETWORKS})
     table = scorecard.predictions(curves)
     assert table["layers"].tolist() == ["conv1, conv2, conv3, conv4, fc1", "conv3", "conv4", "fc1"]
     assert table["threshold"].tolist() == [0.97, 0.95, 0.95, 0.95]
@@ -107,7 +107,7 @@ def test_predictions_of_the_noise_curve_are_judged(noise: Any, found: str) -> No
 
 
 def test_predictions_have_no_direction_before_all_runs() -> None:
-    table = scorecard.predictions(cell_of({network: {} for network in SEVEN[:6]}))
+    table = scorecard.predictions(cell_of({network: {} for network in STUDY_NETWORKS[:6]}))
     assert set(table["status"]) == {"30 of 35"}
     assert set(table["direction"]) == {""}
     assert set(scorecard.predictions([])["status"]) == {"not run"}
@@ -154,7 +154,7 @@ def test_equivalence_is_judged_once_when_all_fifteen_seeds_are_in() -> None:
 
 
 def test_the_papers_48_accuracies_are_compared_with_ours() -> None:
-    small = cell_of({name: {"accuracy": 0.34 + S * (1 + i)} for i, name in enumerate(SEVEN)})
+    small = cell_of({name: {"accuracy": 0.34 + S * (1 + i)} for i, name in enumerate(STUDY_NETWORKS)})
     lenet = runs_of("LeNet", LENET, accuracy=0.55 + S).isel(run=slice(3))
     table = scorecard.accuracies([small, lenet])
     assert table["source"].value_counts().to_dict() == {"Table 2": 36, "Table 3": 12}
@@ -247,7 +247,7 @@ SCENARIOS: dict[str, tuple[dict[str, dict[str, Any]], float]] = {
 )
 def test_primary_verdicts_are_recomputed_without_the_study(scenario: str, tmp_path: Path) -> None:
     effects, gain = SCENARIOS[scenario]
-    networks = {label: effects.get(label, {}) for label in SEVEN}
+    networks = {label: effects.get(label, {}) for label in STUDY_NETWORKS}
     both = [
         cell_of({"LeNet": {"accuracy": 0.55}, "srLeNet": {"accuracy": 0.55 + gain + S}}, cell)
         for cell in (LENET, Cell(dataset="cifar100", kind="close"))

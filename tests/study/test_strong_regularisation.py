@@ -12,7 +12,7 @@ from synthetic import many, shrunk
 from sparsity_lib.study import Experiment, figures
 from sparsity_lib.study.analysis import comparison
 from sparsity_lib.study.analysis.other_papers import coherence
-from sparsity_lib.study.analysis.other_papers.coherence import ALWAYS, DECAY, DELAYED, GATED, NONE
+from sparsity_lib.study.analysis.other_papers.coherence import ALWAYS, DELAYED, GATED, NONE, WEIGHT_DECAY
 
 SEEDS = range(100, 103)
 EXPERIMENTS = [e for e in coherence.experiments("laptop") if e.seed in SEEDS]
@@ -54,7 +54,7 @@ def test_experiments_are_described_by_term_strength_and_way():
     for term in ("L1", "L2"):
         assert {way for name, _, way in cells if name == term} == {ALWAYS, DELAYED, GATED}
     assert ("", 0.0, NONE) in cells
-    assert (DECAY, 0.01, ALWAYS) in cells
+    assert (WEIGHT_DECAY, 0.01, ALWAYS) in cells
     on_photographs = [e for e in coherence.experiments("desktop") if e.seed == 100]
     assert len(on_photographs) == 7 + 3  # plain, three ways of two L1; weight decay
     assert coherence.experiments("paper") == []
@@ -78,7 +78,7 @@ def test_outcomes_are_of_the_last_network(table):
     assert failed["guesses"].all()
     assert failed["compression"].tolist() == pytest.approx([100.0] * 3, rel=1e-5)
     assert failed["log_compression"].isna().all()  # that of a network without a use
-    assert table[table["term"] == DECAY]["compression"].isna().all()
+    assert table[table["term"] == WEIGHT_DECAY]["compression"].isna().all()
     assert failed["term_gradient"].tolist() == [0.003] * 3
 
 
@@ -141,7 +141,7 @@ def test_coherence_and_gates_are_averaged_at_both_ends(curves):
 
 
 def test_missing_runs_are_refused_in_one_line(table, curves):
-    only_decay = table[table["term"] == DECAY]
+    only_decay = table[table["term"] == WEIGHT_DECAY]
     plain = table[table["way"] == NONE]
     for make, rows in (
         (figures.strength_sweep, only_decay),

@@ -1,11 +1,11 @@
-"""Measures of how a layer's channels are used, for which the paper has none."""
+"""Measures of the use of a layer's channels; the paper gives no numbers for it."""
 
 import pandas as pd
 import torch
 import xarray as xr
 
+from sparsity_lib.study.analysis import hidden_layers, runs_with
 from sparsity_lib.study.analysis.comparison import Description, compare, describe
-from sparsity_lib.study.analysis.summary import having, penalised_layers
 from sparsity_lib.study.runs.file import Run
 from sparsity_lib.study.runs.networks import trained_network
 from sparsity_lib.study.training.observation import layer_outputs
@@ -14,45 +14,45 @@ from sparsity_lib.study.training.observation import layer_outputs
 def rank_share(curves: xr.Dataset) -> xr.DataArray:
     """(run, layer): effective rank after the last epoch, on held-out images, as a share of the channels.
 
-    Only runs in which it was measured have a value.
+    Runs without a measurement are left out.
     """
-    measured = having(curves, "effective_rank").sel(layer=penalised_layers(curves))
+    measured = runs_with(curves, "effective_rank").sel(layer=hidden_layers(curves))
     rank = measured["effective_rank"].sel(split="monitor").sel(epoch=measured["epochs"] - 1)
     return rank.drop_vars("epoch") / measured["channels"]
 
 
 def ablation_area(curves: xr.Dataset) -> xr.DataArray:
-    """(run, layer): mean share of its accuracy that a network keeps as a layer's channels are set to zero.
+    """(run, layer): mean share of the accuracy that remains as channels of a layer are set to zero.
 
-    The area below accuracy over the share silenced, by the trapezoid rule, divided by the accuracy without
-    ablation and by the largest share: 1 where nothing is lost. The more of a layer is needed, the smaller it
-    is, in the runs in which it was measured.
+    Area under the accuracy over the share of silenced channels, by the trapezoid rule, divided by the
+    accuracy without ablation and by the largest share: 1 where nothing is lost, smaller where more of the
+    layer is needed. Runs without a measurement are left out.
     """
-    accuracy = having(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=penalised_layers(curves))
+    accuracy = runs_with(curves, "knockout_accuracy")["knockout_accuracy"].sel(layer=hidden_layers(curves))
     kept = accuracy / accuracy.sel(knocked_out=0)
     return kept.integrate("knocked_out") / float(accuracy["knocked_out"].max())
 
 
-def by_layer(values: xr.DataArray, label: str) -> pd.DataFrame:
-    """One row per layer: n, mean, SD and 95 % t interval of a network's values, which are (run, layer)."""
+def describe_layers(values: xr.DataArray, label: str) -> pd.DataFrame:
+    """One row per layer: n, mean, SD and 95 % t interval of the (run, layer) values of a network."""
     chosen = values.isel(run=(values["label"] == label).to_numpy())
     return pd.DataFrame(
         {"layer": layer} | describe(chosen.sel(layer=layer))._asdict() for layer in values["layer"].to_numpy()
     )
 
 
-def compared(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
-    """Differences of network `a` minus `b` by layer, paired by seed; `values` are (run, layer)."""
+def compare_layers(values: xr.DataArray, a: str, b: str) -> dict[str, Description]:
+    """Differences of network `a` minus network `b` by layer, paired by seed; `values` are (run, layer)."""
     table = values.to_dataframe("value").reset_index()
     return {str(layer): compare(rows, a, b, "value") for layer, rows in table.groupby("layer")}
 
 
 def largest_share(run: Run, layer: str) -> float:
-    """Largest share that one channel has in the variance of the activations over channels.
+    """Largest share of one channel in the variance of activations over channels, after the last epoch.
 
-    After the last epoch, on the run's images: the squared distance of each channel from the mean over the D
-    channels, as a share of their sum, averaged over images and positions; 1/D where channels are alike. The
-    run's network must be kept (`trained_network`, whose errors it raises).
+    The share of a channel is its squared distance from the mean over the D channels, divided by the sum over
+    channels, and averaged over the images of the run and positions; 1/D for equal channels. The run must have
+    a stored network. Raises as `trained_network`.
     """
     model, prepare = trained_network(run)
     inputs = prepare(torch.from_numpy(run.root["images"].to_numpy()).movedim(-1, 1))

@@ -1,8 +1,8 @@
 """Choices that the paper leaves open, changed one at a time: readings, strengths, tuned baselines.
 
-The runs of a profile's grid "readings" are compared with the unchanged networks of the same setting and
-seeds. `outcomes` makes the table that the other functions take; its labels, such as `sr2Net T1: after the
-ReLU`, can be given to `comparison.compare`.
+Runs of the grid "readings" of a profile are compared with unchanged networks in the same setting, paired by
+seed. `outcomes` makes the table that the other functions take. Labels in it, such as `sr2Net T1: after the
+ReLU`, are labels for `comparison.compare` too.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,18 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study import profiles
-from sparsity_lib.study.analysis.comparison import describe
+from sparsity_lib.study.analysis import (
+    SMOOTHING,
+    grid_runs,
+    only,
+    pilot_onset,
+    runs_of,
+    summary,
+    trained,
+)
+from sparsity_lib.study.analysis.comparison import describe, seed_differences
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import holm, one_sided
-from sparsity_lib.study.analysis.summary import SMOOTHING, of_grid, only, pilot_onset, summary, trained
-from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import grid, with_grid
 from sparsity_lib.study.queue.scheduling import load_or_train_all
@@ -26,7 +33,7 @@ from sparsity_lib.study.runs.results import curves as curves_of
 from sparsity_lib.study.runs.results import published
 from sparsity_lib.study.selection import Listed, parse_seeds, select
 
-NETWORKS = "vanillaNet,dropNet,normNet,sr2Net,sr3Net,varNet"  # in the default reading, to compare with
+UNCHANGED_NETWORKS = "vanillaNet,dropNet,normNet,sr2Net,sr3Net,varNet"  # in our reading
 READINGS: dict[str, tuple[str, dict[object, str]]] = {
     "include_bias": ("T1", {False: "without the bias"}),
     "activation": ("T1", {"after": "after the ReLU"}),
@@ -38,11 +45,16 @@ READINGS: dict[str, tuple[str, dict[object, str]]] = {
     "init": ("T6", {"pytorch": "PyTorch's initialisation"}),
     "input_scaling": ("T7", {"standardize": "standardised inputs"}),
 }
-# The network whose penalty or layers a finding is about, and the one that it is compared with.
-REFERENCE = {"sr2Net": "vanillaNet", "normNet": "vanillaNet", "dropNet": "vanillaNet", "sr3Net": "sr2Net"}
+# Network of a finding, and its reference.
+REFERENCE_NETWORK = {
+    "sr2Net": "vanillaNet",
+    "normNet": "vanillaNet",
+    "dropNet": "vanillaNet",
+    "sr3Net": "sr2Net",
+}
 QUANTITIES = ("chosen_accuracy", "val_loss_rise", "entropy_drop")
-# Regularisers with as many tries each; SparsityReg's are the paper's lambda and its neighbours.
-TRIED = {
+# Strengths of each regulariser; for SparsityReg the paper's lambda and its neighbours.
+TUNED_STRENGTHS = {
     "dropout": (0.1, 0.25, 0.5),
     "SparsityReg": (1e-4, 1e-3, 1e-2),
     "weight decay": (1e-4, 1e-3, 1e-2),
@@ -52,25 +64,24 @@ WITHOUT_FC1 = "without fc1"
 
 
 def experiments(profile: str, seeds: Listed | None = "", **fields: Any) -> list[Experiment]:
-    """The experiments of the profile's grid "readings", and the unchanged networks in the same setting.
+    """Experiments of the grid "readings" of a profile, and the unchanged networks in the same setting.
 
-    `seeds`: none are those of the published runs. `fields`: other arguments of `study.select`. Raises
+    `seeds`: by default the seeds of the published runs. `fields`: other arguments of `study.select`. Raises
     `StudyError` for a profile without that grid.
     """
-    own = {
-        name: parse_seeds(seeds) or grid(name, profile).published_seeds for name in ("networks", "readings")
-    }
-    changed = select(profile, grid="readings", seeds=own["readings"], **fields)
-    unchanged = select(profile, NETWORKS, seeds=own["networks"], **fields)
+    given = parse_seeds(seeds)
+    own, unchanged_seeds = (given or grid(name, profile).published_seeds for name in ("readings", "networks"))
+    changed = select(profile, grid="readings", seeds=own, **fields)
+    unchanged = select(profile, UNCHANGED_NETWORKS, seeds=unchanged_seeds, **fields)
     settings = {_setting(experiment) for experiment in changed}
     return [*(e for e in unchanged if _setting(e) in settings), *changed]
 
 
 def load(profile: str, seeds: Listed | None = "", **fields: Any) -> tuple[xr.Dataset, pd.DataFrame]:
-    """Curves and `outcomes` of the profile's readings: of its published runs, or, given seeds, of theirs.
+    """Curves and `outcomes` of the published readings of a profile, or of runs with the given seeds.
 
-    Runs of these seeds are loaded if they are there, and else trained. The laptop stands in for a profile
-    that has no grid "readings" or, without seeds, no published runs of it. `fields` as in `experiments`.
+    Runs with given seeds are loaded, or trained if they are missing. A profile without the grid "readings",
+    or without published runs of it, is replaced by the laptop. `fields` as in `experiments`.
     """
     profile = with_grid("readings", profile)
     if parse_seeds(seeds):
@@ -79,11 +90,8 @@ def load(profile: str, seeds: Listed | None = "", **fields: Any) -> tuple[xr.Dat
     else:
         profile = "laptop" if published(profile, "readings.nc") is None else profile
         described, curves = experiments(profile, **fields), published(profile)
-    ids = {experiment.id for experiment in described}
-    present = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in ids]
-    if curves is None or not present:
-        raise StudyError("no runs of these readings are published; give seeds, and they are trained")
-    curves = only(curves, run=present)
+    missing = "no runs of these readings are published; give seeds, and they are trained"
+    curves = runs_of(curves, described, missing)
     return curves, outcomes(curves, described)
 
 
@@ -93,10 +101,10 @@ def _setting(experiment: Experiment) -> tuple[object, ...]:
 
 
 def change_of(experiment: Experiment, conv_scale: float = 1.0) -> str:
-    """The choices that the experiment changes, as `T1: after the ReLU`; empty if it changes none.
+    """Choices that the experiment changes, such as `T1: after the ReLU`; empty if there is none.
 
-    `conv_scale` is the factor on conv layers' lambda that is unchanged. Without it, entropy is averaged over
-    as many positions (T2).
+    `conv_scale` is the unchanged factor on lambda of conv layers. Another factor is a mean over positions
+    (T2).
     """
     parts = [
         f"{number}: {words[value]}"
@@ -116,7 +124,7 @@ def change_of(experiment: Experiment, conv_scale: float = 1.0) -> str:
 
 
 def _tuned(experiment: Experiment) -> tuple[str, float]:
-    """Family of regularisers whose strength can be tuned, and the strength; "" and NaN for none."""
+    """Family of the tuned regulariser and its strength; "" and NaN for none."""
     for field in ("weight_decay", "label_smoothing"):
         if strength := getattr(experiment, field):
             return field.replace("_", " "), strength
@@ -128,18 +136,18 @@ def _tuned(experiment: Experiment) -> tuple[str, float]:
 
 
 def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFrame:
-    """One row per run of `curves`, each of which is one of the experiments.
+    """One row per run of `curves`; all of them are runs of the experiments `described`.
 
-    **Returns:** the columns of `analysis.summary` but `others`, so that runs of one seed can be paired, and
+    **Returns:** the columns of `analysis.summary` without `others`, so that runs of one seed are paired, and
 
-    - `label`: network and `change` (see `change_of`); `family` and `strength`: which regulariser is tuned,
-      and its strength, unless a reading is changed;
+    - `label`: network and `change` (see `change_of`); `family` and `strength` of the tuned regulariser,
+      unless a reading is changed;
     - `center` and `penalty`: the readings T3 and T4;
     - `monitor_accuracy`: at the chosen epoch, on the images by which it is chosen;
     - `entropy_end`, and `entropy_drop` from the best epoch to the end: mean over conv3, conv4 and fc1, in
       shares of ln D;
-    - `correlation:filters`, `correlation:components`: mean |c| of conv1's filters at the end; NaN where the
-      run did not keep it.
+    - `correlation:filters`, `correlation:components`: mean |c| of the filters of conv1 at the end; NaN where
+      the run did not record it.
     """
     by_id = {experiment.id: experiment for experiment in described}
     ordered = [by_id[run] for run in curves["run"].to_numpy().tolist()]
@@ -166,37 +174,30 @@ def outcomes(curves: xr.Dataset, described: Sequence[Experiment]) -> pd.DataFram
         "entropy_end": end.mean(1),
         "entropy_drop": (best - end).mean(1),
     }
-    of_conv1 = curves["correlation"].sel(layer="conv1", epoch=curves["epochs"] - 1)
-    columns |= {f"correlation:{name}": of_conv1.sel(center=name) for name in ("filters", "components")}
+    conv1 = curves["correlation"].sel(layer="conv1", epoch=curves["epochs"] - 1)
+    columns |= {f"correlation:{name}": conv1.sel(center=name) for name in ("filters", "components")}
     return table.assign(**columns)
 
 
 def _readings(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """(network, change) of each cell that is another reading, in the order of T1 to T7."""
+    """(network, change) of each cell with another reading, in the order of T1 to T7."""
     cells = table[table["change"].str.startswith("T")][["network", "change"]].drop_duplicates()
-    if cells.empty:
-        raise StudyError("there are no runs of other readings")
     found = [(str(network), str(change)) for network, change in cells.itertuples(index=False)]
     return sorted(found, key=lambda cell: (cell[1][:2], cell[0]))
 
 
-def _paired(table: pd.DataFrame, a: str, b: str, quantity: str) -> pd.Series:
-    """Label `a` minus label `b`, by the seeds that both have."""
-    values = table[["label", "seed", quantity]]  # the whole table has a hundred columns
-    first, second = (values[values["label"] == label].set_index("seed")[quantity] for label in (a, b))
-    return (first - second).dropna()
-
-
 def effects(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences that each reading makes: the changed network minus the unchanged one, paired by seed.
+    """Differences of the network in each reading minus the unchanged network, paired by seed.
 
-    **Returns:** one row per reading, network and quantity: n pairs, `mean`, `sd`, `low` to `high` (95 % t
-    interval), and `holm`, the p value of a two-sided t test corrected over all readings of one quantity.
+    **Returns:** one row per reading, network and quantity: the fields of `Description`, and `holm`, the p
+    value of a two-sided t test, corrected over all readings of one quantity.
     """
     rows = []
     for quantity in QUANTITIES:
         cells = _readings(table)
-        pairs = [_paired(table, f"{network} {change}", network, quantity) for network, change in cells]
+        pairs = [
+            seed_differences(table, f"{network} {change}", network, quantity) for network, change in cells
+        ]
         p = [2 * min(one_sided(each.to_numpy(), 0, side) for side in (1, -1)) for each in pairs]
         for (network, change), each, corrected in zip(cells, pairs, holm(p, len(cells)), strict=True):
             row = {"reading": change, "network": network, "quantity": quantity}
@@ -205,23 +206,24 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def findings(table: pd.DataFrame) -> pd.DataFrame:
-    """Each network minus its reference, in our reading and in each other one, over the same seeds.
+    """Differences of each network minus its reference, in our reading and in each other one, for equal seeds.
 
-    **Returns:** one row per reading, pair of networks and quantity: n pairs; mean, 95 % t interval and
-    `direction` (1 higher, -1 lower, 0 if the interval holds zero) in `ours` and in the `other` reading, as
-    `ours_low`, `other_low` and so on. The reference is changed too where it was trained so.
+    **Returns:** one row per reading, pair of networks and quantity: n pairs; mean (`ours`, `other`), 95 % t
+    interval (`ours_low` and so on) and direction (`ours_direction`: 1 higher, -1 lower, 0 if the interval
+    contains zero) in our and in the other reading. The reference has the other reading
+    too if such runs exist.
     """
     rows = []
     for network, change in _readings(table):
-        if network not in REFERENCE:
+        if network not in REFERENCE_NETWORK:
             continue
-        reference, changed = REFERENCE[network], f"{REFERENCE[network]} {change}"
+        reference, changed = REFERENCE_NETWORK[network], f"{REFERENCE_NETWORK[network]} {change}"
         pairs = {
             "ours": (network, reference),
             "other": (f"{network} {change}", changed if changed in set(table["label"]) else reference),
         }
         for quantity in QUANTITIES:
-            values = {name: _paired(table, *pair, quantity) for name, pair in pairs.items()}
+            values = {name: seed_differences(table, *pair, quantity) for name, pair in pairs.items()}
             seeds = values["ours"].index.intersection(values["other"].index)
             row: dict[str, object] = {"reading": change, "networks": f"{network} minus {reference}"}
             row |= {"quantity": quantity, "n": len(seeds)}
@@ -234,10 +236,8 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def strengths(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of sr2Net by lambda, of the seeds that all have; `StudyError` if there is one strength."""
+    """Rows of sr2Net by lambda, for seeds with runs of every lambda."""
     runs = table[(table["family"] == "SparsityReg") & table["strength"].notna()]
-    if runs["strength"].nunique() < 2:
-        raise StudyError("there are no runs of several strengths of SparsityReg")
     return _of_common_seeds(runs).sort_values(["strength", "seed"])
 
 
@@ -247,43 +247,37 @@ def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy at three strengths of each family of regularisers, minus vanillaNet's, paired by seed.
+    """Accuracy at each strength of each family of regularisers minus vanillaNet's, paired by seed.
 
-    The strength with the highest mean accuracy on the monitor images is `chosen`; the validation images, by
-    which it is judged, have no part in it.
+    The `chosen` strength has the highest mean accuracy on the monitor images, not on the validation images.
 
-    **Returns:** one row per family and strength: network, label, `chosen`, n pairs, `mean`, `sd`, `low` to
-    `high` (95 % t interval).
+    **Returns:** one row per family and strength: network, label, `chosen`, and the fields of `Description`.
     """
     rows = []
-    for family, strengths_tried in TRIED.items():
+    for family, strengths_tried in TUNED_STRENGTHS.items():
         tried = table[(table["family"] == family) & table["strength"].isin(strengths_tried)]
-        if tried.empty:
-            continue
         tried = _of_common_seeds(tried)
         accuracy = tried.groupby("strength")["monitor_accuracy"].mean()
         same = table[table["seed"].isin(tried["seed"])]
         for strength, runs in tried.groupby("strength"):
             network, label = runs[["network", "label"]].iloc[0]
             row = {"family": family, "strength": strength, "network": network, "label": label}
-            found = describe(_paired(same, label, "vanillaNet", "chosen_accuracy"))
+            found = describe(seed_differences(same, label, "vanillaNet", "chosen_accuracy"))
             rows.append(row | {"chosen": strength == accuracy.idxmax()} | found._asdict())
-    if not rows:
-        raise StudyError("there are no runs of tuned regularisers")
     return pd.DataFrame(rows)
 
 
 def learning_rates() -> pd.DataFrame:
     """Outcomes of networks at several learning rates: one row per published run.
 
-    The rate with a network's highest mean accuracy on the monitor images is `chosen`; the validation images,
-    by which it is judged, have no part in it.
+    The `chosen` rate of a network has the highest mean accuracy on the monitor images, not on the validation
+    images.
 
     **Returns:** the columns of `outcomes`, `chosen`, and `setting`, the rate in words.
     """
-    where = "registered", "learning-rates"
-    curves = of_grid(published(where[0], f"{where[1]}.nc"), *where)
-    table = outcomes(curves, profiles.experiments(where[0], grids=[where[1]], published=True))
+    profile, name = "registered", "learning-rates"
+    curves = grid_runs(published(profile, f"{name}.nc"), profile, name)
+    table = outcomes(curves, profiles.experiments(profile, grids=[name], published=True))
     accuracy = table.groupby(["label", "lr"])["monitor_accuracy"].mean()
     best = accuracy.groupby("label").idxmax()
     return table.assign(
@@ -293,14 +287,14 @@ def learning_rates() -> pd.DataFrame:
 
 
 def overfitting_by_rule(curves: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
-    """Runs of the unchanged networks that overfit by the registered rule (T10) and by simpler ones.
+    """Runs of the unchanged networks that overfit by the registered rule (T10) and by simpler rules.
 
-    A simpler rule requires that the rise after the smoothed minimum lies above its 95 % bootstrap interval
-    over validation images, or that it exceeds 2 % of the lowest loss; `sigma` is the width of the smoothing
-    in epochs.
+    The simpler rules (`analysis.pilot_onset`) require that the rise after the smoothed minimum is above the
+    95 % bootstrap interval over validation images, or above 2 % of the loss; `sigma` is the SD of the
+    smoothing in epochs.
 
-    **Returns:** one row per rule and network: n runs, `overfit`, those in which it finds a moment of
-    overfitting, and `epoch`, the median moment.
+    **Returns:** one row per rule and network: n runs; `overfit`, the number with a moment of overfitting;
+    `epoch`, the median moment.
     """
     unchanged = table[table["change"] == ""]
     curves = only(curves, run=unchanged["run"].tolist())

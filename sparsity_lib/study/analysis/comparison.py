@@ -1,6 +1,6 @@
-"""Comparisons of networks, and of new runs with published ones, each with n, SD and interval.
+"""Comparisons of networks, and of new runs with published ones, with n, SD and interval.
 
-Functions of several runs take `study.curves(runs)` or the table that `analysis.summary` makes of it.
+`runs` are curves, from `study.curves(runs)`, or the table of `analysis.summary`.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.stats import t
 
+from sparsity_lib.study.analysis import SETTING, labels, settings, summary
 from sparsity_lib.study.analysis.significance import interval
-from sparsity_lib.study.analysis.summary import SETTING, labels, settings, summary
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.text import formatted
 
-# Columns of `summary` that a run is judged by, in words.
-QUANTITIES = {
+# Accuracies and losses in the table of `analysis.summary`, with their names in figures and tables.
+QUANTITY_NAMES = {
     "best_accuracy": "best accuracy",
     "chosen_accuracy": "accuracy at the chosen epoch",
     "last_five_accuracy": "accuracy of the last five epochs",
@@ -28,9 +28,9 @@ QUANTITIES = {
 
 
 class Description(NamedTuple):
-    """Description of several values: number, mean, SD, and the mean's 95 % t interval.
+    """Number, mean and SD of values, and the 95 % t interval of the mean.
 
-    NaN where values are too few: SD and interval of one value, everything but the number of none.
+    SD and interval need two values, the mean needs one; otherwise NaN.
     """
 
     n: int
@@ -41,17 +41,17 @@ class Description(NamedTuple):
 
     @property
     def direction(self) -> int:
-        """Side of zero on which the interval lies: 1, -1, or 0 if it holds zero or there is none."""
+        """Sign of the values in the interval; 0 if it contains zero or is missing."""
         return int(self.low > 0) - int(self.high < 0)
 
     def __format__(self, spec: str) -> str:
-        """Mean and interval in the format of a number, as `f"{gain:+.3f}"`: `+0.018 (+0.010 to +0.027)`."""
+        """Mean and interval in a number format: `f"{gain:+.3f}"` is `+0.018 (+0.010 to +0.027)`."""
         mean, low, high = (formatted(value, spec) for value in (self.mean, self.low, self.high))
         return mean if self.n == 1 else f"{mean} ({low} to {high})"
 
 
 def describe(values: ArrayLike) -> Description:
-    """n, mean, SD and 95 % t interval; NaN (censored or absent) values are left out."""
+    """Description of values; NaN (censored or absent) and infinite values are left out."""
     array = np.asarray(values, dtype=float).ravel()
     known = array[np.isfinite(array)]
     mean = float(known.mean()) if len(known) else np.nan
@@ -60,10 +60,10 @@ def describe(values: ArrayLike) -> Description:
 
 
 def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = None) -> tuple[float, float]:
-    """Interval in which the value of one new run falls with 95 % probability, by these runs' values.
+    """95 % prediction interval of the value of one new run, assuming a normal distribution.
 
-    Normal values are assumed. `pooled` is an SD and its degrees of freedom, in place of the values' own.
-    (NaN, NaN) for fewer than two values, or no degree of freedom.
+    `pooled`: an SD and its degrees of freedom, to use instead of the SD of `values`. (NaN, NaN) for fewer
+    than two values, or no degree of freedom.
     """
     n, mean, own, _, _ = describe(values)
     sd, freedom = pooled or (own, n - 1)
@@ -73,13 +73,13 @@ def prediction_interval(values: ArrayLike, pooled: tuple[float, int] | None = No
 
 
 def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str) -> Description:
-    """Network `a` minus network `b` in one setting, paired by seed: n, mean, SD and 95 % t interval.
+    """Difference of network `a` minus network `b` in one setting, paired by seed.
 
-    **Arguments:** labels such as `"sr2Net ×16"`; `quantity`, a column of `analysis.summary`. Pairs of which a
-    run is missing or has no value (censored) are left out.
+    Pairs in which a run is missing or has no value (censored) are left out.
 
-    **Raises:** `StudyError` for an unknown name, more than one setting, and two runs that differ in nothing
-    in the table.
+    **Arguments:** `a`, `b`: labels such as `"sr2Net ×16"`; `quantity`: a column of `analysis.summary`.
+
+    **Raises:** `StudyError` for an unknown name, several settings, and two runs with the same fields.
     """
     table = _table(runs)
     _known("quantity", quantity, list(table.columns))
@@ -92,8 +92,13 @@ def compare(runs: xr.Dataset | pd.DataFrame, a: str, b: str, quantity: str) -> D
         raise StudyError(
             f"more than one run of {both[twice].iloc[0]['label']} with the same seed and setting"
         )
-    pairs = both.pivot(index="seed", columns="label", values=quantity)
-    return describe(pairs[a] - pairs[b])
+    return describe(seed_differences(both, a, b, quantity))
+
+
+def seed_differences(table: pd.DataFrame, a: str, b: str, quantity: str) -> pd.Series:
+    """Differences of label `a` minus label `b` in a table of runs, by the seeds that both have."""
+    first, second = (table[table["label"] == label].set_index("seed")[quantity] for label in (a, b))
+    return (first - second).dropna()
 
 
 def comparison_table(
@@ -101,14 +106,13 @@ def comparison_table(
     pairs: Sequence[tuple[str, str]],
     quantities: Sequence[str],
 ) -> pd.DataFrame:
-    """Networks compared in each setting, paired by seed.
+    """Differences between networks in each setting, paired by seed.
 
-    **Arguments:** `runs`, curves, or a table of one row per run with the title of its setting as `setting`;
-    `pairs` of labels (a, b), of which those that a setting lacks are left out; `quantities`, columns of
-    `analysis.summary`, or of the table.
+    **Arguments:** `runs`: curves, or a table with one row per run and a column `setting`; `pairs`: labels
+    (a, b), skipped in a setting that lacks one; `quantities`: columns of `analysis.summary`, or of the table.
 
-    **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` (a minus b), `n`
-    pairs, `mean`, `sd` and 95 % t interval, `low` to `high`, of the differences.
+    **Returns:** one row per setting, quantity and pair: `setting`, `quantity`, `networks` ("a minus b"), and
+    the fields of `Description` for the differences.
     """
     if isinstance(runs, xr.Dataset):
         tables = [(title, summary(group)) for title, group in settings(runs)]
@@ -125,10 +129,10 @@ def comparison_table(
 
 
 def optimism(curves: xr.Dataset) -> pd.DataFrame:
-    """Accuracy of the best epoch minus that of the epoch chosen on other images, within each run.
+    """Difference within each run: accuracy of the best epoch minus accuracy of the chosen epoch.
 
-    **Returns:** one row per setting and network: n runs, mean, SD and 95 % t interval of the difference in
-    percentage points; `rank by best` and `rank by chosen` of the network's mean accuracies, 1 the highest.
+    **Returns:** one row per setting and network: the fields of `Description` in percentage points; `rank by
+    best` and `rank by chosen` of the mean accuracies of the networks, 1 for the highest.
     """
     rows = []
     for title, group in settings(curves):
@@ -146,29 +150,29 @@ def optimism(curves: xr.Dataset) -> pd.DataFrame:
 def repeatability(
     fresh: xr.Dataset | pd.DataFrame, published: xr.Dataset | pd.DataFrame | None
 ) -> pd.DataFrame:
-    """Counts of fresh values outside the 95 % prediction intervals of the published runs of their cell.
+    """Number of new values outside the 95 % prediction intervals of published runs in the same cell.
 
-    Intervals of losses are computed on the log scale. A fresh run that has the id of a published one is not
-    judged: `verify --again` repeats it.
+    Intervals of losses are computed on the log scale. New runs with the id of a published run are left out:
+    `verify --again` repeats these.
 
-    **Returns:** one row per accuracy or loss: `judged`, fresh values whose cell has at least two published
-    runs; `outside`, those of them outside the interval; `outside by chance`, the number expected if nothing
-    differs. Nothing is judged where `published` is None.
+    **Returns:** one row per accuracy or loss: `judged`, new values in cells with two or more published runs;
+    `outside`, values outside the interval; `outside by chance`, the number expected without any difference.
+    All are 0 if `published` is None.
     """
     new = _table(fresh)
     old = new if published is None else _table(published)
     new = new[~new["run"].isin(old["run"])]
     cell = [name for name in (*SETTING, "label") if name in new and name in old]
-    counts = pd.DataFrame(0, pd.Index(list(QUANTITIES), name="quantity"), ["judged", "outside"])
+    counts = pd.DataFrame(0, pd.Index(list(QUANTITY_NAMES), name="quantity"), ["judged", "outside"])
     for key, runs in new.groupby(cell):
         peers = old[(old[cell] == list(key)).all(axis=1)]
-        for quantity in QUANTITIES if len(peers) else ():
+        for quantity in QUANTITY_NAMES if len(peers) else ():
             scale = np.log if quantity.endswith("loss") else np.asarray
             low, high = prediction_interval(scale(peers[quantity]))
             if np.isfinite(low):
                 values = scale(runs[quantity].dropna())
                 counts.loc[quantity] += [len(values), ((values < low) | (values > high)).sum()]
-    return counts.assign(**{"outside by chance": 0.05 * counts["judged"]}).rename(index=QUANTITIES)
+    return counts.assign(**{"outside by chance": 0.05 * counts["judged"]}).rename(index=QUANTITY_NAMES)
 
 
 def _table(runs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""The share of activation entropy that its scale alone explains, by the entropy of Gaussian noise.
+"""Comparison of activation entropy with the entropy of Gaussian noise of the same scale.
 
-Everything takes `study.curves(runs)`, and looks at the held-out monitor images.
+`curves` are from `study.curves(runs)`; values are those on the held-out monitor images.
 """
 
 from collections.abc import Sequence
@@ -10,22 +10,21 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib import functional
-from sparsity_lib.study.errors import StudyError
 
 KINDS = ("pooled", "positions")  # of SD
 RESAMPLES = 2_000  # of the seeds, with replacement; registered
 
 
 def shares(curves: xr.Dataset) -> xr.Dataset:
-    """Entropies of runs and of noise of the same scale, as shares of ln D; no parameter is fitted.
+    """Entropies of runs and of noise of the same scale, as shares of ln D, without fitted parameters.
 
-    **Returns:** dimensions run, layer and epoch; NaN where a run has no such layer or epoch, or D is 1:
+    **Returns:** dimensions run, layer and epoch; NaN where a run lacks the layer or epoch, or D is 1:
 
-    - `observed`: the layer's entropy; `scale_free`: its scale-free entropy.
-    - `scale`: the layer's SD s over channels, positions and samples, s^2 = D/(D - 1) times the population
-        variance `sd`^2; no share.
+    - `observed`: entropy of the layer; `scale_free`: its scale-free entropy.
+    - `scale`: SD s over channels, positions and samples, s^2 = D/(D - 1) times the population variance
+        `sd`^2; not a share of ln D.
     - `pooled`: `functional.noise_entropy` at s.
-    - `positions`: the mean over positions of the noise entropy at each one's SD over channels
+    - `positions`: mean over positions of the noise entropy at the SD over channels of the position
         (`LayerStats.noise_entropy`), where the runs recorded it.
     """
     seen = curves.sel(split="monitor")
@@ -40,7 +39,7 @@ def shares(curves: xr.Dataset) -> xr.Dataset:
 
 
 def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
-    """The share of the variance of entropy that noise of the same scale explains.
+    """Share of the variance of entropy that noise of the same scale explains.
 
     ```python
     layers = curves.sel(layer=["conv1", "conv2", "conv3", "conv4", "fc1"])  # without norms
@@ -50,40 +49,33 @@ def explained(curves: xr.Dataset, by: Sequence[str] = ()) -> pd.DataFrame:
 
     **Arguments:**
 
-    - `curves`: of every layer in it, all epochs count, the one before training included.
-    - `by`: what a group shares: coordinates of the runs, such as `"label"`, and `"layer"`.
+    - `curves`: all layers and all epochs count, including the one before training.
+    - `by`: names by which to group: coordinates of the runs, such as `"label"`, and `"layer"`.
 
     **Returns:** one row per group and kind of SD, `"pooled"` or `"positions"` as in `shares`:
 
-    - `r2`: 1 - SS_res/SS_tot of H/ln D, SS_tot about the group's mean; at most 1, negative where the group's
-        mean is nearer; NaN where nothing varies.
-    - `low`, `high`: its 95 % bootstrap interval over seeds, all runs of a seed together; NaN for one seed.
-    - `rms`: root mean square of the residual; `bias`: its mean, positive where the network's entropy is the
-        higher one; both as shares of ln D.
-    - `n`: values; `seeds`.
-
-    **Raises:** `StudyError` for an unknown name in `by`, or where no run has an entropy.
+    - `r2`: 1 - SS_res/SS_tot of H/ln D, with SS_tot about the mean of the group; at most 1, negative where
+        that mean fits better; NaN without variation.
+    - `low`, `high`: 95 % bootstrap interval over seeds, all runs of a seed together; NaN for one seed.
+    - `rms`: root mean square of the residual; `bias`: its mean, positive where the entropy of the network is
+        higher; both as shares of ln D.
+    - `n`: number of values; `seeds`: number of seeds.
     """
-    known = ["layer", *(str(name) for name, c in curves.coords.items() if c.dims == ("run",))]
-    if unknown := [name for name in by if name not in known]:
-        raise StudyError(f"entropies are not grouped by '{unknown[0]}'; they are by {', '.join(known)}")
-    of_all = shares(curves)
+    entropies = shares(curves)
     rows = []
-    for kind in [name for name in KINDS if name in of_all]:
-        sums = _sums(of_all["observed"], of_all[kind])
+    for kind in [name for name in KINDS if name in entropies]:
+        sums = _sums(entropies["observed"], entropies[kind])
         if sums.empty:
             continue  # none of these runs recorded it
         for keys, group in sums.groupby(list(by), sort=False) if by else [((), sums)]:
             rows.append(dict(zip(by, keys, strict=True)) | {"sd": kind} | _explained(group))
-    if not rows:
-        raise StudyError("no run has an entropy to compare with that of noise")
     return pd.DataFrame(rows)
 
 
 def where_large(curves: xr.Dataset) -> xr.Dataset:
-    """`curves` with entropies only where the layer's SD, `scale` of `shares`, exceeds 1; NaN elsewhere.
+    """Curves with entropies only where the SD of the layer, `scale` of `shares`, exceeds 1; NaN elsewhere.
 
-    Small activations have an entropy near ln D whatever their pattern, so that noise explains it trivially.
+    Small activations have an entropy near ln D for any pattern, so that noise explains it trivially.
     """
     return curves.assign(entropy=curves["entropy"].where(shares(curves)["scale"] > 1))
 
@@ -98,10 +90,10 @@ def _noise_entropy(sd: np.ndarray, channels: np.ndarray) -> np.ndarray:
 
 
 def _sums(observed: xr.DataArray, expected: xr.DataArray) -> pd.DataFrame:
-    """One row per run and layer: sums over epochs of what R^2 is made of."""
+    """One row per run and layer: sums over epochs from which R^2 is computed."""
     residual = observed - expected
     known = residual.notnull()
-    value = (observed - observed.mean()).where(known)  # about any constant: near the mean cancels least
+    value = (observed - observed.mean()).where(known)  # any constant would do; the mean avoids cancellation
     sums = {
         "n": known,
         "value": value,

@@ -1,4 +1,4 @@
-"""Correlations of a layer's filters compared with those of random filters, as many and as large."""
+"""Correlations of filters, compared with random filters of the same number and size."""
 
 import functools
 import itertools
@@ -10,12 +10,11 @@ import xarray as xr
 from torch import nn
 
 from sparsity_lib.functional import filter_correlation
+from sparsity_lib.study.analysis import hidden_layers, labels, only, runs_with
 from sparsity_lib.study.analysis.comparison import Description, describe
-from sparsity_lib.study.analysis.summary import having, labels, only, penalised_layers
-from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 
-# Channels, pixels a side and classes of the images, as their makers give them.
+# Channels, pixels per side and classes of the images, as published.
 IMAGES = {
     "digits": (1, 8, 10),
     "cifar10": (3, 32, 10),
@@ -27,14 +26,7 @@ IMAGES = {
 
 
 def filter_shapes(experiment: Experiment) -> dict[str, tuple[int, int]]:
-    """Number of filters and of the weights of each, by layer; the network is built without memory or data.
-
-    **Raises:** `StudyError` for a data set whose images have no known size.
-    """
-    if experiment.dataset not in IMAGES:
-        raise StudyError(
-            f"the images of '{experiment.dataset}' have no known size; known: {', '.join(IMAGES)}"
-        )
+    """Number of filters and number of weights per filter, by layer, without data or memory for weights."""
     channels, pixels, classes = IMAGES[experiment.dataset]
     side = experiment.image_size or pixels
     with torch.device("meta"):
@@ -45,9 +37,9 @@ def filter_shapes(experiment: Experiment) -> dict[str, tuple[int, int]]:
 
 @functools.cache
 def random_correlation(filters: int, n: int) -> float:
-    """Mean absolute correlation of so many random filters of n weights, drawn with a fixed seed.
+    """Mean absolute correlation of random filters with n weights each, drawn with a fixed seed.
 
-    About sqrt(2/(pi n)) for many filters; of few, taking their mean away leaves more.
+    About sqrt(2/(pi n)) for many filters; larger for few, because their mean is subtracted.
     """
     generator = torch.Generator().manual_seed(0)
     pairs = filters * (filters - 1) // 2
@@ -60,25 +52,25 @@ def random_correlation(filters: int, n: int) -> float:
 
 
 def welch_bound(filters: int, n: int) -> float:
-    """Least root mean square of the cosines between so many directions in n dimensions; 0 if they fit."""
+    """Lower bound of the root mean square cosine between `filters` directions in n dimensions."""
     return float(np.sqrt((filters - n) / (n * (filters - 1)))) if filters > n else 0.0
 
 
 def correlations(curves: xr.Dataset) -> pd.DataFrame:
-    """Mean absolute correlation of a layer's filters, and that of random ones, by network and layer.
+    """Mean absolute correlation of the filters of each network and layer, and of random filters.
 
     **Arguments:** `curves` of one data set and size; runs without correlations are left out.
 
     **Returns:** one row per network, layer and `moment` (`start` before training, `end` the last epoch): n
-    runs, mean, SD and 95 % t interval of the correlation; what is `expected` of random filters; the `welch`
-    bound on the root mean square.
+    runs, mean, SD and 95 % t interval of the correlation; `expected`, the correlation of random filters;
+    `welch`, the bound on the root mean square.
     """
-    curves = having(curves, "correlation")
+    curves = runs_with(curves, "correlation")
     shapes = _shapes(curves)
     measured = curves["correlation"].sel(center="filters")
     moments = {"start": measured.sel(epoch=-1), "end": measured.sel(epoch=curves["epochs"] - 1)}
     rows = []
-    for label, layer in itertools.product(labels(curves), penalised_layers(curves)):
+    for label, layer in itertools.product(labels(curves), hidden_layers(curves)):
         filters, n = shapes[layer]
         lines = {"expected": random_correlation(filters, n), "welch": welch_bound(filters, n)}
         rows += [
@@ -91,8 +83,8 @@ def correlations(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def factor_over_random(curves: xr.Dataset, label: str, layer: str) -> Description:
-    """Factor by which a layer's filters of a network are more correlated than random ones at the end."""
-    runs = having(only(curves, label=label), "correlation")
+    """Correlation of the filters of a layer at the end of training, divided by the one of random filters."""
+    runs = runs_with(only(curves, label=label), "correlation")
     end = runs["correlation"].sel(center="filters", layer=layer).sel(epoch=runs["epochs"] - 1)
     return describe(end / random_correlation(*_shapes(runs)[layer]))
 

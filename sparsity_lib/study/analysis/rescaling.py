@@ -1,13 +1,13 @@
-"""Networks that compute the same function at other scales: it does not determine activation entropy.
+"""Rescaling of layers without a change of the network's function, which changes activation entropy.
 
-Let a layer put out a = W x + b, and let c > 0 for each of its channels. With c W and c b it puts out c a.
-ReLU, max-pooling, flattening and dropout under one mask act on each channel by itself and commute with c:
-relu(c a) is c relu(a). The next layer, V h + d, is given c h, where zero padding stays zero; with V/c it puts
-out V/c (c h) + d, the same as before, and so do all layers after it. A power of two changes exponents alone,
-so that products and sums are rounded alike: logits are the same to the bit, but for under- and overflow. A
-batch norm in between undoes c itself, with mean c m and variance c^2 (v + eps) - eps: its output
+Let a = W x + b be the output of a layer, and c > 0 a factor for each of its channels. With c W and c b the
+output is c a. ReLU, max-pooling, flattening and dropout with the same mask act on each channel separately and
+commute with c: relu(c a) = c relu(a). The next layer, V h + d, receives c h (zero padding stays zero); with
+V/c its output is V/c (c h) + d, as before, and later layers do not change either. A power of two changes
+exponents only, so that rounding is the same: logits are equal to the bit, apart from under- and overflow. A
+batch norm in between compensates c with mean c m and variance c^2 (v + eps) - eps: its output
 (c a - c m)/sqrt(c^2 (v + eps)) is (a - m)/sqrt(v + eps). Yet H(softmax(c a)) falls from ln D to 0 as c grows,
-where one channel is largest.
+if one channel is largest.
 
 The symmetry is known: Neyshabur et al. 2015; Dinh et al. 2017, arXiv 1703.04933.
 """
@@ -27,20 +27,20 @@ BATCH = 512  # images
 
 
 def rescale(model: nn.Sequential, layer: str, factor: float | Tensor) -> nn.Sequential:
-    """A network with the same logits and one layer whose output is multiplied by `factor`.
+    """Copy of a network with the same logits, in which the output of one layer is multiplied by `factor`.
 
-    The following layer makes up for it; or a batch norm in between, in evaluation mode alone.
+    The next layer compensates the factor, or a batch norm in between, in evaluation mode only.
 
     **Arguments:**
 
-    - `model`: a ReLU network in sequence, such as `models.vanilla_net` makes; it is left as it is.
+    - `model`: a sequential ReLU network, such as `models.vanilla_net(...)`; it does not change.
     - `layer`: the name of a convolution or linear layer.
     - `factor`: above 0; a number, or `(D,)`, one for each channel.
 
-    **Returns:** a changed copy, in the same mode.
+    **Returns:** the copy, in the same mode.
 
-    **Raises:** `StudyError` for a factor that is not above 0, another kind of network, a layer that is not
-    there or is the last, or one followed by a module that does not commute with factors.
+    **Raises:** `StudyError` for a factor that is not above 0, another kind of network, a missing layer or the
+    last one, or a layer followed by a module that does not commute with factors.
     """
     model = copy.deepcopy(model)
     scaled, following = _with_next(model, layer)
@@ -67,24 +67,22 @@ def rescale(model: nn.Sequential, layer: str, factor: float | Tensor) -> nn.Sequ
 def to_scales(
     model: nn.Sequential, images: Tensor, prepare: Prepare, sds: Mapping[str, float]
 ) -> nn.Sequential:
-    """A network with the same logits, whose named layers have the given SDs of outputs on the images.
+    """Copy of a network with the same logits, in which layers have the given SDs of outputs on the images.
 
     **Arguments:**
 
-    - `model`: as for `rescale`; it is left as it is.
-    - `images`, `prepare`: uint8 `(N, C, H, W)`, and what makes the network's input from them.
+    - `model`: as for `rescale`.
+    - `images`, `prepare`: uint8 `(N, C, H, W)`, and the function that makes network inputs from them.
     - `sds`: above 0, by layer; over channels, positions and images, as `LayerStats.sd` in evaluation mode.
 
-    **Returns:** a changed copy, in the same mode.
+    **Returns:** the copy, in the same mode.
 
-    **Raises:** `StudyError` as `rescale`, for a layer whose outputs do not vary, and for no images.
+    **Raises:** `StudyError` as `rescale`, and for constant outputs of a layer.
     """
-    if not len(images):
-        raise StudyError("there are no images to run the network on; give at least one")
     for layer in sds:
-        _with_next(model, layer)  # refuses what cannot be rescaled
+        _with_next(model, layer)  # raises if the layer cannot be rescaled
     evaluated = copy.deepcopy(model).eval()
-    # Another layer's scale does not reach a layer's outputs, so that all are measured at once.
+    # The scale of one layer does not affect the outputs of another: one pass measures all.
     with torch.no_grad(), ActivationMonitor(evaluated, list(sds)) as monitor:
         for batch in images.split(BATCH):
             evaluated(prepare(batch))
@@ -98,7 +96,7 @@ def to_scales(
 def _with_next(
     model: nn.Sequential, layer: str
 ) -> tuple[nn.Conv2d | nn.Linear, nn.Conv2d | nn.Linear | nn.BatchNorm2d]:
-    """The layer, and the next layer or batch norm, which compensates for its scale."""
+    """Return the layer, and the next layer or batch norm, which compensates its scale."""
     if not isinstance(model, nn.Sequential):
         raise StudyError(f"only a network in sequence is rescaled, not {type(model).__name__}")
     modules = dict(model.named_children())

@@ -1,4 +1,4 @@
-"""Intervals and tests of one value a run or pair: t, Wilson, Holm, power. `comparison` pairs runs by seed."""
+"""Intervals and tests for one value per run or pair: t, Wilson, Holm, power."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ ALPHA, POWER = 0.05, 0.80
 
 
 def interval(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Student's t interval of the mean; (NaN, NaN) for fewer than two values."""
+    """t interval of the mean; (NaN, NaN) for fewer than two values."""
     n = len(values)
     if n < 2:
         return math.nan, math.nan
@@ -20,14 +20,14 @@ def interval(values: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def one_sided(values: np.ndarray, bound: float, side: int) -> float:
-    """p of the t test that the mean lies above `bound` (`side` 1) or below it (-1).
+    """p of the one-sided t test that the mean lies above `bound` (`side` 1) or below it (-1).
 
     NaN for fewer than two values.
     """
     n = len(values)
     if n < 2:
         return math.nan
-    error = max(float(values.std(ddof=1)) / math.sqrt(n), 1e-12)  # equal values: sure, not undefined
+    error = max(float(values.std(ddof=1)) / math.sqrt(n), 1e-12)  # equal values give p 0 or 1, not NaN
     return float(t.sf(side * (float(values.mean()) - bound) / error, n - 1))
 
 
@@ -40,7 +40,7 @@ def pooled_sd(groups: Iterable[np.ndarray]) -> tuple[float, int]:
 
 
 def holm(p: Sequence[float], family: int) -> list[float]:
-    """Holm's corrected p values of a family, of which those not given count as 1."""
+    """p values with Holm's correction for a family of tests; tests that are not given count as p = 1."""
     order = np.argsort(p)
     corrected, so_far = [math.nan] * len(p), 0.0
     for rank, i in enumerate(order):
@@ -50,21 +50,21 @@ def holm(p: Sequence[float], family: int) -> list[float]:
 
 
 def detectable(sd: float, n: int) -> float:
-    """The effect that a two-sided t test at 5 % of n values with this SD shows with 80 % power."""
+    """Effect that a two-sided t test at 5 % detects with 80 % power, for n values with this SD."""
     if n < 2 or not sd > 0:
         return math.nan
     critical = t.ppf(1 - ALPHA / 2, n - 1)
 
-    def lacking(shift: float) -> float:
-        return float(nct.sf(critical, n - 1, shift)) - POWER  # the other tail adds nothing at 80 %
+    def excess_power(shift: float) -> float:
+        return float(nct.sf(critical, n - 1, shift)) - POWER  # the other tail is negligible at 80 %
 
-    enough = float(critical)
-    while lacking(enough) < 0:
-        enough *= 1.5
-    return float(brentq(lacking, 0, enough)) * sd / math.sqrt(n)
+    largest = float(critical)
+    while excess_power(largest) < 0:
+        largest *= 1.5
+    return float(brentq(excess_power, 0, largest)) * sd / math.sqrt(n)
 
 
 def wilson(values: np.ndarray) -> tuple[float, float]:
-    """Wilson's 95 % interval of the share of ones; of one value at least."""
+    """Wilson's 95 % interval of the share of ones, for at least one value."""
     found = binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
     return float(found.low), float(found.high)

@@ -1,4 +1,4 @@
-"""Directions and verdicts of claims, from published curves, by the `rules` of registration.yaml."""
+"""Directions and verdicts of claims, by the `rules` of registration.yaml, from published curves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,62 +8,66 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.study.analysis.comparison import describe, prediction_interval
-from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds
+from sparsity_lib.study.analysis.early_warning.permutation_tests import p_of_runs, p_of_seeds
 from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.analysis.significance import ALPHA, detectable, holm, interval, one_sided, wilson
-from sparsity_lib.study.claims import Cell, Claim, Criterion, Registration, papers_value
+from sparsity_lib.study.claims import Cell, Claim, Criterion, Registration, paper_value
 from sparsity_lib.study.claims.evidence import (
-    OF_A_RUN,
+    RUN_QUANTITIES,
     Curves,
     Evidence,
     Runs,
     Sample,
     change_point,
-    measure_of,
-    networks_of,
-    plans,
+    compared_runs,
+    measure_for,
+    planned_networks,
     sample,
 )
 from sparsity_lib.study.claims.images import image_interval, outcomes_of
 
 
-def judge(ledger: Registration, curves: Curves, images: Sequence[xr.Dataset] = ()) -> pd.DataFrame:
-    """One row per claim with a test and cell, in the ledger's order.
+def judge(registration: Registration, curves: Curves, images: Sequence[xr.Dataset] = ()) -> pd.DataFrame:
+    """One row per claim with a test and cell, in the order of the registration.
 
-    **Arguments:** `ledger`, of `claims.load`; `curves`, as `study.curves(runs)` or the published ones, one
-    data set or several (`results.published_parts("registered")`); `images`, of `claims.published_images`.
+    **Arguments:** `registration`, from `claims.load`; `curves`, one data set or several, such as
+    `claims.published()`; `images`, from `claims.published_images`.
 
-    **Returns:** numbers are NaN where there are none, words are blank:
+    **Returns:** a table in which missing numbers are NaN and missing words blank:
 
     - `claim`; `dataset`, `size`, `limit` (0: all images), `epochs`, `optimizer`, `kind` of the cell; `test`,
       `quantity`, `network`, `expected`; `primary`: whether this cell decides a primary claim.
     - `n` values of `planned` runs or pairs; `diverged`, left out for an infinite or NaN loss; `without` a
-      value (lead times). `runs`: as in "3 of 5"; `status`: complete, not run, or the same.
-    - `mean`, `sd`, 95 % interval `low` to `high` (of a share: Wilson's), 90 % interval `low90` to `high90`,
-      `margin`; of accuracies and raw losses in primary cells, the bootstrap interval over `images`,
+      value (lead times). `runs`, such as "3 of 5"; `status`: complete, not run, or the same.
+    - `mean`, `sd`, 95 % interval `low` to `high` (Wilson's for shares), 90 % interval `low90` to `high90`,
+      `margin`; for accuracies and raw losses in primary cells, the bootstrap interval over `images`,
       `image_low` to `image_high`.
-    - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the cell's networks
-      (over pairs as if their runs were independent).
-    - `p_supported`, `p_opposite`; `p`, twice the smaller one; `holm`, corrected over the primary claims, of
-      which unfinished ones count as 1 (finishing them can only lower the others).
-    - `direction`: supported, opposite, negligible, inconclusive or not run; `uncorrected`, before Holm's
-      correction. `verdict`: supported, contradicted or inconclusive; blank in conceptual cells, and at size m
-      where xxl is finished. No number of a cell but its counts appears until all planned runs are finished.
-    - of lead times, once all of the cell's networks are finished: `p_overall`, `p_within`, of change-points
+    - `smallest`: the effect that n runs show with 80 % power, from the SD pooled over the networks of the
+      cell (for pairs, as if their runs were independent).
+    - `p_supported`, `p_opposite`; `p`, twice the smaller one; `holm`, corrected over the primary claims;
+      unfinished ones count as 1, so that finishing them can only lower the others.
+    - `direction`: supported, opposite, negligible, inconclusive or not run; `uncorrected`, the direction
+      before Holm's correction. `verdict`: supported, contradicted or inconclusive; blank in conceptual cells,
+      and at size m where xxl is finished. All planned runs must be finished for any number but the counts.
+    - for lead times, once all networks of the cell are finished: `p_overall`, `p_within`, from change-points
       permuted over runs, by which the registered rule gives the `warning`: warning, or order of events; and
-      `p_of_seeds`, of permuted seeds, since runs of one seed are near copies (not registered).
-    - of accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %
+      `p_of_seeds`, from permuted seeds, since runs of one seed are near copies (not registered).
+    - for accuracies in direct and close cells, at the best epoch: `best`, our mean; `paper`; the 95 %
       prediction interval for one more run or pair from the pooled SD, `predicted_low` to `predicted_high`,
-      and from the cell's own SD, `unpooled_low` to `unpooled_high`; whether the paper's value lies `inside`,
-      and `inside_unpooled`; `distance`, ours minus the paper's, in points.
+      and from the SD of the cell, `unpooled_low` to `unpooled_high`; `inside` and `inside_unpooled`, whether
+      the paper's value lies within; `distance`, ours minus the paper's, in points.
     """
     evidence = Evidence(curves)
-    rows = [_row(ledger, evidence, images, claim, cell) for claim in ledger.claims for cell in claim.cells]
-    return _decided(pd.DataFrame(rows), ledger)
+    rows = [
+        _row(registration, evidence, images, claim, cell)
+        for claim in registration.claims
+        for cell in claim.cells
+    ]
+    return _with_verdicts(pd.DataFrame(rows), registration)
 
 
 def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
-    """The first registered rule that applies: negligible, supported, opposite or inconclusive."""
+    """Direction by the first registered rule that applies: negligible, supported, opposite, inconclusive."""
     if test.kind == "share":
         if not len(values):
             return "inconclusive"
@@ -85,7 +89,7 @@ def direction(test: Criterion, values: np.ndarray, margin: float) -> str:
 
 
 def p_values(test: Criterion, values: np.ndarray, margin: float) -> tuple[float, float]:
-    """p of "supported" and of "opposite", by one-sided t tests; NaN for shares and fewer than two values."""
+    """p of supported and p of opposite, by one-sided t tests; NaN for shares and fewer than two values."""
     if test.kind == "share":
         return math.nan, math.nan
     above, below = one_sided(values, margin, 1), one_sided(values, -margin, -1)
@@ -95,8 +99,8 @@ def p_values(test: Criterion, values: np.ndarray, margin: float) -> tuple[float,
     return within, min(above, below)
 
 
-def moments_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> pd.DataFrame:
-    """Moments of overfitting and change-points of a lead's quantity in the published runs of networks.
+def moments_of_runs(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]) -> pd.DataFrame:
+    """Moments of overfitting and change-points of the quantity of a lead time, in published runs of networks.
 
     **Returns:** one row per run: `network` (its label), `seed`, `onset` and `changed` (epochs; NaN for none).
     """
@@ -107,8 +111,8 @@ def moments_of(test: Criterion, evidence: Evidence, networks: Mapping[str, Runs]
     return runs[runs.index.isin(onsets.index)].assign(onset=onsets, changed=changes)
 
 
-def magnitude(paper: float, best: Sample) -> dict[str, object]:
-    """Columns `best` to `distance` of a table: whether one more run or pair could give the paper's value."""
+def paper_comparison(paper: float, best: Sample) -> dict[str, object]:
+    """Columns `best` to `distance` of `judge`: whether one more run or pair could give the paper's value."""
     n, mean, *_ = describe(best.known)
     low, high = prediction_interval(best.known, pooled=best.pooled)
     own_low, own_high = prediction_interval(best.known)
@@ -127,29 +131,30 @@ def magnitude(paper: float, best: Sample) -> dict[str, object]:
 
 
 def _row(
-    ledger: Registration, evidence: Evidence, images: Sequence[xr.Dataset], claim: Claim, cell: Cell
+    registration: Registration, evidence: Evidence, images: Sequence[xr.Dataset], claim: Claim, cell: Cell
 ) -> dict[str, object]:
     test = claim.test
     assert test is not None, "only claims with a test are judged"
-    pairs, networks = plans(test, cell), networks_of(cell, ledger)
-    found = sample(evidence, measure_of(test), pairs, list(networks.values()))
-    row = {"claim": claim.id} | cell.place | {"kind": cell.kind} | found.counts()
+    pairs, networks = compared_runs(test, cell), planned_networks(cell, registration)
+    found = sample(evidence, measure_for(test), pairs, list(networks.values()))
+    row = {"claim": claim.id} | cell.columns | {"kind": cell.kind} | found.counts()
     row |= {"test": test.kind, "quantity": test.quantity, "network": " - ".join(test.networks)}
     row |= {"expected": test.expected, "primary": claim.primary and cell == claim.cells[0]}
-    row |= {"margin": ledger.margin(test), "without": len(found.values) - len(found.known), "warning": ""}
+    margin, without = registration.margin(test), len(found.values) - len(found.known)
+    row |= {"margin": margin, "without": without, "warning": ""}
     if not found.complete:
         return row | {"uncorrected": "" if found.finished else "not run"}
-    row |= _effect(test, found) | {"uncorrected": direction(test, found.known, ledger.margin(test))}
-    row["p_supported"], row["p_opposite"] = p_values(test, found.known, ledger.margin(test))
+    row |= _effect(test, found) | {"uncorrected": direction(test, found.known, margin)}
+    row["p_supported"], row["p_opposite"] = p_values(test, found.known, margin)
     if row["primary"] and len(found.known):
         outcomes = outcomes_of(test, images, pairs, found.values.index.tolist())
         row["image_low"], row["image_high"] = image_interval(outcomes, float(found.known.mean()))
     if test.kind == "lead" and all(run in evidence for runs in networks.values() for run in runs.values()):
-        row |= _warning(test, row, moments_of(test, evidence, networks))
-    papers = papers_value(test, cell) if cell.kind in ("direct", "close") else None
-    if papers is not None:
-        best = sample(evidence, OF_A_RUN["best_accuracy"], pairs, list(networks.values()))
-        row |= magnitude(papers, best)
+        row |= _warning(test, row, moments_of_runs(test, evidence, networks))
+    paper = paper_value(test, cell) if cell.kind in ("direct", "close") else None
+    if paper is not None:
+        best = sample(evidence, RUN_QUANTITIES["best_accuracy"], pairs, list(networks.values()))
+        row |= paper_comparison(paper, best)
     return row
 
 
@@ -172,25 +177,25 @@ def _warning(test: Criterion, row: Mapping[str, object], moments: pd.DataFrame) 
     return found
 
 
-def _decided(table: pd.DataFrame, ledger: Registration) -> pd.DataFrame:
-    """The table with Holm's correction, directions and verdicts."""
+def _with_verdicts(table: pd.DataFrame, registration: Registration) -> pd.DataFrame:
+    """Table with Holm's correction, directions and verdicts added."""
     table = table.reindex(columns=COLUMNS).astype({"inside": "boolean", "inside_unpooled": "boolean"})
     table["p"] = (2 * table[["p_supported", "p_opposite"]].min(axis=1)).clip(upper=1)
     primary = table.index[table["primary"]]
-    corrected = holm(table.loc[primary, "p"].fillna(1).tolist(), sum(each.primary for each in ledger.claims))
-    table.loc[primary, "holm"] = corrected
+    family = sum(claim.primary for claim in registration.claims)
+    table.loc[primary, "holm"] = holm(table.loc[primary, "p"].fillna(1).tolist(), family)
     table["direction"] = table["uncorrected"]
     needs = table["direction"].isin(["supported", "opposite"]) & table["primary"]
     table.loc[needs & ~(table["holm"] < ALPHA), "direction"] = "inconclusive"
     verdict = table["direction"].map({"supported": "supported", "inconclusive": "inconclusive"})
     verdict = verdict.mask(table["direction"].isin(["opposite", "negligible"]), "contradicted")
-    decides = table["kind"].isin(["direct", "close"]) & ~_stands_in(table)
+    decides = table["kind"].isin(["direct", "close"]) & ~_repeats_xxl(table)
     table["verdict"] = verdict.where(decides).fillna("")
     return table
 
 
-def _stands_in(table: pd.DataFrame) -> pd.Series:
-    """Whether a row is of size m for a claim whose cell of size xxl is finished on the same data."""
+def _repeats_xxl(table: pd.DataFrame) -> pd.Series:
+    """Whether a row has size m, and the cell of size xxl with the same data is finished."""
     where = ["claim", "dataset", "limit", "epochs", "optimizer"]
     finished = table[(table["size"] == "xxl") & (table["status"] == "complete")][where]
     larger = pd.MultiIndex.from_frame(table[where]).isin(pd.MultiIndex.from_frame(finished))

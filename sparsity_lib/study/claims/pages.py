@@ -10,10 +10,10 @@ EFFECT = "effect [interval]"
 
 
 def claims_table(table: pd.DataFrame, columns: list[str]) -> str:
-    """HTML of one row per claim and cell: the claim with its id, primary claims in bold, then `columns`.
+    """HTML table with one row per claim and cell: the claim with its id, primary ones in bold, and `columns`.
 
-    `table` has `id`, `claim` and `primary`, the numbers `effect`, `low` and `high`, of which the column
-    EFFECT is made, and the other columns. Numbers that are NaN are blank.
+    `table` has `id`, `claim`, `primary`, the other columns, and `effect`, `low` and `high`, which the column
+    EFFECT shows. NaN is blank.
     """
     effects = table[["effect", "low", "high"]].itertuples(index=False)
     shown = table.assign(**{EFFECT: [with_interval(*each) for each in effects]})[columns]
@@ -26,12 +26,12 @@ def claims_table(table: pd.DataFrame, columns: list[str]) -> str:
 
 
 def folded(table: str, summary: str) -> str:
-    """HTML of a table that shows when its summary is clicked."""
+    """HTML of a table that opens by a click on its summary."""
     return f"<details><summary>{html.escape(summary)}</summary>{table}</details>"
 
 
 def with_unrun_folded(table: pd.DataFrame, columns: list[str]) -> str:
-    """`claims_table` of the claims and cells with finished runs; those without any are folded below it."""
+    """`claims_table` of the cells with finished runs, and below it, folded, the cells without."""
     unrun = table["runs"].str.startswith("0 of ")
     shown = "" if unrun.all() else claims_table(table[~unrun], columns)
     if not unrun.any():

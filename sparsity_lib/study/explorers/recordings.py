@@ -128,7 +128,7 @@ def _fields(run: Run) -> dict[str, ReceptiveField]:
 def _moment(run: Run) -> tuple[int | None, bool]:
     """The moment of overfitting by validation loss (T10), or None, and whether the rule applies.
 
-    The rule needs a finished training of at least `onset.SHORTEST` epochs.
+    The rule needs a finished training of at least `onset.LEAST_EPOCHS` epochs.
     """
     curves = run.root.sel(epoch=slice(0, None))
     if "val_loss_rise_low" not in curves or not np.isfinite(curves["val_loss"]).all():

@@ -156,7 +156,7 @@ def tuned_baselines(table: pd.DataFrame) -> Figure:
 def decorrelation_descents(descents: pd.DataFrame) -> Figure:
     """Mean |c| of filters, by each filter's own mean, after descent on each reading of DecorrReg.
 
-    `descents` is made by `filters.descents`: a panel per kind of filters, a row per centre, a marker per
+    `descents` is from `decorrelation.descents`: a panel per kind of filters, a row per centre, a marker per
     penalty. Vertical lines: before the descent.
     """
     kinds = descents.groupby("filters", sort=False)

@@ -12,18 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from sparsity_lib.study.analysis import SMOOTHING, smoothed, trained
 from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.analysis.other_papers import coherence
 from sparsity_lib.study.analysis.other_papers.coherence import (
     ALWAYS,
-    DECAY,
     DELAYED,
     GATED,
     NONE,
     TERMS,
     WAYS,
+    WEIGHT_DECAY,
 )
-from sparsity_lib.study.analysis.summary import SMOOTHING, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.curves import BAND
 from sparsity_lib.study.figures.data import record
@@ -180,7 +180,7 @@ def accuracy_against_compression(table: pd.DataFrame) -> Figure:
     Full markers are L1, hollow ones L2, which makes no exact zeros. Runs that guess are left out. Raises
     `StudyError` without any other.
     """
-    learned = table[table["compression"].notna() & ~table["guesses"] & (table["term"] != DECAY)]
+    learned = table[table["compression"].notna() & ~table["guesses"] & (table["term"] != WEIGHT_DECAY)]
     if learned.empty:
         raise StudyError("there are no runs whose compression was measured and that learned anything")
     fig, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")

@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sparsity_lib.study.analysis.onset import onset
-from sparsity_lib.study.analysis.summary import (
+from sparsity_lib.study.analysis import (
     labels,
-    layers_of,
     only,
+    present_layers,
     published_in_same_settings,
     settings,
     smoothed,
     trained,
 )
+from sparsity_lib.study.analysis.onset import onset
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import (
@@ -194,7 +194,7 @@ def _curve(
 
 def _columns(curves: xr.Dataset, layers: list[str] | None) -> dict[str, str | None]:
     # The layers to draw, each with the norm layer that follows it, if any.
-    order = layers_of(curves)
+    order = present_layers(curves)
     chosen = layers or [name for name in order if not name.startswith("norm")]
     if unknown := [name for name in chosen if name not in order]:
         raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(order)}")

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparsity_lib.study.analysis.comparison import QUANTITIES
+from sparsity_lib.study.analysis.comparison import QUANTITY_NAMES
 from sparsity_lib.study.figures.panels import ZERO, horizontal_interval, panel_grid
 from sparsity_lib.study.figures.style import figure, in_words, line_style
 
-WORDS = QUANTITIES | {
+WORDS = QUANTITY_NAMES | {
     "best_epoch": "epoch of the lowest loss",
     "min_val_loss": "lowest validation loss\n(nats)",
     "val_loss_rise": "rise of the loss to the end\n(nats)",

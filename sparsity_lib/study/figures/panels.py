@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from sparsity_lib.study.analysis.summary import SMOOTHING
+from sparsity_lib.study.analysis import SMOOTHING
 from sparsity_lib.study.figures.data import INTERVAL, record
 from sparsity_lib.study.figures.style import WIDTH
 from sparsity_lib.study.runs.file import Run

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from sparsity_lib import functional
 from sparsity_lib.study.analysis import capacity as capacities
 from sparsity_lib.study.analysis import explained_by_noise as noise
-from sparsity_lib.study.analysis import random_filters
-from sparsity_lib.study.analysis.summary import labels, only, penalised_layers
+from sparsity_lib.study.analysis import hidden_layers, labels, only, random_filters
 from sparsity_lib.study.figures.curves import median_moments
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import ZERO, grid, mean_curve, plain_numbers, vertical_intervals
@@ -91,7 +90,7 @@ def noise_residuals(curves: xr.Dataset) -> Figure:
     A dot per run and tenth epoch, five seeds a network. A second row has noise with the SD of each position,
     if the runs recorded it. `curves` are of one setting; layers are those that some network penalises.
     """
-    layers = penalised_layers(curves)
+    layers = hidden_layers(curves)
     shares, names = noise.shares(curves), labels(curves)
     kinds = [kind for kind in noise.KINDS if kind in shares and shares[kind].notnull().any()]
     fig, axes = grid(len(kinds), len(layers), 0.9 + 2.3 * len(kinds), sharex=True, sharey=True)
@@ -166,7 +165,7 @@ def capacity(curves: xr.Dataset) -> Figure:
     fig, axes = grid(2, 1, 5.2, sharex=True)
     for ax, (words, values) in zip(axes[:, 0], measures.items(), strict=True):
         for label in labels(values.to_dataset(name="share")):
-            _by_layer(ax, capacities.by_layer(values, label), label, names, {"quantity": words})
+            _by_layer(ax, capacities.describe_layers(values, label), label, names, {"quantity": words})
         ax.set_ylabel(words)
         ax.set_ylim(0, 1)
     legend(fig, names)

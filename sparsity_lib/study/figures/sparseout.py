@@ -110,9 +110,9 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
     """
     labels, layers = list(dict.fromkeys(table["label"])), language_models.layers(table)
     height = 0.9 + (0.5 + 0.24 * len(labels)) * len(layers)
-    fig, axes = grid(len(layers), len(language_models.OF_OUTPUTS), height, sharex="col", sharey=True)
+    fig, axes = grid(len(layers), len(language_models.OUTPUT_QUANTITIES), height, sharex="col", sharey=True)
     for row, layer in zip(axes, layers, strict=True):
-        for ax, (name, words) in zip(row, language_models.OF_OUTPUTS.items(), strict=True):
+        for ax, (name, words) in zip(row, language_models.OUTPUT_QUANTITIES.items(), strict=True):
             for y, label in enumerate(labels):
                 each = describe(table[table["label"] == label][f"{name}:{layer}"])
                 fields = {"quantity": words, "layer": layer, "noise": label, "n": each.n}
@@ -120,7 +120,7 @@ def language_sparsity(table: pd.DataFrame) -> Figure:
             ax.grid(axis="y", visible=False)
         name_rows(row[0], labels)
         row[0].set_title(f"layer {layer}", loc="left")
-    for ax, words in zip(axes[-1], language_models.OF_OUTPUTS.values(), strict=True):
+    for ax, words in zip(axes[-1], language_models.OUTPUT_QUANTITIES.values(), strict=True):
         ax.set_xlabel(words)
     return fig
 

@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sparsity_lib.study import paper
-from sparsity_lib.study.analysis.comparison import comparison_table, describe, prediction_interval
-from sparsity_lib.study.analysis.summary import (
+from sparsity_lib.study.analysis import (
     LAYER_QUANTITIES,
     labels,
-    layers_of,
     only,
+    present_layers,
     published_in_same_settings,
-    regularised_layers,
     settings,
     summary,
+    targeted_layers,
 )
+from sparsity_lib.study.analysis.comparison import comparison_table, describe, prediction_interval
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.differences import WORDS
 from sparsity_lib.study.figures.panels import grid, horizontal_interval, name_rows
@@ -195,6 +195,6 @@ def entropy_table(curves: xr.Dataset) -> pd.DataFrame:
 
 def _targeted(curves: xr.Dataset) -> list[str]:
     # Layers of one network that SparsityReg would act on; all layers if none has such a name.
-    present = layers_of(curves)
-    targeted = regularised_layers(str(curves["network"].to_numpy()[0]))
+    present = present_layers(curves)
+    targeted = targeted_layers(str(curves["network"].to_numpy()[0]))
     return [layer for layer in targeted if layer in present] or present

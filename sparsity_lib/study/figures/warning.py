@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from sparsity_lib.study.analysis import labels, smoothed, trained
 from sparsity_lib.study.analysis.early_warning import gap
+from sparsity_lib.study.analysis.early_warning.change_points import warning_counts
 from sparsity_lib.study.analysis.early_warning.detectors import DetectorInputs
-from sparsity_lib.study.analysis.early_warning.skill import warning_counts
-from sparsity_lib.study.analysis.summary import labels, smoothed, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.figures.data import record
 from sparsity_lib.study.figures.panels import SMOOTHED, ZERO, grid, label_rows, mean_curve, name_rows
@@ -123,10 +123,10 @@ def gap_curves(curves: xr.Dataset) -> Figure:
                 mean_curve(ax, seeds, line_style(label) | {"linewidth": 1.2}, fields)
     for ax, upper, layer in zip(axes[1], axes[0], layers, strict=True):
         upper.set_title(layer)
-        margin = gap.MARGIN * float(np.log(curves["channels"].sel(layer=layer).max()))
+        margin = gap.REGISTERED_MARGIN * float(np.log(curves["channels"].sel(layer=layer).max()))
         ax.axhspan(-margin, margin, color="0.92", zorder=0)
         record(ax, "margin", quantity="gap (nats)", layer=layer, low=-margin, high=margin)
     axes[0, 0].set_ylim(bottom=0)
     fig.supxlabel("epoch")
-    legend(fig, names, (Patch(color="0.92"), f"±{100 * gap.MARGIN:g} % of ln D"))
+    legend(fig, names, (Patch(color="0.92"), f"±{100 * gap.REGISTERED_MARGIN:g} % of ln D"))
     return fig

@@ -17,7 +17,7 @@ import h5py
 
 from sparsity_lib.study.configuration import is_plain
 from sparsity_lib.study.errors import StudyError, Unusable
-from sparsity_lib.study.experiment import AnyExperiment, Experiment, described_by
+from sparsity_lib.study.experiment import AnyExperiment, Experiment, experiment_of
 from sparsity_lib.study.files import (
     atomic_write,
     content_of,
@@ -68,7 +68,7 @@ class Run:
                 if name[0] != "_"
             }
         # A language model's is a LanguageExperiment, and its file has neither groups nor classes.
-        self.experiment: Experiment = described_by(json.loads(attrs.pop("experiment")))
+        self.experiment: Experiment = experiment_of(json.loads(attrs.pop("experiment")))
         self.layers: list[str] = json.loads(attrs.pop("layers", "[]"))
         self.classes: list[str] = json.loads(attrs.pop("classes", "[]"))
         if unfit := [layer for layer in self.layers if not is_plain(layer)]:

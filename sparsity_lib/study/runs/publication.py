@@ -64,7 +64,7 @@ def _publish(name: str, file: str, source: str | Path | None, replace: bool) -> 
     if before is not None and not new and diverged(together) == diverged(before):
         return 0
     target = folder_of(name)
-    shown = {experiment.id for experiment in profile(name).grids[grid].shown_experiments()}
+    shown = {experiment.id for experiment in profile(name).grids[grid].experiments_with_run_file()}
     for run in new:
         if run.id in shown:
             with xr.open_datatree(run.path, engine="h5netcdf", mask_and_scale=False) as tree:  # bytes stay so
@@ -140,7 +140,7 @@ def publish_networks(name: str, which: Iterable[str], source: str | Path | None 
 
     `which` are names of networks, such as sr2Net. Raises `StudyError` for a network without a shown run file.
     """
-    shown = [e for grid in profile(name).grids.values() for e in grid.shown_experiments()]
+    shown = [e for grid in profile(name).grids.values() for e in grid.experiments_with_run_file()]
     if absent := [network for network in which if network not in {e.network for e in shown}]:
         names = ", ".join(dict.fromkeys(e.network for e in shown)) or "none"
         raise StudyError(f"no run file of {absent[0]} is published in {name}; there are those of {names}")

@@ -1,34 +1,31 @@
-"""Means of entropies, SDs and perplexity sparsity over layers, and the registered change-point of each run.
+"""Registered change-point of each run: means over layers, the epoch of the change, and counts of warnings.
 
 The rules are those of `claims/registration.yaml` and, for perplexity sparsity, of
-`claims/registration-other-papers.yaml`. Everything takes `study.curves(runs)`; values are of held-out images.
+`claims/registration-other-papers.yaml`. Values are those of held-out images.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from sparsity_lib.entropy_drop import collapse_epochs
-from sparsity_lib.study.analysis.summary import trained
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.analysis import trained
 
-# The claims' settings; `sparsity_lib.entropy_drop` has them as its defaults, which may change.
+# Registered settings; the defaults of `sparsity_lib.entropy_drop` may change.
 BASELINE = 5  # epochs, 0 to 4, with which later ones are compared
 PATIENCE = 2  # epochs in a row
 
 PERPLEXITY = "perplexity_sparsity"  # in [0, 1]; rises where entropies fall
 
 
-def of_layers(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
-    """(run, epoch): the quantity of held-out images, its mean over the layers.
+def layer_means(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.DataArray:
+    """(run, epoch): mean of a quantity over layers, on held-out images.
 
-    Entropies and SDs are over each layer's ln D, perplexity sparsity is as it is. Raises `StudyError` for
-    layers that the runs lack.
+    Entropies and SDs are divided by ln D of each layer, perplexity sparsity is not.
     """
-    known = [str(layer) for layer in curves["layer"].to_numpy()]
-    if unknown := [layer for layer in layers if layer not in known]:
-        raise StudyError(f"no layer '{unknown[0]}' in these runs; there are {', '.join(known)}")
     values = curves[quantity].sel(split="monitor", layer=list(layers))
     if quantity != PERPLEXITY:
         values = values / np.log(curves["channels"].sel(layer=list(layers)))
@@ -38,13 +35,35 @@ def of_layers(curves: xr.Dataset, quantity: str, layers: Sequence[str]) -> xr.Da
 def change_point(
     curves: xr.Dataset, layers: Sequence[str], margin: float, quantity: str = "entropy"
 ) -> xr.DataArray:
-    """(run): the epoch at which the entropy is known to have fallen; NaN where it does not fall.
+    """(run): epoch at which a fall of the entropy is detected; NaN where it does not fall.
 
-    The second of the first two epochs in a row, from epoch 5 on, at which it lies below the lowest of its
-    values in epochs 0 to 4 by more than `margin`, a share of ln D. Perplexity sparsity has to rise
-    above the highest. No later epoch and no loss is used.
+    The change-point is the second of the first two epochs in a row, from epoch 5 on, with an entropy below
+    the lowest one of epochs 0 to 4 by more than `margin`, a share of ln D. Perplexity sparsity has to rise
+    above the highest value instead. Later epochs and losses are not used.
     """
-    values = of_layers(trained(curves), quantity, layers).transpose("run", "epoch")
+    values = layer_means(trained(curves), quantity, layers).transpose("run", "epoch")
     falling = (-values if quantity == PERPLEXITY else values).to_numpy()
     epochs = collapse_epochs(falling, margin=margin, reference=BASELINE, patience=PATIENCE)
     return values.isel(epoch=0, drop=True).copy(data=epochs)
+
+
+def warning_counts(onset: ArrayLike, changed: ArrayLike, network: ArrayLike) -> pd.DataFrame:
+    """Numbers of hits, misses and false alarms: a row per network, in order of appearance, and one for `all`.
+
+    **Arguments:** `onset`, `changed`: `(runs,)`, epochs, NaN for none; `network`: `(runs,)`, labels.
+
+    **Returns:** columns `runs`; `hits`, runs with a change-point before the onset; `misses`, runs with an
+    onset and no change-point before it; `false_alarms`, runs with a change-point and no onset;
+    `true_negatives`, runs with neither.
+    """
+    onsets, changes = np.asarray(onset, float), np.asarray(changed, float)
+    overfits, hits = np.isfinite(onsets), changes < onsets
+    found = {
+        "runs": np.ones(len(onsets), dtype=bool),
+        "hits": hits,
+        "misses": overfits & ~hits,
+        "false_alarms": ~overfits & np.isfinite(changes),
+        "true_negatives": ~overfits & ~np.isfinite(changes),
+    }
+    counts = pd.DataFrame(found).groupby(np.asarray(network), sort=False).sum()
+    return pd.concat([counts, counts.sum().to_frame("all").T]).rename_axis("network")

@@ -1,8 +1,8 @@
-"""Detectors of overfitting that need no labels, applied to published runs and to runs of another data set.
+"""Detectors of overfitting without labels, applied to published runs of several data sets.
 
-A detector is a quantity and a margin. It warns when the quantity has left the range of epochs 0 to 4 by more
-than the margin, for two epochs in a row: the registered change-point (`change_points.change_point`) at other
-margins and on the SD too. A hit is a warning before the run's moment of overfitting, as in `warning_counts`.
+A detector consists of a quantity and a margin. It warns when the quantity has left the range of epochs 0 to 4
+by more than the margin, for two epochs in a row: the registered change-point (`change_points.change_point`),
+with other margins and for the SD too. A hit is a warning before the run's moment of overfitting.
 """
 
 import functools
@@ -14,20 +14,27 @@ import pandas as pd
 import xarray as xr
 
 from sparsity_lib.entropy_drop import collapse_epochs
-from sparsity_lib.study import recipes
+from sparsity_lib.study.analysis import present_layers, settings, targeted_layers, trained
 from sparsity_lib.study.analysis.comparison import describe
-from sparsity_lib.study.analysis.early_warning.change_points import BASELINE, PATIENCE, PERPLEXITY, of_layers
-from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds, warning_counts
+from sparsity_lib.study.analysis.early_warning.change_points import (
+    BASELINE,
+    PATIENCE,
+    PERPLEXITY,
+    layer_means,
+    warning_counts,
+)
+from sparsity_lib.study.analysis.early_warning.permutation_tests import p_of_runs, p_of_seeds
 from sparsity_lib.study.analysis.onset import onset
-from sparsity_lib.study.analysis.summary import layers_of, regularised_layers, settings, trained
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.profiles import experiments, profile
+from sparsity_lib.study.recipes import convolutions_of
 from sparsity_lib.study.runs.results import joined, published
 
 GRIDS = ("networks", "perplexity", "architectures")
-MARGIN = {"entropy": 0.05, "perplexity sparsity": 0.05, "SD": float(np.log(2))}  # shares of ln D; logarithms
+# Margins of entropies are shares of ln D, margins of the SD are logarithms.
+DEFAULT_MARGINS = {"entropy": 0.05, "perplexity sparsity": 0.05, "SD": float(np.log(2))}
 _SHARES = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005)
-MARGINS = {  # the largest first, which warns least
+MARGINS_TRIED = {  # descending: the largest margin warns least
     "entropy": _SHARES,
     "perplexity sparsity": _SHARES,
     "SD": tuple(float(np.log(factor)) for factor in (16, 12, 8, 6, 5, 4, 3, 2.5, 2, 1.5, 1.25, 1.1)),
@@ -36,14 +43,14 @@ MARGINS = {  # the largest first, which warns least
 
 @dataclass(frozen=True)
 class DetectorInputs:
-    """Runs of one data set and the signals that detectors read.
+    """Runs on one data set and the signals of detectors.
 
     **Fields:**
 
-    - `curves`: of `study.curves(runs)`.
+    - `curves`: from `study.curves(runs)`.
     - `runs`: one row per run: `network` (its label), `seed`, and `onset`, the moment of overfitting by the
       registered rule, in epochs; NaN for a run that does not overfit.
-    - `signals`: by detector, `(runs, epochs)`, what should not fall: the mean entropy over ln D; the negative
+    - `signals`: by detector, `(runs, epochs)`; a fall is a warning: the mean entropy over ln D; the negative
       mean perplexity sparsity; the negative logarithm of the mean SD over ln D.
     """
 
@@ -52,11 +59,11 @@ class DetectorInputs:
     signals: dict[str, np.ndarray]
 
     def moments(self, detector: str = "entropy", margin: float | None = None) -> pd.DataFrame:
-        """`runs` with `changed`, the epoch of the warning, and `lead`, in epochs; NaN for none.
+        """Table `runs` with the epoch of the warning, `changed`, and the `lead` in epochs; NaN for none.
 
-        `margin` is by default the detector's own in MARGIN.
+        The default of `margin` is in DEFAULT_MARGINS.
         """
-        margin = MARGIN[detector] if margin is None else margin
+        margin = DEFAULT_MARGINS[detector] if margin is None else margin
         changed = collapse_epochs(
             self.signals[detector], margin=margin, reference=BASELINE, patience=PATIENCE
         )
@@ -64,39 +71,37 @@ class DetectorInputs:
 
 
 def detector_inputs(curves: xr.Dataset) -> DetectorInputs:
-    """Computes the moments of overfitting and the signals of runs on one data set.
+    """Compute the moments of overfitting and the signals of runs on one data set.
 
     Entropy and SD are means over the layers that SparsityReg acts on in each architecture; perplexity
     sparsity is the mean over the convolutions, the feature-extraction layers of arXiv 2104.06153.
 
-    **Raises:** `StudyError` for no runs, or a network without such layers.
+    **Raises:** `StudyError` for no runs.
     """
     after, networks = trained(curves), curves["network"].to_numpy()
-    signals = {name: np.full((curves.sizes["run"], after.sizes["epoch"]), np.nan) for name in MARGIN}
+    signals = {name: np.full((curves.sizes["run"], after.sizes["epoch"]), np.nan) for name in DEFAULT_MARGINS}
     for network in dict.fromkeys(networks.tolist()):
         chosen = networks == network
         runs = after.isel(run=chosen)
-        present = layers_of(runs)
-        targeted = [layer for layer in regularised_layers(network) if layer in present]
-        features = [layer for layer in recipes.layers_of(network) if layer in present and layer[:2] != "fc"]
-        if not targeted or not features:
-            raise StudyError(f"{network}: the runs have no layer for a detector to watch")
+        present = present_layers(runs)
+        targeted = [layer for layer in targeted_layers(network) if layer in present]
+        features = [layer for layer in convolutions_of(network) if layer in present]
         of_network = {
-            "entropy": of_layers(runs, "entropy", targeted),
-            "perplexity sparsity": -of_layers(runs, PERPLEXITY, features),
-            "SD": -xr.apply_ufunc(np.log, of_layers(runs, "sd", targeted)),
+            "entropy": layer_means(runs, "entropy", targeted),
+            "perplexity sparsity": -layer_means(runs, PERPLEXITY, features),
+            "SD": -xr.apply_ufunc(np.log, layer_means(runs, "sd", targeted)),
         }
         for name, values in of_network.items():
             signals[name][chosen] = values.transpose("run", "epoch").to_numpy()
-    identity = {"network": curves["label"].to_numpy(), "seed": curves["seed"].to_numpy()}
-    return DetectorInputs(curves, pd.DataFrame(identity | {"onset": onset(curves).to_numpy()}), signals)
+    fields = {"network": curves["label"].to_numpy(), "seed": curves["seed"].to_numpy()}
+    return DetectorInputs(curves, pd.DataFrame(fields | {"onset": onset(curves).to_numpy()}), signals)
 
 
 def data_sets(*profiles: str) -> dict[str, DetectorInputs]:
-    """The published runs of some profiles by data set: the paper's networks, and those of arXiv 2104.06153.
+    """Published runs of profiles by data set: the networks of TSR and of arXiv 2104.06153.
 
-    **Returns:** by data set, number of images and share of redrawn labels, in the order of the profiles; a
-    profile without published runs adds nothing.
+    **Returns:** detector inputs by title: data set, number of images and share of redrawn labels, in the
+    order of the profiles.
 
     **Raises:** `StudyError` for an unknown profile, or if none has published runs.
     """
@@ -108,24 +113,17 @@ def data_sets(*profiles: str) -> dict[str, DetectorInputs]:
 
 @functools.cache
 def _data_sets(name: str) -> dict[str, DetectorInputs]:
-    parts = _published(name)
+    grids = [grid for grid in GRIDS if grid in profile(name).grids]
+    wanted = [experiment.id for experiment in experiments(name, grids=grids, published=True)]
+    # A run may be in the file of another grid. The order of runs enters the drawn permutations.
+    files = sorted(profile(name).files().items(), key=lambda item: item[1] not in grids)
+    found = [part for file, _ in files if (part := published(name, file)) is not None]
+    parts = [part.isel(run=part["run"].isin(wanted).to_numpy()) for part in found]
+    parts = [part for part in parts if part.sizes["run"]]
     return {
         _title(curves): detector_inputs(curves.dropna("epoch", how="all").dropna("layer", how="all"))
         for _, curves in (settings(joined(parts)) if parts else ())
     }
-
-
-def _published(name: str) -> list[xr.Dataset]:
-    """The profile's published runs of GRIDS, file by file; a run may be in the file of another grid."""
-    grids = [grid for grid in GRIDS if grid in profile(name).grids]
-    wanted = {each.id for each in experiments(name, grids=grids, published=True)}
-    files, parts = profile(name).files(), []
-    for file in sorted(files, key=lambda file: files[file] not in grids):
-        if wanted and (part := published(name, file)) is not None:
-            chosen = part["run"].isin(list(wanted)).to_numpy()
-            wanted -= set(part["run"].to_numpy()[chosen].tolist())
-            parts += [part.isel(run=chosen)] if chosen.any() else []
-    return parts
 
 
 def _title(curves: xr.Dataset) -> str:
@@ -141,15 +139,15 @@ def _title(curves: xr.Dataset) -> str:
 
 
 def lead_times(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
-    """Lead times of warnings on overfitting, and tests of whether they depend on their own run.
+    """Lead times of warnings on overfitting, and tests of whether a warning depends on its own run.
 
-    **Returns:** one row per data set in which runs overfit, and detector: `n` runs with both moments; the
-    lead, epochs, with its 95 % interval `low` to `high`; the registered tests' `p_overall` and `p_within`;
-    `p_of_seeds`, of permutations that keep runs of one seed together.
+    **Returns:** one row per data set with runs that overfit, and detector: `n` runs with both moments; the
+    mean `lead`, epochs, with its 95 % interval `low` to `high`; `p_overall` and `p_within` of the registered
+    tests (`p_of_runs`); `p_of_seeds`.
     """
     rows = []
     for name, inputs in sets.items():
-        for detector in MARGIN if inputs.runs["onset"].notna().any() else ():
+        for detector in DEFAULT_MARGINS if inputs.runs["onset"].notna().any() else ():
             found = inputs.moments(detector)
             columns = [found[column].to_numpy() for column in ("onset", "changed", "network", "seed")]
             lead, (p_overall, p_within) = describe(found["lead"]), p_of_runs(*columns[:3])
@@ -162,21 +160,22 @@ def lead_times(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
 
 
 def correct(onset: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """1 for a hit and for no warning of a run that does not overfit, else 0; shapes are broadcast."""
+    """1 for a hit, and for no warning in a run that does not overfit; otherwise 0. Shapes are broadcast."""
     return np.where(np.isfinite(onset), changed < onset, np.isnan(changed)).astype(float)
 
 
 def balanced_accuracy(moments: pd.DataFrame) -> float:
-    """Mean of sensitivity (hits, of runs that overfit) and specificity (silence, of others); of one if alone.
+    """Mean of sensitivity (hits among runs that overfit) and specificity (no warning among the others).
 
-    A detector that never warns, and one that always warns in time, have 0.5 where both kinds occur.
+    Where only one kind of run occurs, only that share. A detector that never warns, and one that always warns
+    in time, have 0.5 where both kinds occur.
     """
     share = correct(moments["onset"].to_numpy(), moments["changed"].to_numpy())
     return float(pd.Series(share).groupby(moments["onset"].notna().to_numpy()).mean().mean())
 
 
 def accuracy_over_other_runs(moments: pd.DataFrame) -> pd.Series:
-    """Per run, `correct` minus its mean with the warnings of the network's other runs; NaN if alone."""
+    """By run, `correct` minus its mean with the warnings of the network's other runs; NaN for one run."""
     excess = pd.Series(np.nan, moments.index)
     for _, runs in moments.groupby("network"):
         onsets, changes = runs["onset"].to_numpy(), runs["changed"].to_numpy()
@@ -188,61 +187,62 @@ def accuracy_over_other_runs(moments: pd.DataFrame) -> pd.Series:
 
 
 def exchange_matters(moments: pd.DataFrame) -> pd.Series:
-    """Per network, whether exchanging warnings between its runs can change how many of them are right.
+    """By network, whether an exchange of warnings between its runs can change the number of correct ones.
 
-    It cannot where each warning (or its absence) is right for all runs or for none, as where no run
-    overfits, nor where each run is right with all of the warnings or with none, as where all runs warn before
-    each moment of overfitting: `accuracy_over_other_runs` is then 0 on average, whatever the detector.
+    It cannot where each warning (or its absence) is correct for all runs or for none, for example where no
+    run overfits. It cannot either where each run is correct with all of the warnings or with none, for
+    example where all warnings precede all moments of overfitting. The mean of `accuracy_over_other_runs` is
+    then 0 for any detector.
     """
     found = {}
     for network, runs in moments.groupby("network"):
-        right = correct(runs["onset"].to_numpy()[:, None], runs["changed"].to_numpy())
-        rest = right - right.mean(0) - right.mean(1, keepdims=True) + right.mean()
-        found[network] = bool(abs(rest).max() > 1e-9)
+        matrix = correct(runs["onset"].to_numpy()[:, None], runs["changed"].to_numpy())
+        interaction = matrix - matrix.mean(0) - matrix.mean(1, keepdims=True) + matrix.mean()
+        found[network] = bool(abs(interaction).max() > 1e-9)
     return pd.Series(found)
 
 
 def outcomes(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
-    """Detectors at their own margins: one row per detector and data set.
+    """Outcomes of detectors at their default margins: one row per detector and data set.
 
-    `runs`, `hits`, `misses`, `false_alarms`, `true_negatives`, as of `warning_counts`; `balanced`; and
-    `over_another_run`, the mean of that function, with its 95 % t interval `low` to `high` over the means of
-    seeds, since runs of one seed begin alike.
+    **Returns:** the columns of `warning_counts`; `balanced`, the balanced accuracy; `over_another_run`, the
+    mean of `accuracy_over_other_runs`, with its 95 % t interval `low` to `high` over the means of seeds,
+    since runs of one seed begin alike.
     """
     rows = []
-    for detector in MARGIN:
+    for detector in DEFAULT_MARGINS:
         for name, inputs in sets.items():
             found = inputs.moments(detector)
             counts = warning_counts(found["onset"], found["changed"], found["network"]).loc["all"]
-            rows.append({"detector": detector, "data": name} | counts.to_dict() | _worth(found))
+            rows.append({"detector": detector, "data": name} | counts.to_dict() | _scores(found))
     return pd.DataFrame(rows)
 
 
 def transfers(sets: Mapping[str, DetectorInputs]) -> pd.DataFrame:
-    """Detectors whose margin is chosen on one data set, applied to each of the others.
+    """Outcomes of detectors with the margin chosen on one data set and applied to each other one.
 
-    The margin in MARGINS with the highest `balanced_accuracy` is chosen, of equals the largest, on data sets
-    in which some runs overfit and some do not.
+    The chosen margin in MARGINS_TRIED has the highest `balanced_accuracy`; among equals it is the largest.
+    Data sets to choose on have runs that overfit and runs that do not.
 
     **Returns:** one row per detector, data set `chosen_on` and data set `applied_to`: `margin`; `balanced` to
-    `high` as of `outcomes`.
+    `high` as in `outcomes`.
     """
     rows = []
-    for detector in MARGINS:
+    for detector in MARGINS_TRIED:
         for known, source in sets.items():
             if source.runs["onset"].notna().nunique() == 2:
-                moments = {margin: source.moments(detector, margin) for margin in MARGINS[detector]}
+                moments = {margin: source.moments(detector, margin) for margin in MARGINS_TRIED[detector]}
                 margin = max(moments, key=lambda each: balanced_accuracy(moments[each]))
                 rows += [
                     {"detector": detector, "chosen_on": known, "applied_to": new, "margin": margin}
-                    | _worth(target.moments(detector, margin))
+                    | _scores(target.moments(detector, margin))
                     for new, target in sets.items()
                     if new != known
                 ]
     return pd.DataFrame(rows)
 
 
-def _worth(moments: pd.DataFrame) -> dict[str, float]:
+def _scores(moments: pd.DataFrame) -> dict[str, float]:
     excess = describe(accuracy_over_other_runs(moments).groupby(moments["seed"]).mean())
     over = {"over_another_run": excess.mean, "low": excess.low, "high": excess.high}
     return {"balanced": balanced_accuracy(moments)} | over

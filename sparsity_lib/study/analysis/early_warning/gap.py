@@ -1,7 +1,7 @@
-"""Entropy on training images against entropy on held-out ones, and the relation of each to overfitting.
+"""Entropy on training and on held-out images, and its rank correlation with overfitting.
 
-The *gap* is the entropy on training images minus that on as many held-out ones, the *level* is the latter;
-both in nats, by layer.
+The *level* is the entropy on held-out images; the *gap* is the entropy on as many training images minus the
+level. Both are in nats, by layer.
 """
 
 import numpy as np
@@ -9,48 +9,46 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import rankdata
 
-from sparsity_lib.study.analysis.onset import onset_table
-from sparsity_lib.study.analysis.summary import LAST, penalised_layers, trained
+from sparsity_lib.study.analysis import LAST, hidden_layers, trained
+from sparsity_lib.study.analysis.onset import excess_rise
 from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.recipes import TARGETED
 
-FEWEST = 5  # seeds: ranks of fewer show little
-MARGIN = 0.05  # of ln D: within it, the registration counts a change of entropy as none
+LEAST_SEEDS = 5  # ranks of fewer show little
+REGISTERED_MARGIN = 0.05  # of ln D; smaller changes of entropy count as none in the registration
 
 
 def gap_and_level(curves: xr.Dataset) -> xr.Dataset:
-    """`gap` and `level` (run, layer, epoch), in nats, of conv1 to fc1 as far as the runs have them."""
-    entropy = curves["entropy"].sel(layer=penalised_layers(curves))
+    """Compute `gap` and `level` (run, layer, epoch), in nats, for layers among conv1 to fc1."""
+    entropy = curves["entropy"].sel(layer=hidden_layers(curves))
     held_out = entropy.sel(split="monitor", drop=True)
     return xr.Dataset({"gap": entropy.sel(split="train", drop=True) - held_out, "level": held_out})
 
 
 def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> dict[str, float]:
-    """Agreement of the gap and of the level at the end with the rise of the validation loss.
+    """Rank correlations of the gap and of the level at the end with the rise of the validation loss.
 
-    Spearman's rank correlation within networks, each run ranked among its network's own; its size (without
-    sign) is averaged over the layers that TSR penalises. The end is the last five epochs, the rise that of
-    `onset_table`, minus the null's mean.
+    Spearman's correlation, with ranks among the runs of each network; its absolute value is averaged over the
+    layers that TSR penalises. The end is the mean of the last five epochs; the rise is `excess` of
+    `onset_table`.
 
-    **Arguments:** `curves`: one setting's runs; the seeds that not all networks have are left out.
-    `resamples`: of the seeds, all networks of a seed together; drawn with a fixed seed.
+    **Arguments:** `curves`: runs of one setting; seeds that some network lacks are left out. `resamples`:
+    number of bootstrap resamples of the seeds, drawn with a fixed seed; runs of a seed stay together.
 
-    **Returns:** mean size for `gap` and `level`, their `difference`, and its 95 % bootstrap interval over
-    seeds, `low` to `high`.
+    **Returns:** mean absolute correlation for `gap` and `level`, their `difference`, and its 95 % bootstrap
+    interval over seeds, `low` to `high`.
 
-    **Raises:** `StudyError` for fewer than five seeds, or where the runs have none of these layers.
+    **Raises:** `StudyError` for fewer than five seeds.
     """
     after = trained(curves)
-    signs = gap_and_level(after)
-    layers = [layer for layer in TARGETED if layer in signs["layer"]]
-    if not layers:
-        raise StudyError(f"these runs have none of the layers {', '.join(TARGETED)}")
-    ends = signs.where(signs["epoch"] >= curves["epochs"] - LAST).mean("epoch").transpose("layer", "run")
+    both = gap_and_level(after)
+    layers = [layer for layer in TARGETED if layer in both["layer"]]
+    ends = both.where(both["epoch"] >= curves["epochs"] - LAST).mean("epoch").transpose("layer", "run")
     places = _places(curves, resamples)
-    rise = onset_table(curves)["excess"].to_numpy()[places]
+    rise = excess_rise(curves).to_numpy()[places]
     size = {
-        sign: np.mean([abs(_spearman(of[places], rise)) for of in ends[sign].sel(layer=layers).values], 0)
-        for sign in ("gap", "level")
+        name: np.mean([abs(_spearman(end[places], rise)) for end in ends[name].sel(layer=layers).values], 0)
+        for name in ("gap", "level")
     }
     size["difference"] = size["gap"] - size["level"]
     low, high = np.quantile(size["difference"][1:], (0.025, 0.975))
@@ -58,12 +56,12 @@ def rank_correlations(curves: xr.Dataset, resamples: int = 1000) -> dict[str, fl
 
 
 def _places(curves: xr.Dataset, resamples: int) -> np.ndarray:
-    # (1 + resamples, network, seed): places of runs, first as they are, then with resampled seeds
+    # (1 + resamples, network, seed): places of runs; the first row has the seeds themselves
     runs = pd.DataFrame({name: curves[name].to_numpy() for name in ("label", "seed")}).reset_index()
     wide = runs.pivot(index="label", columns="seed", values="index").dropna(axis="columns").astype(int)
     seeds = wide.shape[1]
-    if seeds < FEWEST:
-        raise StudyError(f"seeds with runs of all networks: {seeds}; ranks need at least {FEWEST}")
+    if seeds < LEAST_SEEDS:
+        raise StudyError(f"seeds with runs of all networks: {seeds}; ranks need at least {LEAST_SEEDS}")
     again = np.random.default_rng(0).integers(seeds, size=(resamples, seeds))
     return wide.to_numpy()[:, np.vstack([np.arange(seeds), again])].swapaxes(0, 1)
 

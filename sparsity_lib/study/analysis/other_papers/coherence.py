@@ -1,7 +1,7 @@
-"""Strong L1 and L2, always on, delayed, and while gradients cohere: published runs, one row per run.
+"""Strong L1 and L2, always on, delayed, and gated by gradient coherence: tables of published runs.
 
-The reading of GCSR (arXiv 1811.08056, known by its abstract) is the study's own. `runs_with_shrinkage`
-picks the runs from curves; `outcomes` makes a table of them, `cell_table` a table of its cells.
+The reading of GCSR (arXiv 1811.08056, known by its abstract) is our own. `runs_with_shrinkage` selects the
+runs, `outcomes` makes a table of them, `cell_table` a table of their means.
 """
 
 import json
@@ -12,17 +12,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sparsity_lib.study.analysis.comparison import Description, describe
-from sparsity_lib.study.analysis.summary import (
+from sparsity_lib.study.analysis import (
     LAST,
     chosen_accuracy,
     chosen_epoch,
     last_five_accuracy,
-    only,
+    runs_of,
     settings,
     trained,
 )
-from sparsity_lib.study.errors import StudyError
+from sparsity_lib.study.analysis.comparison import Description, describe
 from sparsity_lib.study.experiment import Experiment
 from sparsity_lib.study.profiles import experiments as experiments_of
 from sparsity_lib.study.recipes import PLAIN
@@ -31,21 +30,21 @@ from sparsity_lib.study.runs.results import diverged
 NONE, ALWAYS, DELAYED, GATED = "none", "always on", "delayed", "gated"
 WAYS = (ALWAYS, DELAYED, GATED)
 TERMS = ("L1", "L2")
-DECAY = "weight decay"
-GUESSING = 0.95  # a training loss above this share of the untrained network's is that of guessing
+WEIGHT_DECAY = "weight decay"
+GUESSING_SHARE = 0.95  # share of the untrained network's training loss, above which a network guesses
 Condition = tuple[str, float, str]  # term, strength, way
 
 
 def experiments(profile: str) -> list[Experiment]:
-    """vanillaNet's published experiments of the profile in which gradients are watched or weights decay."""
+    """Published experiments of a profile with vanillaNet and gradient coherence or weight decay."""
     planned = experiments_of(profile, published=True)
     return [e for e in planned if e.network == PLAIN and (e.rho is not None or e.weight_decay)]
 
 
 def shrinkage_of(experiment: Experiment) -> dict[str, Any]:
-    """The shrinkage of the experiment's weights: `term` ("" is none), its `strength`, and in which `way`."""
+    """Shrinkage of the weights: `term` ("" for none), its `strength`, and the `way` in which it acts."""
     strengths = (experiment.l1, experiment.l2, experiment.weight_decay)
-    for term, strength in zip((*TERMS, DECAY), strengths, strict=True):
+    for term, strength in zip((*TERMS, WEIGHT_DECAY), strengths, strict=True):
         if strength:
             gated = experiment.rho is not None and experiment.rho > -1
             way = DELAYED if experiment.delay else GATED if gated else ALWAYS
@@ -59,22 +58,20 @@ def label_of(term: str, strength: float, way: str) -> str:
 
 
 def runs_with_shrinkage(curves: xr.Dataset | None, which: Sequence[Experiment]) -> xr.Dataset:
-    """The curves of these experiments, with the coordinates `term`, `strength` and `way` of each run.
+    """Curves of these experiments, with the coordinates `term`, `strength` and `way` of each run.
 
-    The attribute `diverged` holds those of them that diverged. Raises `StudyError` without any run.
+    The attribute `diverged` lists the diverged runs. Raises `StudyError` without any run.
     """
+    found = runs_of(curves, which, "there are no published runs with strong L1 or L2")
     by_id = {experiment.id: experiment for experiment in which}
-    present = [] if curves is None else [run for run in curves["run"].to_numpy().tolist() if run in by_id]
-    if curves is None or not present:
-        raise StudyError("there are no published runs with strong L1 or L2")
     lost = [
         {"run": run, "seed": by_id[run].seed} | shrinkage_of(by_id[run])
-        for run in diverged(curves)
+        for run in diverged(found)
         if run in by_id
     ]
-    cells = pd.DataFrame([shrinkage_of(by_id[run]) for run in present])
-    chosen = only(curves, run=present).dropna("epoch", how="all").assign_attrs(diverged=json.dumps(lost))
-    return chosen.assign_coords({name: ("run", cells[name].to_numpy()) for name in cells})
+    cells = pd.DataFrame([shrinkage_of(by_id[run]) for run in found["run"].to_numpy().tolist()])
+    found = found.dropna("epoch", how="all").assign_attrs(diverged=json.dumps(lost))
+    return found.assign_coords({name: ("run", cells[name].to_numpy()) for name in cells})
 
 
 def cells(curves: xr.Dataset) -> dict[Condition, xr.Dataset]:
@@ -90,15 +87,15 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     **Returns:** `setting`, `dataset`, `seed`, `term`, `strength`, `way`, `label` (of the cell), and
 
     - `accuracy`: of the last five epochs; `chosen_accuracy`: at the chosen epoch (T18);
-    - `compression`: parameters over those that are not zero, after the last epoch; `log_compression`: its
-      logarithm, NaN of a network that guesses, which needs no weights; `chosen_log_compression`: that at
-      the chosen epoch;
-    - `guesses`: whether the training loss of the last five epochs is that of guessing, or infinite;
+    - `compression`: number of parameters divided by the number of nonzero ones, after the last epoch;
+      `log_compression`: its logarithm, NaN for a network that guesses, since that needs no weights;
+      `chosen_log_compression`: the logarithm at the chosen epoch;
+    - `guesses`: whether the training loss of the last five epochs is at chance level, or infinite;
     - `loss_gradient`, `term_gradient`: norms of the gradients of the loss, in one batch, and of the term,
       after the first epoch;
-    - `open_early`: of the steps in which the term may act, the share in the first fifth of the epochs.
+    - `open_early`: share of the first fifth of the epochs in the steps in which the term acts.
 
-    Values that were not measured, and all of a run that diverged, are NaN.
+    Values that were not measured, and all values of a diverged run, are NaN.
     """
     loss = curves["monitor_loss"].sel(split="train")
     end = loss.where(loss["epoch"] >= curves["epochs"] - LAST).mean("epoch")
@@ -111,7 +108,7 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
             "chosen_accuracy": chosen_accuracy(curves).to_numpy().round(6),
             "compression": 1 / nonzero.sel(epoch=curves["epochs"] - 1).to_numpy(),
             "chosen_compression": 1 / nonzero.sel(epoch=chosen_epoch(curves)).to_numpy(),
-            "guesses": (end > GUESSING * loss.sel(epoch=-1)).to_numpy(),
+            "guesses": (end > GUESSING_SHARE * loss.sel(epoch=-1)).to_numpy(),
             "loss_gradient": curves["loss_gradient_norm"].sel(epoch=0).to_numpy(),
             "term_gradient": curves["shrinkage_norm"].sel(epoch=0).to_numpy(),
             "open_early": (early / whole.where(whole > 0)).to_numpy(),
@@ -132,9 +129,9 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def cell_table(table: pd.DataFrame) -> pd.DataFrame:
-    """`outcomes` by term, strength and way: runs, how many `guess`, mean and SD of the accuracies.
+    """Means of `outcomes` by term, strength and way: `n` runs, number that `guess`, accuracies with SD.
 
-    Compression is the geometric mean over the learners, the runs that do not guess; gradient norms are means.
+    Compression is the geometric mean over learners, the runs that do not guess; gradient norms are means.
     """
     keys = [table[name] for name in ("term", "strength", "way")]
     grouped = table.groupby(keys)
@@ -155,17 +152,17 @@ def cell_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_early_stopping(table: pd.DataFrame, label: str) -> Description:
-    """The label's accuracy at the end minus that of `none` at the chosen epoch, paired by seed."""
+    """Accuracy of a label at the end minus accuracy of `none` at the chosen epoch, paired by seed."""
     end, stopped = (table[table["label"] == name].set_index("seed") for name in (label, NONE))
     return describe((end["accuracy"] - stopped["chosen_accuracy"]).dropna())
 
 
 def coherence_table(curves: xr.Dataset) -> pd.DataFrame:
-    """Coherence and open gates of `runs_with_shrinkage`, cell by cell, in the first and the last five epochs.
+    """Gradient coherence and open gates of `runs_with_shrinkage`, in the first and in the last five epochs.
 
-    **Returns:** by term, strength and way, for the plain and the gated cells: `n` runs, `coherence` with its
-    95 % t interval over seeds, `low` to `high`, and `open`, the share of steps whose gate is open; each
-    `first` and `last`.
+    **Returns:** one row per term, strength and way, for the plain and the gated cells: `n` runs, `coherence`
+    with its 95 % t interval over seeds, `low` to `high`, and `open`, the share of steps with an open gate;
+    each for the `first` epoch and the `last` ones.
     """
     rows: dict[Condition, dict[str, float]] = {}
     for key, runs in cells(curves).items():
@@ -184,23 +181,23 @@ def coherence_table(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def ends(curves: xr.Dataset, quantity: str) -> tuple[Description, Description]:
-    """A curve's value in the first epoch, and its mean over the last five, over runs."""
+    """Value of a curve in the first epoch, and its mean over the last five epochs, over runs."""
     values = trained(curves)[quantity]
     late = values["epoch"] >= curves["epochs"] - LAST
     return describe(values.sel(epoch=0)), describe(values.where(late).mean("epoch"))
 
 
 def failure_strength(table: pd.DataFrame, term: str) -> float:
-    """Smallest strength at which half of the always-on runs stay at chance level; NaN if there is none."""
+    """Smallest strength at which at least half of the always-on runs guess; NaN if there is none."""
     always = table[(table["term"] == term) & (table["way"] == ALWAYS)]
     shares = always.groupby("strength")["guesses"].mean()
     return float(shares.index[shares >= 0.5].min())
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of labels to compare, strength by strength: each way minus none, gated minus the other ways.
+    """Pairs of labels to compare at each strength: each way and none, gated and the other ways.
 
-    Pairs of which all runs of the first guess are left out.
+    Pairs are left out if all runs of the first label guess.
     """
     against = [(ALWAYS, NONE), (DELAYED, NONE), (GATED, NONE), (GATED, ALWAYS), (GATED, DELAYED)]
     learned = table[table["term"].isin(TERMS) & ~table["guesses"]]

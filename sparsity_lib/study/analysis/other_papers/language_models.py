@@ -1,4 +1,4 @@
-"""Outcomes of language models: one row a run, and slopes by q."""
+"""Outcomes of language models by run, and their slopes by q."""
 
 import json
 
@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sparsity_lib.study.analysis import LAST
 from sparsity_lib.study.analysis.comparison import Description, describe
-from sparsity_lib.study.analysis.summary import LAST
 from sparsity_lib.study.errors import StudyError
 
-OF_OUTPUTS = {
+OUTPUT_QUANTITIES = {
     "hoyer": "Hoyer's sparsity",
     "mean_abs": "mean |h|",
     "noise_to_signal": "noise over signal",
@@ -18,18 +18,18 @@ OF_OUTPUTS = {
 
 
 def labels(curves: xr.Dataset) -> list[str]:
-    """The labels: no noise first, then by q."""
+    """Labels, without noise first, then by q."""
     found = pd.DataFrame({name: curves[name].to_numpy() for name in ("label", "q")}).drop_duplicates()
     return [str(label) for label in found.sort_values("q", na_position="first", kind="stable")["label"]]
 
 
 def outcomes(curves: xr.Dataset) -> pd.DataFrame:
-    """One row per run: identity, bits per character, and the layers' outputs after the last epoch.
+    """One row per run: its fields, bits per character, and outputs of layers after the last epoch.
 
-    `lowest_bits` is that of the best epoch, chosen on the same held-out text, and so optimistic;
-    `late_change` is the change of bits over the last five epochs, or over all of fewer. A layer's columns are
-    `<quantity>:<layer>`, of the quantities OF_OUTPUTS. `setting` names the text and the units. Raises
-    `StudyError` for runs of several settings.
+    `lowest_bits` is the minimum over epochs on the same held-out text, and so optimistic; `late_change` is
+    the change of bits over the last five epochs, or over all of a shorter run. Columns of a layer are
+    `<quantity>:<layer>`, for the quantities OUTPUT_QUANTITIES. `setting` names the text and the number of
+    units. Raises `StudyError` for runs of several settings.
     """
     if len(settings := set(curves["setting"].to_numpy())) > 1:
         raise StudyError(f"{len(settings)} settings, where one is needed: {'; '.join(sorted(settings))}")
@@ -42,7 +42,7 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
     columns["late_change"] = last["val_bits"] - before
     columns |= {
         f"{name}:{layer}": last[name].sel(layer=layer)
-        for name in OF_OUTPUTS
+        for name in OUTPUT_QUANTITIES
         for layer in curves["layer"].to_numpy()
     }
     table = pd.DataFrame({name: column.to_numpy() for name, column in columns.items()})
@@ -52,29 +52,25 @@ def outcomes(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def layers(table: pd.DataFrame) -> list[int]:
-    """The layers that the table has columns of."""
+    """Layers with columns in the table."""
     return [int(name.removeprefix("hoyer:")) for name in table if name.startswith("hoyer:")]
 
 
 def slope(table: pd.DataFrame, quantity: str) -> Description:
-    """Change of the quantity with each unit of q: over seeds, the least-squares slope of a seed's runs.
+    """Least-squares slope of a quantity by q: description over seeds.
 
     Seeds with fewer than three values of q are left out.
     """
-    found = []
-    for _, each in table[table["q"].notna()].groupby("seed"):
-        values = each[["q", quantity]].dropna()
-        enough = values["q"].nunique() > 2
-        found.append(float(np.polyfit(values["q"], values[quantity], 1)[0]) if enough else np.nan)
-    return describe(found)
+    seeds = (runs for _, runs in table.dropna(subset=["q", quantity]).groupby("seed"))
+    return describe([np.polyfit(r["q"], r[quantity], 1)[0] for r in seeds if r["q"].nunique() > 2])
 
 
 def slope_table(table: pd.DataFrame) -> pd.DataFrame:
-    """`slope` of the outputs' quantities by setting and layer: n seeds, mean, SD and 95 % t interval."""
+    """`slope` of the quantities of outputs by setting and layer: n seeds, mean, SD and 95 % t interval."""
     rows = [
         {"setting": setting, "quantity": words, "layer": layer} | slope(runs, f"{name}:{layer}")._asdict()
         for setting, runs in table.groupby("setting", sort=False)
-        for name, words in OF_OUTPUTS.items()
+        for name, words in OUTPUT_QUANTITIES.items()
         for layer in layers(runs)
     ]
     return pd.DataFrame(rows).set_index(["setting", "quantity", "layer"])

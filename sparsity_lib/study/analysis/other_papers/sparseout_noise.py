@@ -1,4 +1,4 @@
-"""Sparseout's noise in numbers: its variance, and the penalty that it amounts to."""
+"""Noise of Sparseout: its variance, and the penalty to which it is equivalent."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ FEATURES = 50
 
 
 def variances(draws: int = 20_000) -> pd.DataFrame:
-    """Variance of `draws` noisy activations of each size, and |a|^q p/(1 - p).
+    """Variance of `draws` noisy activations of each magnitude, and its expected value |a|^q p/(1 - p).
 
     **Returns:** columns q, magnitude, measured, expected.
     """
@@ -32,15 +32,14 @@ def variances(draws: int = 20_000) -> pd.DataFrame:
 
 
 def logistic_increases(draws: int = 20_000) -> pd.DataFrame:
-    """A logistic model's loss under noise minus that without, over its approximation by an Lq penalty.
+    """Increase of a logistic model's loss by noise, divided by its approximation by an Lq penalty.
 
-    Features are normal numbers behind a ReLU, weights w are normal numbers, scaled so that the noise shifts
-    the logit z with the SD `shifts`; the approximation is s(z) (1 - s(z)) p/(1 - p) sum |a|^q w² / 2, s being
-    the logistic function. The part of the loss that is linear in the shift, whose mean is 0, is subtracted
-    from the draws, which so need not be as many.
+    Features are normal numbers after a ReLU. Weights w are normal numbers, scaled so that the noise shifts
+    the logit z with the SD `shift`. The approximation is s(z) (1 - s(z)) p/(1 - p) sum |a|^q w² / 2, with the
+    logistic function s. The part of the loss that is linear in the shift has mean 0 and is subtracted from
+    each draw, so that fewer draws suffice.
 
-    **Returns:** columns q, shift, ratio (1: as in the approximation), and the ratio's 95 % interval, low to
-    high.
+    **Returns:** columns q, shift, ratio (1: as in the approximation), and its 95 % interval, low to high.
     """
     rows = []
     with torch.random.fork_rng([]):

@@ -1,9 +1,9 @@
-"""The permutation test of change-points, and the counts of hits and false alarms."""
+"""Permutation tests of change-points."""
 
 import numpy as np
 import pytest
 
-from sparsity_lib.study.analysis.early_warning.skill import p_of_runs, p_of_seeds, warning_counts
+from sparsity_lib.study.analysis.early_warning.permutation_tests import p_of_runs, p_of_seeds
 
 
 def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.ndarray, ...]:
@@ -17,7 +17,7 @@ def runs(rng: np.random.Generator, coupling: float, seeds: int = 5) -> tuple[np.
 
 @pytest.mark.parametrize("networks", [1, 3])
 def test_p_is_uniform_without_coupling(networks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsity_lib.study.analysis.early_warning.skill.PERMUTATIONS", 300)
+    monkeypatch.setattr("sparsity_lib.study.analysis.early_warning.permutation_tests.PERMUTATIONS", 300)
     rng = np.random.default_rng(0)
     kept = 3 if networks == 3 else 5  # runs per network
     found = []
@@ -94,13 +94,3 @@ def test_p_of_seeds_needs_two_lead_times_of_a_network() -> None:
     assert np.isnan(p_of_seeds([20.0, np.nan], [10.0, 10], ["a", "a"], [0, 1]))
     assert np.isnan(p_of_seeds([20.0, 20], [10.0, 10], ["a", "b"], [0, 1]))
     assert p_of_seeds([20.0, 30], [10.0, 10], ["a", "a"], [0, 1]) == 1
-
-
-def test_warning_counts_sum_to_the_runs() -> None:
-    nan = np.nan
-    onset = [20, 20, 20, nan, nan, 20]
-    changed = [10, 20, nan, 10, nan, 30]
-    counts = warning_counts(onset, changed, ["b", "b", "b", "a", "a", "a"])
-    assert list(counts.index) == ["b", "a", "all"]
-    assert counts.loc["all"].tolist() == [6, 1, 3, 1, 1]
-    assert (counts.drop(columns="runs").sum(axis=1) == counts["runs"]).all()
