@@ -40,7 +40,7 @@ class LayerStats:
     - `noise_entropy`: mean of `functional.noise_entropy(s, D)` over vectors, s^2 the unbiased variance over
         their channels; NaN for one channel. Scale explains an entropy that noise has too; below an SD of
         about 1 every vector nearly has it. Gaussian activations themselves have slightly less, at 32 channels
-        by up to 0.03 nats: s is estimated.
+        by less than 0.04 nats: s is estimated.
     - `scale_free_entropy`: mean entropy of each vector standardised over its channels.
     - `perplexity_sparsity`: mean of 1 - (e^H - 1)/(D - 1); NaN for one channel.
     - `mean`, `sd` (population), `max`: over all elements; `zero_share`: share of exact zeros, in [0, 1];

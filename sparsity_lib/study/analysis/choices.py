@@ -267,6 +267,12 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def on_cifar10(name: str) -> pd.DataFrame:
+    """The `outcomes` of the published runs of a registered grid on 2,000 images of CIFAR-10."""
+    curves = grid_runs(published("registered", f"{name}.nc"), "registered", name)
+    return outcomes(curves, profiles.experiments("registered", grids=[name], published=True))
+
+
 def learning_rates() -> pd.DataFrame:
     """Outcomes of networks at several learning rates: one row per published run.
 
@@ -275,9 +281,7 @@ def learning_rates() -> pd.DataFrame:
 
     **Returns:** the columns of `outcomes`, `chosen`, and `setting`, the rate in words.
     """
-    profile, name = "registered", "learning-rates"
-    curves = grid_runs(published(profile, f"{name}.nc"), profile, name)
-    table = outcomes(curves, profiles.experiments(profile, grids=[name], published=True))
+    table = on_cifar10("learning-rates")
     accuracy = table.groupby(["label", "lr"])["monitor_accuracy"].mean()
     best = accuracy.groupby("label").idxmax()
     return table.assign(
