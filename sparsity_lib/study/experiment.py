@@ -73,12 +73,8 @@ class Experiment(Configuration):
     weight_decay: float = Field(0.0, ge=0)  # torch's weight decay, on every parameter
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # share of the target spread over all classes
 
-    lambda_: float = Field(
-        0.001, ge=0
-    )  # strength of SparsityReg (section 4) and of other penalties in recipes
-    lambda_conv_scale: float = Field(
-        1.0, ge=0
-    )  # factor on lambda_ in conv layers, where Eq. 5 sums positions
+    lambda_: float = Field(0.001, ge=0)  # strength of SparsityReg (section 4) and others in recipes
+    lambda_conv_scale: float = Field(1.0, ge=0)  # factor on lambda_ in conv layers, which sum positions
     kappa: float = Field(1.0, ge=0)  # strength of DecorrReg (section 4) in recipes
     sparsity: Strengths | None = None  # {layer: lambda} of SparsityReg; None is the network's recipe
     variance: Strengths | None = None  # {layer: lambda} of Var(a)/2, which is ln D - entropy near 0
