@@ -40,8 +40,8 @@ class ActivationPenalty(Attachable):
             glob: of the convolution, linear and norm layers that match it, or where there are none, of the
             matching modules without children. A layer that is given by name or as a module has that
             strength, whatever type or glob it also matches. Strengths are at least 0.
-        - `exclude`: names, modules, types or globs of layers that are left out again; a name, module or type
-            leaves out all modules in it too.
+        - `exclude`: names, modules, types or globs of layers that are left out again, with all modules in
+            them.
         - `reduction`: `"mean"` over all positions of the batch that count by `mask` (a strength that does not
             depend on the image's size), or `"sum"` over positions (TSR, Eq. 5), of which the mean is taken
             over all samples (T2), also those where nothing counts. Each use of a module in a pass adds its
@@ -56,13 +56,13 @@ class ActivationPenalty(Attachable):
             is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`,
             whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
             `nn.TransformerEncoderLayer` needs `batch_first=True`.
-        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
-            its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
-            `(N, D)` count whole, and outputs `(N*T, D)` have a mask `(N, T)` sample by sample. One mask
-            applies to all layers: where encoder and decoder have different masks, name the layers of one.
-            Where a mask leaves out NaN or infinity, gradients are NaN. Do not run the model in several
-            threads at once.
+        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of
+            the model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a
+            function of its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their
+            channels. Outputs `(N, D)` count whole unless the mask has one value a sample, and outputs
+            `(N*T, D)` have a mask `(N, T)` sample by sample. One mask applies to all layers: where encoder
+            and decoder have different masks, name the layers of one. Where a mask leaves out NaN or
+            infinity, gradients are NaN. Do not run the model in several threads at once.
         - `compiled`: fuse the computation of entropies by torch.compile: faster, after some seconds the first
             time. Without a working compiler: a warning, and the same values to rounding.
 

@@ -120,15 +120,14 @@ def meant(
 
 
 def excluded(modules: Mapping[str, nn.Module], keys: Sequence[Key]) -> set[nn.Module]:
-    """The modules that the keys mean, with the modules in them; of a glob, all whose names match."""
+    """The modules that the keys mean, with the modules in them."""
     if isinstance(keys, (str, nn.Module, type)):
         raise TypeError(f"exclude must be a list, such as [{keys!r}]")
     result: set[nn.Module] = set()
     for key in keys:
-        one, found = _select(modules, key, every=True)
-        glob = isinstance(key, str) and not one
+        _, found = _select(modules, key, every=True)
         for module in found.values():
-            result |= {module} if glob else set(module.modules())
+            result |= set(module.modules())
     return result
 
 
@@ -298,7 +297,8 @@ def _usual_axis(module: nn.Module, shape: tuple[int, ...], widths: Widths) -> in
     if width is None and not [*module.children()]:
         places = [axis for axis, known in zip((1, axes - 1), widths[:2], strict=True) if shape[axis] in known]
         may_be_last = places != [axes - 1] and shape[-1] in widths[2] - {1}
-        if len(places) > 1 or (may_be_last and (axes == 3 or not places)):
+        square = axes == 4 and shape[2] == shape[3]  # as maps (N, D, H, W) mostly are
+        if len(places) > 1 or (may_be_last and (axes == 3 or not (places or square))):
             return None  # as (N, D, T) or (N, T, D)
         if places:
             return places[0]

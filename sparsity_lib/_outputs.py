@@ -86,7 +86,8 @@ class MaskOfPass:
     def of(self, name: str, output: Tensor, axis: int, cut: bool) -> Tensor | None:
         """The positions that the mask keeps, `(N, *spatial)` bool; None for all.
 
-        An output without positions, `(N, D)`, counts whole. `cut`: a mask may be longer.
+        An output without positions, `(N, D)`, counts whole unless the mask has one value a sample. `cut`: a
+        mask may be longer.
         """
         if not self._masks:
             raise ValueError(f"layer {name!r} ran outside of its model's forward pass, which has the mask")

@@ -66,8 +66,8 @@ class ActivationMonitor(Attachable):
             linear and norm layers that match; where none does, the matching modules without children.
             `None`: all convolution, linear and norm layers that run, but for the linear layer that gives the
             model's output (its output is returned, or no other such layer runs after it).
-        - `exclude`: a list of names, modules, types or globs of layers that are left out again; a name,
-            module or type leaves out all modules in it too.
+        - `exclude`: a list of names, modules, types or globs of layers that are left out again, with all
+            modules in them.
         - `every`: each layer's first, then every n-th output counts; a module that a pass uses several times
             has several.
         - `maps`: of how many samples, from the first on, the maps of both entropies are kept; samples where
@@ -83,13 +83,14 @@ class ActivationMonitor(Attachable):
             is given each output and returns the tensor. `0` fits `nn.LSTM` and `nn.MultiheadAttention`,
             whose samples are found by their `batch_first`; axis 0 of all other outputs must be samples, so
             `nn.TransformerEncoderLayer` needs `batch_first=True`.
-        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of the
-            model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a function of
-            its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their channels. Outputs
-            `(N, D)` count whole, outputs `(N*T, D)` have a mask `(N, T)` sample by sample, and samples where
-            nothing counts are no samples. One mask applies to all layers: where encoder and decoder have
-            different masks, name the layers of one. On a GPU, the pass waits for the mask. Do not run the
-            model in several threads at once.
+        - `mask`: the positions that count, such as tokens that are no padding: the name of an argument of
+            the model's `forward`, `"attention_mask"`, given by name where `forward` takes any; or a
+            function of its arguments; bool or 0 and 1, `(N, *spatial)` as the outputs without their
+            channels. Outputs `(N, D)` count whole unless the mask has one value a sample, outputs
+            `(N*T, D)` have a mask `(N, T)` sample by sample, and samples where nothing counts are no
+            samples. One mask applies to all layers: where encoder and decoder have different masks, name
+            the layers of one. On a GPU, the pass waits for the mask. Do not run the model in several
+            threads at once.
         - `compiled`: fuse the computation by torch.compile: faster, after some seconds the first time.
             Without a working compiler: a warning, and the same values to rounding.
 
@@ -220,6 +221,7 @@ class ActivationMonitor(Attachable):
             raise ValueError(
                 f"monitors of rank_channels {other._rank_channels} and {self._rank_channels} cannot be merged"
             )
+        other._whole |= self._whole  # then its last linear layer did not give the output of its model
         giving_output = other._giving_output()
         for name, sums in other._sums.items():
             if name in self._sums and sums.channels != (was := self._sums[name].channels):

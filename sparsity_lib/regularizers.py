@@ -147,8 +147,8 @@ class DecorrReg:
             layers whose filters are known. A layer that is given by name or as a module has that strength,
             whatever type or glob it also matches. Strengths are at least 0; a layer needs at least two
             filters.
-        - `exclude`: names, modules, types or globs of layers that are left out again; a name, module or type
-            leaves out all modules in it too.
+        - `exclude`: names, modules, types or globs of layers that are left out again, with all modules in
+            them.
         - `center`: what is subtracted from filters (T3): `"filters"`, the mean over filters of each
             component; `"components"`, each filter's own mean; `"none"`.
         - `penalty`: of a pair with correlation c (T4): `"signed"` c, `"absolute"` |c|, `"squared"` c^2, or

@@ -58,6 +58,17 @@ def test_a_part_without_data_adds_nothing() -> None:
     assert seen().merge(seen(x)).scalars() == expected
 
 
+@pytest.mark.parametrize("part_first", [False, True])
+def test_a_monitor_of_a_part_of_the_model_merges_with_one_of_the_whole(part_first: bool) -> None:
+    model, x = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))), torch.randn(6, 4)
+    with sl.ActivationMonitor(model) as whole:
+        model(x)
+    with sl.ActivationMonitor(model) as part:
+        model[0](x)
+    merged = part.merge(whole) if part_first else whole.merge(part)
+    assert {name: layer.samples for name, layer in merged.compute().items()} == {"0": 12, "1": 6}
+
+
 def test_monitors_that_do_not_fit_are_refused() -> None:
     x = torch.randn(4, 3, 6, 6)
     with pytest.raises(ValueError, match=r"conv1 .*conv2"):
@@ -69,7 +80,7 @@ def test_monitors_that_do_not_fit_are_refused() -> None:
             layer(torch.randn(2, 3))
     with pytest.raises(ValueError, match=r"'0' .*5 .*4"):
         monitors[0].merge(monitors[1])
-    with pytest.raises(RuntimeError, match="model"):
+    with pytest.raises(RuntimeError, match="no model"):
         pickle.loads(pickle.dumps(monitors[0])).attach()
 
 

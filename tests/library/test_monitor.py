@@ -148,7 +148,7 @@ def test_the_table_has_a_row_for_each_layer(model: SmallNetwork, x: Tensor) -> N
 
 def test_bad_settings_are_refused(model: SmallNetwork) -> None:
     cases = [
-        ({"layers": []}, ValueError, "layer"),
+        ({"layers": []}, ValueError, "no layer"),
         ({"layers": "conv1"}, TypeError, r"\['conv1'\]"),
         ({"every": 0}, ValueError, "every .*not 0"),
         ({"every": 1.5}, ValueError, r"every .*not 1\.5"),

@@ -177,15 +177,17 @@ def test_channels_last_in_a_model_of_convolutions_are_asked_for() -> None:
     assert monitored(model, images, layers=["act"], dim=-1)["act"].channels == 9
 
 
-def test_a_width_of_one_leaves_no_choice() -> None:
+@pytest.mark.parametrize("width", [1, 5])
+def test_square_maps_and_a_width_of_one_leave_no_choice(width: int) -> None:
     class Joined(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.pool, self.fc = nn.Conv2d(3, C, 1), nn.AdaptiveAvgPool2d(1), nn.Linear(2 * C, 1)
+            self.conv, self.fc = nn.Conv2d(3, C, 1), nn.Linear(2 * C, width)
+            self.pool = nn.AdaptiveAvgPool2d(width)
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.conv(x)
-            return self.fc(self.pool(torch.cat([x, -x], 1)).flatten(1))
+            return self.fc(self.pool(torch.cat([x, -x], 1)).mean((2, 3)))
 
     assert monitored(Joined(), torch.randn(N, 3, 5, 5), layers=["pool"])["pool"].channels == 2 * C
 

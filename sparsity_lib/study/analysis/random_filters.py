@@ -12,6 +12,7 @@ from torch import nn
 from sparsity_lib.functional import filter_correlation
 from sparsity_lib.study.analysis import hidden_layers, labels, only, runs_with
 from sparsity_lib.study.analysis.comparison import Description, describe
+from sparsity_lib.study.errors import StudyError
 from sparsity_lib.study.experiment import Experiment
 
 # Channels, pixels per side and classes of the images, as published.
@@ -26,7 +27,14 @@ IMAGES = {
 
 
 def filter_shapes(experiment: Experiment) -> dict[str, tuple[int, int]]:
-    """Number of filters and number of weights per filter, by layer, without data or memory for weights."""
+    """Number of filters and number of weights per filter, by layer, without data or memory for weights.
+
+    **Raises:** `StudyError` for a data set whose images have no known size.
+    """
+    if experiment.dataset not in IMAGES:
+        raise StudyError(
+            f"the images of '{experiment.dataset}' have no known size; known: {', '.join(IMAGES)}"
+        )
     channels, pixels, classes = IMAGES[experiment.dataset]
     side = experiment.image_size or pixels
     with torch.device("meta"):
