@@ -188,3 +188,14 @@ def test_tuned_baselines_less_tuned_sparsity_reg(
     assert found == directions
     if profile == "desktop":
         assert comparison.compare(table, "normNet", labels["SparsityReg"], "chosen_accuracy").low > 0
+
+
+def test_no_effect_is_clear_at_the_strength_that_gives_size_s_the_reward_of_xxl() -> None:
+    runs = choices.on_cifar10("readings")
+    assert runs.groupby("label").size().to_dict() == dict.fromkeys(
+        ("vanillaNet", "sr2Net", "sr2Net λ = 0.0018"), 5
+    )
+    for quantity in ("chosen_accuracy", "val_loss_rise", "entropy_drop"):
+        assert comparison.compare(runs, "sr2Net λ = 0.0018", "sr2Net", quantity).direction == 0
+    assert comparison.compare(runs, "sr2Net", "vanillaNet", "chosen_accuracy").low > 0.03
+    assert comparison.compare(runs, "sr2Net", "vanillaNet", "val_loss_rise").high < -2.5
