@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
+from sparsity_lib import study
+from sparsity_lib.study import analysis
 from sparsity_lib.study.analysis import choices, comparison, decorrelation
 
 T2, T6 = "T2: mean over positions", "T6: PyTorch's initialisation"
@@ -199,3 +201,18 @@ def test_no_effect_is_clear_at_the_strength_that_gives_size_s_the_reward_of_xxl(
         assert comparison.compare(runs, "sr2Net λ = 0.0018", "sr2Net", quantity).direction == 0
     assert comparison.compare(runs, "sr2Net", "vanillaNet", "chosen_accuracy").low > 0.03
     assert comparison.compare(runs, "sr2Net", "vanillaNet", "val_loss_rise").high < -2.5
+
+
+def test_a_seed_on_another_processor_differs_like_another_seed() -> None:
+    runs = choices.on_cifar10("readings").set_index("run")
+    published = study.published("desktop", "scale-free.nc")
+    there = analysis.summary(published).set_index("run")["chosen_accuracy"]
+    repeated = pd.DataFrame({"here": runs["chosen_accuracy"], "there": there}).dropna()
+    assert len(repeated) == 10
+    between_runs = (repeated["here"] - repeated["there"]).pow(2).mean() ** 0.5
+    variances = repeated.groupby(runs.loc[repeated.index, "network"])[["here", "there"]].var()
+    assert between_runs > 0.8 * (2 * variances.mean(axis=None)) ** 0.5
+    same = [each["val_loss"].sel(run=repeated.index) for each in (study.published("registered"), published)]
+    drift = abs(same[0] / same[1] - 1)
+    assert drift.sel(epoch=-1).max() == 0 < drift.sel(epoch=0).max() < 1e-3
+    assert drift.sel(epoch=10).median() > 0.01

@@ -268,9 +268,10 @@ def tuned(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_cifar10(name: str) -> pd.DataFrame:
-    """The `outcomes` of the published runs of a registered grid on 2,000 images of CIFAR-10."""
+    """The `outcomes`, and `setting` in words, of a registered grid's published runs on images of CIFAR-10."""
     curves = grid_runs(published("registered", f"{name}.nc"), "registered", name)
-    return outcomes(curves, profiles.experiments("registered", grids=[name], published=True))
+    table = outcomes(curves, profiles.experiments("registered", grids=[name], published=True))
+    return table.assign(setting="2,000 images of CIFAR-10")
 
 
 def learning_rates() -> pd.DataFrame:
